@@ -1,0 +1,50 @@
+# Everything a person or CI runs. Each target does its own set-up: only Python 3.11 to 3.13 and make are assumed.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/ready
+
+.PHONY: help demo test check format lock clean
+
+help:
+	@echo "make demo     compose a small collection, featurize it, train on it, write the report"
+	@echo "make test     the tests (EARMARK_MUSIC=folder adds those on real music)"
+	@echo "make check    ruff and mypy, as CI runs them"
+	@echo "make format   let ruff rewrite what it can"
+	@echo "make lock     resolve pyproject.toml into requirements.lock again"
+	@echo "make clean    remove the environment and what the tools left behind"
+
+# Built once; again when the lock or the project file changes.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
+	  f"Earmark needs Python 3.11 to 3.13; $(PYTHON) is {v[0]}.{v[1]}. Type: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/earmark demo
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# One lock for every supported Python and platform; it pins versions and names no index.
+lock:
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --extra dev --upgrade \
+	  --no-emit-index-url --no-header --no-annotate pyproject.toml --output-file requirements.lock
+	rm -rf $(VENV)-lock
+
+clean:
+	rm -rf $(VENV) $(VENV)-lock build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

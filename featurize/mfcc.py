@@ -1,0 +1,167 @@
+"""Samples to MFCC segments, equal to librosa's, with every STFT frame of a track computed once.
+
+Segments of a short track overlap by nine tenths. `librosa.feature.mfcc` on each of them would transform the
+same frames again and again; here the frames are shared, and only the two frames at each edge of a segment,
+which reach into librosa's zero padding, have an FFT of their own.
+"""
+
+import dataclasses
+
+import librosa
+import numpy as np
+import scipy.fft
+import scipy.sparse
+from numpy.typing import NDArray
+
+SAMPLE_RATE = 22050  # Hz
+N_MFCC = 40
+N_FFT = 2048  # samples
+HOP_LENGTH = 512  # samples
+N_MELS = 128
+TOP_DB = 80.0  # dB below the loudest mel band of the segment
+AMIN = 1e-10  # power floor of librosa.power_to_db
+
+SEGMENT_SAMPLES = 216 * HOP_LENGTH  # 5.0155 s
+SEGMENT_FRAMES = 1 + SEGMENT_SAMPLES // HOP_LENGTH  # 217
+
+# A centred frame reaches N_FFT / 2 to each side of its sample: this many frames at each end of a segment
+# touch the padding.
+_EDGE_FRAMES = N_FFT // 2 // HOP_LENGTH
+_INNER_FRAMES = SEGMENT_FRAMES - 2 * _EDGE_FRAMES
+_FRAMES_AT_ONCE = 48
+
+Float32 = NDArray[np.float32]
+
+
+@dataclasses.dataclass(frozen=True)
+class Filters:
+    """The constants of the transform, taken from librosa so that librosa stays the authority.
+
+    Attributes:
+        window: float32 [n_fft], the periodic Hann window.
+        mel: sparse float32 [n_mels, 1 + n_fft / 2], Slaney's mel filters.
+    """
+
+    window: Float32
+    mel: scipy.sparse.csr_matrix
+
+    @classmethod
+    def from_librosa(cls) -> "Filters":
+        """Build the filters that `librosa.feature.mfcc(sr=22050, n_mfcc=40)` uses by default."""
+        return cls(
+            window=librosa.filters.get_window("hann", N_FFT, fftbins=True).astype(np.float32),
+            mel=scipy.sparse.csr_matrix(librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=N_MELS)),
+        )
+
+
+def segment_starts(n_samples: int, segments: int) -> NDArray[np.int64]:
+    """Place the segments of a track evenly, on whole hops.
+
+    Args:
+        n_samples: length of the track in samples, at least SEGMENT_SAMPLES.
+        segments: how many segments, at least 1.
+
+    Returns:
+        int64 [segments], the first sample of each segment: the first is 0, the last ends less than one hop
+        before the end of the track. A track with less room than segments repeats some of them, so that every
+        track weighs the same.
+
+    Raises:
+        ValueError: the track is shorter than one segment.
+    """
+    room = n_samples - SEGMENT_SAMPLES
+    if room < 0:
+        raise ValueError(f"expected at least {SEGMENT_SAMPLES} samples for one segment, found {n_samples}")
+    even = np.arange(segments, dtype=np.int64) * room // max(segments - 1, 1)
+    return even // HOP_LENGTH * HOP_LENGTH
+
+
+def mfcc_segments(samples: Float32, starts: NDArray[np.int64], filters: Filters) -> Float32:
+    """Compute the MFCC of each segment as `librosa.feature.mfcc` would, sharing the frames between them.
+
+    Equal to `librosa.feature.mfcc(y=samples[s : s + SEGMENT_SAMPLES], sr=22050, n_mfcc=40)` of librosa 0.11
+    for each start s, up to the rounding of float32. `top_db` is taken relative to each segment's own maximum.
+    Frames that two segments share are the same bit for bit as long as the clamp treats them alike.
+
+    Args:
+        samples: float32 [n_samples], mono, at SAMPLE_RATE.
+        starts: int64 [segments], in samples, multiples of HOP_LENGTH, each with a whole segment behind it.
+        filters: from `Filters.from_librosa()`.
+
+    Returns:
+        float32 [segments, N_MFCC, SEGMENT_FRAMES], in dB after the DCT.
+    """
+    hops = starts // HOP_LENGTH
+    # Frame j of the track covers samples [j * HOP_LENGTH, j * HOP_LENGTH + N_FFT).
+    inner = np.unique(hops[:, None] + np.arange(_INNER_FRAMES))
+    shared = np.lib.stride_tricks.sliding_window_view(samples, N_FFT)[::HOP_LENGTH]
+    edges = _edge_frames(samples, starts)
+    log_mel = np.empty((N_MELS, len(inner) + len(edges)), np.float32)
+    _write_log_mel(shared, inner, filters, log_mel[:, : len(inner)])
+    _write_log_mel(edges, np.arange(len(edges)), filters, log_mel[:, len(inner) :])
+    cepstrum = _dct(log_mel)
+    quietest, loudest = log_mel.min(axis=0), log_mel.max(axis=0)
+
+    mfcc = np.empty((len(starts), N_MFCC, SEGMENT_FRAMES), np.float32)
+    for i, columns in enumerate(_segment_columns(inner, hops)):
+        mfcc[i] = cepstrum[:, columns]
+        floor = loudest[columns].max() - np.float32(TOP_DB)
+        clamped = np.flatnonzero(quietest[columns] < floor)
+        if len(clamped):
+            mfcc[i][:, clamped] = _dct(np.maximum(log_mel[:, columns[clamped]], floor))
+    return mfcc
+
+
+def _edge_frames(samples: Float32, starts: NDArray[np.int64]) -> Float32:
+    """Cut the frames of each segment that reach into the zero padding of `librosa.stft(center=True)`.
+
+    Returns float32 [len(starts) * 2 * _EDGE_FRAMES, N_FFT], in the order (segment, frame), not yet windowed.
+    """
+    edges = np.zeros((len(starts), 2 * _EDGE_FRAMES, N_FFT), np.float32)
+    for edge, start in zip(edges, starts, strict=True):
+        segment = samples[start : start + SEGMENT_SAMPLES]
+        for t in range(_EDGE_FRAMES):
+            padding = N_FFT // 2 - t * HOP_LENGTH
+            edge[t, padding:] = segment[: N_FFT - padding]
+            edge[-1 - t, : N_FFT - padding] = segment[SEGMENT_SAMPLES - N_FFT + padding :]
+    return edges.reshape(-1, N_FFT)
+
+
+def _write_log_mel(frames: Float32, picked: NDArray[np.int64], filters: Filters, out: Float32) -> None:
+    """Write the mel spectrum in dB of the picked frames, before `top_db`, to float32 [N_MELS, len(picked)].
+
+    A few frames at a time: what is between the samples and the mel bands stays in the cache, and a track of
+    any length needs the same memory.
+    """
+    for first in range(0, len(picked), _FRAMES_AT_ONCE):
+        chunk = slice(first, first + _FRAMES_AT_ONCE)
+        windowed = frames[picked[chunk]]
+        windowed *= filters.window
+        spectrum = scipy.fft.rfft(windowed, axis=1, overwrite_x=True)
+        power = np.square(spectrum.real)
+        power += np.square(spectrum.imag)
+        out[:, chunk] = filters.mel @ power.T
+    np.maximum(out, np.float32(AMIN), out=out)
+    np.log10(out, out=out)
+    out *= np.float32(10.0)
+
+
+def _dct(log_mel: Float32) -> Float32:
+    """Take the first N_MFCC terms of the orthonormal DCT-II of each column, float32 [N_MFCC, frames].
+
+    SciPy's transform and not a matrix product: BLAS rounds a column differently in matrices of other widths,
+    and then frames that segments share would differ in their last bits.
+    """
+    cepstrum: Float32 = scipy.fft.dct(log_mel, axis=0, type=2, norm="ortho")[:N_MFCC]
+    return cepstrum
+
+
+def _segment_columns(inner: NDArray[np.int64], hops: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Say where in the frame axis each segment's frames lie, int64 [segments, SEGMENT_FRAMES]."""
+    segments = len(hops)
+    columns = np.empty((segments, SEGMENT_FRAMES), np.int64)
+    columns[:, _EDGE_FRAMES:-_EDGE_FRAMES] = np.searchsorted(inner, hops)[:, None] + np.arange(_INNER_FRAMES)
+    edges = len(inner) + np.arange(segments * 2 * _EDGE_FRAMES).reshape(segments, 2 * _EDGE_FRAMES)
+    columns[:, :_EDGE_FRAMES] = edges[:, :_EDGE_FRAMES]
+    columns[:, -_EDGE_FRAMES:] = edges[:, _EDGE_FRAMES:]
+    return columns

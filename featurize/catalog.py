@@ -6,8 +6,9 @@ from collections import Counter
 from pathlib import Path
 
 from featurize.config import FeaturizeConfig
+from featurize.dataset import FOLDS
 from featurize.errors import FeaturizeError
-from featurize.folds import FOLDS, assign_folds
+from featurize.folds import assign_folds
 from featurize.table import TABLE_SUFFIXES, read_table
 from featurize.tags import read_groups
 

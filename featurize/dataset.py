@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from featurize.errors import FeaturizeError
 
 FORMAT_VERSION = 1
+FOLDS = 5
 MFCC_SHAPE = (40, 217)
 TRACKS_PER_ROW_GROUP = 8
 

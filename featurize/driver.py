@@ -160,7 +160,7 @@ def _local_ray(workers: int | None) -> Iterator[None]:
         return
     ray.init(
         address="local",
-        num_cpus=workers or os.cpu_count(),
+        num_cpus=workers,  # None: as many as this machine, or its container, has
         num_gpus=0,
         include_dashboard=False,
         object_store_memory=_RAY_OBJECT_STORE_BYTES,

@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
+from featurize.dataset import FOLDS
 from featurize.errors import FeaturizeError
-
-FOLDS = 5
 
 
 def assign_folds(labels: Sequence[str], groups: Sequence[str]) -> NDArray[np.int64]:

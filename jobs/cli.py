@@ -1,0 +1,159 @@
+"""The verbs. What a verb needs is imported inside it, so that help is there at once."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Learn to tell music genres by ear: from a folder of labelled music to a trained classifier.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+_MUSIC_HELP = "A folder whose subfolders are the classes, or a CSV, Parquet or JSON-lines table (path, label)."
+Music = Annotated[str, typer.Argument(metavar="MUSIC", help=_MUSIC_HELP)]
+Features = Annotated[Path, typer.Argument(metavar="FEATURES", help="A folder made by earmark featurize.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Settings as YAML; see earmark config.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="One setting, in place of the one in the file. May be repeated."),
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Processes that featurize at once. Default: one for each core.")
+]
+RunFolder = Annotated[Path, typer.Option("--out", metavar="RUN", help="Where everything goes.")]
+
+_INTERRUPTED = "Stopped. What was finished is kept: the same command goes on from there."
+
+
+@app.command()
+def run(
+    music: Music, out: RunFolder, config: ConfigFile = None, overrides: Overrides = None, workers: Workers = None
+) -> None:
+    """Featurize, train, evaluate and report: from music to a model with one command.
+
+    Run again after an interruption, it goes on where it stopped.
+    """
+    with _plain_errors():
+        from jobs.config import load_config
+        from jobs.console import Teller
+        from jobs.pipeline import conclusion
+        from jobs.pipeline import run as run_all
+
+        metrics = run_all(music, out, load_config(config, overrides or []), workers, Teller())
+        typer.echo(conclusion(out, metrics))
+
+
+@app.command()
+def featurize(
+    music: Music,
+    out: Annotated[Path, typer.Option("--out", metavar="FEATURES", help="Where the dataset goes.")],
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    workers: Workers = None,
+) -> None:
+    """Turn music into a dataset of MFCC segments in Parquet shards."""
+    with _plain_errors():
+        from jobs.config import load_config
+        from jobs.console import Teller
+        from jobs.pipeline import make_features
+
+        make_features(music, out, load_config(config, overrides or []), workers, Teller())
+        typer.echo(f"features  {out}\nnext      earmark train {out} --out RUN")
+
+
+@app.command()
+def train(features: Features, out: RunFolder, config: ConfigFile = None, overrides: Overrides = None) -> None:
+    """Train a model on a dataset, then evaluate it and write the report."""
+    with _plain_errors():
+        from jobs.config import load_config
+        from jobs.console import Teller
+        from jobs.pipeline import conclusion, judge_model, make_model
+
+        teller = Teller()
+        make_model(features, out, load_config(config, overrides or []), teller)
+        typer.echo(conclusion(out, judge_model(out, features, teller)))
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder made by earmark run or earmark train.")],
+    features: Annotated[
+        Path | None, typer.Option(metavar="FEATURES", help="Where the dataset is, if it has moved.")
+    ] = None,
+) -> None:
+    """Judge a trained model on its test fold again, and write metrics.json and report.html."""
+    with _plain_errors():
+        from jobs.console import Teller
+        from jobs.pipeline import conclusion, judge_model
+
+        typer.echo(conclusion(run, judge_model(run, features, Teller(), again=True)))
+
+
+@app.command()
+def config(config: ConfigFile = None, overrides: Overrides = None) -> None:
+    """Print the settings that --config and --set come to, with a comment on each."""
+    with _plain_errors():
+        from jobs.config import load_config, to_yaml
+
+        typer.echo(to_yaml(load_config(config, overrides or [])), nl=False)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where music and run go.")] = Path(
+        "earmark-demo"
+    ),
+    seed: Annotated[int, typer.Option(min=0, help="Another seed composes other music.")] = 0,
+    workers: Workers = None,
+) -> None:
+    """Compose a small collection in three synthetic styles, and run everything on it."""
+    with _plain_errors():
+        from jobs.console import Teller
+        from jobs.demo import run_demo
+        from jobs.pipeline import conclusion
+
+        metrics = run_demo(out, seed, workers, Teller())
+        typer.echo(conclusion(out / "run", metrics))
+
+
+def main() -> None:
+    """Run a verb; SIGTERM ends it as cleanly as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, _terminate)
+    app()
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Turn what a user can mend into a sentence and an exit status: 1, 2 for settings, 130 for Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(_INTERRUPTED, err=True)
+        raise typer.Exit(130) from None
+    except Exception as error:
+        from featurize.errors import FeaturizeError
+        from jobs.config import ConfigError
+        from train.config import TrainError
+
+        if not isinstance(error, FeaturizeError | ConfigError | TrainError):
+            raise
+        typer.echo(f"earmark: {error}", err=True)
+        raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from None
+
+
+def _terminate(signum: int, frame: object) -> None:
+    typer.echo(_INTERRUPTED, err=True)
+    sys.exit(128 + signum)
+
+
+if __name__ == "__main__":
+    main()

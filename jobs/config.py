@@ -1,0 +1,127 @@
+"""The whole config: YAML in, `--set section.key=value` on top, and every mistake in one message."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from featurize.config import FeaturizeConfig
+from train.config import TrainConfig
+
+
+class ConfigError(Exception):
+    """The settings cannot be used; the message lists everything that is wrong with them."""
+
+
+class JobConfig(BaseModel):
+    """All settings, one section for each package."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    featurize: FeaturizeConfig = Field(default_factory=FeaturizeConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+
+
+def load_config(file: Path | None, overrides: Sequence[str]) -> JobConfig:
+    """Read a YAML file, lay the overrides over it and validate the whole.
+
+    Args:
+        file: a YAML file with the sections of `JobConfig`, or None for the defaults.
+        overrides: `section.key=value`, values as YAML writes them; later ones win.
+
+    Raises:
+        ConfigError: the file cannot be read, or at least one setting is unknown or out of range.
+    """
+    settings = _read_yaml(file) if file else {}
+    problems: list[str] = []
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        section, dot, key = path.strip().partition(".")
+        if not (equals and dot and section and key):
+            problems.append(f"--set {override}: expected section.key=value, as in train.epochs=10")
+            continue
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            problems.append(f"--set {override}: {text!r} is not a YAML value")
+            continue
+        values = settings.setdefault(section, {})
+        if isinstance(values, dict):
+            values[key] = value
+    try:
+        config = JobConfig.model_validate(settings)
+    except ValidationError as error:
+        problems += [_explain(problem) for problem in error.errors()]
+    if problems:
+        raise ConfigError("the settings cannot be used:\n" + "\n".join(f"  - {line}" for line in problems))
+    return config
+
+
+def to_yaml(config: JobConfig) -> str:
+    """Write a config as YAML with a comment on each setting; `load_config` reads it back the same."""
+    lines = []
+    for section in JobConfig.model_fields:
+        values: BaseModel = getattr(config, section)
+        lines.append(f"{section}:")
+        for key, field in type(values).model_fields.items():
+            value = yaml.safe_dump(getattr(values, key), default_flow_style=True, width=1000)
+            lines += [f"  # {field.description}", f"  {key}: {value.splitlines()[0]}"]
+    return "\n".join(lines) + "\n"
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the config {file}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the config {file} is not YAML: {error}") from error
+    if settings is None:
+        return {}
+    if not isinstance(settings, dict):
+        raise ConfigError(f"the config {file} must hold sections ({', '.join(JobConfig.model_fields)}), each "
+                          f"with its settings; found {type(settings).__name__}")
+    # A section that is named and left empty has no settings of its own.
+    return {str(section): {} if values is None else values for section, values in settings.items()}
+
+
+def _explain(problem: Any) -> str:
+    """Say in one line what is wrong with one setting, and which known one an unknown one resembles."""
+    place = ".".join(str(part) for part in problem["loc"][:2])
+    if problem["type"] == "extra_forbidden":
+        nearest = _nearest(place)
+        return f"{place}: unknown setting" + (f"; did you mean {nearest}?" if nearest else "")
+    if problem["type"] in ("model_type", "model_attributes_type"):
+        return f"{place}: expected settings (key: value), found {problem['input']!r}"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if len(problem["loc"]) < 2:
+        return f"{place}: {message}"
+    return f"{place}: {message[0].lower()}{message[1:]}, found {problem['input']!r}"
+
+
+def _nearest(place: str) -> str | None:
+    """Return the known setting or section that a mistyped one most resembles, wherever it stands."""
+    sections = list(JobConfig.model_fields)
+    settings = [
+        f"{name}.{key}"
+        for name, field in JobConfig.model_fields.items()
+        for key in _fields(field.annotation)
+    ]
+    if "." not in place:
+        return _closest(place, sections)
+    section, key = place.split(".", 1)
+    elsewhere = [setting for setting in settings if setting.split(".")[1] == key]
+    return elsewhere[0] if elsewhere else _closest(place, [s for s in settings if s.startswith(section + ".")])
+
+
+def _fields(section: Any) -> Iterable[str]:
+    model: type[BaseModel] = section
+    return model.model_fields
+
+
+def _closest(word: str, known: Sequence[str]) -> str | None:
+    found = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return found[0] if found else None

@@ -1,0 +1,112 @@
+"""What a person sees while a job runs: bars on a terminal, plain lines elsewhere. Everything on stderr."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from featurize.driver import Progress as FeaturizeProgress
+    from featurize.finish import Summary
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+class Teller:
+    """Tells of progress and of anything worth a sentence."""
+
+    def __init__(self) -> None:
+        """Find out whether someone is looking."""
+        self._console = Console(stderr=True, highlight=False)
+
+    def say(self, sentence: str) -> None:
+        """Print a sentence; a running bar stays below it."""
+        self._console.print(sentence, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def featurizing(self) -> Iterator[Callable[["FeaturizeProgress"], None]]:
+        """Show tracks done, tracks a second, the time left and the rejects so far."""
+        with self._bar("tracks") as show:
+            started = time.monotonic()
+
+            def on_progress(progress: "FeaturizeProgress") -> None:
+                rate = progress.done_now / max(time.monotonic() - started, 1e-9)
+                rejects = f", {progress.rejected_now} rejects" if progress.rejected_now else ", no rejects"
+                rated = f"{rate:.1f} tracks/s{rejects}" if progress.done_now else "starting Ray"
+                show(progress.done, progress.total, rated)
+
+            yield on_progress
+
+    @contextmanager
+    def training(self) -> Iterator[tuple[Callable[[int, int], None], Callable[[dict[str, Any], int], None]]]:
+        """Show steps done and, after each epoch, its figures."""
+        with self._bar("steps") as show:
+            latest = ""
+
+            def on_step(done: int, total: int) -> None:
+                show(done, total, latest)
+
+            def on_epoch(entry: dict[str, Any], epochs: int) -> None:
+                nonlocal latest
+                latest = f"{entry['examples_per_second']:.0f} segments/s"
+                self.say(_epoch_line(entry, epochs))
+
+            yield on_step, on_epoch
+
+    def rejects(self, summary: "Summary") -> None:
+        """Print the table of reasons, if there is any."""
+        if not summary.rejects:
+            return
+        table = Table("stage", "reason", "tracks", title=f"{summary.rejected} of {summary.tracks} tracks rejected")
+        table.columns[2].justify = "right"
+        for (stage, reason), count in summary.rejects.items():
+            table.add_row(escape(stage), escape(reason), str(count))
+        self._console.print(table)
+
+    @contextmanager
+    def _bar(self, unit: str) -> Iterator[Callable[[int, int, str], None]]:
+        """Give a function of (done, total, remark), which draws a bar or now and then prints a line."""
+        if not self._console.is_terminal:
+            yield self._lines(unit)
+            return
+        columns = (
+            TextColumn(unit), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[remark]}"),
+        )
+        with Progress(*columns, console=self._console, transient=True) as bar:
+            task = bar.add_task(unit, total=None, remark="")
+            yield lambda done, total, remark: bar.update(task, completed=done, total=total, remark=remark)
+
+    def _lines(self, unit: str) -> Callable[[int, int, str], None]:
+        started = last = time.monotonic()
+        first_done: int | None = None
+
+        def show(done: int, total: int, remark: str) -> None:
+            nonlocal last, first_done
+            now = time.monotonic()
+            first_done = done if first_done is None else first_done
+            if now - last < _SECONDS_BETWEEN_LINES and done < total:
+                return
+            last = now
+            rate = (done - first_done) / max(now - started, 1e-9)
+            left = f", {(total - done) / rate:.0f} s left" if rate and done < total else ""
+            self.say(f"{done} of {total} {unit}{left}{', ' + remark if remark else ''}")
+
+        return show
+
+
+def _epoch_line(entry: dict[str, Any], epochs: int) -> str:
+    train = entry["train"]
+    parts = [f"epoch {entry['epoch']:>{len(str(epochs))}}/{epochs}"]
+    parts.append(f"train loss {train['loss']:.3f} accuracy {train['accuracy']:.3f}")
+    for name in ("validation", "test"):
+        if name in entry:
+            figures = entry[name]
+            parts.append(f"{name} loss {figures['loss']:.3f} accuracy {figures['accuracy']:.3f}")
+    parts.append(f"{entry['examples_per_second']:.0f} segments/s")
+    return " | ".join(parts)

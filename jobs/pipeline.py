@@ -1,0 +1,117 @@
+"""From music to a judged model: featurize, train, judge; each step goes on where it was interrupted.
+
+TensorFlow and Ray are imported by the step that needs them: a run that only trains never loads Ray, and the
+process that featurizes loads no TensorFlow.
+"""
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featurize.dataset import open_dataset, write_whole
+from jobs.config import JobConfig, to_yaml
+from jobs.console import Teller
+
+if TYPE_CHECKING:
+    from featurize.finish import Summary
+
+
+def run(music: str, out: Path, config: JobConfig, workers: int | None, teller: Teller) -> dict[str, Any]:
+    """Do everything from a collection to a report below one folder, and return the metrics."""
+    features = out / "features"
+    make_features(music, features, config, workers, teller)
+    make_model(features, out, config, teller)
+    return judge_model(out, None, teller)
+
+
+def make_features(
+    music: str, folder: Path, config: JobConfig, workers: int | None, teller: Teller
+) -> "Summary":
+    """Make the dataset of a collection, or what is missing of it.
+
+    Raises:
+        FeaturizeError: the collection cannot be used, or too much of it was rejected.
+    """
+    from featurize.driver import featurize, refuse_too_many_rejects
+
+    started = time.monotonic()
+    with teller.featurizing() as on_progress:
+        summary = featurize(music, folder, config.featurize, workers, on_progress, teller.say)
+    write_whole(folder / "config.yaml", to_yaml(config).encode())
+    teller.rejects(summary)
+    refuse_too_many_rejects(summary, config.featurize, folder)
+    teller.say(
+        f"Featurized: {summary.tracks - summary.rejected} tracks, {summary.segments} segments, "
+        f"{summary.rejected} rejects, {time.monotonic() - started:.1f} s. {folder}"
+    )
+    return summary
+
+
+def make_model(features: Path, out: Path, config: JobConfig, teller: Teller) -> None:
+    """Train a model on a dataset, or go on with it; a model that is there is left as it is.
+
+    Raises:
+        DatasetError: the features are not a whole dataset.
+        TrainError: they cannot be learned from, or the folder belongs to other settings.
+    """
+    dataset = open_dataset(features)
+    _quiet_tensorflow()
+    from train.run import Run
+    from train.trainer import Listener, train
+
+    started = time.monotonic()
+    with teller.training() as (on_step, on_epoch):
+        listener = Listener(teller.say, on_step, on_epoch)
+        train(dataset, Run(out), config.train, to_yaml(config), listener)
+    teller.say(f"Trained: {config.train.epochs} epochs, {time.monotonic() - started:.1f} s. {out}")
+
+
+def judge_model(
+    out: Path, features: Path | None, teller: Teller, again: bool = False
+) -> dict[str, Any]:
+    """Judge a trained model and write its metrics and report, unless they are there already.
+
+    Args:
+        out: the run's folder.
+        features: where the dataset is now; None for where it was when the model was trained.
+        teller: is told what happens.
+        again: judge it even so.
+
+    Raises:
+        DatasetError: the features are not a whole dataset.
+        TrainError: there is no model, or it was trained on another dataset.
+    """
+    _quiet_tensorflow()
+    from train.judge import is_judged, judge
+    from train.run import Run
+
+    finished = Run(out)
+    dataset = open_dataset(features or finished.features())
+    if is_judged(finished) and not again:
+        metrics: dict[str, Any] = finished.read("metrics.json")
+        return metrics
+    metrics = judge(finished, dataset)
+    teller.say(f"Judged: fold {metrics['test_fold']}. {out}")
+    return metrics
+
+
+def conclusion(out: Path, metrics: dict[str, Any]) -> str:
+    """Say in a few lines how good the model is and where everything lies."""
+    tracks, segments = metrics["tracks"], metrics["segments"]
+    return "\n".join(
+        [
+            f"tracks    accuracy {tracks['accuracy']:.3f}  macro-F1 {tracks['macro_f1']:.3f}  "
+            f"({tracks['count']} held-out tracks)",
+            f"segments  accuracy {segments['accuracy']:.3f}  macro-F1 {segments['macro_f1']:.3f}  "
+            f"({segments['count']} held-out segments)",
+            f"report    {out / 'report.html'}",
+            f"model     {out / 'model.keras'}",
+            f"curves    tensorboard --logdir {out / 'tensorboard'}",
+        ]
+    )
+
+
+def _quiet_tensorflow() -> None:
+    """Keep TensorFlow's start-up notices about CUDA and CPU features off the screen, unless they are wanted."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

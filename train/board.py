@@ -1,0 +1,73 @@
+"""What TensorBoard shows of a run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+_IMAGES_PER_CLASS = 3
+
+
+class Board:
+    """Event files of a run: one sub-folder for training and one for each held-out fold.
+
+    The same tag in each of them, so that TensorBoard draws their curves into one chart. The step of all
+    scalars and histograms is the epoch.
+    """
+
+    def __init__(self, folder: Path, parts: Sequence[str]) -> None:
+        """Open a writer for each part: `train`, `validation`, `test`."""
+        self._writers = {part: tf.summary.create_file_writer(str(folder / part)) for part in parts}
+
+    def text(self, name: str, content: str) -> None:
+        """Show a text as it is written."""
+        with self._writers["train"].as_default(step=0):
+            tf.summary.text(name, "\n".join(f"    {line}" for line in content.splitlines()))
+
+    def graph(self, model: keras.Sequential) -> None:
+        """Show the graph of the model."""
+        call = tf.function(lambda mfcc: model(mfcc, training=False))
+        traced = call.get_concrete_function(tf.TensorSpec((None, *model.input_shape[1:]), tf.float32))
+        with self._writers["train"].as_default(step=0):
+            tf.summary.graph(traced.graph)
+
+    def images(self, mfcc: NDArray[np.float32], labels: NDArray[np.int32], classes: Sequence[str]) -> None:
+        """Show a few MFCC segments of each class, float32 [rows, 40, 217], low coefficients at the bottom."""
+        with self._writers["train"].as_default(step=0):
+            for label, name in enumerate(classes):
+                few = mfcc[labels == label][:_IMAGES_PER_CLASS, ::-1]
+                if len(few):
+                    # Coefficient 0 is the loudness and would outshine the rest: each row has its own range.
+                    low, high = few.min(axis=2, keepdims=True), few.max(axis=2, keepdims=True)
+                    grey = (few - low) / np.maximum(high - low, np.finfo(np.float32).tiny)
+                    tf.summary.image(f"mfcc/{name}", grey[..., None], max_outputs=_IMAGES_PER_CLASS)
+
+    def scalars(self, part: str, epoch: int, values: dict[str, float]) -> None:
+        """Add one point to each of some curves."""
+        with self._writers[part].as_default(step=epoch):
+            for name, value in values.items():
+                tf.summary.scalar(name, value)
+
+    def histograms(self, epoch: int, model: keras.Sequential, probe: NDArray[np.float32]) -> None:
+        """Show the weights, and the activations of each layer for some fixed segments [rows, 40, 217]."""
+        with self._writers["train"].as_default(step=epoch):
+            for weight in model.weights:
+                tf.summary.histogram(f"weights/{weight.path}", weight)
+            activations: Any = probe
+            for layer in model.layers:
+                activations = layer(activations, training=False)
+                tf.summary.histogram(f"activations/{layer.name}", activations)
+
+    def flush(self) -> None:
+        """Bring everything to the disk."""
+        for writer in self._writers.values():
+            writer.flush()
+
+    def close(self) -> None:
+        """Bring everything to the disk and let go of the files."""
+        for writer in self._writers.values():
+            writer.close()

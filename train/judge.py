@@ -1,0 +1,86 @@
+"""A finished run judged on its test fold: `metrics.json` and `report.html`."""
+
+import hashlib
+from typing import Any
+
+import keras
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from featurize.dataset import Dataset, write_whole
+from train.config import TrainConfig, TrainError
+from train.devices import make_strategy
+from train.evaluate import Predictor, score_both
+from train.report import render
+from train.run import Run
+from train.trainer import held_out_stream, kept_segments
+
+
+def judge(run: Run, dataset: Dataset) -> dict[str, Any]:
+    """Judge the model of a run on the fold that it never saw, and write the metrics and the report.
+
+    Returns:
+        the content of `metrics.json`: `segments` and `tracks`, each with `accuracy`, `macro_f1`, `per_class`
+        and `confusion` (see `train.evaluate.score`); the `split`; and what was judged.
+
+    Raises:
+        TrainError: the run has no model, or was trained on another dataset.
+    """
+    about = run.read("model.json")
+    if not (about and run.model.exists()):
+        raise TrainError(
+            f"{run.folder} holds no trained model. Go on with its training: earmark train {dataset.folder} "
+            f"--out {run.folder}"
+        )
+    if about["dataset"] != dataset.id:
+        raise TrainError(
+            f"{run.folder} was trained on the dataset {about['dataset']}, but {dataset.folder} is now "
+            f"{dataset.id}: tracks or settings have changed. Train again into another folder."
+        )
+    config = run.config()
+    strategy = make_strategy(config.replicas)
+    with strategy.scope():
+        model = keras.models.load_model(run.model)
+    probabilities, labels = Predictor(strategy, model)(held_out_stream(dataset, config, config.test_fold))
+    metrics = {
+        "model": config.model,
+        "epoch": about["epoch"],
+        "test_fold": config.test_fold,
+        "classes": dataset.classes,
+        **score_both(probabilities, labels, len(kept_segments(dataset, config)), dataset.classes),
+        "split": describe_split(dataset, config),
+        "judged": _fingerprint(run),
+    }
+    write_whole(run.report, render(run, dataset, config, metrics).encode())
+    run.write("metrics.json", metrics)
+    return metrics
+
+
+def is_judged(run: Run) -> bool:
+    """Say whether the metrics and the report that lie in the run are those of its model."""
+    metrics = run.read("metrics.json")
+    return bool(
+        metrics and run.report.exists() and run.model.exists() and metrics["judged"] == _fingerprint(run)
+    )
+
+
+def describe_split(dataset: Dataset, config: TrainConfig) -> dict[str, Any]:
+    """Count what lies on each side of the split, and the groups that lie on two sides (there must be none)."""
+    tracks = dataset.tracks()
+    part_of_fold = {fold: part for part, fold in config.held_out.items()}
+    groups: dict[str, set[str]] = {}
+    parts = {}
+    for part in ("train", *config.held_out):
+        folds = [fold for fold in tracks["fold"].unique().to_pylist() if part_of_fold.get(fold, "train") == part]
+        members = tracks.filter(pc.is_in(tracks["fold"], value_set=pa.array(folds, pa.int32())))
+        groups[part] = set(members["group"].to_pylist())
+        parts[part] = {"folds": sorted(folds), "tracks": members.num_rows, "groups": len(groups[part])}
+    names = list(groups)
+    shared = {
+        group for i, part in enumerate(names) for other in names[i + 1 :] for group in groups[part] & groups[other]
+    }
+    return {"parts": parts, "groups_on_two_sides": sorted(shared)}
+
+
+def _fingerprint(run: Run) -> str:
+    return hashlib.sha256(run.model.read_bytes()).hexdigest()

@@ -1,0 +1,90 @@
+"""The folder of one training run, and the settings that it was begun with."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from featurize.dataset import Dataset, write_whole
+from train.config import TrainConfig, TrainError
+
+# Settings that a run may be continued with; all others change what the finished part would have been.
+_MAY_CHANGE = frozenset({"epochs", "checkpoint_every", "keep_checkpoints", "replicas"})
+
+
+class Run:
+    """The files of one run.
+
+    config.yaml and run.json say what it was made from; checkpoints/, tensorboard/ and history.json grow with
+    the epochs; model.keras and model.json are the result; metrics.json and report.html judge it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Name the folder; nothing is created yet."""
+        self.folder = folder
+        self.checkpoints = folder / "checkpoints"
+        self.tensorboard = folder / "tensorboard"
+        self.model = folder / "model.keras"
+        self.report = folder / "report.html"
+
+    def begin(self, dataset: Dataset, config: TrainConfig) -> None:
+        """Record what the run is made from, or check that an earlier beginning was made from the same.
+
+        Raises:
+            TrainError: the folder holds a run of other settings or of another dataset.
+        """
+        settings = config.model_dump()
+        earlier = self.read("run.json")
+        if earlier:
+            before = earlier["train"]
+            changes = [
+                f"train.{key}: {before.get(key)!r} there, {value!r} now"
+                for key, value in settings.items()
+                if key not in _MAY_CHANGE and before.get(key) != value
+            ]
+            if earlier["dataset"] != dataset.id:
+                changes.append(f"dataset: {earlier['dataset']} there, {dataset.id} now")
+            if changes:
+                raise TrainError(
+                    f"{self.folder} holds a run made with other settings:\n"
+                    + "\n".join(f"  - {change}" for change in changes)
+                    + "\nGive another --out, or the same settings to go on with it."
+                )
+        self.write("run.json", {"dataset": dataset.id, "features": self._relative(dataset.folder), "train": settings})
+
+    def features(self) -> Path:
+        """Return the folder of the dataset that the run was trained on."""
+        return Path(os.path.normpath(self.folder / self._begun()["features"]))
+
+    def config(self) -> TrainConfig:
+        """Return the settings that the run was trained with."""
+        return TrainConfig.model_validate(self._begun()["train"])
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return the figures of each finished epoch."""
+        return self.read("history.json") or []
+
+    def read(self, name: str) -> Any:
+        """Return the content of a JSON file of the run, None where it is not there."""
+        try:
+            return json.loads((self.folder / name).read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except ValueError as error:
+            raise TrainError(f"{self.folder / name} is not JSON: {error}. Train into another folder.") from error
+
+    def write(self, name: str, content: Any) -> None:
+        """Write a JSON file of the run, whole or not at all."""
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        write_whole(self.folder / name, text.encode())
+
+    def _begun(self) -> Any:
+        begun = self.read("run.json")
+        if not begun:
+            raise TrainError(f"{self.folder} holds no run: run.json is missing. Train first: earmark train")
+        return begun
+
+    def _relative(self, features: Path) -> str:
+        """Name the features relative to the run where they lie inside it, so that both can move together."""
+        features, folder = features.resolve(), self.folder.resolve()
+        return str(features.relative_to(folder) if features.is_relative_to(folder) else features)

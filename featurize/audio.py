@@ -65,7 +65,7 @@ def decode(encoded: bytes, sample_rate: int) -> NDArray[np.float32]:
         Reject: stage `decode`: not a format that libsndfile reads, or a stream that breaks.
     """
     try:
-        with soundfile.SoundFile(io.BytesIO(encoded)) as file:
+        with _ForwardFile(io.BytesIO(encoded)) as file:
             native_rate = file.samplerate
             mono = _read_mono(file)
     except soundfile.LibsndfileError as error:
@@ -93,6 +93,17 @@ def check(samples: NDArray[np.float32], shortest: int, sample_rate: int) -> None
     peak = max(-low, high)
     if peak < SILENT_PEAK:
         raise Reject("check", "silent", f"peak {peak:.1e} of full scale, expected {SILENT_PEAK:.0e} or more")
+
+
+class _ForwardFile(soundfile.SoundFile):
+    """A file that is read from its beginning to its end.
+
+    After each block soundfile seeks to where it already is. In MP3 that restarts the decoder in the middle of
+    its bit reservoir, and at low bit rates the next samples come out wrong. What cannot seek is left alone.
+    """
+
+    def seekable(self) -> bool:
+        return False
 
 
 def _read_mono(file: soundfile.SoundFile) -> NDArray[np.float32]:

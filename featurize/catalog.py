@@ -130,7 +130,8 @@ def _scan_folder(root: Path) -> tuple[list[_Entry], list[str]]:
                 entries.append(_Entry(_track_id(path, root), path, _printable(parts[0])))
     remarks = []
     if passed_over:
-        kinds = ", ".join(f"{kind}: {count}" for kind, count in passed_over.most_common())
+        by_count = sorted(passed_over.items(), key=lambda item: (-item[1], item[0]))
+        kinds = ", ".join(f"{kind}: {count}" for kind, count in by_count)
         remarks.append(f"{passed_over.total()} other files were passed over ({kinds}).")
     if unclassed:
         remarks.append(f"{unclassed} audio files lie outside any class folder and were passed over.")

@@ -26,7 +26,7 @@ def assign_folds(labels: Sequence[str], groups: Sequence[str]) -> NDArray[np.int
         int64 [tracks], 0 to FOLDS - 1.
 
     Raises:
-        FeaturizeError: no class has as many tracks as there are folds.
+        FeaturizeError: there are fewer groups than folds, or no class has as many tracks as there are folds.
     """
     names, counts = np.unique(np.asarray(labels), return_counts=True)
     if counts.max(initial=0) < FOLDS:
@@ -34,6 +34,13 @@ def assign_folds(labels: Sequence[str], groups: Sequence[str]) -> NDArray[np.int
         raise FeaturizeError(
             f"expected at least {FOLDS} tracks in a class, one for each fold; found {found or 'none'}. "
             "Add tracks to the collection."
+        )
+    different = sorted(set(groups))
+    if len(different) < FOLDS:
+        raise FeaturizeError(
+            f"expected at least {FOLDS} groups, one for each fold; found {len(different)}: "
+            f"{', '.join(different)}. Groups are never divided; --set featurize.group_by=none makes each track "
+            "its own group."
         )
     folds = np.empty(len(labels), np.int64)
     with warnings.catch_warnings():

@@ -5,7 +5,11 @@ process that featurizes loads no TensorFlow.
 """
 
 import os
+import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,9 +60,9 @@ def make_model(features: Path, out: Path, config: JobConfig, teller: Teller) -> 
         TrainError: they cannot be learned from, or the folder belongs to other settings.
     """
     dataset = open_dataset(features)
-    _quiet_tensorflow()
-    from train.run import Run
-    from train.trainer import Listener, train
+    with _quiet_tensorflow():
+        from train.run import Run
+        from train.trainer import Listener, train
 
     started = time.monotonic()
     with teller.training() as (on_step, on_epoch):
@@ -82,9 +86,9 @@ def judge_model(
         DatasetError: the features are not a whole dataset.
         TrainError: there is no model, or it was trained on another dataset.
     """
-    _quiet_tensorflow()
-    from train.judge import is_judged, judge
-    from train.run import Run
+    with _quiet_tensorflow():
+        from train.judge import is_judged, judge
+        from train.run import Run
 
     finished = Run(out)
     dataset = open_dataset(features or finished.features())
@@ -112,6 +116,24 @@ def conclusion(out: Path, metrics: dict[str, Any]) -> str:
     )
 
 
-def _quiet_tensorflow() -> None:
-    """Keep TensorFlow's start-up notices about CUDA and CPU features off the screen, unless they are wanted."""
+@contextmanager
+def _quiet_tensorflow() -> Iterator[None]:
+    """Import TensorFlow without its notices about CUDA and CPU features, which look like errors and are not.
+
+    It writes them past Python, straight to the file descriptor, before its log level counts. They are shown
+    where the import fails.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    screen = os.dup(2)
+    with tempfile.TemporaryFile() as notices:
+        os.dup2(notices.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            notices.seek(0)
+            os.write(screen, notices.read())
+            raise
+        finally:
+            os.dup2(screen, 2)
+            os.close(screen)

@@ -1,14 +1,19 @@
 """The replicas that a model is trained on."""
 
 import contextlib
+import functools
 
 import tensorflow as tf
 
 from train.config import TrainError
 
 
+@functools.cache
 def make_strategy(replicas: int | None) -> tf.distribute.Strategy:
     """Mirror the model over GPUs, or over logical CPUs where there is no GPU.
+
+    The same strategy each time: TensorFlow numbers the collective operations of a strategy from the same
+    beginning, and those of a second one over the same devices would be taken for those of the first.
 
     Args:
         replicas: how many; None for every GPU, or one CPU.

@@ -1,0 +1,120 @@
+"""A small composed collection, its dataset, and one Ray for all tests that need one."""
+
+import io
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+
+import mutagen
+import mutagen.id3
+import numpy as np
+import pytest
+import soundfile
+
+from jobs.compose import SAMPLE_RATE, STYLES, Habits, compose
+
+ARTISTS = 5
+TRACKS_PER_ARTIST = 2
+SECONDS = 6.0
+
+# Suffix: libsndfile's container and subtype.
+FORMATS = {
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+    ".flac": ("FLAC", "PCM_16"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".opus": ("OGG", "OPUS"),
+    ".wav": ("WAV", "PCM_24"),
+    ".aiff": ("AIFF", "PCM_16"),
+}
+
+
+def encode(samples: np.ndarray, rate: int, suffix: str) -> bytes:
+    container, subtype = FORMATS[suffix]
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format=container, subtype=subtype)
+    return file.getvalue()
+
+
+def tag_artist(path: Path, artist: str) -> None:
+    file = mutagen.File(path, easy=path.suffix not in (".wav", ".aiff"))
+    if file.tags is None:
+        file.add_tags()
+    if path.suffix in (".wav", ".aiff"):
+        file.tags.add(mutagen.id3.TPE1(encoding=3, text=[artist]))
+    else:
+        file["artist"] = artist
+    file.save()
+
+
+@pytest.fixture(scope="session")
+def music(tmp_path_factory) -> Path:
+    """Thirty pieces of six seconds: three styles, five tagged artists each, two pieces an artist."""
+    root = tmp_path_factory.mktemp("music")
+    suffixes = [".mp3", ".flac", ".ogg", ".wav", ".aiff"]
+    for s, (name, style) in enumerate(STYLES.items()):
+        (root / name / "deeper").mkdir(parents=True)
+        for artist in range(ARTISTS):
+            habits = Habits.draw(np.random.default_rng([7, s, artist]))
+            for n in range(TRACKS_PER_ARTIST):
+                samples = compose(style, habits, SECONDS, np.random.default_rng([7, s, artist, n]))
+                folder = root / name / "deeper" if n else root / name
+                path = folder / f"{artist}-{n}{suffixes[artist]}"
+                path.write_bytes(encode(samples, SAMPLE_RATE, path.suffix))
+                tag_artist(path, f"{name} {artist}")
+    return root
+
+
+@pytest.fixture(scope="session")
+def ray_here():
+    """One Ray with two workers for every test that featurizes in this process."""
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    import ray
+
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def features(music, ray_here, tmp_path_factory) -> Path:
+    from featurize.config import FeaturizeConfig
+    from featurize.driver import featurize
+
+    folder = tmp_path_factory.mktemp("features")
+    featurize(str(music), folder, FeaturizeConfig(tracks_per_shard=3, segments_per_track=4))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def logical_cpus() -> None:
+    """Let this process train on one or two replicas."""
+    import tensorflow as tf
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+@pytest.fixture(scope="session")
+def real_music() -> Path:
+    folder = os.environ.get("EARMARK_MUSIC")
+    if not folder:
+        pytest.skip("EARMARK_MUSIC is not set: it names a folder of real music")
+    return Path(folder)
+
+
+def earmark(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    command = [sys.executable, "-m", "jobs.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, hidden ones aside, by its relative path."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith(".")
+    }

@@ -1,0 +1,180 @@
+"""Which tracks are found, which group and fold each gets, and what is refused."""
+
+import json
+import os
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from featurize.catalog import build_catalog
+from featurize.config import FeaturizeConfig
+from featurize.errors import FeaturizeError
+from featurize.folds import FOLDS, assign_folds
+
+UNGROUPED = FeaturizeConfig(group_by="none")
+
+
+def _touch(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+def _collection(root, per_class=6):
+    _touch(root, *(f"{label}/{n}.mp3" for label in ("jazz", "punk") for n in range(per_class)))
+
+
+def test_a_folder_is_read_with_what_lies_deeper_and_without_what_is_not_music(tmp_path):
+    _collection(tmp_path)
+    _touch(tmp_path, "jazz/live/cd 1/x.FLAC", "punk/.hidden.mp3", ".git/jazz/y.mp3", "punk/cover.jpg", "loose.mp3",
+           "notes.txt")
+    os.symlink(tmp_path, tmp_path / "jazz" / "loop")
+    catalog = build_catalog(str(tmp_path), UNGROUPED)
+    ids = [track.id for track in catalog.tracks]
+    assert ids == sorted(ids)
+    assert len(ids) == 13
+    assert "jazz/live/cd 1/x.FLAC" in ids
+    assert catalog.classes == ["jazz", "punk"]
+    assert {track.label for track in catalog.tracks if track.id.startswith("jazz/")} == {"jazz"}
+    assert "3 other files were passed over (.jpg: 1, .txt: 1, hidden: 1)." in catalog.remarks
+    assert "1 audio files lie outside any class folder and were passed over." in catalog.remarks
+
+
+def test_a_file_name_that_is_no_text_is_kept(tmp_path):
+    _collection(tmp_path)
+    os.makedirs(os.fsencode(tmp_path / "jazz"), exist_ok=True)
+    with open(os.fsencode(tmp_path / "jazz") + b"/caf\xe9.mp3", "wb") as file:
+        file.write(b"x")
+    track = next(t for t in build_catalog(str(tmp_path), UNGROUPED).tracks if "caf" in t.id)
+    assert track.id == "jazz/caf\\xe9.mp3"
+    assert os.path.exists(track.path)
+
+
+def test_groups_come_from_the_tags_of_every_format(music):
+    by_artist = build_catalog(str(music), FeaturizeConfig())
+    assert by_artist.remarks == []
+    assert {track.group for track in by_artist.tracks} == {
+        f"{style} {artist}" for style in ("bells", "reeds", "pulses") for artist in range(5)
+    }
+    fold_of = {}
+    for track in by_artist.tracks:
+        assert fold_of.setdefault(track.group, track.fold) == track.fold
+    counts = {(t.label, t.fold) for t in by_artist.tracks}
+    assert len(counts) == 3 * FOLDS  # every class in every fold
+    by_album = build_catalog(str(music), FeaturizeConfig(group_by="album"))
+    assert by_album.remarks == ["30 of 30 tracks carry no album tag; each of them is a group of its own."]
+    assert all(track.group == track.id for track in by_album.tracks)
+
+
+ROWS = [
+    {"path": f"{label}{n}.mp3", "label": label, "group": f"g{label}{n // 2}", "fold": n // 2 % FOLDS}
+    for label in ("007", "punk") for n in range(10)
+]
+
+
+def _write(folder, rows, suffix):
+    path = folder / f"tracks{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        lines = [",".join(rows[0])] + [",".join('"' + str(v) + '"' for v in row.values()) for row in rows]
+        path.write_text("\ufeff" + "\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
+def test_a_table_says_path_label_group_and_fold(suffix, tmp_path):
+    catalog = build_catalog(str(_write(tmp_path, ROWS, suffix)), FeaturizeConfig())
+    assert catalog.classes == ["007", "punk"]
+    found = [(t.id, t.label, t.group, t.fold) for t in catalog.tracks]
+    assert found == sorted((r["path"], r["label"], r["group"], r["fold"]) for r in ROWS)
+    assert all(track.path == str(tmp_path / track.id) and track.size == -1 for track in catalog.tracks)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
+def test_a_table_without_group_and_fold_gets_them(suffix, tmp_path):
+    rows = [{"path": row["path"], "label": row["label"]} for row in ROWS]
+    catalog = build_catalog(str(_write(tmp_path, rows, suffix)), UNGROUPED)
+    assert all(track.group == track.id for track in catalog.tracks)
+    assert np.bincount([track.fold for track in catalog.tracks]).tolist() == [4] * FOLDS
+
+
+def test_a_bad_table_is_refused_with_everything_that_is_wrong(tmp_path):
+    rows = [dict(row) for row in ROWS]
+    rows[1]["path"] = rows[0]["path"]
+    rows[2]["label"] = ""
+    rows[3]["fold"] = 7
+    rows[4]["fold"] = "x"
+    with pytest.raises(FeaturizeError) as caught:
+        build_catalog(str(_write(tmp_path, rows, ".csv")), UNGROUPED)
+    message = str(caught.value)
+    assert "1 rows have an empty label: line 4" in message
+    assert "1 rows have a path given before: line 3" in message
+    assert "2 rows have a fold that is not 0 to 4: line 5, 6" in message
+
+
+def test_a_table_that_splits_a_group_is_refused(tmp_path):
+    rows = [dict(row) for row in ROWS]
+    rows[0]["fold"] = 4
+    with pytest.raises(FeaturizeError, match="splits 1 groups over several folds: 'g0070'"):
+        build_catalog(str(_write(tmp_path, rows, ".csv")), UNGROUPED)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "expected"),
+    [
+        (lambda root: "absent", "does not exist"),
+        (lambda root: ".", "at least 2 classes in .*found 0"),
+        (lambda root: (_touch(root, "jazz/1.mp3"), ".")[1], "at least 2 classes in .*found 1: jazz"),
+        (lambda root: (_collection(root, 2), ".")[1], "at least 5 tracks in a class.*jazz: 2, punk: 2"),
+        (lambda root: (_touch(root, "song.mp3"), "song.mp3")[1], "neither a folder nor a table"),
+        (lambda root: ((root / "t.csv").write_text("file,genre\na,b\n"), "t.csv")[1], "lacks the column path and"),
+        (lambda root: ((root / "t.csv").write_text('path,label\n"a,b\n'), "t.csv")[1], "cannot be read|at least 2"),
+        (lambda root: ((root / "t.csv").write_text(""), "t.csv")[1], "cannot be read as a csv table"),
+        (lambda root: ((root / "t.parquet").write_text("no"), "t.parquet")[1], "cannot be read as a parquet"),
+        (lambda root: ((root / "t.jsonl").write_text('{"path": '), "t.jsonl")[1], "cannot be read as a jsonl"),
+        (lambda root: ((root / "t.jsonl").write_text('{"path": {"a": 1}, "label": "x"}\n'), "t.jsonl")[1],
+         "path does not hold plain text"),
+    ],
+)
+def test_what_is_no_collection_is_refused(prepare, expected, tmp_path):
+    with pytest.raises(FeaturizeError, match=f"(?s){expected}"):
+        build_catalog(str(tmp_path / prepare(tmp_path)), UNGROUPED)
+
+
+tracks = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 25)), min_size=20, max_size=120)
+
+
+@settings(max_examples=60, deadline=None)
+@given(tracks=tracks, order=st.randoms(use_true_random=False))
+def test_folds_never_split_a_group_and_do_not_depend_on_the_order(tracks, order):
+    labels, groups = [f"class {a}" for a, _ in tracks], [f"group {b}" for _, b in tracks]
+    if len(set(groups)) < FOLDS or max(labels.count(label) for label in labels) < FOLDS:
+        with pytest.raises(FeaturizeError, match=f"at least {FOLDS}"):
+            assign_folds(labels, groups)
+        return
+    folds = assign_folds(labels, groups)
+    assert set(folds) <= set(range(FOLDS))
+    fold_of = dict(zip(groups, folds, strict=True))
+    assert all(fold_of[group] == fold for group, fold in zip(groups, folds, strict=True))
+    shuffled = list(range(len(tracks)))
+    order.shuffle(shuffled)
+    again = assign_folds([labels[i] for i in shuffled], [groups[i] for i in shuffled])
+    assert [again[shuffled.index(i)] for i in range(len(tracks))] == folds.tolist()
+
+
+@given(counts=st.lists(st.integers(5, 40), min_size=2, max_size=5))
+def test_folds_without_groups_hold_every_class_evenly(counts):
+    labels = [f"class {c}" for c, count in enumerate(counts) for _ in range(count)]
+    folds = assign_folds(labels, [f"track {i}" for i in range(len(labels))])
+    for c, count in enumerate(counts):
+        held = np.bincount(folds[np.array(labels) == f"class {c}"], minlength=FOLDS)
+        assert held.sum() == count
+        assert held.max() - held.min() <= 1 + count // 20

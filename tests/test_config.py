@@ -1,0 +1,129 @@
+"""Settings: read, overridden, and refused all at once with the nearest known name."""
+
+import pytest
+import yaml
+from conftest import earmark
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.config import ConfigError, JobConfig, load_config, to_yaml
+
+
+def test_defaults_are_valid_and_survive_the_round_trip(tmp_path):
+    config = load_config(None, [])
+    assert config == JobConfig()
+    file = tmp_path / "config.yaml"
+    file.write_text(to_yaml(config))
+    assert load_config(file, []) == config
+
+
+@given(
+    epochs=st.integers(1, 10**6),
+    rate=st.floats(1e-12, 1),
+    fraction=st.floats(0, 1),
+    replicas=st.none() | st.integers(1, 32),
+    validation=st.sampled_from(["next", "none", 1, 2, 3, 4]),
+)
+def test_any_settings_survive_the_round_trip(tmp_path_factory, epochs, rate, fraction, replicas, validation):
+    config = JobConfig.model_validate(
+        {
+            "featurize": {"max_reject_fraction": fraction},
+            "train": {
+                "epochs": epochs, "learning_rate": rate, "replicas": replicas, "validation_fold": validation
+            },
+        }
+    )
+    file = tmp_path_factory.mktemp("config") / "config.yaml"
+    file.write_text(to_yaml(config))
+    assert load_config(file, []) == config
+
+
+def test_every_shipped_config_is_valid_and_opens_with_its_command(request):
+    files = sorted((request.config.rootpath / "configs").glob("*.yaml"))
+    assert {file.stem for file in files} >= {"published", "quick"}
+    for file in files:
+        load_config(file, [])
+        assert file.read_text().startswith("#")
+        assert "earmark" in file.read_text().split("\nfeaturize:")[0]
+
+
+def test_overrides_go_before_the_file_and_later_ones_before_earlier(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("train:\n  epochs: 3\n  learning_rate: 1e-3\n")
+    config = load_config(file, ["train.epochs=4", "train.epochs=5", "featurize.group_by=none"])
+    assert config.train.epochs == 5
+    assert config.train.learning_rate == 1e-3
+    assert config.featurize.group_by == "none"
+
+
+def test_everything_wrong_is_said_at_once(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("train:\n  epoch: 3\n  batch_size: 0\n  model: conv9\nfeaturise:\n  segments_per_track: 4\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(
+            file, ["train.learning_rate=fast", "nonsense", "train.segments_per_track=3", "train.seed=1.5"]
+        )
+    message = str(caught.value)
+    for expected in (
+        "train.epoch: unknown setting; did you mean train.epochs?",
+        "train.batch_size: input should be greater than or equal to 1, found 0",
+        "train.model: input should be 'conv2', 'conv3' or 'conv3-norm', found 'conv9'",
+        "featurise: unknown setting; did you mean featurize?",
+        "train.segments_per_track: unknown setting; did you mean featurize.segments_per_track?",
+        "train.learning_rate: input should be a valid number",
+        "--set nonsense: expected section.key=value",
+        "train.seed: ",
+    ):
+        assert expected in message
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("train: [1, 2", "is not YAML"),
+        ("- train\n", "must hold sections"),
+        ("train: 3\n", "train: expected settings (key: value), found 3"),
+        ("train:\n  validation_fold: 2\n  test_fold: 2\n", "both 2"),
+        ("train:\n  validation_fold: 5\n", "less than 5, found 5"),
+        ("train:\n  replicas: 8\n  batch_size: 4\n", "8 replicas cannot share batches of 4"),
+        ("train:\n  seed: true\n", "train.seed: input should be a valid integer, found True"),
+        ("train:\n  learning_rate: 0\n", "greater than 0, found 0"),
+        ("featurize:\n  max_reject_fraction: 1.5\n", "less than or equal to 1, found 1.5"),
+        ("featurize:\n  group_by: label\n", "'artist', 'album' or 'none', found 'label'"),
+    ],
+)
+def test_a_bad_file_is_refused(text, expected, tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, [])
+    assert expected in str(caught.value)
+
+
+def test_an_empty_file_or_section_is_the_defaults(tmp_path):
+    file = tmp_path / "config.yaml"
+    for text in ("", "# nothing\n", "train:\nfeaturize:\n"):
+        file.write_text(text)
+        assert load_config(file, []) == JobConfig()
+
+
+def test_the_command_prints_what_it_understood(tmp_path):
+    done = earmark("config", "--set", "train.epochs=7", "--set", "train.learning_rate=3e-4")
+    assert done.returncode == 0
+    printed = yaml.safe_load(done.stdout)
+    assert printed["train"]["epochs"] == 7
+    assert JobConfig.model_validate(printed) == load_config(None, ["train.epochs=7", "train.learning_rate=3e-4"])
+    settings = [line for line in done.stdout.splitlines() if line.startswith("  ") and "#" not in line]
+    comments = [line for line in done.stdout.splitlines() if line.startswith("  #")]
+    assert len(settings) == len(comments) == sum(len(section) for section in printed.values())
+
+
+def test_the_command_refuses_with_status_2(tmp_path):
+    done = earmark("config", "--set", "train.epoch=7")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "did you mean train.epochs?" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = earmark("config", "--config", tmp_path / "absent.yaml")
+    assert done.returncode == 2
+    assert "cannot read the config" in done.stderr

@@ -1,0 +1,185 @@
+"""From a collection to a dataset: the same bytes always, whole or not at all, and every reject named."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from conftest import contents, earmark, encode
+from test_mfcc import TOLERANCE_DB, librosa_mfcc
+
+from featurize.config import FeaturizeConfig
+from featurize.dataset import DatasetError, list_shards, open_dataset, read_row_group, read_track_ids
+from featurize.driver import Progress, featurize, refuse_too_many_rejects
+from featurize.errors import FeaturizeError
+from featurize.finish import Summary
+from featurize.lock import only_run_in
+
+CONFIG = FeaturizeConfig(tracks_per_shard=3, segments_per_track=4)
+
+
+def test_the_dataset_holds_what_librosa_says(features, music):
+    import librosa
+
+    dataset = open_dataset(features)
+    assert dataset.classes == ["bells", "pulses", "reeds"]
+    seen = 0
+    for shard in dataset.shards:
+        table = pq.read_table(shard.path)
+        mfcc = np.concatenate([read_row_group(shard, i)[0] for i in range(len(shard.row_groups))])
+        tracks = read_track_ids(shard, 4)
+        for i, track in enumerate(tracks):
+            rows = table.slice(4 * i, 4)
+            assert rows["track"].to_pylist() == [track] * 4
+            assert rows["segment"].to_pylist() == [0, 1, 2, 3]
+            assert set(rows["label"].to_pylist()) == {dataset.classes.index(track.split("/")[0])}
+            samples, _ = librosa.load(music / track)
+            starts = np.round(rows["start"].to_numpy() * 22050).astype(int)
+            np.testing.assert_allclose(
+                mfcc[4 * i : 4 * i + 4], librosa_mfcc(samples, starts), rtol=0, atol=TOLERANCE_DB
+            )
+            seen += 1
+    assert seen == 30
+
+
+def test_the_folder_describes_itself(features):
+    dataset = open_dataset(features)
+    info = dataset.info
+    assert (info["tracks"], info["segments"], info["rejects"]) == (30, 120, [])
+    assert sum(entry["segments"] for entry in info["counts"]) == 120
+    assert {(e["tracks"], e["groups"]) for e in info["counts"]} == {(2, 1)}
+    assert dataset.tracks().num_rows == 30
+    assert dataset.rejects().num_rows == 0
+    for statistics in info["statistics"]:
+        shards = dataset.in_folds({statistics["fold"]})
+        mfcc = np.concatenate([read_row_group(s, i)[0] for s in shards for i in range(len(s.row_groups))])
+        np.testing.assert_allclose(statistics["mean"], mfcc.mean(axis=(0, 2), dtype=np.float64), rtol=1e-6)
+        np.testing.assert_allclose(statistics["deviation"], mfcc.std(axis=(0, 2), dtype=np.float64), rtol=1e-4)
+
+
+def test_anyone_can_read_the_shards_as_a_partitioned_table(features):
+    table = pq.read_table(features / "shards", partitioning="hive")
+    assert table.num_rows == 120
+    assert set(table["fold"].to_pylist()) == {0, 1, 2, 3, 4}
+    field = table.schema.field("mfcc")
+    assert json.loads(field.metadata[b"shape"]) == [40, 217]
+    assert not field.nullable
+    assert not field.type.value_field.nullable
+
+
+def test_one_worker_and_two_make_the_same_bytes(music, features, tmp_path):
+    command = ["featurize", music, "--out", tmp_path / "one", "--workers", 1]
+    settings = ["--set", "featurize.tracks_per_shard=3", "--set", "featurize.segments_per_track=4"]
+    done = earmark(*command, *settings)
+    assert done.returncode == 0, done.stderr
+    assert "Featurized: 30 tracks, 120 segments, 0 rejects" in done.stderr
+    found = contents(tmp_path / "one")
+    assert found.pop("config.yaml")
+    assert found == contents(features)
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(music, features, tmp_path):
+    folder = tmp_path / "features"
+    command = [sys.executable, "-m", "jobs.cli", "featurize", str(music), "--out", str(folder), "--workers", "1",
+               "--set", "featurize.tracks_per_shard=3", "--set", "featurize.segments_per_track=4"]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while len(list_shards(folder)) < 2 and running.poll() is None:
+        time.sleep(0.005)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    before = {name: os.stat(folder / "shards" / name).st_mtime_ns for name in list_shards(folder)}
+    assert before
+    with pytest.raises(DatasetError, match=r"no finished dataset: dataset.json is missing"):
+        open_dataset(folder)
+    seen: list[Progress] = []
+    featurize(str(music), folder, CONFIG, on_progress=seen.append)
+    assert contents(folder) == contents(features)
+    after = {name: os.stat(folder / "shards" / name).st_mtime_ns for name in before}
+    assert after == before
+    assert seen[0].done == seen[-1].total - seen[-1].done_now
+    assert not list(folder.rglob("*.tmp"))
+
+
+def test_a_finished_run_does_nothing_again(music, features, ray_here):
+    written = [path for path in features.rglob("*") if path.name != ".lock"]
+    before = {path: path.stat().st_mtime_ns for path in written}
+    summary = featurize(str(music), features, CONFIG, on_progress=pytest.fail)
+    assert summary == Summary(30, 120, {})
+    assert {path: path.stat().st_mtime_ns for path in written} == before
+
+
+def test_other_settings_make_other_shards_and_leave_no_mixture(music, ray_here, tmp_path):
+    featurize(str(music), tmp_path, CONFIG)
+    first = list_shards(tmp_path)
+    featurize(str(music), tmp_path, CONFIG.model_copy(update={"segments_per_track": 2}))
+    second = list_shards(tmp_path)
+    assert not first & second
+    dataset = open_dataset(tmp_path)
+    assert dataset.info["segments"] == 60
+    assert {shard.name for shard in dataset.shards} == second
+
+
+def test_what_cannot_be_used_is_named_and_the_rest_goes_on(music, ray_here, tmp_path):
+    root = tmp_path / "music"
+    subprocess.run(["cp", "-r", music, root], check=True)
+    (root / "bells" / "empty.mp3").write_bytes(b"")
+    (root / "reeds" / "text.mp3").write_text("not music")
+    (root / "pulses" / "short.wav").write_bytes(encode(np.ones((1000, 1)) / 2, 44100, ".wav"))
+    (root / "pulses" / "silent.flac").write_bytes(encode(np.zeros((44100 * 6, 2)), 44100, ".flac"))
+    config = CONFIG.model_copy(update={"max_reject_fraction": 0.12})
+    summary = featurize(str(root), tmp_path / "features", config)
+    assert (summary.tracks, summary.segments, summary.rejected) == (34, 120, 4)
+    refuse_too_many_rejects(summary, config, tmp_path)
+    with pytest.raises(FeaturizeError, match=r"4 of 34 tracks were rejected.*max_reject_fraction = 0.1 allows"):
+        refuse_too_many_rejects(summary, CONFIG, tmp_path)
+    rejects = open_dataset(tmp_path / "features").rejects().to_pylist()
+    assert [(r["path"], r["stage"], r["reason"]) for r in rejects] == [
+        ("bells/empty.mp3", "open", "empty"),
+        ("pulses/short.wav", "check", "too short"),
+        ("pulses/silent.flac", "check", "silent"),
+        ("reeds/text.mp3", "decode", "not decodable"),
+    ]
+
+
+def test_a_damaged_dataset_is_refused_by_name(music, features, tmp_path):
+    folder = tmp_path / "features"
+    subprocess.run(["cp", "-r", features, folder], check=True)
+    names = sorted(list_shards(folder))
+    (folder / "shards" / names[0]).unlink()
+    whole = (folder / "shards" / names[1]).read_bytes()
+    (folder / "shards" / names[1]).write_bytes(whole[: len(whole) // 2])
+    foreign = names[2].replace("part-00000", "part-00009")
+    (folder / "shards" / foreign).write_bytes(whole)
+    with pytest.raises(DatasetError) as caught:
+        open_dataset(folder)
+    message = str(caught.value)
+    assert f"{names[0]} is missing" in message
+    assert f"{names[1]} is broken" in message
+    assert f"{foreign} does not belong to this dataset" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [(None, "dataset.json is missing"), ("{", "is not JSON"), ('{"format": 99}', "format 99"), ("[]", "format None")],
+)
+def test_a_folder_that_is_no_dataset_is_refused(content, expected, tmp_path):
+    if content is not None:
+        (tmp_path / "dataset.json").write_text(content)
+    with pytest.raises(DatasetError, match=expected):
+        open_dataset(tmp_path)
+
+
+def test_a_second_run_in_the_same_folder_is_told_so(music, tmp_path):
+    with only_run_in(tmp_path), pytest.raises(FeaturizeError, match=rf"another run \(process {os.getpid()}\)"):
+        featurize(str(music), tmp_path, CONFIG)
+
+
+def test_a_folder_that_cannot_be_written_is_refused(music, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(FeaturizeError, match="cannot write to .*Give --out a folder"):
+        featurize(str(music), tmp_path / "file" / "features", CONFIG)

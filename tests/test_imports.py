@@ -1,0 +1,76 @@
+"""Imports run one way, and heavy libraries stay where they belong."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MODULES = {
+    path.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."): path
+    for package in ("featurize", "train", "jobs")
+    for path in sorted((ROOT / package).glob("*.py"))
+}
+
+
+def imported(path: Path) -> set[str]:
+    """Every module that a file imports, wherever in it: `a.b` for `import a.b` and for `from a.b import c`."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(node.module)
+    return names
+
+
+def tops(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imported(path)}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_run_one_way(module):
+    path = MODULES[module]
+    package = module.split(".")[0]
+    forbidden = {
+        "featurize": {"train", "jobs", "tensorflow", "keras"},
+        "train": {"jobs", "librosa", "soundfile", "soxr"},
+        "jobs": set(),
+    }[package]
+    assert not tops(path) & forbidden
+    if package == "train":
+        assert {name for name in imported(path) if name.startswith("featurize")} <= {"featurize.dataset"}
+
+
+def test_ray_is_imported_where_it_is_meant_to_be():
+    assert {module for module, path in MODULES.items() if "ray" in tops(path)} == {"featurize.driver"}
+
+
+def test_package_files_import_nothing():
+    for package in ("featurize", "train", "jobs"):
+        tree = ast.parse((ROOT / package / "__init__.py").read_text())
+        assert ast.get_docstring(tree)
+        assert len(tree.body) == 1
+
+
+@pytest.mark.parametrize("verb", [[], ["run"], ["featurize"], ["train"], ["evaluate"], ["config"], ["demo"]])
+def test_help_loads_nothing_heavy(verb):
+    code = (
+        "import sys; from jobs.cli import app\n"
+        f"try: app({[*verb, '--help']!r})\n"
+        "finally: print('LOADED', sorted({m.split('.')[0] for m in sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    help_text, _, loaded = done.stdout.partition("LOADED")
+    assert "Usage" in help_text
+    for heavy in ("tensorflow", "keras", "ray", "librosa", "numpy", "pyarrow", "matplotlib"):
+        assert f"'{heavy}'" not in loaded
+
+
+def test_workers_load_no_tensorflow():
+    code = "import sys, featurize.worker; print('tensorflow' in sys.modules, 'ray' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]

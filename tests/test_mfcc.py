@@ -1,0 +1,110 @@
+"""The features are librosa's, whatever the audio, and shared frames are shared."""
+
+import librosa
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from featurize.mfcc import (
+    HOP_LENGTH,
+    SAMPLE_RATE,
+    SEGMENT_SAMPLES,
+    Filters,
+    mfcc_segments,
+    segment_starts,
+)
+
+TOLERANCE_DB = 2e-3
+N = 10 * SAMPLE_RATE
+
+
+def librosa_mfcc(samples, starts):
+    cut = (samples[start : start + SEGMENT_SAMPLES] for start in starts)
+    return np.stack([librosa.feature.mfcc(y=y, sr=SAMPLE_RATE, n_mfcc=40) for y in cut])
+
+
+@pytest.fixture(scope="module")
+def filters():
+    return Filters.from_librosa()
+
+
+def _signals():
+    rng = np.random.default_rng(0)
+    t = np.arange(N) / SAMPLE_RATE
+    noise, sine = rng.standard_normal(N), np.sin(2 * np.pi * 440 * t)
+    return {
+        "noise": noise / 4,
+        "sine": sine,
+        "silence-edged": np.where((t > 3) & (t < 7), sine, 0),
+        "noise-edged": np.where((t > 3) & (t < 7), 0, noise),
+        "clipped": np.clip(5 * noise, -1, 1),
+        "square": np.sign(sine),
+        "very loud": 1000 * noise,
+        "very quiet": 1e-5 * noise,
+        "one click": np.arange(N) == N // 2,
+        "clicks": np.arange(N) % SAMPLE_RATE == 0,
+        "constant": np.ones(N),
+        "loud and quiet": sine * np.where(t < 5, 1, 1e-4),
+        "chirp": librosa.chirp(fmin=20, fmax=11000, sr=SAMPLE_RATE, length=N),
+    }
+
+
+@pytest.mark.parametrize("name", _signals())
+def test_equals_librosa(name, filters):
+    samples = _signals()[name].astype(np.float32)
+    starts = segment_starts(N, 12)
+    found = mfcc_segments(samples, starts, filters)
+    assert found.shape == (12, 40, 217)
+    assert found.dtype == np.float32
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found, librosa_mfcc(samples, starts), rtol=0, atol=TOLERANCE_DB)
+
+
+@pytest.mark.parametrize("seconds", [5.0155101, 5.02, 5.3, 61.7])
+def test_equals_librosa_at_any_length(seconds, filters):
+    """From a track of one segment to one whose segments lie apart."""
+    samples = np.random.default_rng(1).standard_normal(round(seconds * SAMPLE_RATE)).astype(np.float32)
+    samples[len(samples) // 2 :] *= 1e-3
+    starts = segment_starts(len(samples), 7)
+    np.testing.assert_allclose(
+        mfcc_segments(samples, starts, filters), librosa_mfcc(samples, starts), rtol=0, atol=TOLERANCE_DB
+    )
+
+
+def test_shared_frames_are_the_same_bit_for_bit(filters):
+    """Loud and quiet passages, so that the clamp bites; one maximum everywhere, so that it bites alike."""
+    rng = np.random.default_rng(2)
+    samples = (rng.standard_normal(N) * np.repeat(rng.choice([1e-5, 0.3], N // 4410), 4410)).astype(np.float32)
+    burst = 0.9 * np.sin(2 * np.pi * 1000 * np.arange(8192) / SAMPLE_RATE).astype(np.float32)
+    samples[N // 2 : N // 2 + 8192] = burst
+    starts = segment_starts(N, 12)
+    mfcc = mfcc_segments(samples, starts, filters)
+    levels = librosa_mfcc(samples, starts).max(axis=(1, 2))
+    compared = 0
+    for one, other in zip(range(11), range(1, 12), strict=True):
+        shift = (starts[other] - starts[one]) // HOP_LENGTH
+        if levels[one] == levels[other]:
+            np.testing.assert_array_equal(mfcc[one][:, 2 + shift : 215], mfcc[other][:, 2 : 215 - shift])
+            compared += 1
+    assert compared >= 5
+
+
+@given(n_samples=st.integers(SEGMENT_SAMPLES, 100 * SEGMENT_SAMPLES), segments=st.integers(1, 40))
+def test_starts_are_spread_from_end_to_end(n_samples, segments):
+    starts = segment_starts(n_samples, segments)
+    assert len(starts) == segments
+    assert starts[0] == 0
+    assert (starts % HOP_LENGTH == 0).all()
+    ends = starts + SEGMENT_SAMPLES
+    assert (ends <= n_samples).all()
+    if segments > 1:
+        assert n_samples - ends[-1] < HOP_LENGTH
+        gaps = np.diff(starts)
+        assert gaps.max() - gaps.min() <= HOP_LENGTH
+        assert gaps.min() >= 0
+
+
+def test_a_track_without_room_is_refused():
+    with pytest.raises(ValueError, match=f"at least {SEGMENT_SAMPLES} samples.*found {SEGMENT_SAMPLES - 1}"):
+        segment_starts(SEGMENT_SAMPLES - 1, 12)

@@ -1,0 +1,285 @@
+"""Training: the same on any number of replicas and through any interruption, and honest about its data."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from featurize.dataset import open_dataset
+from train.config import TrainConfig, TrainError
+from train.run import Run
+
+pytestmark = pytest.mark.usefixtures("logical_cpus")
+
+QUICK = TrainConfig(epochs=2, batch_size=16, learning_rate=1e-3, shuffle_window=40)
+
+
+def trained(features, folder, **settings):
+    from train.trainer import Listener, train
+
+    said, epochs = [], []
+    config = TrainConfig.model_validate({**QUICK.model_dump(), **settings})
+    listener = Listener(remark=said.append, epoch=lambda entry, total: epochs.append(entry))
+    train(open_dataset(features), Run(folder), config, "the: config\n", listener)
+    return said, epochs
+
+
+def weights(folder):
+    import keras
+
+    return keras.models.load_model(folder / "model.keras").get_weights()
+
+
+@pytest.fixture(scope="module")
+def run(features, logical_cpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    trained(features, folder)
+    return folder
+
+
+@pytest.mark.parametrize("model", ["conv2", "conv3", "conv3-norm"])
+def test_two_replicas_learn_what_one_learns(model, features, tmp_path):
+    """A first step from the same weights, over a batch that two replicas cannot share evenly."""
+    import keras
+
+    from train.devices import make_strategy
+    from train.evaluate import distribute
+    from train.models import build_model
+    from train.trainer import _distributed_step, training_stream
+
+    dataset = open_dataset(features)
+    config = TrainConfig(model=model, batch_size=15, dropout=0.0, shuffle_window=40)
+    results = []
+    for replicas in (1, 2):
+        keras.utils.set_random_seed(3)
+        strategy = make_strategy(replicas)
+        stream = training_stream(dataset, config)
+        with strategy.scope():
+            net = build_model(model, 3, config.dropout)
+            optimizer = keras.optimizers.SGD(1e-5)
+        step = _distributed_step(strategy, net, optimizer, np.ones(3, np.float32), seed=0)
+        batches = iter(distribute(strategy, stream, 0, stream.steps_per_epoch))
+        losses = [float(step(next(batches))[0]) for _ in range(stream.steps_per_epoch)]
+        results.append((losses, net.get_weights()))
+    np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-5)
+    for one, two in zip(results[0][1], results[1][1], strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
+
+
+def test_a_run_goes_on_where_it_stopped_to_the_same_model(features, run, tmp_path):
+    """Interrupted in the second epoch, after the checkpoint of the first."""
+    from train.trainer import Listener, train
+
+    def stop(done, total):
+        if done == 7:
+            raise KeyboardInterrupt
+
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(open_dataset(features), Run(folder), QUICK, "", Listener(step=stop))
+    assert not (folder / "model.keras").exists()
+    said, epochs = trained(features, folder)
+    assert any("epochs 2 to 2" in sentence for sentence in said)
+    assert [entry["epoch"] for entry in epochs] == [2]
+    for one, other in zip(weights(run), weights(folder), strict=True):
+        np.testing.assert_array_equal(one, other)
+    timings = {"seconds", "examples_per_second"}
+    for one, other in zip(Run(run).history(), Run(folder).history(), strict=True):
+        assert {k: v for k, v in one.items() if k not in timings} == {
+            k: v for k, v in other.items() if k not in timings
+        }
+
+
+def test_a_finished_run_is_left_alone_and_can_be_prolonged(features, run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    before = (folder / "model.keras").stat().st_mtime_ns
+    assert trained(features, folder) == ([], [])
+    assert (folder / "model.keras").stat().st_mtime_ns == before
+    _, epochs = trained(features, folder, epochs=3)
+    assert [entry["epoch"] for entry in epochs] == [3]
+
+
+def test_another_config_or_dataset_is_not_mixed_into_a_run(features, run, tmp_path):
+    with pytest.raises(TrainError, match=r"(?s)train\.batch_size: 16 there, 8 now.*Give another --out"):
+        trained(features, run, batch_size=8)
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**record, "dataset": "0123456789abcdef"}))
+    with pytest.raises(TrainError, match="dataset: 0123456789abcdef there"):
+        trained(features, folder)
+
+
+def test_checkpoints_are_kept_as_asked(features, tmp_path):
+    trained(features, tmp_path, epochs=5, checkpoint_every=2, keep_checkpoints=2, validation_fold="next")
+    steps = Run(tmp_path).history()[0]
+    assert steps["epoch"] == 1
+    kept = sorted(int(path.stem.split("-")[1]) for path in (tmp_path / "checkpoints").glob("ckpt-*.index"))
+    per_epoch = kept[-1] // 5
+    assert kept == [4 * per_epoch, 5 * per_epoch]
+    assert len(list((tmp_path / "checkpoints" / "best").glob("ckpt-*.index"))) == 1
+    best = max(Run(tmp_path).history(), key=lambda e: (e["validation"]["track_macro_f1"], -e["validation"]["loss"]))
+    assert Run(tmp_path).read("model.json")["epoch"] == best["epoch"]
+
+
+def test_tensorboard_has_everything(run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    boards = {}
+    for part in ("train", "validation", "test"):
+        boards[part] = EventAccumulator(str(run / "tensorboard" / part), size_guidance={"tensors": 0}).Reload()
+    tags = boards["train"].Tags()
+    assert tags["graph"]
+    assert {"loss", "accuracy", "learning_rate", "examples_per_second"} <= set(tags["tensors"])
+    assert {f"mfcc/{name}" for name in ("bells", "reeds", "pulses")} <= set(tags["tensors"])
+    assert {"activations/conv1", "activations/logits", "weights/conv1/kernel", "config/text_summary"} <= set(
+        tags["tensors"]
+    )
+    history = Run(run).history()
+    for part in boards:
+        for name in ("loss", "accuracy"):
+            points = boards[part].Tensors(name)
+            assert [point.step for point in points] == [1, 2]
+            values = [float(point.tensor_proto.float_val[0]) for point in points]
+            np.testing.assert_allclose(values, [entry[part][name] for entry in history], rtol=1e-6)
+
+
+def test_the_model_can_be_used_with_keras_and_what_lies_beside_it(features, run):
+    import keras
+
+    from train.judge import judge
+    from train.trainer import held_out_stream
+
+    dataset = open_dataset(features)
+    metrics = judge(Run(run), dataset)
+    about = json.loads((run / "model.json").read_text())
+    assert about["classes"] == ["bells", "pulses", "reeds"]
+    assert about["features"]["sample_rate"] == 22050
+    stream = held_out_stream(dataset, QUICK, QUICK.test_fold)
+    mfcc, labels = (np.concatenate(part) for part in zip(*map(stream.batch, range(stream.steps_per_epoch)), strict=True))
+    logits = keras.models.load_model(run / "model.keras").predict(mfcc, verbose=0)
+    assert metrics["segments"]["accuracy"] == np.mean(logits.argmax(axis=1) == labels)
+    probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(logits)).reshape(-1, 4, 3).mean(axis=1)
+    assert metrics["tracks"]["accuracy"] == np.mean(probabilities.argmax(axis=1) == labels[::4])
+    assert np.sum(metrics["segments"]["confusion"]) == len(labels) == metrics["segments"]["count"]
+    assert metrics["split"]["groups_on_two_sides"] == []
+    assert {name: part["tracks"] for name, part in metrics["split"]["parts"].items()} == {
+        "train": 18, "validation": 6, "test": 6,
+    }
+
+
+def test_the_first_and_the_last_segment_can_be_judged_alone(features):
+    from train.trainer import held_out_stream
+
+    dataset = open_dataset(features)
+    stream = held_out_stream(dataset, TrainConfig(test_segments="first_last"), 0)
+    every = held_out_stream(dataset, TrainConfig(), 0)
+    assert (stream.rows, every.rows) == (12, 24)
+    np.testing.assert_array_equal(stream.batch(0)[0], every.batch(0)[0].reshape(6, 4, 40, 217)[:, [0, 3]].reshape(12, 40, 217))
+
+
+def test_batches_are_the_same_however_they_are_asked_for(features):
+    from train.trainer import training_stream
+
+    dataset = open_dataset(features)
+    config = TrainConfig(batch_size=16, shuffle_window=30)
+    stream = training_stream(dataset, config)
+    steps = 2 * stream.steps_per_epoch
+    expected = [training_stream(dataset, config).batch(step) for step in range(steps)]
+    for start, replicas in ((0, 1), (3, 1), (5, 3)):
+        parts = list(stream.dataset(start, steps, replicas).as_numpy_iterator())
+        assert len(parts) == (steps - start) * replicas
+        for i in range(start, steps):
+            mine = parts[(i - start) * replicas : (i - start + 1) * replicas]
+            np.testing.assert_array_equal(np.concatenate([p[0] for p in mine]), expected[i][0])
+            np.testing.assert_array_equal(np.concatenate([p[1] for p in mine]), expected[i][1])
+            assert {int(p[2]) for p in mine} == {i}
+            assert {int(p[3]) for p in mine} == {len(expected[i][1])}
+
+
+def test_replicas_draw_masks_of_their_own_and_steps_draw_new_ones():
+    import keras
+    import tensorflow as tf
+
+    from train.steps import forward
+
+    net = keras.Sequential([keras.Input((1000,)), keras.layers.Dropout(0.4)])
+
+    def masked(step, replica):
+        key = tf.random.experimental.stateless_fold_in(tf.constant([7, step]), replica)
+        return forward(net, tf.ones((1, 1000)), key).numpy()
+
+    np.testing.assert_array_equal(masked(3, 1), masked(3, 1))
+    assert 0.3 < np.mean(masked(3, 1) == 0) < 0.5
+    assert np.mean(masked(3, 1) == masked(3, 0)) < 0.7
+    assert np.mean(masked(3, 1) == masked(4, 1)) < 0.7
+
+
+def _with_counts(tmp_path: Path, features: Path, keep) -> Path:
+    folder = tmp_path / "features"
+    shutil.copytree(features, folder)
+    info = json.loads((folder / "dataset.json").read_text())
+    info["counts"] = [entry for entry in info["counts"] if keep(entry)]
+    (folder / "dataset.json").write_text(json.dumps(info))
+    return folder
+
+
+def test_a_class_that_cannot_be_learned_is_refused(features, tmp_path):
+    folder = _with_counts(tmp_path, features, lambda e: e["label"] != "reeds" or e["fold"] == 0)
+    with pytest.raises(TrainError, match=r"no track to learn reeds from.*Choose another train\.test_fold"):
+        trained(folder, tmp_path / "run")
+
+
+def test_an_empty_test_fold_is_refused(features, tmp_path):
+    folder = _with_counts(tmp_path, features, lambda e: e["fold"] != 0)
+    with pytest.raises(TrainError, match="no tracks are left for test"):
+        trained(folder, tmp_path / "run")
+
+
+def test_skew_is_said_and_weighed():
+    from train.trainer import class_weights
+
+    counts = np.array([100, 10, 40])
+    np.testing.assert_array_equal(class_weights(counts, TrainConfig()), [1, 1, 1])
+    balanced = class_weights(counts, TrainConfig(class_weights="balanced"))
+    np.testing.assert_allclose(balanced * counts, counts.sum() / 3)
+
+
+def test_a_skewed_collection_is_told_of_the_setting(features, tmp_path):
+    from train.trainer import training_counts
+
+    folder = tmp_path / "features"
+    shutil.copytree(features, folder)
+    info = json.loads((folder / "dataset.json").read_text())
+    for entry in info["counts"]:
+        entry["segments"] *= 5 if entry["label"] == "bells" else 1
+    (folder / "dataset.json").write_text(json.dumps(info))
+    said = []
+    training_counts(open_dataset(folder), TrainConfig(), said.append)
+    assert any("5.0 times" in s and "--set train.class_weights=balanced" in s for s in said)
+    said.clear()
+    training_counts(open_dataset(folder), TrainConfig(class_weights="balanced"), said.append)
+    assert said == []
+
+
+def test_scores_are_what_they_say():
+    from train.evaluate import score_both
+
+    labels = np.array([0, 0, 0, 0, 1, 1, 1, 1], np.int32)
+    hits = np.array([0.9, 0.8, 0.4, 0.4, 0.3, 0.3, 0.9, 0.2])
+    probabilities = np.where(labels[:, None] == [0, 1, 2], hits[:, None], (1 - hits[:, None]) / 2)
+    scores = score_both(probabilities, labels, 2, ["a", "b", "c"])
+    assert scores["segments"]["count"] == 8
+    assert scores["segments"]["accuracy"] == 5 / 8
+    assert scores["segments"]["confusion"] == [[4, 0, 0], [3, 1, 0], [0, 0, 0]]
+    assert scores["segments"]["per_class"][2] == {
+        "label": "c", "precision": 0.0, "recall": 0.0, "f1": 0.0, "count": 0
+    }
+    f1_a, f1_b = 2 * 4 / (2 * 4 + 3), 2 * 1 / (2 * 1 + 3)
+    assert scores["segments"]["macro_f1"] == pytest.approx((f1_a + f1_b) / 2)
+    assert scores["segments"]["loss"] == pytest.approx(-np.log(hits).mean())
+    assert scores["tracks"]["count"] == 4
+    assert scores["tracks"]["accuracy"] == 3 / 4

@@ -1,0 +1,1 @@
+"""The shipped settings; `earmark demo` reads its own from here."""

@@ -70,13 +70,13 @@ def build_catalog(music: str, config: FeaturizeConfig) -> Catalog:
     Raises:
         FeaturizeError: nothing is there, nothing in it is audio, or it cannot be split into folds.
     """
-    root = Path(music)
+    root = Path(music).absolute()  # a worker may run in another folder
     if root.is_dir():
         entries, remarks = _scan_folder(root)
     elif root.is_file() and root.suffix.lower() in TABLE_SUFFIXES:
         base = root.parent
         entries = [
-            _Entry(_track_id(row.path, base), str(base / row.path), row.label, row.group, row.fold)
+            _Entry(_table_id(row.path, base), str(base / row.path), row.label, row.group, row.fold)
             for row in read_table(root, FOLDS)
         ]
         remarks = []
@@ -126,8 +126,8 @@ def _scan_folder(root: Path) -> tuple[list[_Entry], list[str]]:
             elif not parts:
                 unclassed += 1
             else:
-                path = os.path.join(folder, name)
-                entries.append(_Entry(_track_id(path, root), path, _printable(parts[0])))
+                track = _printable("/".join((*parts, name)))
+                entries.append(_Entry(track, os.path.join(folder, name), _printable(parts[0])))
     remarks = []
     if passed_over:
         by_count = sorted(passed_over.items(), key=lambda item: (-item[1], item[0]))
@@ -173,10 +173,10 @@ def _settle_folds(entries: list[_Entry], groups: list[str]) -> list[int]:
     return given
 
 
-def _track_id(path: str | os.PathLike[str], root: Path) -> str:
-    """Name a track by its path below the root, or by the whole path where it lies elsewhere."""
-    whole = Path(os.path.normpath(root / path))
-    below = whole.relative_to(root) if whole.is_relative_to(root) else whole
+def _table_id(path: str, base: Path) -> str:
+    """Name a track of a table by its path below the table's folder, or by its whole path if it lies elsewhere."""
+    whole = Path(os.path.normpath(path))
+    below = whole.relative_to(base) if whole.is_absolute() and whole.is_relative_to(base) else whole
     return _printable(below.as_posix())
 
 

@@ -141,7 +141,7 @@ def open_dataset(folder: Path) -> Dataset:
     found_version = info.get("format") if isinstance(info, dict) else None
     if found_version != FORMAT_VERSION:
         raise DatasetError(
-            f"{folder} has format {found_version}; this version of Earmark reads {FORMAT_VERSION}. Featurize again."
+            f"{folder} has format {found_version}; this Earmark reads {FORMAT_VERSION}. Featurize again."
         )
     names = list_shards(folder)
     listed = set(pq.read_table(folder / "tracks.parquet", columns=["shard"])["shard"].unique().to_pylist())
@@ -160,7 +160,9 @@ def open_dataset(folder: Path) -> Dataset:
     if problems:
         more = f"\n  ... and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise DatasetError(
-            f"{folder} is not a whole dataset:\n" + "\n".join(f"  - {line}" for line in problems[:10]) + more
+            f"{folder} is not a whole dataset:\n"
+            + "\n".join(f"  - {line}" for line in problems[:10])
+            + more
             + f"\nDelete what is broken or foreign, then type: earmark featurize MUSIC --out {folder}"
         )
     return Dataset(folder, info, shards)

@@ -8,7 +8,9 @@ import dataclasses
 import json
 import os
 import secrets
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,6 +74,7 @@ def featurize(
     for remark in catalog.remarks:
         on_remark(remark)
     plans = plan_shards(catalog, config)
+    folder = folder.absolute()  # a worker may run in another one
     with only_run_in(folder):
         remove_leftovers(folder)
         finished = list_shards(folder)
@@ -158,6 +161,7 @@ def _local_ray(workers: int | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     ray.init(
         address="local",
         num_cpus=workers,  # None: as many as this machine, or its container, has
@@ -168,6 +172,8 @@ def _local_ray(workers: int | None) -> Iterator[None]:
         logging_level="ERROR",
         runtime_env={"env_vars": _ONE_THREAD},
     )
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put its own in the place of the caller's
     try:
         yield
     finally:

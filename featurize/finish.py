@@ -137,9 +137,7 @@ def _statistics(footers: dict[str, Any]) -> list[dict[str, Any]]:
         mean = np.sum([part["sum"] for part in parts], axis=0) / frames
         variance = np.sum([part["sum_of_squares"] for part in parts], axis=0) / frames - mean**2
         deviation = np.sqrt(np.maximum(variance, 0))
-        statistics.append(
-            {"fold": fold, "frames": frames, "mean": mean.tolist(), "deviation": deviation.tolist()}
-        )
+        statistics.append({"fold": fold, "frames": frames, "mean": mean.tolist(), "deviation": deviation.tolist()})
     return statistics
 
 

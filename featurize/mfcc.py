@@ -7,7 +7,6 @@ which reach into librosa's zero padding, have an FFT of their own.
 
 import dataclasses
 
-import librosa
 import numpy as np
 import scipy.fft
 import scipy.sparse
@@ -48,9 +47,12 @@ class Filters:
     @classmethod
     def from_librosa(cls) -> "Filters":
         """Build the filters that `librosa.feature.mfcc(sr=22050, n_mfcc=40)` uses by default."""
+        # Here, because it takes a second that only a worker needs to spend.
+        from librosa.filters import get_window, mel
+
         return cls(
-            window=librosa.filters.get_window("hann", N_FFT, fftbins=True).astype(np.float32),
-            mel=scipy.sparse.csr_matrix(librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=N_MELS)),
+            window=get_window("hann", N_FFT, fftbins=True).astype(np.float32),
+            mel=scipy.sparse.csr_matrix(mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=N_MELS)),
         )
 
 

@@ -84,9 +84,7 @@ def write_features(plan: ShardPlan, folder: Path) -> ShardResult:
     return ShardResult(plan.name, len(plan.tracks), len(rejects))
 
 
-def _rows(
-    plan: ShardPlan, kept: list[int], mfcc: NDArray[np.float32], starts: NDArray[np.float64]
-) -> pa.Table:
+def _rows(plan: ShardPlan, kept: list[int], mfcc: NDArray[np.float32], starts: NDArray[np.float64]) -> pa.Table:
     """Lay out the kept tracks, whose features are [tracks, segments, ...], by SHARD_SCHEMA."""
     tracks, segments = starts.shape
     columns = [

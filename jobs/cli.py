@@ -24,7 +24,11 @@ ConfigFile = Annotated[
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="One setting, in place of the one in the file. May be repeated."),
+    typer.Option(
+        "--set",
+        metavar="SECTION.KEY=VALUE",
+        help="One setting, in place of the one in the file. May be repeated.",
+    ),
 ]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Processes that featurize at once. Default: one for each core.")
@@ -36,7 +40,11 @@ _INTERRUPTED = "Stopped. What was finished is kept: the same command goes on fro
 
 @app.command()
 def run(
-    music: Music, out: RunFolder, config: ConfigFile = None, overrides: Overrides = None, workers: Workers = None
+    music: Music,
+    out: RunFolder,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    workers: Workers = None,
 ) -> None:
     """Featurize, train, evaluate and report: from music to a model with one command.
 

@@ -101,7 +101,8 @@ def compose(style: Style, habits: Habits, seconds: float, rng: np.random.Generat
     echo = habits.wet * np.concatenate([np.zeros(delay), mono[:-delay]])
     stereo = np.stack([mono + 0.6 * echo, mono + echo], axis=1)
     stereo *= _LOUDNESS * rng.uniform(0.8, 1.25) / np.sqrt(np.mean(stereo**2))
-    return np.clip(stereo, -1, 1).astype(np.float32)
+    piece: NDArray[np.float32] = np.clip(stereo, -1, 1).astype(np.float32)
+    return piece
 
 
 def _bell(frequency: float, seconds: float, rng: np.random.Generator) -> Wave:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from featurize.config import FeaturizeConfig
 from train.config import TrainConfig
@@ -21,8 +21,8 @@ class JobConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    featurize: FeaturizeConfig = Field(default_factory=FeaturizeConfig)
-    train: TrainConfig = Field(default_factory=TrainConfig)
+    featurize: FeaturizeConfig = FeaturizeConfig()
+    train: TrainConfig = TrainConfig()
 
 
 def load_config(file: Path | None, overrides: Sequence[str]) -> JobConfig:
@@ -82,8 +82,10 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     if settings is None:
         return {}
     if not isinstance(settings, dict):
-        raise ConfigError(f"the config {file} must hold sections ({', '.join(JobConfig.model_fields)}), each "
-                          f"with its settings; found {type(settings).__name__}")
+        raise ConfigError(
+            f"the config {file} must hold sections ({', '.join(JobConfig.model_fields)}), each "
+            f"with its settings; found {type(settings).__name__}"
+        )
     # A section that is named and left empty has no settings of its own.
     return {str(section): {} if values is None else values for section, values in settings.items()}
 
@@ -106,9 +108,7 @@ def _nearest(place: str) -> str | None:
     """Return the known setting or section that a mistyped one most resembles, wherever it stands."""
     sections = list(JobConfig.model_fields)
     settings = [
-        f"{name}.{key}"
-        for name, field in JobConfig.model_fields.items()
-        for key in _fields(field.annotation)
+        f"{name}.{key}" for name, field in JobConfig.model_fields.items() for key in _fields(field.annotation)
     ]
     if "." not in place:
         return _closest(place, sections)

@@ -75,7 +75,10 @@ class Teller:
             yield self._lines(unit)
             return
         columns = (
-            TextColumn(unit), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn(unit),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
             TextColumn("{task.fields[remark]}"),
         )
         with Progress(*columns, console=self._console, transient=True) as bar:

@@ -29,9 +29,7 @@ def run(music: str, out: Path, config: JobConfig, workers: int | None, teller: T
     return judge_model(out, None, teller)
 
 
-def make_features(
-    music: str, folder: Path, config: JobConfig, workers: int | None, teller: Teller
-) -> "Summary":
+def make_features(music: str, folder: Path, config: JobConfig, workers: int | None, teller: Teller) -> "Summary":
     """Make the dataset of a collection, or what is missing of it.
 
     Raises:
@@ -71,9 +69,7 @@ def make_model(features: Path, out: Path, config: JobConfig, teller: Teller) -> 
     teller.say(f"Trained: {config.train.epochs} epochs, {time.monotonic() - started:.1f} s. {out}")
 
 
-def judge_model(
-    out: Path, features: Path | None, teller: Teller, again: bool = False
-) -> dict[str, Any]:
+def judge_model(out: Path, features: Path | None, teller: Teller, again: bool = False) -> dict[str, Any]:
     """Judge a trained model and write its metrics and report, unless they are there already.
 
     Args:

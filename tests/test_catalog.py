@@ -31,8 +31,15 @@ def _collection(root, per_class=6):
 
 def test_a_folder_is_read_with_what_lies_deeper_and_without_what_is_not_music(tmp_path):
     _collection(tmp_path)
-    _touch(tmp_path, "jazz/live/cd 1/x.FLAC", "punk/.hidden.mp3", ".git/jazz/y.mp3", "punk/cover.jpg", "loose.mp3",
-           "notes.txt")
+    _touch(
+        tmp_path,
+        "jazz/live/cd 1/x.FLAC",
+        "punk/.hidden.mp3",
+        ".git/jazz/y.mp3",
+        "punk/cover.jpg",
+        "loose.mp3",
+        "notes.txt",
+    )
     os.symlink(tmp_path, tmp_path / "jazz" / "loop")
     catalog = build_catalog(str(tmp_path), UNGROUPED)
     ids = [track.id for track in catalog.tracks]
@@ -43,6 +50,19 @@ def test_a_folder_is_read_with_what_lies_deeper_and_without_what_is_not_music(tm
     assert {track.label for track in catalog.tracks if track.id.startswith("jazz/")} == {"jazz"}
     assert "3 other files were passed over (.jpg: 1, .txt: 1, hidden: 1)." in catalog.remarks
     assert "1 audio files lie outside any class folder and were passed over." in catalog.remarks
+
+
+def test_a_track_has_the_same_name_however_its_collection_is_given(tmp_path, monkeypatch):
+    _collection(tmp_path / "music")
+    monkeypatch.chdir(tmp_path / "music" / "jazz")
+    whole = build_catalog(str(tmp_path / "music"), UNGROUPED)
+    for root in ("..", "../../music", "../../music/"):
+        relative = build_catalog(root, UNGROUPED)
+        assert [t.id for t in relative.tracks] == [t.id for t in whole.tracks]
+        assert all(os.path.samefile(a.path, b.path) for a, b in zip(relative.tracks, whole.tracks, strict=True))
+    rows = [{"path": t.path, "label": t.label} for t in whole.tracks]
+    table = build_catalog(str(_write(tmp_path / "music", rows, ".csv")), UNGROUPED)
+    assert [t.id for t in table.tracks] == [t.id for t in whole.tracks]
 
 
 def test_a_file_name_that_is_no_text_is_kept(tmp_path):
@@ -73,7 +93,8 @@ def test_groups_come_from_the_tags_of_every_format(music):
 
 ROWS = [
     {"path": f"{label}{n}.mp3", "label": label, "group": f"g{label}{n // 2}", "fold": n // 2 % FOLDS}
-    for label in ("007", "punk") for n in range(10)
+    for label in ("007", "punk")
+    for n in range(10)
 ]
 
 
@@ -135,13 +156,24 @@ def test_a_table_that_splits_a_group_is_refused(tmp_path):
         (lambda root: (_touch(root, "jazz/1.mp3"), ".")[1], "at least 2 classes in .*found 1: jazz"),
         (lambda root: (_collection(root, 2), ".")[1], "at least 5 tracks in a class.*jazz: 2, punk: 2"),
         (lambda root: (_touch(root, "song.mp3"), "song.mp3")[1], "neither a folder nor a table"),
-        (lambda root: ((root / "t.csv").write_text("file,genre\na,b\n"), "t.csv")[1], "lacks the column path and"),
-        (lambda root: ((root / "t.csv").write_text('path,label\n"a,b\n'), "t.csv")[1], "cannot be read|at least 2"),
+        (
+            lambda root: ((root / "t.csv").write_text("file,genre\na,b\n"), "t.csv")[1],
+            "lacks the column path and",
+        ),
+        (
+            lambda root: ((root / "t.csv").write_text('path,label\n"a,b\n'), "t.csv")[1],
+            "cannot be read|at least 2",
+        ),
         (lambda root: ((root / "t.csv").write_text(""), "t.csv")[1], "cannot be read as a csv table"),
         (lambda root: ((root / "t.parquet").write_text("no"), "t.parquet")[1], "cannot be read as a parquet"),
-        (lambda root: ((root / "t.jsonl").write_text('{"path": '), "t.jsonl")[1], "cannot be read as a jsonl"),
-        (lambda root: ((root / "t.jsonl").write_text('{"path": {"a": 1}, "label": "x"}\n'), "t.jsonl")[1],
-         "path does not hold plain text"),
+        (
+            lambda root: ((root / "t.jsonl").write_text('{"path": '), "t.jsonl")[1],
+            "cannot be read as a jsonl",
+        ),
+        (
+            lambda root: ((root / "t.jsonl").write_text('{"path": {"a": 1}, "label": "x"}\n'), "t.jsonl")[1],
+            "path does not hold plain text",
+        ),
     ],
 )
 def test_what_is_no_collection_is_refused(prepare, expected, tmp_path):

@@ -29,7 +29,10 @@ def test_any_settings_survive_the_round_trip(tmp_path_factory, epochs, rate, fra
         {
             "featurize": {"max_reject_fraction": fraction},
             "train": {
-                "epochs": epochs, "learning_rate": rate, "replicas": replicas, "validation_fold": validation
+                "epochs": epochs,
+                "learning_rate": rate,
+                "replicas": replicas,
+                "validation_fold": validation,
             },
         }
     )
@@ -60,9 +63,7 @@ def test_everything_wrong_is_said_at_once(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("train:\n  epoch: 3\n  batch_size: 0\n  model: conv9\nfeaturise:\n  segments_per_track: 4\n")
     with pytest.raises(ConfigError) as caught:
-        load_config(
-            file, ["train.learning_rate=fast", "nonsense", "train.segments_per_track=3", "train.seed=1.5"]
-        )
+        load_config(file, ["train.learning_rate=fast", "nonsense", "train.segments_per_track=3", "train.seed=1.5"])
     message = str(caught.value)
     for expected in (
         "train.epoch: unknown setting; did you mean train.epochs?",

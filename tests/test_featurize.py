@@ -85,8 +85,21 @@ def test_one_worker_and_two_make_the_same_bytes(music, features, tmp_path):
 
 def test_a_killed_run_goes_on_to_the_same_bytes(music, features, tmp_path):
     folder = tmp_path / "features"
-    command = [sys.executable, "-m", "jobs.cli", "featurize", str(music), "--out", str(folder), "--workers", "1",
-               "--set", "featurize.tracks_per_shard=3", "--set", "featurize.segments_per_track=4"]
+    command = [
+        sys.executable,
+        "-m",
+        "jobs.cli",
+        "featurize",
+        str(music),
+        "--out",
+        str(folder),
+        "--workers",
+        "1",
+        "--set",
+        "featurize.tracks_per_shard=3",
+        "--set",
+        "featurize.segments_per_track=4",
+    ]
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while len(list_shards(folder)) < 2 and running.poll() is None:
         time.sleep(0.005)
@@ -165,7 +178,12 @@ def test_a_damaged_dataset_is_refused_by_name(music, features, tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [(None, "dataset.json is missing"), ("{", "is not JSON"), ('{"format": 99}', "format 99"), ("[]", "format None")],
+    [
+        (None, "dataset.json is missing"),
+        ("{", "is not JSON"),
+        ('{"format": 99}', "format 99"),
+        ("[]", "format None"),
+    ],
 )
 def test_a_folder_that_is_no_dataset_is_refused(content, expected, tmp_path):
     if content is not None:
@@ -175,11 +193,14 @@ def test_a_folder_that_is_no_dataset_is_refused(content, expected, tmp_path):
 
 
 def test_a_second_run_in_the_same_folder_is_told_so(music, tmp_path):
-    with only_run_in(tmp_path), pytest.raises(FeaturizeError, match=rf"another run \(process {os.getpid()}\)"):
+    with (
+        only_run_in(tmp_path),
+        pytest.raises(FeaturizeError, match=rf"another run \(process {os.getpid()}\)"),
+    ):
         featurize(str(music), tmp_path, CONFIG)
 
 
 def test_a_folder_that_cannot_be_written_is_refused(music, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(FeaturizeError, match="cannot write to .*Give --out a folder"):
+    with pytest.raises(FeaturizeError, match=r"cannot write to .*Give --out a folder"):
         featurize(str(music), tmp_path / "file" / "features", CONFIG)

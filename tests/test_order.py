@@ -1,5 +1,7 @@
 """The order of training is arithmetic: everything once, well mixed, and the same from wherever one starts."""
 
+import itertools
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,7 +76,7 @@ def test_batches_cover_an_epoch_and_none_is_tiny(rows, batch_size):
     bounds = [batch_bounds(step, rows, batch_size) for step in range(steps)]
     assert bounds[0][0] == 0
     assert bounds[-1][1] == rows
-    assert all(a[1] == b[0] for a, b in zip(bounds, bounds[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(bounds))
     assert all(stop - start == batch_size for start, stop in bounds[:-1])
     smallest = min(SMALLEST_TAIL, batch_size, rows)
     assert all(smallest <= stop - start < batch_size + SMALLEST_TAIL for start, stop in bounds)
@@ -85,15 +87,13 @@ def test_replicas_share_a_batch_evenly_and_none_is_left_out(start, rows, replica
     parts = [replica_bounds(start, start + rows, r, replicas) for r in range(replicas)]
     assert parts[0][0] == start
     assert parts[-1][1] == start + rows
-    assert all(a[1] == b[0] for a, b in zip(parts, parts[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(parts))
     sizes = [stop - first for first, stop in parts]
     assert max(sizes) - min(sizes) <= 1
     assert min(sizes) >= (1 if rows >= replicas else 0)
 
 
-@given(
-    tracks=st.lists(st.integers(1, 8), min_size=1, max_size=20), segments=st.integers(1, 12), data=st.data()
-)
+@given(tracks=st.lists(st.integers(1, 8), min_size=1, max_size=20), segments=st.integers(1, 12), data=st.data())
 def test_stored_order_keeps_the_wanted_segments_of_each_track(tracks, segments, data):
     kept = data.draw(st.sets(st.integers(0, segments - 1), min_size=1))
     sizes = [count * segments for count in tracks]

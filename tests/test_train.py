@@ -121,7 +121,9 @@ def test_checkpoints_are_kept_as_asked(features, tmp_path):
     per_epoch = kept[-1] // 5
     assert kept == [4 * per_epoch, 5 * per_epoch]
     assert len(list((tmp_path / "checkpoints" / "best").glob("ckpt-*.index"))) == 1
-    best = max(Run(tmp_path).history(), key=lambda e: (e["validation"]["track_macro_f1"], -e["validation"]["loss"]))
+    best = max(
+        Run(tmp_path).history(), key=lambda e: (e["validation"]["track_macro_f1"], -e["validation"]["loss"])
+    )
     assert Run(tmp_path).read("model.json")["epoch"] == best["epoch"]
 
 
@@ -135,9 +137,7 @@ def test_tensorboard_has_everything(run):
     assert tags["graph"]
     assert {"loss", "accuracy", "learning_rate", "examples_per_second"} <= set(tags["tensors"])
     assert {f"mfcc/{name}" for name in ("bells", "reeds", "pulses")} <= set(tags["tensors"])
-    assert {"activations/conv1", "activations/logits", "weights/conv1/kernel", "config/text_summary"} <= set(
-        tags["tensors"]
-    )
+    assert {"activations/conv1", "activations/logits", "weights/conv1/kernel", "config"} <= set(tags["tensors"])
     history = Run(run).history()
     for part in boards:
         for name in ("loss", "accuracy"):
@@ -159,7 +159,9 @@ def test_the_model_can_be_used_with_keras_and_what_lies_beside_it(features, run)
     assert about["classes"] == ["bells", "pulses", "reeds"]
     assert about["features"]["sample_rate"] == 22050
     stream = held_out_stream(dataset, QUICK, QUICK.test_fold)
-    mfcc, labels = (np.concatenate(part) for part in zip(*map(stream.batch, range(stream.steps_per_epoch)), strict=True))
+    mfcc, labels = (
+        np.concatenate(part) for part in zip(*map(stream.batch, range(stream.steps_per_epoch)), strict=True)
+    )
     logits = keras.models.load_model(run / "model.keras").predict(mfcc, verbose=0)
     assert metrics["segments"]["accuracy"] == np.mean(logits.argmax(axis=1) == labels)
     probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(logits)).reshape(-1, 4, 3).mean(axis=1)
@@ -167,7 +169,9 @@ def test_the_model_can_be_used_with_keras_and_what_lies_beside_it(features, run)
     assert np.sum(metrics["segments"]["confusion"]) == len(labels) == metrics["segments"]["count"]
     assert metrics["split"]["groups_on_two_sides"] == []
     assert {name: part["tracks"] for name, part in metrics["split"]["parts"].items()} == {
-        "train": 18, "validation": 6, "test": 6,
+        "train": 18,
+        "validation": 6,
+        "test": 6,
     }
 
 
@@ -178,7 +182,9 @@ def test_the_first_and_the_last_segment_can_be_judged_alone(features):
     stream = held_out_stream(dataset, TrainConfig(test_segments="first_last"), 0)
     every = held_out_stream(dataset, TrainConfig(), 0)
     assert (stream.rows, every.rows) == (12, 24)
-    np.testing.assert_array_equal(stream.batch(0)[0], every.batch(0)[0].reshape(6, 4, 40, 217)[:, [0, 3]].reshape(12, 40, 217))
+    np.testing.assert_array_equal(
+        stream.batch(0)[0], every.batch(0)[0].reshape(6, 4, 40, 217)[:, [0, 3]].reshape(12, 40, 217)
+    )
 
 
 def test_batches_are_the_same_however_they_are_asked_for(features):
@@ -276,7 +282,11 @@ def test_scores_are_what_they_say():
     assert scores["segments"]["accuracy"] == 5 / 8
     assert scores["segments"]["confusion"] == [[4, 0, 0], [3, 1, 0], [0, 0, 0]]
     assert scores["segments"]["per_class"][2] == {
-        "label": "c", "precision": 0.0, "recall": 0.0, "f1": 0.0, "count": 0
+        "label": "c",
+        "precision": 0.0,
+        "recall": 0.0,
+        "f1": 0.0,
+        "count": 0,
     }
     f1_a, f1_b = 2 * 4 / (2 * 4 + 3), 2 * 1 / (2 * 1 + 3)
     assert scores["segments"]["macro_f1"] == pytest.approx((f1_a + f1_b) / 2)

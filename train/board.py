@@ -56,7 +56,8 @@ class Board:
         """Show the weights, and the activations of each layer for some fixed segments [rows, 40, 217]."""
         with self._writers["train"].as_default(step=epoch):
             for weight in model.weights:
-                tf.summary.histogram(f"weights/{weight.path}", weight)
+                layer_and_name = weight.path.partition("/")[2]
+                tf.summary.histogram(f"weights/{layer_and_name}", weight)
             activations: Any = probe
             for layer in model.layers:
                 activations = layer(activations, training=False)

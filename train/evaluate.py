@@ -22,11 +22,10 @@ class Predictor:
         """Take a model that was made or loaded under the strategy."""
         self._strategy = strategy
 
-        @tf.function(reduce_retracing=True)
         def step(part: Any) -> Any:
             return strategy.run(lambda part: evaluation_step(model, part), args=(part,))
 
-        self._step = step
+        self._step = tf.function(step, reduce_retracing=True)
 
     def __call__(self, stream: SegmentStream) -> tuple[Float64, Int32]:
         """Judge every segment of a stream, in its order.
@@ -109,9 +108,7 @@ def score(probabilities: Float64, labels: Int32, classes: Sequence[str]) -> dict
     }
 
 
-def score_both(
-    probabilities: Float64, labels: Int32, per_track: int, classes: Sequence[str]
-) -> dict[str, Any]:
+def score_both(probabilities: Float64, labels: Int32, per_track: int, classes: Sequence[str]) -> dict[str, Any]:
     """Score `segments` one by one and `tracks` by the mean of their segments' probabilities."""
     return {
         "segments": score(probabilities, labels, classes),

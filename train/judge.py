@@ -59,9 +59,7 @@ def judge(run: Run, dataset: Dataset) -> dict[str, Any]:
 def is_judged(run: Run) -> bool:
     """Say whether the metrics and the report that lie in the run are those of its model."""
     metrics = run.read("metrics.json")
-    return bool(
-        metrics and run.report.exists() and run.model.exists() and metrics["judged"] == _fingerprint(run)
-    )
+    return bool(metrics and run.report.exists() and run.model.exists() and metrics["judged"] == _fingerprint(run))
 
 
 def describe_split(dataset: Dataset, config: TrainConfig) -> dict[str, Any]:

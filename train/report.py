@@ -33,8 +33,11 @@ def render(run: Run, dataset: Dataset, config: TrainConfig, metrics: dict[str, A
         a whole HTML page. Names of tracks, classes and groups are escaped.
     """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("train", "."), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
+        loader=jinja2.PackageLoader("train", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["percent"] = lambda share: f"{100 * share:.1f} %"
     with matplotlib.rc_context(_STYLE):
@@ -117,7 +120,12 @@ def _examples(dataset: Dataset) -> str:
         # Coefficient 0 is the loudness, an order of magnitude above the others: the colours follow the rest.
         limit = float(np.percentile(np.abs(mfcc[1:]), 99))
         axes.imshow(
-            mfcc, aspect="auto", origin="lower", cmap="RdBu_r", vmin=-limit, vmax=limit,
+            mfcc,
+            aspect="auto",
+            origin="lower",
+            cmap="RdBu_r",
+            vmin=-limit,
+            vmax=limit,
             extent=(0, seconds, -0.5, len(mfcc) - 0.5),
         )
         axes.set(title=dataset.classes[label].replace("$", r"\$"), xlabel="s", ylabel="coefficient")

@@ -50,7 +50,9 @@ class Run:
                     + "\n".join(f"  - {change}" for change in changes)
                     + "\nGive another --out, or the same settings to go on with it."
                 )
-        self.write("run.json", {"dataset": dataset.id, "features": self._relative(dataset.folder), "train": settings})
+        self.write(
+            "run.json", {"dataset": dataset.id, "features": self._relative(dataset.folder), "train": settings}
+        )
 
     def features(self) -> Path:
         """Return the folder of the dataset that the run was trained on."""

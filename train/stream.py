@@ -82,7 +82,10 @@ class SegmentStream:
 
         def part(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
             mfcc, labels, rows = tf.numpy_function(
-                lambda i: self._part(int(i), replicas), [index], [tf.float32, tf.int32, tf.int64], stateful=False
+                lambda i: self._part(int(i), replicas),
+                [index],
+                [tf.float32, tf.int32, tf.int64],
+                stateful=False,
             )
             mfcc = tf.ensure_shape(mfcc, [None, *MFCC_SHAPE])
             return mfcc, tf.ensure_shape(labels, [None]), index // replicas, tf.ensure_shape(rows, [])
@@ -111,7 +114,9 @@ class SegmentStream:
         """Start to read a window unless it is there; forget the one that was not used for longest."""
         key = (epoch, window)
         if key not in self._windows:
-            self._windows[key] = self._window_loader.submit(self._load, self._order.of_epoch(epoch).windows[window])
+            self._windows[key] = self._window_loader.submit(
+                self._load, self._order.of_epoch(epoch).windows[window]
+            )
         self._windows.move_to_end(key)
         while len(self._windows) > _WINDOWS_HELD:
             self._windows.popitem(last=False)

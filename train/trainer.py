@@ -124,9 +124,7 @@ def is_trained(run: Run, config: TrainConfig) -> bool:
     return bool(run.model.exists() and about and len(run.history()) == config.epochs == about["epochs"])
 
 
-def training_counts(
-    dataset: Dataset, config: TrainConfig, remark: Callable[[str], None]
-) -> NDArray[np.int64]:
+def training_counts(dataset: Dataset, config: TrainConfig, remark: Callable[[str], None]) -> NDArray[np.int64]:
     """Count the training segments of each class; remark on classes that are skewed or not judged.
 
     Raises:
@@ -141,7 +139,11 @@ def training_counts(
     unlearnt = _named(dataset.classes, counts["train"] == 0)
     if empty or unlearnt:
         raise TrainError(
-            (f"no tracks are left for {' and '.join(empty)}. " if empty else f"no track to learn {unlearnt} from. ")
+            (
+                f"no tracks are left for {' and '.join(empty)}. "
+                if empty
+                else f"no track to learn {unlearnt} from. "
+            )
             + "Groups are never divided over folds, so a class from very few artists can fall into one fold. "
             "Choose another train.test_fold or train.validation_fold=none, or featurize with "
             "featurize.group_by=none."
@@ -162,7 +164,8 @@ def class_weights(counts: NDArray[np.int64], config: TrainConfig) -> NDArray[np.
     """Return the weight of each class in the loss, float32 [classes]; their mean over the rows is 1."""
     if config.class_weights == "none":
         return np.ones(len(counts), np.float32)
-    return (counts.sum() / (len(counts) * counts)).astype(np.float32)
+    weights: NDArray[np.float32] = (counts.sum() / (len(counts) * counts)).astype(np.float32)
+    return weights
 
 
 def training_stream(dataset: Dataset, config: TrainConfig) -> SegmentStream:
@@ -195,7 +198,6 @@ def _distributed_step(
     """Return a function of one distributed batch: the mean loss, and how many rows came out right."""
     weights_tensor = tf.constant(weights)
 
-    @tf.function(reduce_retracing=True)
     def step(part: Any) -> tuple[tf.Tensor, tf.Tensor]:
         def on_replica(part: Any) -> tuple[tf.Tensor, tf.Tensor]:
             return train_step(model, optimizer, weights_tensor, seed, part)
@@ -204,7 +206,7 @@ def _distributed_step(
         total = tf.distribute.ReduceOp.SUM
         return strategy.reduce(total, loss, axis=None), strategy.reduce(total, right, axis=None)
 
-    return step
+    return tf.function(step, reduce_retracing=True)
 
 
 def _train_epoch(

@@ -1,0 +1,181 @@
+"""The whole way through the command line, and what a person is told when it cannot go on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import contents, earmark
+
+SETTINGS = [
+    "--set", "featurize.tracks_per_shard=3",
+    "--set", "featurize.segments_per_track=4",
+    "--set", "train.epochs=3",
+    "--set", "train.batch_size=16",
+    "--set", "train.learning_rate=1e-3",
+    "--set", "train.replicas=2",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(music, tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole") / "run"
+    return out, earmark("run", music, "--out", out, *SETTINGS)
+
+
+def test_one_command_makes_everything(finished, features):
+    out, done = finished
+    assert done.returncode == 0, done.stderr
+    made = contents(out / "features")
+    made.pop("config.yaml")
+    assert made == contents(features)
+    metrics = json.loads((out / "metrics.json").read_text())
+    for level, count in (("segments", 24), ("tracks", 6)):
+        scores = metrics[level]
+        assert scores["count"] == np.sum(scores["confusion"]) == count
+        assert scores["accuracy"] == np.trace(scores["confusion"]) / count
+        assert 0 <= scores["macro_f1"] <= 1
+        assert [entry["label"] for entry in scores["per_class"]] == metrics["classes"]
+    assert f"accuracy {metrics['tracks']['accuracy']:.3f}" in done.stdout
+    for line in (
+        f"report    {out}/report.html",
+        f"model     {out}/model.keras",
+        f"--logdir {out}/tensorboard",
+    ):
+        assert line in done.stdout
+    assert "on 2 CPUs" in done.stderr
+    for noise in ("Traceback", "oneDNN", "WARNING", "cuda"):
+        assert noise not in done.stderr
+
+
+def test_the_report_stands_alone_and_proves_the_split(finished):
+    out, _ = finished
+    page = (out / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 4
+    for source in ("http:", "https:", 'src="/', "<script", "<link"):
+        assert source not in page
+    assert "Groups that lie on two sides of the split: <strong>0</strong> of 15" in page
+    assert "None: all 30 tracks were used." in page
+    assert "learning_rate: 0.001" in page
+
+
+def test_run_again_it_repeats_nothing(finished, music):
+    out, first = finished
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.suffix in (".parquet", ".keras")}
+    events = sorted((out / "tensorboard").rglob("*tfevents*"))
+    again = earmark("run", music, "--out", out, *SETTINGS)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == first.stdout
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert sorted((out / "tensorboard").rglob("*tfevents*")) == events
+    assert "epoch" not in again.stderr.replace("3 epochs", "")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_stopped_while_it_trains_it_ends_the_same(how, finished, music, tmp_path):
+    whole, _ = finished
+    out = tmp_path / "run"
+    subprocess.run(["mkdir", "-p", out], check=True)
+    subprocess.run(["cp", "-r", whole / "features", out], check=True)
+    command = [sys.executable, "-m", "jobs.cli", "run", str(music), "--out", str(out), *SETTINGS]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not (out / "history.json").exists() and running.poll() is None:
+        time.sleep(0.01)
+    running.send_signal(how)
+    _, told = running.communicate(timeout=60)
+    if how == signal.SIGKILL:
+        assert running.returncode == -signal.SIGKILL
+    else:
+        assert running.returncode == 128 + how
+        assert "the same command goes on from there" in told
+        assert "Traceback" not in told
+    assert not (out / "model.keras").exists()
+    done = earmark("run", music, "--out", out, *SETTINGS)
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (json.loads((folder / "metrics.json").read_text()) for folder in (out, whole))
+    for key in ("segments", "tracks", "split", "epoch"):
+        assert ours[key] == theirs[key]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_while_it_featurizes_it_says_how_to_go_on(how, music, tmp_path):
+    command = [sys.executable, "-m", "jobs.cli", "featurize", str(music), "--out", str(tmp_path), *SETTINGS]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob("shards/*/*.parquet")) and running.poll() is None:
+        time.sleep(0.005)
+    running.send_signal(how)
+    _, told = running.communicate(timeout=60)
+    assert running.returncode == 128 + how
+    assert "the same command goes on from there" in told
+    assert "Traceback" not in told
+    assert not (tmp_path / "dataset.json").exists()
+
+
+def test_the_steps_alone_come_to_the_same(finished, tmp_path):
+    whole, _ = finished
+    done = earmark("train", whole / "features", "--out", tmp_path / "run", *SETTINGS)
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path / "run", whole))
+    assert ours["segments"] == theirs["segments"]
+    (tmp_path / "run" / "metrics.json").unlink()
+    (tmp_path / "run" / "report.html").unlink()
+    judged = earmark("evaluate", tmp_path / "run")
+    assert judged.returncode == 0, judged.stderr
+    assert judged.stdout == done.stdout
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_a_run_can_be_moved_with_its_features(finished, tmp_path):
+    whole, _ = finished
+    subprocess.run(["cp", "-r", whole, tmp_path / "moved"], check=True)
+    done = earmark("evaluate", tmp_path / "moved")
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path / "moved" / "report.html") in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "sentence"),
+    [
+        (["run", "absent", "--out", "run"], 1, "absent does not exist"),
+        (["run", ".", "--out", "run"], 1, "expected at least 2 classes"),
+        (["featurize", "absent", "--out", "f"], 1, "absent does not exist"),
+        (
+            ["train", "absent", "--out", "run"],
+            1,
+            "dataset.json is missing. Type: earmark featurize MUSIC --out",
+        ),
+        (["evaluate", "absent"], 1, "absent holds no run"),
+        (["run", ".", "--out", "run", "--set", "train.epoch=3"], 2, "did you mean train.epochs?"),
+        (["run", ".", "--out", "run", "--workers", "0"], 2, "workers"),
+        (["run", "."], 2, "--out"),
+        (["fly"], 2, "fly"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_sentence(arguments, status, sentence, tmp_path):
+    done = earmark(*arguments, cwd=tmp_path)
+    assert done.returncode == status
+    assert sentence in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert not os.listdir(tmp_path)
+
+
+def test_too_many_rejects_fail_after_a_table_of_reasons(music, tmp_path):
+    root = tmp_path / "music"
+    subprocess.run(["cp", "-r", music, root], check=True)
+    for n in range(6):
+        (root / "bells" / f"[bold]{n}.mp3").write_text("<script>not music</script>")
+    done = earmark("run", root, "--out", tmp_path / "run", *SETTINGS)
+    assert done.returncode == 1
+    assert "6 of 36 tracks rejected" in done.stderr
+    assert "not decodable" in done.stderr
+    assert "more than featurize.max_reject_fraction = 0.1 allows" in done.stderr
+    assert not (tmp_path / "run" / "model.keras").exists()
+    done = earmark("run", root, "--out", tmp_path / "run", *SETTINGS, "--set", "featurize.max_reject_fraction=0.2")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "6 of 36 tracks could not be used" in page
+    assert "bells/[bold]0.mp3" in page

@@ -138,9 +138,10 @@ def _make_shards(plans: Sequence[ShardPlan], folder: Path) -> Iterator[ShardResu
         try:
             yield ray.get(ready)
         except OSError as error:
+            original = getattr(error, "cause", error)  # behind Ray's, whose text is the worker's traceback
             raise FeaturizeError(
-                f"cannot write {folder / 'shards' / plan.name}: {error.strerror or error}. Finished shards are "
-                "kept; mend it and run the same command again to go on."
+                f"cannot write {folder / 'shards' / plan.name}: {original.strerror or original}. Finished shards "
+                "are kept; mend it and run the same command again to go on."
             ) from error
         except RayError as error:
             raise FeaturizeError(

@@ -35,7 +35,8 @@ Workers = Annotated[
 ]
 RunFolder = Annotated[Path, typer.Option("--out", metavar="RUN", help="Where everything goes.")]
 
-_INTERRUPTED = "Stopped. What was finished is kept: the same command goes on from there."
+_KEPT = "What was finished is kept: the same command goes on from there."
+_INTERRUPTED = f"Stopped. {_KEPT}"
 
 
 @app.command()
@@ -152,9 +153,12 @@ def _plain_errors() -> Iterator[None]:
         from jobs.config import ConfigError
         from train.config import TrainError
 
-        if not isinstance(error, FeaturizeError | ConfigError | TrainError):
+        if isinstance(error, OSError) and error.strerror:
+            typer.echo(f"earmark: {error.strerror}: {error.filename or 'the disk'}. {_KEPT}", err=True)
+        elif isinstance(error, FeaturizeError | ConfigError | TrainError):
+            typer.echo(f"earmark: {error}", err=True)
+        else:
             raise
-        typer.echo(f"earmark: {error}", err=True)
         raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from None
 
 

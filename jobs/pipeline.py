@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurize.dataset import open_dataset, write_whole
+from featurize.lock import only_run_in
 from jobs.config import JobConfig, to_yaml
 from jobs.console import Teller
 
@@ -63,7 +64,7 @@ def make_model(features: Path, out: Path, config: JobConfig, teller: Teller) -> 
         from train.trainer import Listener, train
 
     started = time.monotonic()
-    with teller.training() as (on_step, on_epoch):
+    with only_run_in(out), teller.training() as (on_step, on_epoch):
         listener = Listener(teller.say, on_step, on_epoch)
         train(dataset, Run(out), config.train, to_yaml(config), listener)
     teller.say(f"Trained: {config.train.epochs} epochs, {time.monotonic() - started:.1f} s. {out}")

@@ -128,6 +128,7 @@ def test_checkpoints_are_kept_as_asked(features, tmp_path):
 
 
 def test_tensorboard_has_everything(run):
+    import tensorflow as tf
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     boards = {}
@@ -143,7 +144,7 @@ def test_tensorboard_has_everything(run):
         for name in ("loss", "accuracy"):
             points = boards[part].Tensors(name)
             assert [point.step for point in points] == [1, 2]
-            values = [float(point.tensor_proto.float_val[0]) for point in points]
+            values = [float(tf.make_ndarray(point.tensor_proto)) for point in points]
             np.testing.assert_allclose(values, [entry[part][name] for entry in history], rtol=1e-6)
 
 

@@ -5,9 +5,14 @@ from typing import Any
 
 import tensorflow as tf
 
+from train.config import TrainError
+
 
 class Checkpoints:
-    """Everything that training needs to go on where it was: weights, optimizer slots and the step."""
+    """Everything that training needs to go on where it was: weights, optimizer slots and the step.
+
+    Raises a TrainError where a checkpoint cannot be written.
+    """
 
     def __init__(self, folder: Path, model: Any, optimizer: Any, keep: int) -> None:
         """Take what is to be saved; must be called under the strategy's scope."""
@@ -27,10 +32,19 @@ class Checkpoints:
 
     def save(self, step: int) -> None:
         """Save the state after some steps as the latest."""
-        self._step.assign(step)
-        self._latest.save(checkpoint_number=step)
+        self._save(self._latest, step)
 
     def save_best(self, step: int) -> None:
         """Save the state after some steps as the best so far."""
+        self._save(self._best, step)
+
+    def _save(self, manager: tf.train.CheckpointManager, step: int) -> None:
         self._step.assign(step)
-        self._best.save(checkpoint_number=step)
+        try:
+            manager.save(checkpoint_number=step)
+        except tf.errors.OpError as error:
+            reason = error.message.rpartition("; ")[2]  # behind the name of the operation and the file
+            raise TrainError(
+                f"cannot write a checkpoint to {manager.directory}: {reason}. Earlier ones are kept; mend "
+                "it, and the same command goes on from the latest."
+            ) from error

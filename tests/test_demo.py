@@ -1,0 +1,48 @@
+"""The composed music: the same for a seed, tagged, and told apart by nothing but how it sounds."""
+
+import mutagen
+import numpy as np
+import soundfile
+from conftest import contents
+
+from jobs.compose import SAMPLE_RATE, STYLES, Habits, compose
+from jobs.demo import ARTISTS_PER_STYLE, compose_collection
+
+
+def test_a_seed_composes_the_same_files_and_another_seed_others(tmp_path):
+    assert compose_collection(tmp_path / "one", 0, tracks_per_style=2) == 6
+    compose_collection(tmp_path / "again", 0, tracks_per_style=2)
+    compose_collection(tmp_path / "other", 1, tracks_per_style=2)
+    one, again, other = (contents(tmp_path / name) for name in ("one", "again", "other"))
+    assert sorted(one) == [f"{style}/00{n}.mp3" for style in sorted(STYLES) for n in (1, 2)]
+    assert one == again
+    assert not set(one.values()) & set(other.values())
+    for name in one:
+        assert soundfile.info(tmp_path / "one" / name).duration > 10
+        tags = mutagen.File(tmp_path / "one" / name, easy=True)
+        assert tags["artist"][0].split()[1].lower() == name.split("/")[0]
+        assert tags["title"]
+
+
+def test_what_is_there_is_not_composed_again(tmp_path):
+    compose_collection(tmp_path, 0, tracks_per_style=1)
+    kept = tmp_path / "bells" / "001.mp3"
+    kept.write_bytes(b"as it was")
+    (tmp_path / "reeds" / "001.mp3").unlink()
+    compose_collection(tmp_path, 0, tracks_per_style=1)
+    assert kept.read_bytes() == b"as it was"
+    assert (tmp_path / "reeds" / "001.mp3").stat().st_size > 10_000
+
+
+def test_styles_are_equally_loud_and_artists_differ():
+    loudness = {}
+    for name, style in STYLES.items():
+        pieces = [
+            compose(style, Habits.draw(np.random.default_rng([s])), 3, np.random.default_rng([s, 1]))
+            for s in range(8)
+        ]
+        assert all(piece.shape == (3 * SAMPLE_RATE, 2) and piece.dtype == np.float32 for piece in pieces)
+        loudness[name] = np.median([np.sqrt(np.mean(piece**2)) for piece in pieces])
+    assert max(loudness.values()) < 1.3 * min(loudness.values())
+    habits = [Habits.draw(np.random.default_rng([0, s, a])) for s in range(3) for a in range(ARTISTS_PER_STYLE)]
+    assert len(set(habits)) == len(habits)

@@ -4,13 +4,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 
-.PHONY: help demo test check format lock clean
+.PHONY: help demo test check format bench-featurize lock clean
 
 help:
 	@echo "make demo     compose a small collection, featurize it, train on it, write the report"
 	@echo "make test     the tests (EARMARK_MUSIC=folder adds those on real music)"
 	@echo "make check    ruff and mypy, as CI runs them"
 	@echo "make format   let ruff rewrite what it can"
+	@echo "make bench-featurize   featurizing beside librosa and decoding alone"
 	@echo "make lock     resolve pyproject.toml into requirements.lock again"
 	@echo "make clean    remove the environment and what the tools left behind"
 
@@ -37,6 +38,13 @@ check: $(READY)
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# One core for each contender: the libraries read these when they load.
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
+export EARMARK_MUSIC
+
+bench-featurize: $(READY)
+	$(ONE_THREAD) $(BIN)/python -m benchmarks.featurize
 
 # One lock for every supported Python and platform; it pins versions and names no index.
 lock:

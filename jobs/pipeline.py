@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from featurize.dataset import open_dataset, write_whole
 from featurize.lock import only_run_in
-from jobs.config import JobConfig, to_yaml
+from jobs.config import JobConfig, load_config, to_yaml
 from jobs.console import Teller
 
 if TYPE_CHECKING:
@@ -59,6 +59,9 @@ def make_model(features: Path, out: Path, config: JobConfig, teller: Teller) -> 
         TrainError: they cannot be learned from, or the folder belongs to other settings.
     """
     dataset = open_dataset(features)
+    if (made_with := features / "config.yaml").exists():
+        # What the run records is what the features were made with, not what they would be made with now.
+        config = config.model_copy(update={"featurize": load_config(made_with, []).featurize})
     with _quiet_tensorflow():
         from train.run import Run
         from train.trainer import Listener, train

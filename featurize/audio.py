@@ -65,7 +65,7 @@ def decode(encoded: bytes, sample_rate: int) -> NDArray[np.float32]:
         Reject: stage `decode`: not a format that libsndfile reads, or a stream that breaks.
     """
     try:
-        with _ForwardFile(io.BytesIO(encoded)) as file:
+        with _ForwardFile(_Encoded(encoded)) as file:
             native_rate = file.samplerate
             mono = _read_mono(file)
     except soundfile.LibsndfileError as error:
@@ -93,6 +93,16 @@ def check(samples: NDArray[np.float32], shortest: int, sample_rate: int) -> None
     peak = max(-low, high)
     if peak < SILENT_PEAK:
         raise Reject("check", "silent", f"peak {peak:.1e} of full scale, expected {SILENT_PEAK:.0e} or more")
+
+
+class _Encoded(io.BytesIO):
+    """The bytes of a file that may be damaged, and send the decoder to a place before their beginning."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        try:
+            return super().seek(offset, whence)
+        except ValueError:
+            return self.tell()  # where it was, which is not what the decoder asked for: it will give up
 
 
 class _ForwardFile(soundfile.SoundFile):

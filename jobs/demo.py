@@ -4,6 +4,7 @@ import io
 import os
 from concurrent.futures import ProcessPoolExecutor
 from importlib.resources import as_file, files
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def compose_collection(music: Path, seed: int, tracks_per_style: int = TRACKS_PE
         if not _path(music, style, number).exists()
     ]
     if missing:
-        with ProcessPoolExecutor(os.cpu_count()) as composers:
+        with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as composers:
             list(composers.map(_compose_one, *zip(*missing, strict=True), chunksize=4))
     return len(STYLES) * tracks_per_style
 

@@ -3,6 +3,7 @@
 import io
 import os
 import secrets
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,9 @@ from jobs.compose import SAMPLE_RATE, STYLES, Habits, compose
 ARTISTS = 5
 TRACKS_PER_ARTIST = 2
 SECONDS = 6.0
+
+# A shell that starts tests in the background makes them deaf to Ctrl-C, and with them what they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Suffix: libsndfile's container and subtype.
 FORMATS = {

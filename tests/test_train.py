@@ -100,6 +100,8 @@ def test_a_finished_run_is_left_alone_and_can_be_prolonged(features, run, tmp_pa
     assert (folder / "model.keras").stat().st_mtime_ns == before
     _, epochs = trained(features, folder, epochs=3)
     assert [entry["epoch"] for entry in epochs] == [3]
+    with pytest.raises(TrainError, match=r"trained for 3 epochs already; train\.epochs = 2 asks for fewer"):
+        trained(features, folder)
 
 
 def test_another_config_or_dataset_is_not_mixed_into_a_run(features, run, tmp_path):

@@ -59,8 +59,14 @@ def train(dataset: Dataset, run: Run, config: TrainConfig, config_text: str, lis
         listener: is told of the progress.
 
     Raises:
-        TrainError: a class has no tracks to learn from, or the run's folder belongs to other settings.
+        TrainError: a class has no tracks to learn from, or the run's folder belongs to other settings or has been
+            trained for longer.
     """
+    if (finished := len(run.history())) > config.epochs:
+        raise TrainError(
+            f"{run.folder} has been trained for {finished} epochs already; train.epochs = {config.epochs} asks "
+            "for fewer. Ask for as many or more, or give another --out."
+        )
     counts = training_counts(dataset, config, listener.remark)
     run.begin(dataset, config)
     write_whole(run.folder / "config.yaml", config_text.encode())

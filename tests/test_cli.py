@@ -18,6 +18,7 @@ SETTINGS = [
     "--set", "train.batch_size=16",
     "--set", "train.learning_rate=1e-3",
     "--set", "train.replicas=2",
+    "--set", "train.validation_fold=next",
 ]  # fmt: skip
 
 

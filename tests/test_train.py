@@ -13,7 +13,7 @@ from train.run import Run
 
 pytestmark = pytest.mark.usefixtures("logical_cpus")
 
-QUICK = TrainConfig(epochs=2, batch_size=16, learning_rate=1e-3, shuffle_window=40)
+QUICK = TrainConfig(validation_fold="next", epochs=2, batch_size=16, learning_rate=1e-3, shuffle_window=40)
 
 
 def trained(features, folder, **settings):
@@ -116,7 +116,7 @@ def test_another_config_or_dataset_is_not_mixed_into_a_run(features, run, tmp_pa
 
 
 def test_checkpoints_are_kept_as_asked(features, tmp_path):
-    trained(features, tmp_path, epochs=5, checkpoint_every=2, keep_checkpoints=2, validation_fold="next")
+    trained(features, tmp_path, epochs=5, checkpoint_every=2, keep_checkpoints=2)
     steps = Run(tmp_path).history()[0]
     assert steps["epoch"] == 1
     kept = sorted(int(path.stem.split("-")[1]) for path in (tmp_path / "checkpoints").glob("ckpt-*.index"))
@@ -127,6 +127,14 @@ def test_checkpoints_are_kept_as_asked(features, tmp_path):
         Run(tmp_path).history(), key=lambda e: (e["validation"]["track_macro_f1"], -e["validation"]["loss"])
     )
     assert Run(tmp_path).read("model.json")["epoch"] == best["epoch"]
+
+
+def test_without_a_validation_fold_four_folds_are_learned_and_the_last_epoch_is_kept(features, tmp_path):
+    said, epochs = trained(features, tmp_path, validation_fold="none")
+    assert any(" 96 segments" in sentence for sentence in said)
+    assert all("validation" not in entry for entry in epochs)
+    assert Run(tmp_path).read("model.json")["epoch"] == 2
+    assert not list((tmp_path / "checkpoints" / "best").glob("*.index"))
 
 
 def test_tensorboard_has_everything(run):

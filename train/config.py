@@ -37,9 +37,9 @@ class TrainConfig(BaseModel):
     )
     test_fold: Fold = Field(0, description="the fold that the model is judged on and never learns from")
     validation_fold: Fold | Literal["next", "none"] = Field(
-        "next",
-        description="the fold that picks the best epoch: a number, next (the one after the test fold), or none "
-        "(train on it, too, and keep the last epoch)",
+        "none",
+        description="the fold that picks the best epoch: a number, or next (the one after the test fold); none "
+        "learns from it, too, and keeps the last epoch, which small collections are better off with",
     )
     test_segments: Literal["all", "first_last"] = Field(
         "all", description="which segments of a held-out track are judged: all, or first_last"

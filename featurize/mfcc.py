@@ -98,19 +98,24 @@ def mfcc_segments(samples: Float32, starts: NDArray[np.int64], filters: Filters)
     inner = np.unique(hops[:, None] + np.arange(_INNER_FRAMES))
     shared = np.lib.stride_tricks.sliding_window_view(samples, N_FFT)[::HOP_LENGTH]
     edges = _edge_frames(samples, starts)
-    log_mel = np.empty((N_MELS, len(inner) + len(edges)), np.float32)
-    _write_log_mel(shared, inner, filters, log_mel[:, : len(inner)])
-    _write_log_mel(edges, np.arange(len(edges)), filters, log_mel[:, len(inner) :])
-    cepstrum = _dct(log_mel)
-    quietest, loudest = log_mel.min(axis=0), log_mel.max(axis=0)
+    log_mel = np.empty((len(inner) + len(edges), N_MELS), np.float32)
+    _write_log_mel(shared, inner, filters, log_mel[: len(inner)])
+    _write_log_mel(edges, np.arange(len(edges)), filters, log_mel[len(inner) :])
+    quietest, loudest = log_mel.min(axis=1), log_mel.max(axis=1)
+    frames = _segment_frames(inner, hops)
+    floors = loudest[frames].max(axis=1) - np.float32(TOP_DB)
 
     mfcc = np.empty((len(starts), N_MFCC, SEGMENT_FRAMES), np.float32)
-    for i, columns in enumerate(_segment_columns(inner, hops)):
-        mfcc[i] = cepstrum[:, columns]
-        floor = loudest[columns].max() - np.float32(TOP_DB)
-        clamped = np.flatnonzero(quietest[columns] < floor)
-        if len(clamped):
-            mfcc[i][:, clamped] = _dct(np.maximum(log_mel[:, columns[clamped]], floor))
+    cepstrum = _dct(log_mel)
+    # Overlapping segments often share their loudest frame, and then all that the clamp does.
+    for floor in np.unique(floors):
+        alike = np.flatnonzero(floors == floor)
+        clamped = np.unique(frames[alike])
+        clamped = clamped[quietest[clamped] < floor]
+        raised = cepstrum.copy()
+        raised[clamped] = _dct(np.maximum(log_mel[clamped], floor))
+        for i in alike:
+            mfcc[i] = raised[frames[i]].T
     return mfcc
 
 
@@ -130,7 +135,7 @@ def _edge_frames(samples: Float32, starts: NDArray[np.int64]) -> Float32:
 
 
 def _write_log_mel(frames: Float32, picked: NDArray[np.int64], filters: Filters, out: Float32) -> None:
-    """Write the mel spectrum in dB of the picked frames, before `top_db`, to float32 [N_MELS, len(picked)].
+    """Write the mel spectrum in dB of the picked frames, before `top_db`, to float32 [len(picked), N_MELS].
 
     A few frames at a time: what is between the samples and the mel bands stays in the cache, and a track of
     any length needs the same memory.
@@ -139,31 +144,32 @@ def _write_log_mel(frames: Float32, picked: NDArray[np.int64], filters: Filters,
         chunk = slice(first, first + _FRAMES_AT_ONCE)
         windowed = frames[picked[chunk]]
         windowed *= filters.window
-        spectrum = scipy.fft.rfft(windowed, axis=1, overwrite_x=True)
+        # By columns, because the sparse product wants the bins of all frames side by side.
+        spectrum = scipy.fft.rfft(windowed.T, axis=0)
         power = np.square(spectrum.real)
         power += np.square(spectrum.imag)
-        out[:, chunk] = filters.mel @ power.T
+        out[chunk] = (filters.mel @ power).T
     np.maximum(out, np.float32(AMIN), out=out)
     np.log10(out, out=out)
     out *= np.float32(10.0)
 
 
 def _dct(log_mel: Float32) -> Float32:
-    """Take the first N_MFCC terms of the orthonormal DCT-II of each column, float32 [N_MFCC, frames].
+    """Take the first N_MFCC terms of the orthonormal DCT-II of each frame, float32 [frames, N_MFCC].
 
-    SciPy's transform and not a matrix product: BLAS rounds a column differently in matrices of other widths,
+    SciPy's transform and not a matrix product: BLAS rounds a frame differently in matrices of other sizes,
     and then frames that segments share would differ in their last bits.
     """
-    cepstrum: Float32 = scipy.fft.dct(log_mel, axis=0, type=2, norm="ortho")[:N_MFCC]
+    cepstrum: Float32 = scipy.fft.dct(log_mel, axis=1, type=2, norm="ortho")[:, :N_MFCC]
     return cepstrum
 
 
-def _segment_columns(inner: NDArray[np.int64], hops: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Say where in the frame axis each segment's frames lie, int64 [segments, SEGMENT_FRAMES]."""
+def _segment_frames(inner: NDArray[np.int64], hops: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Say where among the computed frames each segment's frames lie, int64 [segments, SEGMENT_FRAMES]."""
     segments = len(hops)
-    columns = np.empty((segments, SEGMENT_FRAMES), np.int64)
-    columns[:, _EDGE_FRAMES:-_EDGE_FRAMES] = np.searchsorted(inner, hops)[:, None] + np.arange(_INNER_FRAMES)
+    frames = np.empty((segments, SEGMENT_FRAMES), np.int64)
+    frames[:, _EDGE_FRAMES:-_EDGE_FRAMES] = np.searchsorted(inner, hops)[:, None] + np.arange(_INNER_FRAMES)
     edges = len(inner) + np.arange(segments * 2 * _EDGE_FRAMES).reshape(segments, 2 * _EDGE_FRAMES)
-    columns[:, :_EDGE_FRAMES] = edges[:, :_EDGE_FRAMES]
-    columns[:, -_EDGE_FRAMES:] = edges[:, _EDGE_FRAMES:]
-    return columns
+    frames[:, :_EDGE_FRAMES] = edges[:, :_EDGE_FRAMES]
+    frames[:, -_EDGE_FRAMES:] = edges[:, _EDGE_FRAMES:]
+    return frames

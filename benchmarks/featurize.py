@@ -135,7 +135,7 @@ def two_workers(music: Path, scratch: Path, rounds: int) -> tuple[dict[int, list
             dataset = open_dataset(scratch / "features")
             shutil.rmtree(scratch / "features") if workers == 1 else None
             ray.shutdown()
-        size = sum(shard.path.stat().st_size for shard in dataset.shards)
+        size = sum(shard.place.local.stat().st_size for shard in dataset.shards)
         raw = sum(shard.rows for shard in dataset.shards) * 40 * 217 * 4
         shutil.rmtree(scratch / "features")
     return rates, size / raw

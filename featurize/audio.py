@@ -1,138 +1,173 @@
-"""Encoded bytes to mono samples at 22,050 Hz, the way `librosa.load` makes them, or a `Reject`."""
+"""An audio file to mono samples at 22,050 Hz, the way `librosa.load` makes them, or a `Reject`."""
 
-import io
 import math
+import tempfile
+from collections.abc import Mapping
+from contextlib import closing
+from typing import Any
 
 import numpy as np
-import soundfile
 import soxr
 from numpy.typing import NDArray
 
-# Decoded block by block, so that no allocation depends on what a header claims.
-_BLOCK_FRAMES = 1 << 17
+from featurize.decoders import Decoder, open_decoder
+from featurize.errors import Reject
+from featurize.mfcc import SEGMENT_SAMPLES
+from featurize.source import Source, open_source
+from featurize.storage import Place
 
-# Below this peak (-100 dBFS, a tenth of the last bit of 16) there is nothing to hear.
-SILENT_PEAK = 1e-5
+Float32 = NDArray[np.float32]
 
-
-class Reject(Exception):  # noqa: N818 - a verdict on one track, not an error of the program
-    """A track that cannot become rows.
-
-    Attributes:
-        stage: where it was found out: `open`, `decode` or `check`.
-        reason: what is wrong, from a small fixed vocabulary, so that reasons can be counted.
-        message: the decoder's own words or the figures, for the one who looks into it.
-    """
-
-    def __init__(self, stage: str, reason: str, message: str) -> None:
-        super().__init__(stage, reason, message)
-        self.stage = stage
-        self.reason = reason
-        self.message = message
+# Below this peak (-100 dBFS, a tenth of the last bit of 16) there is nothing to hear; above the other one the
+# power of a frame is more than float32 can hold. Full scale is 1.
+SILENT_PEAK, LOUDEST_PEAK = 1e-5, 1e15
+_MEMORY_SAMPLES = 12_000_000  # nine minutes, 48 MB; longer tracks lie in a temporary file
 
 
-def read_bytes(path: str) -> bytes:
-    """Read one file whole.
+def load(place: Place, settings: Mapping[str, Any]) -> Float32:
+    """Read a track, or the excerpt of it that the settings ask for.
 
-    Raises:
-        Reject: stage `open`: it is missing, empty or may not be read.
-    """
-    try:
-        with open(path, "rb") as file:
-            encoded = file.read()
-    except FileNotFoundError as error:
-        raise Reject("open", "missing", str(error)) from error
-    except OSError as error:
-        raise Reject("open", "unreadable", str(error)) from error
-    if not encoded:
-        raise Reject("open", "empty", "0 bytes")
-    return encoded
-
-
-def decode(encoded: bytes, sample_rate: int) -> NDArray[np.float32]:
-    """Decode MP3, FLAC, Ogg Vorbis, Opus, WAV or AIFF of any rate and channel count.
-
-    Channels are averaged and the result is resampled by soxr at high quality, as `librosa.load` does.
+    Channels are averaged and the result is resampled by soxr at high quality, as `librosa.load` does; an
+    excerpt is what `librosa.load(duration=..., offset=...)` gives.
 
     Args:
-        encoded: the bytes of the file.
-        sample_rate: the rate wanted, in Hz.
+        place: the file.
+        settings: from `feature_settings`.
 
     Returns:
-        float32 [samples], mono, full scale at 1.0.
+        float32 [samples], mono at `sample_rate`, finite, neither silent nor shorter than a segment.
 
     Raises:
-        Reject: stage `decode`: not a format that libsndfile reads, or a stream that breaks.
+        Reject: the file is not such a track.
+        CollectionLostError: a file elsewhere cannot be reached.
     """
-    try:
-        with _ForwardFile(_Encoded(encoded)) as file:
-            native_rate = file.samplerate
-            mono = _read_mono(file)
-    except soundfile.LibsndfileError as error:
-        raise Reject("decode", "not decodable", error.error_string) from error
-    return _resample(mono, native_rate, sample_rate)
+    with open_source(place) as source:
+        return decode(source, place.suffix, settings)
 
 
-def check(samples: NDArray[np.float32], shortest: int, sample_rate: int) -> None:
-    """Refuse samples that hold nothing to learn from.
+def decode(source: Source, suffix: str, settings: Mapping[str, Any]) -> Float32:
+    """Do what `load` says, from the bytes on."""
+    seconds = settings["excerpt_seconds"]
+    with closing(open_decoder(source, suffix)) as decoder:
+        if seconds is None or settings["excerpt_position"] == "start":
+            return _record(decoder, settings, seconds)
+        offset = (decoder.frames - int(seconds * decoder.rate)) // 2
+        if offset > 0 and decoder.seek(offset):
+            try:
+                return _record(decoder, settings, seconds, all_of_it=True)
+            except EOFError:
+                pass
+    # Too short for the excerpt, or the header does not know how long it is: read all of it, then cut.
+    source.seek(0)
+    with closing(open_decoder(source, suffix)) as decoder:
+        samples = _record(decoder, settings, None)
+    wanted = min(int(seconds * settings["sample_rate"]), len(samples))
+    start = (len(samples) - wanted) // 2
+    return samples[start : start + wanted]
 
-    Args:
-        samples: float32 [samples], mono.
-        shortest: the least number of samples that is of use.
-        sample_rate: in Hz, for the message.
+
+def _record(
+    decoder: Decoder, settings: Mapping[str, Any], excerpt_seconds: float | None, all_of_it: bool = False
+) -> Float32:
+    """Read a decoder from where it is up to the end of the excerpt, or to its own end.
 
     Raises:
-        Reject: stage `check`: too short, not finite, or silent.
+        EOFError: there is less than all of the excerpt, where `all_of_it` is asked for.
     """
-    if len(samples) < shortest:
-        found, needed = len(samples) / sample_rate, shortest / sample_rate
-        raise Reject("check", "too short", f"{found:.3f} s, one segment needs {needed:.3f} s")
-    low, high = float(samples.min()), float(samples.max())
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise Reject("check", "not finite", "the decoded samples contain NaN or infinity")
-    peak = max(-low, high)
-    if peak < SILENT_PEAK:
-        raise Reject("check", "silent", f"peak {peak:.1e} of full scale, expected {SILENT_PEAK:.0e} or more")
+    longest = int((settings["max_seconds"] if excerpt_seconds is None else excerpt_seconds) * decoder.rate)
+    with closing(_Recording(decoder.rate, settings["sample_rate"])) as recording:
+        for block in decoder.blocks():
+            room = longest - recording.frames
+            if len(block) > room and excerpt_seconds is None:
+                raise Reject(
+                    "check",
+                    "too long",
+                    f"more than {settings['max_seconds']:g} s; allow more with featurize.max_seconds, or read a "
+                    "part with featurize.excerpt_seconds",
+                )
+            recording.add(block[:room])
+            if len(block) >= room and excerpt_seconds is not None:
+                break
+        if all_of_it and recording.frames < longest:
+            raise EOFError
+        return recording.samples()
 
 
-class _Encoded(io.BytesIO):
-    """The bytes of a file that may be damaged, and send the decoder to a place before their beginning."""
+class _Recording:
+    """Mono blocks at one rate, collected at another; what does not fit in memory goes to a temporary file."""
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+    def __init__(self, native_rate: int, sample_rate: int) -> None:
+        """Begin with nothing; rates in Hz."""
+        self.frames = 0  # at the native rate
+        self._ratio = sample_rate / native_rate
+        self._sample_rate = sample_rate
+        self._resampler = None
+        if native_rate != sample_rate:
+            self._resampler = soxr.ResampleStream(native_rate, sample_rate, 1, dtype="float32", quality="HQ")
+        self._parts: list[Float32] = []
+        self._in_memory = self._in_file = 0
+        self._low, self._high = math.inf, -math.inf
+        self._file: Any = None
+
+    def add(self, block: Float32) -> None:
+        """Add float32 [frames] at the native rate."""
+        self.frames += len(block)
+        self._keep(self._resampler.resample_chunk(block) if self._resampler else block)
+
+    def samples(self) -> Float32:
+        """Return everything, float32 [samples], or raise a Reject where it holds nothing to learn from."""
+        if self._resampler:
+            self._keep(self._resampler.resample_chunk(np.empty(0, np.float32), last=True))
+            length = math.ceil(self.frames * self._ratio)  # librosa's own rounding
+            missing = length - self._in_memory - self._in_file
+            if missing > 0:
+                self._keep(np.zeros(missing, np.float32))
+        else:
+            length = self.frames
+        self._check(length)
+        if not self._file:
+            return np.concatenate(self._parts)[:length]
+        self._spill()
+        # Of the mapping, which outlives the file, only the pages of the segments are ever read.
+        return np.asarray(np.memmap(self._file, np.float32, mode="r", shape=(length,)))
+
+    def close(self) -> None:
+        """Let go of the temporary file, if there is one."""
+        if self._file:
+            self._file.close()
+
+    def _keep(self, samples: Float32) -> None:
+        if not len(samples):
+            return
+        # NumPy's, which keep a NaN once they have met it.
+        self._low = float(np.minimum(self._low, samples.min()))
+        self._high = float(np.maximum(self._high, samples.max()))
+        self._parts.append(samples)
+        self._in_memory += len(samples)
+        if self._in_memory > _MEMORY_SAMPLES:
+            self._spill()
+
+    def _spill(self) -> None:
         try:
-            return super().seek(offset, whence)
-        except ValueError:
-            return self.tell()  # where it was, which is not what the decoder asked for: it will give up
+            if not self._file:
+                # Without a name: it is gone with this process.
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115 - see close
+            for part in self._parts:
+                self._file.write(part)
+            self._file.flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, tempfile.gettempdir()) from error
+        self._in_file += self._in_memory
+        self._parts, self._in_memory = [], 0
 
-
-class _ForwardFile(soundfile.SoundFile):
-    """A file that is read from its beginning to its end.
-
-    After each block soundfile seeks to where it already is. In MP3 that restarts the decoder in the middle of
-    its bit reservoir, and at low bit rates the next samples come out wrong. What cannot seek is left alone.
-    """
-
-    def seekable(self) -> bool:
-        return False
-
-
-def _read_mono(file: soundfile.SoundFile) -> NDArray[np.float32]:
-    """Read all channels block by block and average them; float32 [frames]."""
-    block = np.empty((_BLOCK_FRAMES, file.channels), np.float32)
-    # A matrix product: `mean(axis=1)` over interleaved channels takes longer than the MP3 decoder.
-    average = np.full(file.channels, 1 / file.channels, np.float32)
-    parts = []
-    while len(read := file.read(out=block)):
-        parts.append(read @ average if file.channels > 1 else read[:, 0].copy())
-    return np.concatenate(parts) if parts else np.empty(0, np.float32)
-
-
-def _resample(mono: NDArray[np.float32], native_rate: int, sample_rate: int) -> NDArray[np.float32]:
-    """Resample as `librosa.resample(res_type='soxr_hq')` does, length included; float32 [samples]."""
-    if native_rate == sample_rate or not len(mono):
-        return mono
-    length = math.ceil(len(mono) * (sample_rate / native_rate))  # librosa's own rounding
-    resampled: NDArray[np.float32] = soxr.resample(mono, native_rate, sample_rate, quality="HQ")
-    if len(resampled) < length:
-        resampled = np.pad(resampled, (0, length - len(resampled)))
-    return resampled[:length]
+    def _check(self, length: int) -> None:
+        if length < SEGMENT_SAMPLES:
+            found, needed = length / self._sample_rate, SEGMENT_SAMPLES / self._sample_rate
+            raise Reject("check", "too short", f"{found:.3f} s, one segment needs {needed:.3f} s")
+        peak = max(-self._low, self._high)
+        if not math.isfinite(peak):
+            raise Reject("check", "not finite", "the decoded samples contain NaN or infinity")
+        if peak > LOUDEST_PEAK:
+            raise Reject("check", "not finite", f"peak {peak:.1e} of full scale: its power overflows")
+        if peak < SILENT_PEAK:
+            raise Reject("check", "silent", f"peak {peak:.1e} of full scale, expected {SILENT_PEAK:.0e} or more")

@@ -1,183 +1,155 @@
-"""Which tracks there are: their paths, labels, groups and folds, from class folders or from a table."""
+"""Which tracks there are: their paths, labels and groups, from class folders or from a table.
+
+Tracks are columns and not objects: a million of them take some hundred megabytes less.
+"""
 
 import dataclasses
 import os
-from collections import Counter
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 
-from featurize.config import FeaturizeConfig
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from featurize.dataset import FOLDS
 from featurize.errors import FeaturizeError
-from featurize.folds import assign_folds
+from featurize.listing import list_audio, size_of
+from featurize.storage import Place, describe
 from featurize.table import TABLE_SUFFIXES, read_table
-from featurize.tags import read_groups
 
-# What libsndfile decodes.
-AUDIO_SUFFIXES = frozenset({".aif", ".aifc", ".aiff", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav"})
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Track:
-    """One labelled audio file.
-
-    Attributes:
-        id: the path below the collection's root, with `/`; unique, and the same wherever the root lies.
-        path: where the file is now.
-        label: its class.
-        group: what must stay on one side of a split together with it.
-        fold: 0 to FOLDS - 1.
-        size: in bytes; -1 where the file is missing. A file that changes its size is featurized again.
-    """
-
-    id: str
-    path: str
-    label: str
-    group: str
-    fold: int
-    size: int
+CATALOG_SCHEMA = pa.schema(
+    [
+        pa.field("track", pa.string(), nullable=False),
+        pa.field("path", pa.binary()),
+        pa.field("label", pa.dictionary(pa.int32(), pa.string()), nullable=False),
+        pa.field("group", pa.string()),
+        pa.field("fold", pa.int32()),
+        pa.field("size", pa.int64(), nullable=False),
+    ]
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Catalog:
-    """The tracks of a collection in the order of their ids, its classes in alphabetical order, and remarks.
+    """The tracks of a collection, and remarks for its owner: files passed over, groups not found.
 
-    Remarks say what the owner of the collection may want to know: files passed over, groups not found.
+    Attributes:
+        root: the folder that paths are relative to.
+        tracks: by CATALOG_SCHEMA, in the order of `track`, which is the path below the root with `/`, unique and
+            the same wherever the root lies. `path` is where the file really is, in the bytes of the file
+            system, null where `track` says it. `group` and `fold` are null where the table does not give them.
+            `size` is in bytes, -1 where the file is missing; a file that changes its size is featurized again.
+        remarks: whole sentences.
     """
 
-    tracks: list[Track]
-    classes: list[str]
+    root: Place
+    tracks: pa.Table
     remarks: list[str]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Entry:
-    """What a folder or a table says of a track before groups and folds are settled."""
-
-    id: str
-    path: str
-    label: str
-    group: str | None = None
-    fold: int | None = None
-
-
-def build_catalog(music: str, config: FeaturizeConfig) -> Catalog:
-    """List a collection and settle the group and the fold of each track.
+def build_catalog(music: str) -> Catalog:
+    """List a collection.
 
     Args:
-        music: a folder whose subfolders are the classes, or a CSV, Parquet or JSON-lines table.
-        config: for `group_by`.
+        music: a folder whose subfolders are the classes, or a CSV, Parquet or JSON-lines table; a path or a URI.
 
     Raises:
         FeaturizeError: nothing is there, nothing in it is audio, or it cannot be split into folds.
     """
-    root = Path(music).absolute()  # a worker may run in another folder
-    if root.is_dir():
-        entries, remarks = _scan_folder(root)
-    elif root.is_file() and root.suffix.lower() in TABLE_SUFFIXES:
-        base = root.parent
-        entries = [
-            _Entry(_table_id(row.path, base), str(base / row.path), row.label, row.group, row.fold)
-            for row in read_table(root, FOLDS)
-        ]
-        remarks = []
-    elif root.exists():
+    place = Place.of(music)
+    remarks: list[str] = []
+    try:
+        if place.is_folder():
+            root, tracks = place, _from_folder(place, remarks)
+        elif place.is_file() and place.suffix in TABLE_SUFFIXES:
+            root, tracks = place.parent, _from_table(place)
+        elif place.is_file():
+            raise FeaturizeError(
+                f"{music} is neither a folder nor a table ({', '.join(sorted(TABLE_SUFFIXES))}). Give the folder "
+                "whose subfolders are the classes, or a table with the columns path and label."
+            )
+        else:
+            _explain_absence(place)
+    except OSError as error:
+        raise FeaturizeError(f"cannot read {place}: {describe(error)}.") from error
+    tracks = tracks.sort_by("track")
+    _refuse_repeated(tracks)
+    labels = pc.value_counts(pc.cast(tracks["label"], pa.string())).to_pylist()
+    found = ", ".join(f"{label['values']}: {label['counts']}" for label in labels)
+    if len(labels) < 2:
         raise FeaturizeError(
-            f"{music} is neither a folder nor a table ({', '.join(sorted(TABLE_SUFFIXES))}). Give the folder "
-            "whose subfolders are the classes, or a table with the columns path and label."
+            f"expected at least 2 classes in {music}, found {len(labels)}{': ' + found if found else ''}. "
+            "In a folder, each class is a subfolder with its tracks."
         )
-    else:
-        raise FeaturizeError(f"{music} does not exist. Give a folder of music or a table of tracks.")
-
-    entries.sort(key=lambda entry: entry.id)
-    classes = sorted({entry.label for entry in entries})
-    if len(classes) < 2:
+    if max(label["counts"] for label in labels) < FOLDS:
         raise FeaturizeError(
-            f"expected at least 2 classes in {music}, found {len(classes)}"
-            f"{': ' + classes[0] if classes else ''}. In a folder, each class is a subfolder with its tracks."
+            f"expected at least {FOLDS} tracks in a class, one for each fold; found {found}. Add tracks to the "
+            "collection."
         )
-    groups = _settle_groups(entries, config, remarks)
-    folds = _settle_folds(entries, groups)
-    tracks = [
-        Track(entry.id, entry.path, entry.label, group, fold, _size(entry.path))
-        for entry, group, fold in zip(entries, groups, folds, strict=True)
-    ]
-    return Catalog(tracks, classes, remarks)
+    return Catalog(root, tracks, remarks)
 
 
-def _scan_folder(root: Path) -> tuple[list[_Entry], list[str]]:
-    """Find the audio files below each first-level subfolder; hidden and other files are counted."""
-    entries: list[_Entry] = []
-    passed_over: Counter[str] = Counter()
-    unclassed = 0
-    visited: set[tuple[int, int]] = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=_refuse_folder):
-        # A symbolic link may lead back up: each real folder is read once.
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in visited:
-            subfolders.clear()
-            continue
-        visited.add((status.st_dev, status.st_ino))
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        parts = Path(folder).relative_to(root).parts
-        for name in sorted(files):
-            suffix = Path(name).suffix.lower()
-            if name.startswith(".") or suffix not in AUDIO_SUFFIXES:
-                passed_over["hidden" if name.startswith(".") else suffix or "no suffix"] += 1
-            elif not parts:
-                unclassed += 1
-            else:
-                track = _printable("/".join((*parts, name)))
-                entries.append(_Entry(track, os.path.join(folder, name), _printable(parts[0])))
-    remarks = []
-    if passed_over:
-        by_count = sorted(passed_over.items(), key=lambda item: (-item[1], item[0]))
-        kinds = ", ".join(f"{kind}: {count}" for kind, count in by_count)
-        remarks.append(f"{passed_over.total()} other files were passed over ({kinds}).")
-    if unclassed:
-        remarks.append(f"{unclassed} audio files lie outside any class folder and were passed over.")
-    return entries, remarks
+def location(root: Place, track: str, path: bytes | None) -> Place:
+    """Return where a track's file is."""
+    return root / (track if path is None else os.fsdecode(path))
 
 
-def _refuse_folder(error: OSError) -> None:
-    raise FeaturizeError(f"cannot list {error.filename}: {error.strerror}.") from error
+def _from_folder(root: Place, remarks: list[str]) -> pa.Table:
+    paths, sizes = [], []
+    for found in list_audio(root, remarks):
+        paths.append(found.path)
+        sizes.append(found.size)
+    ids = [_printable(path) for path in paths]
+    return _table(ids, paths, [track.partition("/")[0] for track in ids], sizes, None, None)
 
 
-def _settle_groups(entries: list[_Entry], config: FeaturizeConfig, remarks: list[str]) -> list[str]:
-    """Give each track the group of its table, of its tag, or of its own."""
-    if any(entry.group is not None for entry in entries) or config.group_by == "none":
-        return [entry.group or entry.id for entry in entries]
-    named = read_groups([entry.path for entry in entries], config.group_by)
-    missing = sum(group is None for group in named)
-    if missing:
-        remarks.append(
-            f"{missing} of {len(entries)} tracks carry no {config.group_by} tag; each of them is a group of "
-            "its own."
-        )
-    return [group or entry.id for entry, group in zip(entries, named, strict=True)]
+def _from_table(place: Place) -> pa.Table:
+    rows = read_table(place, FOLDS)
+    root = place.parent
+    paths = rows["path"].to_pylist()
+    ids = [_printable(_below(path, root)) for path in paths]
+    group, fold = (rows[name] if name in rows.column_names else None for name in ("group", "fold"))
+    return _table(ids, paths, rows["label"], _sizes(root, paths), group, fold)
 
 
-def _settle_folds(entries: list[_Entry], groups: list[str]) -> list[int]:
-    """Take the table's folds where it has them, else deal the groups out."""
-    given = [entry.fold for entry in entries if entry.fold is not None]
-    if not given:
-        return [int(fold) for fold in assign_folds([entry.label for entry in entries], groups)]
-    fold_of: dict[str, int] = {}
-    split = sorted({g for g, fold in zip(groups, given, strict=True) if fold_of.setdefault(g, fold) != fold})
-    if split:
-        named = ", ".join(repr(group) for group in split[:5])
-        raise FeaturizeError(
-            f"the table's fold column splits {len(split)} groups over several folds: {named}"
-            f"{', ...' if len(split) > 5 else ''}. Give every track of a group the same fold, or leave the fold "
-            "column out."
-        )
-    return given
+def _table(
+    ids: list[str],
+    paths: list[str],
+    labels: object,
+    sizes: Iterable[int],
+    group: pa.ChunkedArray | None,
+    fold: pa.ChunkedArray | None,
+) -> pa.Table:
+    """Lay out a catalog by CATALOG_SCHEMA."""
+    elsewhere = (None if path == track else os.fsencode(path) for path, track in zip(paths, ids, strict=True))
+    return pa.table(
+        [
+            pa.array(ids, pa.string()),
+            pa.array(elsewhere, pa.binary()),
+            pc.dictionary_encode(pa.chunked_array([labels], pa.string()) if isinstance(labels, list) else labels),
+            pa.nulls(len(ids), pa.string()) if group is None else group,
+            pa.nulls(len(ids), pa.int32()) if fold is None else fold,
+            pa.array(sizes, pa.int64()),
+        ],
+        schema=CATALOG_SCHEMA,
+    )
 
 
-def _table_id(path: str, base: Path) -> str:
+def _sizes(root: Place, paths: list[str]) -> Iterator[int]:
+    """Return the size of each file; a bucket is listed once, and not asked for one object after another."""
+    known = dict(root.files()) if root.scheme else {}
+    for path in paths:
+        size = known.get(path)
+        yield size_of(root / path) if size is None else size
+
+
+def _below(path: str, root: Place) -> str:
     """Name a track of a table by its path below the table's folder, or by its whole path if it lies elsewhere."""
-    whole = Path(os.path.normpath(path))
-    below = whole.relative_to(base) if whole.is_absolute() and whole.is_relative_to(base) else whole
-    return _printable(below.as_posix())
+    if "://" in path:
+        return path
+    whole = os.path.normpath(path)
+    if os.path.isabs(whole) and root.local and whole.startswith(f"{root.path}/"):
+        return os.path.relpath(whole, root.path)
+    return whole
 
 
 def _printable(name: str) -> str:
@@ -185,8 +157,20 @@ def _printable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return -1
+def _refuse_repeated(tracks: pa.Table) -> None:
+    """Refuse two files whose names are one: another path to the same file, or bytes that look like an escape."""
+    names = tracks["track"].combine_chunks()
+    later = names.slice(1)
+    repeated = later.filter(pc.equal(later, names.slice(0, len(later))))
+    if len(repeated):
+        named = ", ".join(repr(name) for name in repeated.unique().to_pylist()[:5])
+        raise FeaturizeError(
+            f"{len(repeated)} tracks have the name of another one: {named}. Rename or remove them."
+        )
+
+
+def _explain_absence(place: Place) -> None:
+    """Say why there is nothing: on an object store a listing tells a missing bucket from a missing folder."""
+    if place.scheme:
+        next(iter(place.files()), None)
+    raise FeaturizeError(f"{place} does not exist. Give a folder of music or a table of tracks.")

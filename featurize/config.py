@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 PositiveInt = Annotated[int, Field(strict=True, ge=1)]
+# An excerpt must hold one segment of 110,592 samples at 22,050 Hz.
+ExcerptSeconds = Annotated[float, Field(ge=5.02)]
 
 
 class FeaturizeConfig(BaseModel):
@@ -14,6 +16,15 @@ class FeaturizeConfig(BaseModel):
 
     segments_per_track: PositiveInt = Field(
         12, description="segments of 5.0155 s cut from each track, evenly spread, overlapping where they must"
+    )
+    excerpt_seconds: ExcerptSeconds | None = Field(
+        None, description="part of each track that is read, in seconds (5.02 or more); null for all of it"
+    )
+    excerpt_position: Literal["start", "middle"] = Field(
+        "start", description="where that part lies: start or middle"
+    )
+    max_seconds: float = Field(
+        14400, gt=0, description="tracks longer than this are rejected, unless an excerpt is read"
     )
     group_by: Literal["artist", "album", "none"] = Field(
         "artist",
@@ -25,4 +36,7 @@ class FeaturizeConfig(BaseModel):
     )
     tracks_per_shard: PositiveInt = Field(
         64, description="tracks in one Parquet file: the unit of work, and of what an interruption can cost"
+    )
+    track_timeout: float = Field(
+        300, gt=0, description="seconds that one track may take before it is rejected as timed out"
     )

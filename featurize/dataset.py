@@ -1,9 +1,10 @@
-"""The dataset on disk: its schema, its names, whole files or none, and the way back into memory.
+"""The dataset on disk: its schemas, its names, and the way back into memory.
 
     features/
-      dataset.json       classes, settings, counts, statistics; written last, so its presence means "complete"
-      tracks.parquet     every track of the collection: id, label, group, fold, the shard it belongs to
-      rejects.parquet    the tracks without rows: id, stage, reason, message
+      dataset.json         classes, settings, counts, statistics; written last, so its presence means "complete"
+      tracks.parquet       every track: id, label, group, fold, size, its shard; written first, it is the plan
+      rejects.parquet      the tracks without rows: id, stage, reason, message
+      duplicates.parquet   tracks whose rows are the same to the bit: digest, id, label, fold
       shards/fold=K/part-NNNNN-<fingerprint>.parquet
 
 A row of a shard is one segment. A track has exactly `segments_per_track` rows, in order and never divided over
@@ -15,18 +16,20 @@ import dataclasses
 import json
 import os
 import re
-import uuid
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from featurize.errors import FeaturizeError
+from featurize.storage import Place, describe
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FOLDS = 5
 MFCC_SHAPE = (40, 217)
 TRACKS_PER_ROW_GROUP = 8
@@ -49,6 +52,7 @@ TRACKS_SCHEMA = pa.schema(
     [pa.field(name, pa.string(), nullable=False) for name in ("track", "label", "group")]
     + [
         pa.field("fold", pa.int32(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
         pa.field("shard", pa.dictionary(pa.int32(), pa.string()), nullable=False),
     ]
 )
@@ -56,10 +60,17 @@ REJECTS_SCHEMA = pa.schema(
     [pa.field(name, pa.string(), nullable=False) for name in ("path", "stage", "reason", "message")]
 )
 
-_SHARD_NAME = re.compile(r"fold=(\d+)/part-\d{5,}-[0-9a-f]{16}\.parquet")
-_TEMPORARY = ".tmp"
-_FOOTER_KEY = b"earmark"
-_PAGE_BYTES = 1 << 26
+DUPLICATES_SCHEMA = pa.schema(
+    [pa.field(name, pa.string(), nullable=False) for name in ("digest", "track", "label")]
+    + [pa.field("fold", pa.int32(), nullable=False)]
+)
+
+_SHARD_NAME = re.compile(r"fold=(\d+)/part-(\d{5,})-[0-9a-f]{16}\.parquet")
+FOOTER_KEY = b"earmark"
+_READERS = 16  # each mostly waits for its disk or network
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class DatasetError(FeaturizeError):
@@ -71,7 +82,7 @@ class Shard:
     """One shard file: its name below `shards/`, its place, its fold, and the rows of each row group."""
 
     name: str
-    path: Path
+    place: Place
     fold: int
     row_groups: tuple[int, ...]
 
@@ -91,7 +102,7 @@ class Dataset:
         shards: in the order of their names.
     """
 
-    folder: Path
+    folder: Place
     info: dict[str, Any]
     shards: list[Shard]
 
@@ -116,47 +127,51 @@ class Dataset:
 
     def tracks(self) -> pa.Table:
         """Return every track of the collection, by TRACKS_SCHEMA."""
-        return pq.read_table(self.folder / "tracks.parquet")
+        return _read_table(self.folder / "tracks.parquet")
 
     def rejects(self) -> pa.Table:
         """Return the tracks without rows, by REJECTS_SCHEMA."""
-        return pq.read_table(self.folder / "rejects.parquet")
+        return _read_table(self.folder / "rejects.parquet")
+
+    def duplicates(self) -> pa.Table:
+        """Return the tracks that share their rows to the bit with another one, by DUPLICATES_SCHEMA."""
+        return _read_table(self.folder / "duplicates.parquet")
+
+    def copies_across(self, fold: int) -> set[str]:
+        """Return the tracks of a fold that have their very rows in another fold, too."""
+        copies = self.duplicates().select(["digest", "track", "fold"])
+        here = copies.filter(pc.equal(copies["fold"], fold))
+        elsewhere = copies.filter(pc.not_equal(copies["fold"], fold))["digest"].combine_chunks()
+        return set(here.filter(pc.is_in(here["digest"], value_set=elsewhere))["track"].to_pylist())
 
 
-def open_dataset(folder: Path) -> Dataset:
+def open_dataset(folder: str | os.PathLike[str] | Place) -> Dataset:
     """Open a dataset and check that its shards are all there, whole, and its own.
 
+    Args:
+        folder: a path or a `pyarrow.fs` URI.
+
     Raises:
-        DatasetError: there is no dataset, it is of another format, or shards are missing, broken or foreign.
+        DatasetError: there is no dataset, it is of another format, or shards are missing, broken, foreign or
+            made with other settings.
     """
-    try:
-        info = json.loads((folder / "dataset.json").read_text())
-    except (FileNotFoundError, NotADirectoryError) as error:
+    folder = Place.of(folder)
+    info = read_info(folder)
+    if info is None:
         raise DatasetError(
             f"{folder} holds no finished dataset: dataset.json is missing. "
             f"Type: earmark featurize MUSIC --out {folder}"
-        ) from error
-    except ValueError as error:
-        raise DatasetError(f"{folder / 'dataset.json'} is not JSON: {error}. Featurize again.") from error
-    found_version = info.get("format") if isinstance(info, dict) else None
-    if found_version != FORMAT_VERSION:
-        raise DatasetError(
-            f"{folder} has format {found_version}; this Earmark reads {FORMAT_VERSION}. Featurize again."
         )
     names = list_shards(folder)
-    listed = set(pq.read_table(folder / "tracks.parquet", columns=["shard"])["shard"].unique().to_pylist())
+    listed = set(_read_table(folder / "tracks.parquet", ["shard"])["shard"].unique().to_pylist())
     problems = [f"{name} is missing" for name in sorted(listed - names)]
     problems += [f"{name} does not belong to this dataset" for name in sorted(names - listed)]
     shards = []
-    for name in sorted(names & listed):
-        path = folder / "shards" / name
-        try:
-            metadata = pq.read_metadata(path)
-        except (pa.ArrowException, OSError) as error:
-            problems.append(f"{name} is broken: {error}")
-            continue
-        row_groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
-        shards.append(Shard(name, path, fold_of(name), row_groups))
+    for found in in_threads(lambda name: _open_shard(folder, name, info["settings"]), sorted(names & listed)):
+        if isinstance(found, Shard):
+            shards.append(found)
+        else:
+            problems.append(found)
     if problems:
         more = f"\n  ... and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise DatasetError(
@@ -168,57 +183,81 @@ def open_dataset(folder: Path) -> Dataset:
     return Dataset(folder, info, shards)
 
 
+def read_info(folder: Place) -> dict[str, Any] | None:
+    """Return the content of `dataset.json`, None where there is none.
+
+    Raises:
+        DatasetError: it cannot be read, or is of another format.
+    """
+    place = folder / "dataset.json"
+    try:
+        info = json.loads(place.read())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise DatasetError(f"cannot read {place}: {describe(error)}.") from error
+    except ValueError as error:
+        raise DatasetError(f"{place} is not JSON: {error}. Featurize again.") from error
+    found_version = info.get("format") if isinstance(info, dict) else None
+    if found_version != FORMAT_VERSION:
+        raise DatasetError(
+            f"{folder} has format {found_version}; this Earmark reads {FORMAT_VERSION}. Featurize again."
+        )
+    return dict(info)
+
+
+def _open_shard(folder: Place, name: str, settings: dict[str, Any]) -> Shard | str:
+    """Return a shard, or what is wrong with it."""
+    place = folder / "shards" / name
+    try:
+        metadata = pq.read_metadata(place.path, **place.arrow)
+        found = json.loads(metadata.metadata[FOOTER_KEY])["settings"]
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        return f"{name} is broken: {error}"
+    if found != settings:
+        differ = ", ".join(
+            f"{key} {found.get(key)!r}, expected {settings.get(key)!r}"
+            for key in sorted(found.keys() | settings.keys())
+            if found.get(key) != settings.get(key)
+        )
+        return f"{name} was made with other settings: {differ}"
+    return Shard(
+        name, place, fold_of(name), tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
+    )
+
+
 def shard_name(fold: int, index: int, fingerprint: str) -> str:
     """Name a shard below `shards/`; the fold is a hive partition."""
     return f"fold={fold}/part-{index:05d}-{fingerprint}.parquet"
 
 
-def fold_of(name: str) -> int:
-    """Return the fold that a shard's name gives."""
+def part_of(name: str) -> tuple[int, int]:
+    """Return the fold, and the index in it, that a shard's name gives."""
     match = _SHARD_NAME.fullmatch(name)
     if not match:
         raise DatasetError(f"{name} is not the name of a shard")
-    return int(match[1])
+    return int(match[1]), int(match[2])
 
 
-def list_shards(folder: Path) -> set[str]:
+def fold_of(name: str) -> int:
+    """Return the fold that a shard's name gives."""
+    return part_of(name)[0]
+
+
+def list_shards(folder: str | os.PathLike[str] | Place) -> set[str]:
     """Return the names of the finished shards in a dataset folder: one listing, no file is opened."""
-    shards = folder / "shards"
-    names = (path.relative_to(shards).as_posix() for path in shards.glob("fold=*/*.parquet"))
-    return {name for name in names if _SHARD_NAME.fullmatch(name)}
+    return {name for name, _ in (Place.of(folder) / "shards").files() if _SHARD_NAME.fullmatch(name)}
 
 
-def write_shard(folder: Path, name: str, rows: pa.Table, segments_per_track: int, footer: Any) -> None:
-    """Write one shard whole: its rows, and in the footer what belongs to them (rejects, statistics).
-
-    Args:
-        folder: the dataset's folder.
-        name: from `shard_name`.
-        rows: by SHARD_SCHEMA, whole tracks one after another.
-        segments_per_track: rows of a track, so that no track is divided over two row groups.
-        footer: anything JSON can hold.
-    """
-    schema = SHARD_SCHEMA.with_metadata({_FOOTER_KEY: json.dumps(footer, sort_keys=True).encode()})
-    sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(
-        sink,
-        schema,
-        # The frames that overlapping segments share repeat byte for byte, and ZSTD's fastest level finds them,
-        # best with the bytes of the floats split into streams and a whole row group in one page.
-        compression="zstd",
-        compression_level=1,
-        column_encoding={"mfcc.list.element": "BYTE_STREAM_SPLIT"},
-        data_page_size=_PAGE_BYTES,
-        use_dictionary=["track"],
-        write_statistics=["track", "label", "segment"],
-    ) as writer:
-        writer.write_table(rows, row_group_size=TRACKS_PER_ROW_GROUP * segments_per_track)
-    write_whole(folder / "shards" / name, sink.getvalue())
+def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterable[Result]:
+    """Read many small files side by side; the results come in order."""
+    with ThreadPoolExecutor(_READERS) as readers:
+        yield from readers.map(function, items)
 
 
-def read_footer(path: Path) -> Any:
-    """Return what `write_shard` put into the footer; only the end of the file is read."""
-    return json.loads(pq.read_metadata(path).metadata[_FOOTER_KEY])
+def read_footer(place: Place) -> Any:
+    """Return what a `ShardWriter` put into the footer; only the end of the file is read."""
+    return json.loads(pq.read_metadata(place.path, **place.arrow).metadata[FOOTER_KEY])
 
 
 def read_row_group(shard: Shard, index: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
@@ -227,7 +266,9 @@ def read_row_group(shard: Shard, index: int) -> tuple[NDArray[np.float32], NDArr
     Returns:
         float32 [rows, 40, 217], the MFCC, a view of Arrow's memory; and int32 [rows], the labels.
     """
-    table = pq.ParquetFile(shard.path).read_row_group(index, columns=["label", "mfcc"], use_threads=False)
+    table = pq.ParquetFile(shard.place.path, **shard.place.arrow).read_row_group(
+        index, columns=["label", "mfcc"], use_threads=False
+    )
     mfcc = table["mfcc"].combine_chunks()
     flat = mfcc.flatten().to_numpy(zero_copy_only=True)
     return flat.reshape(-1, *MFCC_SHAPE), table["label"].to_numpy()
@@ -235,33 +276,10 @@ def read_row_group(shard: Shard, index: int) -> tuple[NDArray[np.float32], NDArr
 
 def read_track_ids(shard: Shard, segments_per_track: int) -> list[str]:
     """Return the ids of a shard's tracks in the order of their rows."""
-    column = pq.read_table(shard.path, columns=["track"])["track"]
+    column = _read_table(shard.place, ["track"])["track"]
     return [str(track) for track in column.to_pylist()[::segments_per_track]]
 
 
-def write_whole(path: Path, content: bytes | pa.Buffer) -> None:
-    """Write a file so that under its final name it is either whole or not there, even after a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_TEMPORARY}")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def write_table(path: Path, table: pa.Table) -> None:
-    """Write a small table as Parquet, whole or not at all."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    write_whole(path, sink.getvalue())
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files that an earlier, killed run left in a dataset folder."""
-    for leftover in folder.rglob(f".*{_TEMPORARY}"):
-        leftover.unlink(missing_ok=True)
+def _read_table(place: Place, columns: list[str] | None = None) -> pa.Table:
+    # The file itself and not its path: the folder called fold=K above it is none of its columns.
+    return pq.ParquetFile(place.path, **place.arrow).read(columns)

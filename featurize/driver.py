@@ -1,38 +1,44 @@
-"""From a collection to a dataset: plan the shards, let Ray make those that are not there yet, finish.
-
-Ray is imported inside the functions: it reads how to authenticate when it is imported, which is after this
-module has had its say.
-"""
+"""From a collection to a dataset: plan the shards, have those made that are not there yet, finish."""
 
 import dataclasses
-import json
 import os
-import secrets
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Protocol
 
 from featurize.catalog import build_catalog
+from featurize.cluster import Tasks, ray_workers, run_all
 from featurize.config import FeaturizeConfig
-from featurize.dataset import list_shards, remove_leftovers
-from featurize.errors import FeaturizeError
+from featurize.dataset import list_shards, part_of, read_footer, read_info
+from featurize.errors import CollectionLostError, FeaturizeError, Reject
 from featurize.finish import Summary, finish, summarize
+from featurize.isolate import find_poison
 from featurize.lock import only_run_in
-from featurize.shards import ShardPlan, dataset_id, plan_shards
+from featurize.mfcc import Filters
+from featurize.plan import Plan, make_plan, read_plan
+from featurize.shards import ShardPlan, dataset_id
+from featurize.storage import Place, describe
+from featurize.tags import read_tags
 from featurize.worker import ShardResult, write_features
 
-# Ray spreads the work over processes; threads inside them would only fight over the same cores. Read by the
-# libraries when they load, hence in the environment of the worker and not in its code.
-_ONE_THREAD = {
-    f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "NUMBA", "VECLIB")
-}
-# Enough in Ray's queue that no worker waits for the driver, few enough that the driver's memory is bounded.
-_TASKS_PER_WORKER = 3
-_RAY_OBJECT_STORE_BYTES = 128 << 20  # rows never travel through Ray, so its smallest store will do
+_TAGS_AT_ONCE = 2000  # files; with more of them to read, the workers share the work
+_ATTEMPTS = 3  # at a shard, each of them up to three times in Ray's hands
+
+
+class ShardMaker(Protocol):
+    """What makes a shard: `write_features`, or what stands in for it when the driver itself is measured."""
+
+    def __call__(
+        self,
+        plan: ShardPlan,
+        folder: Place,
+        filters: Filters,
+        track_timeout: float | None,
+        condemned: dict[str, Reject],
+    ) -> ShardResult:
+        """Write the shard."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,23 +51,38 @@ class Progress:
     rejected_now: int
 
 
+@dataclasses.dataclass
+class _Work:
+    """A shard on its way: what was found out about its tracks, and how often it has failed."""
+
+    plan: ShardPlan
+    condemned: dict[str, Reject] = dataclasses.field(default_factory=dict)
+    failures: int = 0
+    isolating: bool = False
+    error: BaseException | None = None
+
+
 def featurize(
     music: str,
-    folder: Path,
+    folder: str | os.PathLike[str] | Place,
     config: FeaturizeConfig,
     workers: int | None = None,
+    retry_rejects: bool = False,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_remark: Callable[[str], None] = lambda remark: None,
+    make_shard: ShardMaker = write_features,
 ) -> Summary:
     """Make the dataset of a collection, or what is still missing of it.
 
     Args:
-        music: a folder of class folders, or a table of tracks.
-        folder: where the dataset goes.
+        music: a folder of class folders, or a table of tracks; a path or a URI.
+        folder: where the dataset goes; a path or a URI.
         config: the settings.
         workers: processes at work at once; None for one per core.
+        retry_rejects: try again the tracks that are rejects in the dataset as it is.
         on_progress: called after each shard, and once before the first.
         on_remark: called with each sentence that the owner of the collection may want to read.
+        make_shard: makes one shard, in a worker.
 
     Returns:
         the figures of the finished dataset. Whether too many tracks were rejected is for
@@ -70,112 +91,144 @@ def featurize(
     Raises:
         FeaturizeError: the collection or the folder cannot be used, or a worker failed.
     """
-    catalog = build_catalog(music, config)
+    folder = Place.of(folder)
+    catalog = build_catalog(music)
     for remark in catalog.remarks:
         on_remark(remark)
-    plans = plan_shards(catalog, config)
-    folder = folder.absolute()  # a worker may run in another one
-    with only_run_in(folder):
-        remove_leftovers(folder)
+    with only_run_in(folder), _explained(folder), ExitStack() as stack:
+        folder.remove_leftovers()
+        plan = make_plan(
+            catalog, config, read_plan(folder), partial(_read_groups, stack, workers, config.group_by), on_remark
+        )
         finished = list_shards(folder)
-        missing = [plan for plan in plans if plan.name not in finished]
-        if not missing and (summary := _already_complete(folder, plans, finished)):
+        again = _with_rejects(folder, plan, finished) if retry_rejects else set()
+        missing = [i for i, name in enumerate(plan.names) if name not in finished or name in again]
+        if not missing and (summary := _already_complete(folder, plan, finished)):
             return summary
         # From here to the end the folder is not a dataset, and nobody may take it for one.
-        (folder / "dataset.json").unlink(missing_ok=True)
-        total = len(catalog.tracks)
-        done = total - sum(len(plan.tracks) for plan in missing)
+        (folder / "dataset.json").remove()
+        plan.save(folder)
+        total = len(plan.tracks)
+        done = total - sum(int(plan.bounds[i + 1] - plan.bounds[i]) for i in missing)
         on_progress(Progress(done, total, 0, 0))
         done_now = rejected_now = 0
         if missing:
-            with _local_ray(workers):
-                for result in _make_shards(missing, folder):
-                    done_now += result.tracks
-                    rejected_now += result.rejects
-                    on_progress(Progress(done + done_now, total, done_now, rejected_now))
-        return finish(folder, catalog, plans)
+            with ThreadPoolExecutor(1) as aside:
+                filters = aside.submit(Filters.from_librosa)  # takes as long as Ray takes to start
+                stack.enter_context(ray_workers(workers))
+            waiting = _with_predecessors(plan, missing, finished, again)
+            for result in _make_shards(waiting, folder, filters.result(), config.track_timeout, make_shard):
+                done_now += result.tracks
+                rejected_now += result.rejects
+                on_progress(Progress(done + done_now, total, done_now, rejected_now))
+        return finish(folder, plan)
 
 
-def refuse_too_many_rejects(summary: Summary, config: FeaturizeConfig, folder: Path) -> None:
+def refuse_too_many_rejects(summary: Summary, config: FeaturizeConfig, folder: Place) -> None:
     """Raise a FeaturizeError where more tracks were rejected than `max_reject_fraction` allows."""
     if summary.rejected > config.max_reject_fraction * summary.tracks or summary.rejected == summary.tracks:
         raise FeaturizeError(
             f"{summary.rejected} of {summary.tracks} tracks were rejected, more than "
             f"featurize.max_reject_fraction = {config.max_reject_fraction:g} allows. "
-            f"{folder / 'rejects.parquet'} names each of them and why. Mend the files and run again, or allow "
-            "more with --set featurize.max_reject_fraction=..."
+            f"{folder / 'rejects.parquet'} names each of them and why. Mend the files and run again with "
+            "--retry-rejects, or allow more with --set featurize.max_reject_fraction=..."
         )
 
 
-def _already_complete(folder: Path, plans: Sequence[ShardPlan], finished: set[str]) -> Summary | None:
+def _read_groups(stack: ExitStack, workers: int | None, tag: str, places: list[Place]) -> list[str | None]:
+    """Read the tag of many files: here if they are few, else on the workers, which run until the stack closes."""
+    if len(places) <= _TAGS_AT_ONCE:
+        return read_tags(places, tag)
+    stack.enter_context(ray_workers(workers))
+    calls = ((places[i : i + _TAGS_AT_ONCE], tag) for i in range(0, len(places), _TAGS_AT_ONCE))
+    return [group for part in run_all(read_tags, calls) for group in part]
+
+
+def _already_complete(folder: Place, plan: Plan, finished: set[str]) -> Summary | None:
     """Return the figures of the dataset that lies in the folder if it is the planned one, else None."""
-    names = {plan.name for plan in plans}
     try:
-        info = json.loads((folder / "dataset.json").read_text())
-    except (FileNotFoundError, ValueError):
+        info = read_info(folder)
+    except FeaturizeError:
         return None
-    return summarize(info) if finished == names and info.get("id") == dataset_id(sorted(names)) else None
+    complete = info is not None and finished == set(plan.names) and info["id"] == dataset_id(plan.names)
+    return summarize(info) if info and complete else None
 
 
-def _make_shards(plans: Sequence[ShardPlan], folder: Path) -> Iterator[ShardResult]:
-    """Give the plans to Ray, a bounded number at a time, and yield the results as they come."""
-    import ray
-    from ray.exceptions import RayError
+def _with_rejects(folder: Place, plan: Plan, finished: set[str]) -> set[str]:
+    """Return the shards that have rejects."""
+    names = sorted(finished & set(plan.names))
+    with ThreadPoolExecutor(16) as readers:
+        footers = readers.map(lambda name: read_footer(folder / "shards" / name), names)
+        return {name for name, footer in zip(names, footers, strict=True) if footer["rejects"]}
 
-    task = ray.remote(num_cpus=1, max_retries=2)(write_features)
-    in_flight: dict[Any, ShardPlan] = {}
-    waiting = iter(plans)
-    limit = _TASKS_PER_WORKER * int(ray.cluster_resources()["CPU"])
+
+def _with_predecessors(plan: Plan, missing: list[int], finished: set[str], again: set[str]) -> Iterator[ShardPlan]:
+    """Yield the work for the missing shards, each with the shard whose rows it may take over."""
+    before = {part_of(name): name for name in sorted(finished - set(plan.names))}
+    for index in missing:
+        name = plan.names[index]
+        earlier = name if name in again else before.get(part_of(name))
+        yield plan.shard(index, earlier, name in again)
+
+
+def _make_shards(
+    plans: Iterator[ShardPlan], folder: Place, filters: Filters, track_timeout: float, make_shard: ShardMaker
+) -> Iterator[ShardResult]:
+    """Have the shards made, a bounded number at a time, and yield the results as they come.
+
+    A shard whose process dies again and again has its tracks loaded apart, one after another; those that are
+    the end of a process are condemned, and the shard is made without them.
+    """
+    tasks: Tasks[_Work] = Tasks()
+    shared = tasks.share(filters)
+
+    def submit(work: _Work) -> None:
+        if work.isolating:
+            tasks.submit(work, find_poison, work.plan, track_timeout)
+        else:
+            tasks.submit(work, make_shard, work.plan, folder, shared, track_timeout, work.condemned)
+
     while True:
-        for plan in waiting:
-            in_flight[task.remote(plan, folder)] = plan
-            if len(in_flight) >= limit:
-                break
-        if not in_flight:
+        while not tasks.full and (plan := next(plans, None)):
+            submit(_Work(plan))
+        if not len(tasks):
             return
-        (ready, *_), _ = ray.wait(list(in_flight), num_returns=1)
-        plan = in_flight.pop(ready)
-        try:
-            yield ray.get(ready)
-        except OSError as error:
-            original = getattr(error, "cause", error)  # behind Ray's, whose text is the worker's traceback
-            raise FeaturizeError(
-                f"cannot write {folder / 'shards' / plan.name}: {original.strerror or original}. Finished shards "
-                "are kept; mend it and run the same command again to go on."
-            ) from error
-        except RayError as error:
-            raise FeaturizeError(
-                f"a worker failed on {plan.name} ({plan.tracks[0].id} to {plan.tracks[-1].id}): {error}"
-            ) from error
+        for work, outcome in tasks.finished():
+            if isinstance(outcome, ShardResult):
+                yield outcome
+                continue
+            if isinstance(outcome, dict):
+                if not outcome and not isinstance(work.error, CollectionLostError) and work.failures >= _ATTEMPTS:
+                    _give_up(work)
+                work.condemned.update(outcome)
+                work.isolating = False
+            else:
+                work.error, work.failures = outcome, work.failures + 1
+                if isinstance(outcome, OSError | FeaturizeError) and not isinstance(outcome, CollectionLostError):
+                    raise outcome
+                if work.failures >= _ATTEMPTS:
+                    _give_up(work)
+                work.isolating = not isinstance(outcome, CollectionLostError)
+            submit(work)
+
+
+def _give_up(work: _Work) -> None:
+    if isinstance(work.error, CollectionLostError):
+        raise work.error
+    first, last = work.plan.tracks[0].id, work.plan.tracks[-1].id
+    raise FeaturizeError(
+        f"workers failed {work.failures} times on {work.plan.name} ({first} to {last}), though each of its tracks "
+        f"can be decoded alone. The last of it: {work.error}"
+    ) from work.error
 
 
 @contextmanager
-def _local_ray(workers: int | None) -> Iterator[None]:
-    """Run Ray on this machine for as long as it is needed; a Ray that already runs here is used as it is."""
-    if "ray" not in sys.modules:
-        # Ray listens on every interface. A token of this run's own keeps others out and, unlike the one that
-        # Ray would make, is not left in the home directory.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    on_sigterm = signal.getsignal(signal.SIGTERM)
-    ray.init(
-        address="local",
-        num_cpus=workers,  # None: as many as this machine, or its container, has
-        num_gpus=0,
-        include_dashboard=False,
-        object_store_memory=_RAY_OBJECT_STORE_BYTES,
-        log_to_driver=False,
-        logging_level="ERROR",
-        runtime_env={"env_vars": _ONE_THREAD},
-    )
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put its own in the place of the caller's
+def _explained(folder: Place) -> Iterator[None]:
+    """Say of a full disk, a lost mount or a denied bucket what it means for the run."""
     try:
         yield
-    finally:
-        ray.shutdown()
+    except OSError as error:
+        raise FeaturizeError(
+            f"cannot write to {folder}: {describe(error)}. Finished shards are kept; mend it and run the same "
+            "command again to go on."
+        ) from error

@@ -4,27 +4,27 @@ import dataclasses
 import json
 import platform
 from collections import Counter
-from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import soundfile
 
-from featurize.catalog import Catalog, Track
 from featurize.dataset import (
+    DUPLICATES_SCHEMA,
     FORMAT_VERSION,
     REJECTS_SCHEMA,
-    TRACKS_SCHEMA,
     fold_of,
+    in_threads,
     list_shards,
     read_footer,
-    write_table,
-    write_whole,
 )
-from featurize.shards import ShardPlan, dataset_id
+from featurize.plan import Plan
+from featurize.shards import dataset_id
+from featurize.storage import Place
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,11 +35,13 @@ class Summary:
         tracks: in the collection, rejects included.
         segments: rows in the shards.
         rejects: how many tracks have no rows, by (stage, reason), the most frequent first.
+        duplicates: how many tracks have the very rows of another one.
     """
 
     tracks: int
     segments: int
     rejects: dict[tuple[str, str], int]
+    duplicates: int = 0
 
     @property
     def rejected(self) -> int:
@@ -50,85 +52,109 @@ class Summary:
 def summarize(info: dict[str, Any]) -> Summary:
     """Read the figures out of `dataset.json`."""
     rejects = {(entry["stage"], entry["reason"]): entry["tracks"] for entry in info["rejects"]}
-    return Summary(info["tracks"], info["segments"], rejects)
+    return Summary(info["tracks"], info["segments"], rejects, info["duplicates"])
 
 
-def finish(folder: Path, catalog: Catalog, plans: Sequence[ShardPlan]) -> Summary:
-    """Write `tracks.parquet`, `rejects.parquet` and, last of all, `dataset.json`.
+def finish(folder: Place, plan: Plan) -> Summary:
+    """Write `rejects.parquet`, `duplicates.parquet` and, last of all, `dataset.json`.
 
     Shards that are not in the plan belong to other settings or to tracks that are gone; they are removed, so
     that a folder never holds a mixture. What is written depends on the plan alone, not on who made the shards
     or when.
     """
-    names = {plan.name for plan in plans}
-    for stale in list_shards(folder) - names:
-        (folder / "shards" / stale).unlink(missing_ok=True)
-    footers = {plan.name: read_footer(folder / "shards" / plan.name) for plan in plans}
-    rejects = [reject for plan in plans for reject in footers[plan.name]["rejects"]]
-    rejects.sort(key=lambda reject: reject["path"])
-    write_table(folder / "rejects.parquet", pa.Table.from_pylist(rejects, schema=REJECTS_SCHEMA))
-    write_table(folder / "tracks.parquet", _tracks_table(plans))
+    for stale in list_shards(folder) - set(plan.names):
+        (folder / "shards" / stale).remove()
+    gathered = _gather(folder, plan)
+    rejects = sorted(gathered.rejects, key=lambda reject: reject["path"])
+    _write_table(folder / "rejects.parquet", pa.Table.from_pylist(rejects, schema=REJECTS_SCHEMA))
+    tracks = plan.tracks.append_column("digest", pa.array(gathered.digests, pa.string()))
+    duplicates = _duplicates(tracks, plan.classes)
+    _write_table(folder / "duplicates.parquet", duplicates)
 
-    reasons = Counter((reject["stage"], reject["reason"]) for reject in rejects)
-    segments = plans[0].settings["segments_per_track"]
+    segments = plan.settings["segments_per_track"]
     info = {
         "format": FORMAT_VERSION,
-        "id": dataset_id(sorted(names)),
-        "classes": catalog.classes,
-        "settings": plans[0].settings,
-        "tracks": len(catalog.tracks),
-        "segments": (len(catalog.tracks) - len(rejects)) * segments,
-        "rejects": [
-            {"stage": stage, "reason": reason, "tracks": count}
-            for (stage, reason), count in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
-        ],
-        "counts": _counts(catalog, {reject["path"] for reject in rejects}, segments),
-        "statistics": _statistics(footers),
+        "id": dataset_id(plan.names),
+        "classes": plan.classes,
+        "settings": plan.settings,
+        "tracks": len(plan.tracks),
+        "segments": (len(plan.tracks) - len(rejects)) * segments,
+        "rejects": count_rejects(rejects),
+        "duplicates": len(duplicates),
+        "counts": _counts(tracks, plan.classes, segments),
+        "statistics": _statistics(gathered.statistics),
         "versions": _versions(),
     }
-    write_whole(folder / "dataset.json", json.dumps(info, indent=2, ensure_ascii=False).encode() + b"\n")
+    (folder / "dataset.json").write(json.dumps(info, indent=2, ensure_ascii=False).encode() + b"\n")
     return summarize(info)
 
 
-def _tracks_table(plans: Sequence[ShardPlan]) -> pa.Table:
-    rows = sorted((t.id, t.label, t.group, t.fold, plan.name) for plan in plans for t in plan.tracks)
-    columns = list(zip(*rows, strict=True))
-    return pa.Table.from_arrays(
-        [
-            *(pa.array(column, pa.string()) for column in columns[:3]),
-            pa.array(columns[3], pa.int32()),
-            pa.array(columns[4], pa.string()).dictionary_encode(),
-        ],
-        schema=TRACKS_SCHEMA,
-    )
-
-
-def _counts(catalog: Catalog, rejected: set[str], segments: int) -> list[dict[str, Any]]:
-    """Count tracks, groups and segments of each class in each fold, rejects left out."""
-    members: dict[tuple[str, int], list[Track]] = {}
-    for track in catalog.tracks:
-        if track.id not in rejected:
-            members.setdefault((track.label, track.fold), []).append(track)
+def count_rejects(rejects: list[dict[str, str]]) -> list[dict[str, Any]]:
+    """Count rejects by stage and reason, the most frequent first."""
+    reasons = Counter((reject["stage"], reject["reason"]) for reject in rejects)
     return [
-        {
-            "label": label,
-            "fold": fold,
-            "tracks": len(tracks),
-            "groups": len({track.group for track in tracks}),
-            "segments": len(tracks) * segments,
-        }
-        for (label, fold), tracks in sorted(members.items())
+        {"stage": stage, "reason": reason, "tracks": count}
+        for (stage, reason), count in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
     ]
 
 
-def _statistics(footers: dict[str, Any]) -> list[dict[str, Any]]:
+@dataclasses.dataclass(frozen=True)
+class _Gathered:
+    """What the footers say: rejects; the digest of each track in the plan's order, None for rejects; the sums."""
+
+    rejects: list[dict[str, str]]
+    digests: list[str | None]
+    statistics: list[tuple[int, dict[str, Any]]]
+
+
+def _gather(folder: Place, plan: Plan) -> _Gathered:
+    gathered = _Gathered([], [], [])
+    footers = in_threads(lambda name: read_footer(folder / "shards" / name), plan.names)
+    for index, footer in enumerate(footers):
+        digest_of = dict(zip(footer["tracks"]["track"], footer["tracks"]["digest"], strict=True))
+        first, stop = plan.bounds[index : index + 2]
+        ids = plan.tracks["track"].slice(first, stop - first).to_pylist()
+        gathered.digests.extend(digest_of.get(track) for track in ids)
+        gathered.rejects.extend(footer["rejects"])
+        gathered.statistics.append((fold_of(plan.names[index]), footer["statistics"]))
+    return gathered
+
+
+def _duplicates(tracks: pa.Table, classes: list[str]) -> pa.Table:
+    """Return the tracks whose digest is also another one's, side by side, by DUPLICATES_SCHEMA."""
+    counts = tracks.filter(pc.is_valid(tracks["digest"])).group_by("digest").aggregate([([], "count_all")])
+    shared = counts.filter(pc.greater(counts["count_all"], 1))["digest"].combine_chunks()
+    found = tracks.filter(pc.is_in(tracks["digest"], value_set=shared))
+    labels = pc.take(pa.array(classes, pa.string()), found["label"])
+    table = pa.table([found["digest"], found["track"], labels, found["fold"]], schema=DUPLICATES_SCHEMA)
+    return table.sort_by([("digest", "ascending"), ("track", "ascending")])
+
+
+def _counts(tracks: pa.Table, classes: list[str], segments: int) -> list[dict[str, Any]]:
+    """Count tracks, groups and segments of each class in each fold, rejects left out."""
+    kept = tracks.filter(pc.is_valid(tracks["digest"]))
+    counts = kept.group_by(["label", "fold"]).aggregate([([], "count_all"), ("group", "count_distinct")])
+    entries = [
+        {
+            "label": classes[row["label"]],
+            "fold": row["fold"],
+            "tracks": row["count_all"],
+            "groups": row["group_count_distinct"],
+            "segments": row["count_all"] * segments,
+        }
+        for row in counts.to_pylist()
+    ]
+    return sorted(entries, key=lambda entry: (entry["label"], entry["fold"]))
+
+
+def _statistics(sums: list[tuple[int, dict[str, Any]]]) -> list[dict[str, Any]]:
     """Return the mean and the standard deviation of each coefficient, fold by fold.
 
     By fold, so that a trainer can combine those of its training folds and never look at the others.
     """
     by_fold: dict[int, list[Any]] = {}
-    for name in sorted(footers):
-        by_fold.setdefault(fold_of(name), []).append(footers[name]["statistics"])
+    for fold, part in sums:
+        by_fold.setdefault(fold, []).append(part)
     statistics = []
     for fold, parts in sorted(by_fold.items()):
         frames = sum(part["frames"] for part in parts)
@@ -148,3 +174,9 @@ def _versions() -> dict[str, str]:
         **{package: version(package) for package in packages},
         "libsndfile": soundfile.__libsndfile_version__,
     }
+
+
+def _write_table(place: Place, table: pa.Table) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    place.write(sink.getvalue())

@@ -1,4 +1,4 @@
-"""How a catalog is cut into shards, and the fingerprints that let a file's name say what is in it."""
+"""One shard's worth of work, and the fingerprint by which a file's name says what is in it."""
 
 import dataclasses
 import hashlib
@@ -6,10 +6,27 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from featurize.catalog import Catalog, Track
 from featurize.config import FeaturizeConfig
-from featurize.dataset import FORMAT_VERSION, shard_name
+from featurize.dataset import FORMAT_VERSION
 from featurize.mfcc import HOP_LENGTH, N_FFT, N_MELS, N_MFCC, SAMPLE_RATE, SEGMENT_SAMPLES, TOP_DB
+from featurize.storage import Place
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Track:
+    """One labelled audio file.
+
+    Attributes:
+        id: the path below the collection's root, with `/`; unique, and the same wherever the root lies.
+        path: where the file is now, below the root or absolute.
+        label: its class index.
+        size: in bytes; -1 where the file is missing.
+    """
+
+    id: str
+    path: str
+    label: int
+    size: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,15 +35,19 @@ class ShardPlan:
 
     Attributes:
         name: the shard's name below `shards/`, which holds the fingerprint of all the rest.
+        root: where the tracks' paths begin.
         tracks: in the order of their rows.
-        labels: the class index of each track.
         settings: from `feature_settings`.
+        earlier: a shard that was in this one's place; what it already has is copied and not computed again.
+        retry_rejects: whether tracks that the earlier shard rejects are tried again.
     """
 
     name: str
+    root: Place
     tracks: list[Track]
-    labels: list[int]
     settings: dict[str, Any]
+    earlier: str | None = None
+    retry_rejects: bool = False
 
 
 def feature_settings(config: FeaturizeConfig) -> dict[str, Any]:
@@ -40,40 +61,20 @@ def feature_settings(config: FeaturizeConfig) -> dict[str, Any]:
         "top_db": TOP_DB,
         "segment_samples": SEGMENT_SAMPLES,
         "segments_per_track": config.segments_per_track,
+        "excerpt_seconds": config.excerpt_seconds,
+        "excerpt_position": config.excerpt_position,
+        "max_seconds": config.max_seconds,
     }
 
 
-def plan_shards(catalog: Catalog, config: FeaturizeConfig) -> list[ShardPlan]:
-    """Cut each fold into shards of at most `tracks_per_shard` tracks.
-
-    Tracks are ordered by a hash of their ids, so that a shard mixes the classes as the fold does, and cut into
-    shards of nearly equal size. The plan depends only on the catalog and the settings.
-    """
-    settings = feature_settings(config)
-    index_of = {label: index for index, label in enumerate(catalog.classes)}
-    by_fold: dict[int, list[Track]] = {}
-    for track in catalog.tracks:
-        by_fold.setdefault(track.fold, []).append(track)
-    plans = []
-    for fold, tracks in sorted(by_fold.items()):
-        tracks.sort(key=lambda track: hashlib.sha256(track.id.encode()).digest())
-        shards = -(-len(tracks) // config.tracks_per_shard)
-        for index in range(shards):
-            part = tracks[index * len(tracks) // shards : (index + 1) * len(tracks) // shards]
-            labels = [index_of[track.label] for track in part]
-            name = shard_name(fold, index, _fingerprint(settings, part, labels))
-            plans.append(ShardPlan(name, part, labels, settings))
-    return plans
+def fingerprint(settings: dict[str, Any], rows: Sequence[Sequence[Any]]) -> str:
+    """Return 16 hexadecimal digits for the format, the settings and (id, label, index, size) of each track."""
+    return _hash({"format": FORMAT_VERSION, "settings": settings, "tracks": rows})
 
 
 def dataset_id(names: Sequence[str]) -> str:
     """Return the fingerprint of a whole dataset, which is that of its shards' names."""
     return _hash(sorted(names))
-
-
-def _fingerprint(settings: dict[str, Any], tracks: list[Track], labels: list[int]) -> str:
-    rows = [[t.id, t.label, label, t.group, t.size] for t, label in zip(tracks, labels, strict=True)]
-    return _hash({"format": FORMAT_VERSION, "settings": settings, "tracks": rows})
 
 
 def _hash(content: object) -> str:

@@ -1,9 +1,5 @@
 """A collection given as a table: CSV, Parquet or JSON lines with `path`, `label`, `group` and `fold`."""
 
-import dataclasses
-from collections import Counter
-from pathlib import Path
-
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -11,105 +7,90 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from featurize.errors import FeaturizeError
+from featurize.storage import Place, describe
 
 TABLE_SUFFIXES = frozenset({".csv", ".parquet", ".jsonl", ".ndjson"})
 _COLUMNS = ("path", "label", "group", "fold")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table; `group` and `fold` are None where the table has no such column."""
-
-    path: str
-    label: str
-    group: str | None
-    fold: int | None
-
-
-def read_table(path: Path, folds: int) -> list[Row]:
+def read_table(place: Place, folds: int) -> pa.Table:
     """Read a table of tracks and refuse everything that is wrong with it in one message.
 
     Args:
-        path: a file with one of TABLE_SUFFIXES; track paths in it are relative to its folder.
+        place: a file with one of TABLE_SUFFIXES; track paths in it are relative to its folder.
         folds: how many folds there are; a fold column must hold 0 to folds - 1.
+
+    Returns:
+        the columns path, label and, where the table has them, group (text, null where empty) and fold (int32).
 
     Raises:
         FeaturizeError: it cannot be parsed, lacks a column, or holds empty, repeated or impossible values.
     """
-    table = _parse(path)
+    table = _parse(place)
     missing = [name for name in ("path", "label") if name not in table.column_names]
     if missing:
         raise FeaturizeError(
-            f"{path} lacks the column {' and '.join(missing)}; it has {', '.join(table.column_names) or 'none'}."
+            f"{place} lacks the column {' and '.join(missing)}; it has {', '.join(table.column_names) or 'none'}."
             " Expected path, label and optionally group and fold."
         )
-    columns = {name: _as_text(table, name) for name in _COLUMNS}
+    columns = {name: _as_text(table[name], name) for name in _COLUMNS if name in table.column_names}
+    first_line = 2 if place.suffix == ".csv" else 1
     problems: list[str] = []
     for name in ("path", "label"):
-        empty = [i for i, value in enumerate(columns[name]) if not value]
-        problems += _problem(f"an empty {name}", empty, path)
-    repeated = {name for name, count in Counter(columns["path"]).items() if name and count > 1}
-    problems += _problem("a path given before", _repeats(columns["path"], repeated), path)
-    numbers: list[int | None] = [None] * table.num_rows
-    if "fold" in table.column_names:
-        numbers = [_fold(value, folds) for value in columns["fold"]]
-        wrong = [i for i, number in enumerate(numbers) if number is None]
-        problems += _problem(f"a fold that is not 0 to {folds - 1}", wrong, path)
+        problems += _problem(f"an empty {name}", pc.equal(columns[name], ""), first_line)
+    problems += _problem("a path given before", _repeated(columns["path"]), first_line)
+    if "fold" in columns:
+        allowed = pa.array([text for k in range(folds) for text in (str(k), f"{k}.0")])
+        valid = pc.is_in(columns["fold"], value_set=allowed)
+        problems += _problem(f"a fold that is not 0 to {folds - 1}", pc.invert(valid), first_line)
     if problems:
-        raise FeaturizeError(f"{path} cannot be used:\n" + "\n".join(f"  - {line}" for line in problems))
-    rows = zip(columns["path"], columns["label"], columns["group"], numbers, strict=True)
-    return [Row(track, label, group or None, fold) for track, label, group, fold in rows]
+        raise FeaturizeError(f"{place} cannot be used:\n" + "\n".join(f"  - {line}" for line in problems))
+    if "fold" in columns:
+        columns["fold"] = pc.cast(pc.cast(columns["fold"], pa.float64()), pa.int32())
+    if "group" in columns:
+        columns["group"] = pc.if_else(pc.equal(columns["group"], ""), None, columns["group"])
+    return pa.table(columns)
 
 
-def _parse(path: Path) -> pa.Table:
+def _parse(place: Place) -> pa.Table:
     try:
-        if path.suffix.lower() == ".parquet":
-            return pq.read_table(path)
-        if path.suffix.lower() == ".csv":
-            # As text: a label 007 or a path 1e5 must not become a number.
-            as_text = {name: pa.string() for name in _COLUMNS}
-            options = pyarrow.csv.ConvertOptions(column_types=as_text)
-            return pyarrow.csv.read_csv(path, convert_options=options)
-        return pyarrow.json.read_json(path)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise FeaturizeError(f"{path} cannot be read as a {path.suffix[1:]} table: {error}") from error
+        with place.filesystem.open_input_file(place.path) as file:
+            if place.suffix == ".parquet":
+                # The file itself and not its path: a folder called fold=1 above it is none of its columns.
+                return pq.ParquetFile(file).read()
+            if place.suffix == ".csv":
+                # As text: a label 007 or a path 1e5 must not become a number.
+                as_text = {name: pa.string() for name in _COLUMNS}
+                options = pyarrow.csv.ConvertOptions(column_types=as_text)
+                return pyarrow.csv.read_csv(file, convert_options=options)
+            return pyarrow.json.read_json(file)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise FeaturizeError(f"{place} cannot be read as a {place.suffix[1:]} table: {error}") from error
+    except OSError as error:
+        raise FeaturizeError(f"{place} cannot be read as a {place.suffix[1:]} table: {describe(error)}") from error
 
 
-def _as_text(table: pa.Table, name: str) -> list[str]:
-    """Return a column as stripped text, empty where it is null or the table lacks it."""
-    if name not in table.column_names:
-        return [""] * table.num_rows
+def _as_text(column: pa.ChunkedArray, name: str) -> pa.Array:
+    """Return a column as stripped text, empty where it is null."""
     try:
-        values = pc.cast(table[name], pa.string()).to_pylist()
+        text = pc.cast(column.combine_chunks(), pa.string())
     except pa.ArrowException as error:
         raise FeaturizeError(f"the column {name} does not hold plain text or numbers: {error}") from error
-    return [(value or "").strip() for value in values]
+    return pc.utf8_trim_whitespace(pc.fill_null(text, ""))
 
 
-def _fold(value: str, folds: int) -> int | None:
-    try:
-        number = float(value)
-    except ValueError:
-        return None
-    return int(number) if number in range(folds) else None
+def _repeated(paths: pa.Array) -> pa.Array:
+    """Mark the rows that give a path again, the first row of each path left out."""
+    rows = pa.array(range(len(paths)), pa.int64())
+    first = pa.table({"path": paths, "row": rows}).group_by("path").aggregate([("row", "min")])
+    again = pc.invert(pc.is_in(rows, value_set=first["row_min"].combine_chunks()))
+    return pc.and_(again, pc.not_equal(paths, ""))
 
 
-def _repeats(values: list[str], repeated: set[str]) -> list[int]:
-    """Return the rows that give a value again, the first row of each value left out."""
-    seen: set[str] = set()
-    again = []
-    for i, value in enumerate(values):
-        if value in repeated:
-            if value in seen:
-                again.append(i)
-            seen.add(value)
-    return again
-
-
-def _problem(what: str, rows: list[int], path: Path) -> list[str]:
+def _problem(what: str, where: pa.Array, first_line: int) -> list[str]:
     """Put rows with the same problem into one line, numbered as an editor shows them."""
+    rows = pc.indices_nonzero(where).to_pylist()
     if not rows:
         return []
-    header = 1 if path.suffix.lower() == ".csv" else 0
-    named = ", ".join(str(row + 1 + header) for row in rows[:5])
+    named = ", ".join(str(row + first_line) for row in rows[:5])
     return [f"{len(rows)} rows have {what}: line {named}{', ...' if len(rows) > 5 else ''}"]

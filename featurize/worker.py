@@ -1,18 +1,27 @@
 """One shard, from audio files to a Parquet file: a function of its plan, which knows nothing of Ray."""
 
 import dataclasses
-import functools
-from pathlib import Path
+import faulthandler
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from featurize.audio import Reject, check, decode, read_bytes
-from featurize.dataset import SHARD_SCHEMA, write_shard
-from featurize.mfcc import N_MFCC, SEGMENT_FRAMES, SEGMENT_SAMPLES, Filters, mfcc_segments, segment_starts
-from featurize.shards import ShardPlan
+from featurize.audio import load
+from featurize.dataset import FOOTER_KEY, MFCC_SHAPE
+from featurize.errors import CollectionLostError, Reject
+from featurize.mfcc import Filters, mfcc_segments, segment_starts
+from featurize.shard_writer import ShardWriter
+from featurize.shards import ShardPlan, Track
+from featurize.storage import Place, describe
+
+Rows = tuple[NDArray[np.float32], NDArray[np.float64]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,74 +33,114 @@ class ShardResult:
     rejects: int
 
 
-# librosa takes seconds to build its first filters: once a process, not once a shard.
-filters_of_process = functools.cache(Filters.from_librosa)
+def write_features(
+    plan: ShardPlan,
+    folder: Place,
+    filters: Filters,
+    track_timeout: float | None = None,
+    condemned: Mapping[str, Reject] | None = None,
+) -> ShardResult:
+    """Featurize the tracks of a plan and write their shard, rows and rejects in one step.
+
+    Args:
+        plan: what to do.
+        folder: the dataset's folder.
+        filters: from `Filters.from_librosa()`.
+        track_timeout: seconds after which a track that is still at work ends this process; None for never.
+        condemned: tracks that are known to crash or to hang the decoder, and are not touched.
+
+    Raises:
+        CollectionLostError: files that were there when the run was planned can no longer be reached.
+        OSError: the shard cannot be written.
+    """
+    had_rows, had_rejects = _read_earlier(plan, folder)
+    writer = ShardWriter(plan)
+    for track in plan.tracks:
+        if (key := (track.id, track.size)) in had_rows:
+            writer.add(track, *had_rows[key])
+            continue
+        try:
+            if reject := had_rejects.get(track.id) or (condemned or {}).get(track.id):
+                raise reject
+            with time_limit(track_timeout):
+                rows = featurize_track(plan.root / track.path, plan.settings, filters)
+        except Reject as reject:
+            _refuse_lost_collection(plan, track, reject)
+            writer.reject(track, reject)
+        else:
+            writer.add(track, *rows)
+    writer.finish(folder)
+    return ShardResult(plan.name, len(plan.tracks), writer.rejects)
 
 
-def featurize_track(path: str, settings: dict[str, Any]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def featurize_track(place: Place, settings: Mapping[str, Any], filters: Filters) -> Rows:
     """Turn one audio file into its segments.
 
     Args:
-        path: the file.
+        place: the file.
         settings: from `feature_settings`.
+        filters: from `Filters.from_librosa()`.
 
     Returns:
-        float32 [segments, 40, 217], the MFCC; and float64 [segments], the starts in seconds.
+        float32 [segments, 40, 217], the MFCC; and float64 [segments], the starts in seconds from the beginning
+        of what was read.
 
     Raises:
         Reject: the file cannot become rows.
+        CollectionLostError: a file elsewhere cannot be reached.
     """
-    sample_rate = settings["sample_rate"]
-    samples = decode(read_bytes(path), sample_rate)
-    check(samples, SEGMENT_SAMPLES, sample_rate)
+    samples = load(place, settings)
     starts = segment_starts(len(samples), settings["segments_per_track"])
-    return mfcc_segments(samples, starts, filters_of_process()), starts / sample_rate
+    return mfcc_segments(samples, starts, filters), starts / settings["sample_rate"]
 
 
-def write_features(plan: ShardPlan, folder: Path) -> ShardResult:
-    """Featurize the tracks of a plan and write their shard, rows and rejects in one step."""
+@contextmanager
+def time_limit(seconds: float | None) -> Iterator[None]:
+    """End this process if it is still in here after some seconds, even in native code that never returns."""
+    if seconds is None:
+        yield
+        return
+    faulthandler.dump_traceback_later(seconds, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _read_earlier(plan: ShardPlan, folder: Place) -> tuple[dict[tuple[str, int], Rows], dict[str, Reject]]:
+    """Read what the earlier shard in this one's place holds of the same settings: rows and rejects by track."""
+    if plan.earlier is None:
+        return {}, {}
+    place = folder / "shards" / plan.earlier
+    try:
+        file = pq.ParquetFile(place.path, **place.arrow)
+        footer = json.loads(file.metadata.metadata[FOOTER_KEY])
+        if footer["settings"] != plan.settings:
+            return {}, {}
+        table = file.read(["start", "mfcc"], use_threads=False)
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
+        return {}, {}  # broken or gone: everything is computed
     segments = plan.settings["segments_per_track"]
-    mfcc = np.empty((len(plan.tracks), segments, N_MFCC, SEGMENT_FRAMES), np.float32)
-    starts = np.empty((len(plan.tracks), segments), np.float64)
-    # In float64 and in the order of the tracks, so that the sums are the same wherever they are made.
-    sums, squares = np.zeros(N_MFCC), np.zeros(N_MFCC)
-    kept: list[int] = []
-    rejects = []
-    for i, track in enumerate(plan.tracks):
-        done = len(kept)
-        try:
-            mfcc[done], starts[done] = featurize_track(track.path, plan.settings)
-        except Reject as reject:
-            rejects.append(
-                {"path": track.id, "stage": reject.stage, "reason": reject.reason, "message": reject.message}
-            )
-            continue
-        kept.append(i)
-        sums += mfcc[done].sum(axis=(0, 2), dtype=np.float64)
-        squares += np.square(mfcc[done], dtype=np.float64).sum(axis=(0, 2))
-
-    rows = _rows(plan, kept, mfcc[: len(kept)], starts[: len(kept)])
-    footer = {
-        "settings": plan.settings,
-        "rejects": rejects,
-        "statistics": {
-            "frames": rows.num_rows * SEGMENT_FRAMES,
-            "sum": sums.tolist(),
-            "sum_of_squares": squares.tolist(),
-        },
-    }
-    write_shard(folder, plan.name, rows, segments, footer)
-    return ShardResult(plan.name, len(plan.tracks), len(rejects))
+    mfcc = table["mfcc"].combine_chunks().flatten().to_numpy().reshape(-1, segments, *MFCC_SHAPE)
+    starts = table["start"].to_numpy().reshape(-1, segments)
+    kept = footer["tracks"]
+    rows = {key: (mfcc[i], starts[i]) for i, key in enumerate(zip(kept["track"], kept["size"], strict=True))}
+    if plan.retry_rejects:
+        return rows, {}
+    return rows, {r["path"]: Reject(r["stage"], r["reason"], r["message"]) for r in footer["rejects"]}
 
 
-def _rows(plan: ShardPlan, kept: list[int], mfcc: NDArray[np.float32], starts: NDArray[np.float64]) -> pa.Table:
-    """Lay out the kept tracks, whose features are [tracks, segments, ...], by SHARD_SCHEMA."""
-    tracks, segments = starts.shape
-    columns = [
-        pa.array([plan.tracks[i].id for i in kept for _ in range(segments)], pa.string()),
-        pa.array(np.repeat(np.array([plan.labels[i] for i in kept], np.int32), segments)),
-        pa.array(np.tile(np.arange(segments, dtype=np.int32), tracks)),
-        pa.array(starts.reshape(-1)),
-        pa.FixedSizeListArray.from_arrays(pa.array(mfcc.reshape(-1)), type=SHARD_SCHEMA.field("mfcc").type),
-    ]
-    return pa.Table.from_arrays(columns, schema=SHARD_SCHEMA)
+def _refuse_lost_collection(plan: ShardPlan, track: Track, reject: Reject) -> None:
+    """Tell a file that is gone from a disk that is gone: then nothing may be written about its tracks."""
+    if reject.stage != "open" or track.size < 0:
+        return
+    place = plan.root / track.path
+    if not place.local:
+        return
+    try:
+        os.listdir(place.local.parent)
+    except OSError as error:
+        raise CollectionLostError(
+            f"{place.local.parent} was there when the run began and can no longer be read ({describe(error)}). Is "
+            "its disk still mounted? Finished shards are kept; mend it and run the same command again to go on."
+        ) from error

@@ -1,5 +1,6 @@
 """The verbs. What a verb needs is imported inside it, so that help is there at once."""
 
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -16,9 +17,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-_MUSIC_HELP = "A folder whose subfolders are the classes, or a CSV, Parquet or JSON-lines table (path, label)."
+_MUSIC_HELP = (
+    "A folder whose subfolders are the classes, or a CSV, Parquet or JSON-lines table (path, label); here or "
+    "behind a URI (s3://, gs://, hdfs://)."
+)
 Music = Annotated[str, typer.Argument(metavar="MUSIC", help=_MUSIC_HELP)]
-Features = Annotated[Path, typer.Argument(metavar="FEATURES", help="A folder made by earmark featurize.")]
+Features = Annotated[str, typer.Argument(metavar="FEATURES", help="A folder or URI made by earmark featurize.")]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="Settings as YAML; see earmark config.")
 ]
@@ -33,7 +37,17 @@ Overrides = Annotated[
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Processes that featurize at once. Default: one for each core.")
 ]
-RunFolder = Annotated[Path, typer.Option("--out", metavar="RUN", help="Where everything goes.")]
+
+
+def _on_this_machine(folder: Path) -> Path:
+    if re.match(r"\w+:/", str(folder)):
+        raise typer.BadParameter(f"{folder} is elsewhere; a run's folder lies on this machine.")
+    return folder
+
+
+RunFolder = Annotated[
+    Path, typer.Option("--out", metavar="RUN", help="Where everything goes.", callback=_on_this_machine)
+]
 
 _KEPT = "What was finished is kept: the same command goes on from there."
 _INTERRUPTED = f"Stopped. {_KEPT}"
@@ -64,18 +78,28 @@ def run(
 @app.command()
 def featurize(
     music: Music,
-    out: Annotated[Path, typer.Option("--out", metavar="FEATURES", help="Where the dataset goes.")],
+    out: Annotated[
+        str, typer.Option("--out", metavar="FEATURES", help="Where the dataset goes: a folder or a URI.")
+    ],
     config: ConfigFile = None,
     overrides: Overrides = None,
     workers: Workers = None,
+    retry_rejects: Annotated[
+        bool, typer.Option("--retry-rejects", help="Try tracks again that were rejected before.")
+    ] = False,
 ) -> None:
-    """Turn music into a dataset of MFCC segments in Parquet shards."""
+    """Turn music into a dataset of MFCC segments in Parquet shards.
+
+    Run again on a collection that has changed, it adds new tracks and takes out removed ones.
+    """
     with _plain_errors():
+        from featurize.storage import Place
         from jobs.config import load_config
         from jobs.console import Teller
         from jobs.pipeline import make_features
 
-        make_features(music, out, load_config(config, overrides or []), workers, Teller())
+        settings = load_config(config, overrides or [])
+        make_features(music, Place.of(out), settings, workers, Teller(), retry_rejects)
         typer.echo(f"features  {out}\nnext      earmark train {out} --out RUN")
 
 
@@ -83,28 +107,64 @@ def featurize(
 def train(features: Features, out: RunFolder, config: ConfigFile = None, overrides: Overrides = None) -> None:
     """Train a model on a dataset, then evaluate it and write the report."""
     with _plain_errors():
+        from featurize.storage import Place
         from jobs.config import load_config
         from jobs.console import Teller
         from jobs.pipeline import conclusion, judge_model, make_model
 
-        teller = Teller()
-        make_model(features, out, load_config(config, overrides or []), teller)
-        typer.echo(conclusion(out, judge_model(out, features, teller)))
+        teller, place = Teller(), Place.of(features)
+        make_model(place, out, load_config(config, overrides or []), teller)
+        typer.echo(conclusion(out, judge_model(out, place, teller)))
+
+
+@app.command()
+def status(features: Features) -> None:
+    """Say how far a dataset is: what is done, what is left, how many rejects and why."""
+    with _plain_errors():
+        from featurize.inspect import read_status
+        from featurize.storage import Place
+        from jobs.console import status_lines
+
+        typer.echo(status_lines(read_status(Place.of(features))))
+
+
+@app.command()
+def verify(features: Features) -> None:
+    """Read a whole dataset back and compare every track with what was written; status 1 if anything differs."""
+    with _plain_errors():
+        from featurize.dataset import open_dataset
+        from featurize.inspect import verify as verify_all
+        from jobs.console import Teller
+
+        dataset = open_dataset(features)
+        problems = Teller().verifying(verify_all(dataset), len(dataset.shards))
+        if problems:
+            typer.echo(
+                f"earmark: {len(problems)} things are wrong with {features}:\n"
+                + "\n".join(f"  - {problem}" for problem in problems)
+                + f"\nDelete the shards named here, then type: earmark featurize MUSIC --out {features}",
+                err=True,
+            )
+            raise typer.Exit(1)
+        rows = sum(shard.rows for shard in dataset.shards)
+        typer.echo(f"whole: {len(dataset.shards)} shards, {rows} segments, every one as it was written")
 
 
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder made by earmark run or earmark train.")],
     features: Annotated[
-        Path | None, typer.Option(metavar="FEATURES", help="Where the dataset is, if it has moved.")
+        str | None, typer.Option(metavar="FEATURES", help="Where the dataset is, if it has moved.")
     ] = None,
 ) -> None:
     """Judge a trained model on its test fold again, and write metrics.json and report.html."""
     with _plain_errors():
+        from featurize.storage import Place
         from jobs.console import Teller
         from jobs.pipeline import conclusion, judge_model
 
-        typer.echo(conclusion(run, judge_model(run, features, Teller(), again=True)))
+        moved = Place.of(features) if features else None
+        typer.echo(conclusion(run, judge_model(run, moved, Teller(), again=True)))
 
 
 @app.command()

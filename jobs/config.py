@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from featurize.config import FeaturizeConfig
+from featurize.storage import Place, describe
 from train.config import TrainConfig
 
 
@@ -25,7 +26,7 @@ class JobConfig(BaseModel):
     train: TrainConfig = TrainConfig()
 
 
-def load_config(file: Path | None, overrides: Sequence[str]) -> JobConfig:
+def load_config(file: Path | Place | None, overrides: Sequence[str]) -> JobConfig:
     """Read a YAML file, lay the overrides over it and validate the whole.
 
     Args:
@@ -72,11 +73,11 @@ def to_yaml(config: JobConfig) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _read_yaml(file: Path) -> dict[str, Any]:
+def _read_yaml(file: Path | Place) -> dict[str, Any]:
     try:
-        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+        settings = yaml.safe_load(Place.of(file).read().decode("utf-8"))
     except OSError as error:
-        raise ConfigError(f"cannot read the config {file}: {error.strerror}") from error
+        raise ConfigError(f"cannot read the config {file}: {describe(error)}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"the config {file} is not YAML: {error}") from error
     if settings is None:

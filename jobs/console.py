@@ -1,7 +1,7 @@
 """What a person sees while a job runs: bars on a terminal, plain lines elsewhere. Everything on stderr."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from featurize.dataset import Shard
     from featurize.driver import Progress as FeaturizeProgress
     from featurize.finish import Summary
+    from featurize.inspect import Status
 
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -68,6 +70,15 @@ class Teller:
             table.add_row(escape(stage), escape(reason), str(count))
         self._console.print(table)
 
+    def verifying(self, shards: Iterable[tuple["Shard", list[str]]], total: int) -> list[str]:
+        """Show shards read back, and return their problems, each with its shard's name."""
+        problems = []
+        with self._bar("shards") as show:
+            for done, (shard, found) in enumerate(shards, 1):
+                problems += [f"{shard.name}: {problem}" for problem in found]
+                show(done, total, f"{len(problems)} problems" if problems else "")
+        return problems
+
     @contextmanager
     def _bar(self, unit: str) -> Iterator[Callable[[int, int, str], None]]:
         """Give a function of (done, total, remark), which draws a bar or now and then prints a line."""
@@ -101,6 +112,23 @@ class Teller:
             self.say(f"{done} of {total} {unit}{left}{', ' + remark if remark else ''}")
 
         return show
+
+
+def status_lines(status: "Status") -> str:
+    """Say in a few lines how far a dataset is."""
+    state = "complete" if status.complete else "unfinished: the same featurize command goes on with it"
+    if status.holder:
+        state = f"process {status.holder} is at work"
+    rejects = sum(reason["tracks"] for reason in status.rejects)
+    lines = [
+        f"state    {state}",
+        f"shards   {status.shards_done} of {status.shards} done, {status.shards - status.shards_done} left",
+        f"tracks   {status.tracks_done} of {status.tracks} done, {status.tracks - status.tracks_done} left",
+        f"rejects  {rejects}",
+    ]
+    lines += [f"         {entry['tracks']:6} {entry['stage']}: {entry['reason']}" for entry in status.rejects]
+    lines += [f"broken   {name}" for name in status.broken]
+    return "\n".join(lines)
 
 
 def _epoch_line(entry: dict[str, Any], epochs: int) -> str:

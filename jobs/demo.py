@@ -12,7 +12,7 @@ import mutagen.id3
 import numpy as np
 import soundfile
 
-from featurize.dataset import write_whole
+from featurize.storage import write_whole
 from jobs.compose import SAMPLE_RATE, STYLES, Habits, compose
 from jobs.config import load_config
 from jobs.console import Teller

@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featurize.dataset import open_dataset, write_whole
+from featurize.dataset import open_dataset
 from featurize.lock import only_run_in
+from featurize.storage import Place
 from jobs.config import JobConfig, load_config, to_yaml
 from jobs.console import Teller
 
@@ -24,14 +25,21 @@ if TYPE_CHECKING:
 
 def run(music: str, out: Path, config: JobConfig, workers: int | None, teller: Teller) -> dict[str, Any]:
     """Do everything from a collection to a report below one folder, and return the metrics."""
-    features = out / "features"
+    features = Place.of(out) / "features"
     make_features(music, features, config, workers, teller)
     make_model(features, out, config, teller)
     return judge_model(out, None, teller)
 
 
-def make_features(music: str, folder: Path, config: JobConfig, workers: int | None, teller: Teller) -> "Summary":
-    """Make the dataset of a collection, or what is missing of it.
+def make_features(
+    music: str,
+    folder: Place,
+    config: JobConfig,
+    workers: int | None,
+    teller: Teller,
+    retry_rejects: bool = False,
+) -> "Summary":
+    """Make the dataset of a collection, or what is missing of it; rejected tracks are tried again or not.
 
     Raises:
         FeaturizeError: the collection cannot be used, or too much of it was rejected.
@@ -40,9 +48,14 @@ def make_features(music: str, folder: Path, config: JobConfig, workers: int | No
 
     started = time.monotonic()
     with teller.featurizing() as on_progress:
-        summary = featurize(music, folder, config.featurize, workers, on_progress, teller.say)
-    write_whole(folder / "config.yaml", to_yaml(config).encode())
+        summary = featurize(music, folder, config.featurize, workers, retry_rejects, on_progress, teller.say)
+    (folder / "config.yaml").write(to_yaml(config).encode())
     teller.rejects(summary)
+    if summary.duplicates:
+        teller.say(
+            f"{summary.duplicates} tracks have the very sound of another one; {folder / 'duplicates.parquet'} "
+            "names them. Those with a copy in another fold are not judged."
+        )
     refuse_too_many_rejects(summary, config.featurize, folder)
     teller.say(
         f"Featurized: {summary.tracks - summary.rejected} tracks, {summary.segments} segments, "
@@ -51,7 +64,7 @@ def make_features(music: str, folder: Path, config: JobConfig, workers: int | No
     return summary
 
 
-def make_model(features: Path, out: Path, config: JobConfig, teller: Teller) -> None:
+def make_model(features: Place, out: Path, config: JobConfig, teller: Teller) -> None:
     """Train a model on a dataset, or go on with it; a model that is there is left as it is.
 
     Raises:
@@ -59,7 +72,7 @@ def make_model(features: Path, out: Path, config: JobConfig, teller: Teller) -> 
         TrainError: they cannot be learned from, or the folder belongs to other settings.
     """
     dataset = open_dataset(features)
-    if (made_with := features / "config.yaml").exists():
+    if (made_with := features / "config.yaml").is_file():
         # What the run records is what the features were made with, not what they would be made with now.
         config = config.model_copy(update={"featurize": load_config(made_with, []).featurize})
     with _quiet_tensorflow():
@@ -67,13 +80,13 @@ def make_model(features: Path, out: Path, config: JobConfig, teller: Teller) -> 
         from train.trainer import Listener, train
 
     started = time.monotonic()
-    with only_run_in(out), teller.training() as (on_step, on_epoch):
+    with only_run_in(Place.of(out)), teller.training() as (on_step, on_epoch):
         listener = Listener(teller.say, on_step, on_epoch)
         train(dataset, Run(out), config.train, to_yaml(config), listener)
     teller.say(f"Trained: {config.train.epochs} epochs, {time.monotonic() - started:.1f} s. {out}")
 
 
-def judge_model(out: Path, features: Path | None, teller: Teller, again: bool = False) -> dict[str, Any]:
+def judge_model(out: Path, features: Place | None, teller: Teller, again: bool = False) -> dict[str, Any]:
     """Judge a trained model and write its metrics and report, unless they are there already.
 
     Args:

@@ -1,6 +1,7 @@
 """Any bytes become librosa's samples or a reject with a reason."""
 
 import io
+import os
 
 import librosa
 import numpy as np
@@ -11,14 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_mfcc import TOLERANCE_DB, librosa_mfcc
 
-from featurize.audio import Reject, check, decode, read_bytes
+from featurize.audio import decode, load
 from featurize.config import FeaturizeConfig
-from featurize.mfcc import SAMPLE_RATE, SEGMENT_SAMPLES
+from featurize.errors import Reject
+from featurize.mfcc import SAMPLE_RATE, SEGMENT_SAMPLES, Filters
 from featurize.shards import feature_settings
+from featurize.source import Source
+from featurize.storage import Place
 from featurize.worker import featurize_track
 from jobs.compose import STYLES, Habits, compose
 
 SETTINGS = feature_settings(FeaturizeConfig(segments_per_track=4))
+FILTERS = Filters.from_librosa()
 RATES = {
     ".mp3": (44100, 22050, 48000),
     ".opus": (48000, 16000),
@@ -27,6 +32,10 @@ RATES = {
     ".flac": (44100, 96000),
     ".aiff": (11025, 48000),
 }
+
+
+def _decode(encoded: bytes, **settings) -> np.ndarray:
+    return decode(Source(io.BytesIO(encoded)), ".mp3", {**SETTINGS, **settings})
 
 
 def _piece(rate: int, channels: int) -> np.ndarray:
@@ -46,10 +55,10 @@ def test_every_format_equals_librosa(suffix, rate, channels, tmp_path):
     path = tmp_path / f"piece{suffix}"
     path.write_bytes(encode(_piece(rate, channels), rate, suffix))
     expected, _ = librosa.load(path)
-    samples = decode(path.read_bytes(), SAMPLE_RATE)
+    samples = load(Place.of(path), SETTINGS)
     assert samples.dtype == np.float32
     np.testing.assert_allclose(samples, expected, rtol=0, atol=1e-6)
-    mfcc, starts = featurize_track(str(path), SETTINGS)
+    mfcc, starts = featurize_track(Place.of(path), SETTINGS, FILTERS)
     hops = np.round(starts * SAMPLE_RATE).astype(int)
     np.testing.assert_allclose(mfcc, librosa_mfcc(expected, hops), rtol=0, atol=TOLERANCE_DB)
 
@@ -81,7 +90,7 @@ def test_what_cannot_be_used_says_why(content, stage, reason, tmp_path):
     path = tmp_path / "track.mp3"
     path.write_bytes(content)
     with pytest.raises(Reject) as caught:
-        featurize_track(str(path), SETTINGS)
+        load(Place.of(path), SETTINGS)
     assert (caught.value.stage, caught.value.reason) == (stage, reason)
     assert caught.value.message
     assert "0x" not in caught.value.message  # an address would make every run's shard another
@@ -89,16 +98,19 @@ def test_what_cannot_be_used_says_why(content, stage, reason, tmp_path):
 
 def test_what_cannot_be_opened_says_why(tmp_path):
     with pytest.raises(Reject) as caught:
-        read_bytes(str(tmp_path / "gone.mp3"))
+        load(Place.of(tmp_path / "gone.mp3"), SETTINGS)
     assert (caught.value.stage, caught.value.reason) == ("open", "missing")
     with pytest.raises(Reject) as caught:
-        read_bytes(str(tmp_path))
+        load(Place.of(tmp_path), SETTINGS)
     assert (caught.value.stage, caught.value.reason) == ("open", "unreadable")
+    os.mkfifo(tmp_path / "pipe.mp3")
+    with pytest.raises(Reject, match="not a regular file"):
+        load(Place.of(tmp_path / "pipe.mp3"), SETTINGS)
 
 
 def test_a_truncated_file_gives_what_it_holds():
     whole = encode(_piece(44100, 2), 44100, ".mp3")
-    samples = decode(whole[: len(whole) * 9 // 10], SAMPLE_RATE)
+    samples = _decode(whole[: len(whole) * 9 // 10])
     assert 5.5 < len(samples) / SAMPLE_RATE < 6.1
 
 
@@ -111,8 +123,7 @@ def test_a_truncated_file_gives_what_it_holds():
 def test_any_bytes_become_samples_or_a_reject(start, noise, position):
     damaged = start[:position] + noise + start[position + len(noise) :]
     try:
-        samples = decode(damaged, SAMPLE_RATE)
-        check(samples, SEGMENT_SAMPLES, SAMPLE_RATE)
+        samples = _decode(damaged)
     except Reject as reject:
         stage = reject.stage
     else:

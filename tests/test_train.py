@@ -161,15 +161,15 @@ def test_tensorboard_has_everything(run):
 def test_the_model_can_be_used_with_keras_and_what_lies_beside_it(features, run):
     import keras
 
+    from train.held_out import held_out
     from train.judge import judge
-    from train.trainer import held_out_stream
 
     dataset = open_dataset(features)
     metrics = judge(Run(run), dataset)
     about = json.loads((run / "model.json").read_text())
     assert about["classes"] == ["bells", "pulses", "reeds"]
     assert about["features"]["sample_rate"] == 22050
-    stream = held_out_stream(dataset, QUICK, QUICK.test_fold)
+    stream = held_out(dataset, QUICK, QUICK.test_fold).stream
     mfcc, labels = (
         np.concatenate(part) for part in zip(*map(stream.batch, range(stream.steps_per_epoch)), strict=True)
     )
@@ -187,11 +187,11 @@ def test_the_model_can_be_used_with_keras_and_what_lies_beside_it(features, run)
 
 
 def test_the_first_and_the_last_segment_can_be_judged_alone(features):
-    from train.trainer import held_out_stream
+    from train.held_out import held_out
 
     dataset = open_dataset(features)
-    stream = held_out_stream(dataset, TrainConfig(test_segments="first_last"), 0)
-    every = held_out_stream(dataset, TrainConfig(), 0)
+    stream = held_out(dataset, TrainConfig(test_segments="first_last"), 0).stream
+    every = held_out(dataset, TrainConfig(), 0).stream
     assert (stream.rows, every.rows) == (12, 24)
     np.testing.assert_array_equal(
         stream.batch(0)[0], every.batch(0)[0].reshape(6, 4, 40, 217)[:, [0, 3]].reshape(12, 40, 217)

@@ -7,13 +7,14 @@ import keras
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from featurize.dataset import Dataset, write_whole
+from featurize.dataset import Dataset
+from featurize.storage import write_whole
 from train.config import TrainConfig, TrainError
 from train.devices import make_strategy
-from train.evaluate import Predictor, score_both
+from train.evaluate import Predictor
+from train.held_out import held_out
 from train.report import render
 from train.run import Run
-from train.trainer import held_out_stream, kept_segments
 
 
 def judge(run: Run, dataset: Dataset) -> dict[str, Any]:
@@ -41,13 +42,13 @@ def judge(run: Run, dataset: Dataset) -> dict[str, Any]:
     strategy = make_strategy(config.replicas)
     with strategy.scope():
         model = keras.models.load_model(run.model)
-    probabilities, labels = Predictor(strategy, model)(held_out_stream(dataset, config, config.test_fold))
+    scores = held_out(dataset, config, config.test_fold).score(Predictor(strategy, model))
     metrics = {
         "model": config.model,
         "epoch": about["epoch"],
         "test_fold": config.test_fold,
         "classes": dataset.classes,
-        **score_both(probabilities, labels, len(kept_segments(dataset, config)), dataset.classes),
+        **scores,
         "split": describe_split(dataset, config),
         "judged": _fingerprint(run),
     }

@@ -61,7 +61,7 @@ def render(run: Run, dataset: Dataset, config: TrainConfig, metrics: dict[str, A
         config_text=(run.folder / "config.yaml").read_text(encoding="utf-8"),
         version=version("earmark"),
         run=run.folder.resolve(),
-        features=dataset.folder.resolve(),
+        features=dataset.folder,
     )
 
 

@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from featurize.dataset import Dataset, write_whole
+from featurize.dataset import Dataset
+from featurize.storage import Place, write_whole
 from train.config import TrainConfig, TrainError
 
 # Settings that a run may be continued with; all others change what the finished part would have been.
@@ -54,9 +55,10 @@ class Run:
             "run.json", {"dataset": dataset.id, "features": self._relative(dataset.folder), "train": settings}
         )
 
-    def features(self) -> Path:
-        """Return the folder of the dataset that the run was trained on."""
-        return Path(os.path.normpath(self.folder / self._begun()["features"]))
+    def features(self) -> str:
+        """Return the folder of the dataset that the run was trained on, a path or a URI."""
+        features = str(self._begun()["features"])
+        return features if "://" in features else os.path.normpath(self.folder / features)
 
     def config(self) -> TrainConfig:
         """Return the settings that the run was trained with."""
@@ -86,7 +88,9 @@ class Run:
             raise TrainError(f"{self.folder} holds no run: run.json is missing. Train first: earmark train")
         return begun
 
-    def _relative(self, features: Path) -> str:
+    def _relative(self, features: Place) -> str:
         """Name the features relative to the run where they lie inside it, so that both can move together."""
-        features, folder = features.resolve(), self.folder.resolve()
-        return str(features.relative_to(folder) if features.is_relative_to(folder) else features)
+        if features.local is None:
+            return str(features)
+        path, folder = features.local.resolve(), self.folder.resolve()
+        return str(path.relative_to(folder) if path.is_relative_to(folder) else path)

@@ -14,14 +14,16 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from featurize.dataset import Dataset, Shard, write_whole
+from featurize.dataset import Dataset, Shard
+from featurize.storage import write_whole
 from train.board import Board
 from train.checkpoints import Checkpoints
 from train.config import TrainConfig, TrainError
 from train.devices import describe, make_strategy
-from train.evaluate import Predictor, distribute, score_both
+from train.evaluate import Predictor, distribute
+from train.held_out import held_out
 from train.models import build_model
-from train.order import ShuffledOrder, StoredOrder
+from train.order import ShuffledOrder
 from train.run import Run
 from train.steps import train_step
 from train.stream import SegmentStream
@@ -76,7 +78,7 @@ def train(dataset: Dataset, run: Run, config: TrainConfig, config_text: str, lis
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(config.seed)
     strategy = make_strategy(config.replicas)
-    streams = {part: held_out_stream(dataset, config, fold) for part, fold in config.held_out.items()}
+    held = {part: held_out(dataset, config, fold) for part, fold in config.held_out.items()}
     stream = training_stream(dataset, config)
     with strategy.scope():
         model = build_model(config.model, len(dataset.classes), config.dropout)
@@ -95,7 +97,7 @@ def train(dataset: Dataset, run: Run, config: TrainConfig, config_text: str, lis
     step = _distributed_step(strategy, model, optimizer, class_weights(counts, config), config.seed)
     predictor = Predictor(strategy, model)
     probe, probe_labels = stream.batch(0)
-    board = Board(run.tensorboard, ["train", *streams])
+    board = Board(run.tensorboard, ["train", *held])
     board.text("config", config_text)
     board.graph(model)
     board.images(probe, probe_labels, dataset.classes)
@@ -104,8 +106,8 @@ def train(dataset: Dataset, run: Run, config: TrainConfig, config_text: str, lis
     for epoch in range(first_epoch, config.epochs):
         entry = _train_epoch(epoch, stream, batches, step, config, listener)
         entry["learning_rate"] = float(optimizer.learning_rate.numpy())
-        for part, held_out in streams.items():
-            entry[part] = _figures(dataset, config, *predictor(held_out))
+        for part, fold in held.items():
+            entry[part] = _figures(fold.score(predictor))
         steps_done = (epoch + 1) * stream.steps_per_epoch
         if "validation" in entry and _rank(entry) > max(map(_rank, history), default=(-1.0, 0.0)):
             checkpoints.save_best(steps_done)
@@ -118,7 +120,7 @@ def train(dataset: Dataset, run: Run, config: TrainConfig, config_text: str, lis
     board.close()
 
     best = config.epochs
-    if "validation" in streams:
+    if "validation" in held:
         checkpoints.restore_best()
         best = max(history, key=_rank)["epoch"]
     _save_model(run, model, dataset, best)
@@ -181,19 +183,6 @@ def training_stream(dataset: Dataset, config: TrainConfig) -> SegmentStream:
     return SegmentStream(shards, order, config.batch_size)
 
 
-def held_out_stream(dataset: Dataset, config: TrainConfig, fold: int) -> SegmentStream:
-    """Return those segments of a fold that a model is judged on, in the order in which they are stored."""
-    shards = dataset.in_folds({fold})
-    order = StoredOrder(_row_groups(shards), dataset.segments_per_track, kept_segments(dataset, config))
-    return SegmentStream(shards, order, config.batch_size)
-
-
-def kept_segments(dataset: Dataset, config: TrainConfig) -> list[int]:
-    """Return which segments of a held-out track are judged."""
-    last = dataset.segments_per_track - 1
-    return sorted({0, last}) if config.test_segments == "first_last" else list(range(last + 1))
-
-
 def _row_groups(shards: Sequence[Shard]) -> list[int]:
     return [rows for shard in shards for rows in shard.row_groups]
 
@@ -242,9 +231,8 @@ def _train_epoch(
     }
 
 
-def _figures(dataset: Dataset, config: TrainConfig, probabilities: Any, labels: Any) -> dict[str, float]:
+def _figures(scores: dict[str, Any]) -> dict[str, float]:
     """Reduce the scores of a held-out fold to what the history keeps."""
-    scores = score_both(probabilities, labels, len(kept_segments(dataset, config)), dataset.classes)
     return {
         "loss": scores["segments"]["loss"],
         "accuracy": scores["segments"]["accuracy"],

@@ -1,0 +1,194 @@
+"""A collection that changes between runs: what is added, what is removed, what is mended, what is there twice."""
+
+import os
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import contents, earmark
+
+from featurize.config import FeaturizeConfig
+from featurize.dataset import FOOTER_KEY, SHARD_SCHEMA, DatasetError, open_dataset, read_row_group, read_track_ids
+from featurize.driver import featurize
+from featurize.inspect import read_status, verify
+from featurize.storage import Place
+
+CONFIG = FeaturizeConfig(tracks_per_shard=3, segments_per_track=4)
+
+
+@pytest.fixture
+def collection(music, tmp_path):
+    root = tmp_path / "music"
+    shutil.copytree(music, root)
+    return root
+
+
+def _rows(folder):
+    """The numbers of each track, and the fold it lies in."""
+    dataset = open_dataset(folder)
+    found = {}
+    for shard in dataset.shards:
+        mfcc = [read_row_group(shard, i)[0] for i in range(len(shard.row_groups))]
+        if mfcc:
+            tracks = np.concatenate(mfcc).reshape(-1, 4, 40, 217)
+            found |= {t: (shard.fold, m) for t, m in zip(read_track_ids(shard, 4), tracks, strict=True)}
+    return found
+
+
+def _written(folder):
+    return {path: path.stat().st_mtime_ns for path in (folder / "shards").rglob("*.parquet")}
+
+
+def test_new_tracks_come_into_new_shards_and_nothing_else_moves(collection, ray_here, tmp_path):
+    later = sorted(collection.glob("*/4-0*")) + sorted(collection.glob("reeds/deeper/*1.*"))
+    aside = tmp_path / "aside"
+    for path in later:
+        (aside / path.relative_to(collection)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(path, aside / path.relative_to(collection))
+    folder = tmp_path / "features"
+    featurize(str(collection), folder, CONFIG)
+    before, rows = _written(folder), _rows(folder)
+    shutil.copytree(aside, collection, dirs_exist_ok=True)
+    os.makedirs(collection / "a new style")
+    for n, path in enumerate(later[:3]):
+        shutil.copy(path, collection / "a new style" / f"{n}{path.suffix}")
+    seen = []
+    summary = featurize(str(collection), folder, CONFIG, on_progress=seen.append)
+    assert summary.tracks == 33
+    assert seen[0].done == 30 - len(later)
+    after, now = _written(folder), _rows(folder)
+    assert {path: after[path] for path in before} == before
+    for track, (fold, mfcc) in rows.items():
+        assert now[track][0] == fold
+        np.testing.assert_array_equal(now[track][1], mfcc)
+    dataset = open_dataset(folder)
+    assert dataset.classes == ["bells", "pulses", "reeds", "a new style"]  # the old ones keep their indices
+    tracks = dataset.tracks().to_pylist()
+    assert len({(t["group"], t["fold"]) for t in tracks}) == len({t["group"] for t in tracks})
+    featurize(str(collection), folder, CONFIG, on_progress=pytest.fail)
+
+
+def test_removed_tracks_leave_and_the_rest_of_their_shards_is_copied(collection, features, ray_here, tmp_path):
+    folder = tmp_path / "features"
+    shutil.copytree(features, folder)
+    rows = _rows(folder)
+    shard = next(shard for shard in open_dataset(folder).shards if shard.rows == 12)
+    gone, *kept = read_track_ids(shard, 4)
+    (collection / gone).unlink()
+    for track in kept:  # were it computed again, it would be a reject
+        (collection / track).write_bytes(bytes((collection / track).stat().st_size))
+    before = _written(folder)
+    summary = featurize(str(collection), folder, CONFIG)
+    assert (summary.tracks, summary.rejected) == (29, 0)
+    now = _rows(folder)
+    assert now.keys() == rows.keys() - {gone}
+    for track, (fold, mfcc) in now.items():
+        assert rows[track][0] == fold
+        np.testing.assert_array_equal(rows[track][1], mfcc)
+    after = _written(folder)
+    assert before.keys() - after.keys() == {folder / "shards" / shard.name}
+    assert {path: after[path] for path in before.keys() & after.keys()} == {
+        path: before[path] for path in before.keys() & after.keys()
+    }
+    assert all(not problems for _, problems in verify(open_dataset(folder)))
+
+
+def test_rejects_are_tried_again_when_asked(collection, features, ray_here, tmp_path):
+    broken = collection / "bells" / "0-0.mp3"
+    whole = broken.read_bytes()
+    broken.write_bytes(bytes(len(whole)))
+    folder = tmp_path / "features"
+    first = featurize(str(collection), folder, CONFIG.model_copy(update={"group_by": "none"}))
+    assert first.rejects == {("decode", "not decodable"): 1}
+    broken.write_bytes(whole)
+    config = CONFIG.model_copy(update={"group_by": "none"})
+    assert featurize(str(collection), folder, config, on_progress=pytest.fail).rejected == 1
+    seen = []
+    again = featurize(str(collection), folder, config, retry_rejects=True, on_progress=seen.append)
+    assert again.rejected == 0
+    assert seen[-1].done_now <= 3  # one shard
+    featurize(str(collection), tmp_path / "fresh", config)
+    assert contents(folder) == contents(tmp_path / "fresh")
+
+
+def test_copies_are_reported_and_not_judged_across_folds(collection, ray_here, tmp_path):
+    from train.config import TrainConfig
+    from train.held_out import held_out
+
+    paths = sorted(str(path.relative_to(collection)) for path in collection.rglob("*.*"))
+    rows = [(path, path.split("/")[0], i % 5) for i, path in enumerate(paths)]
+    for original, fold in ((paths[0], 1), (paths[1], 1), (paths[2], 4)):  # the second lies in fold 1 itself
+        copy = "copies/" + original.replace("/", "-")
+        (collection / "copies").mkdir(exist_ok=True)
+        shutil.copy(collection / original, collection / copy)
+        rows.append((copy, original.split("/")[0], fold))
+    table = collection / "tracks.parquet"
+    columns = dict(zip(("path", "label", "fold"), map(list, zip(*rows, strict=True)), strict=True))
+    pq.write_table(pa.table(columns), table)
+    folder = tmp_path / "features"
+    config = CONFIG.model_copy(update={"group_by": "none"})
+    assert featurize(str(table), folder, config).duplicates == 6
+    dataset = open_dataset(folder)
+    found = dataset.duplicates().to_pylist()
+    assert {row["track"] for row in found} == {*paths[:3], *(p for p, _, _ in rows[-3:])}
+    assert len({row["digest"] for row in found}) == 3
+    assert dataset.copies_across(0) == {paths[0]}
+    assert dataset.copies_across(1) == {rows[-3][0]}
+    fold = held_out(dataset, TrainConfig(), 1)
+    assert (fold.judged.sum(), len(fold.judged)) == (7, 8)
+
+
+def test_a_shard_of_other_settings_is_named_with_what_differs(features, music, ray_here, tmp_path):
+    folder, other = tmp_path / "features", tmp_path / "other"
+    shutil.copytree(features, folder)
+    featurize(str(music), other, CONFIG.model_copy(update={"segments_per_track": 2}))
+    name = open_dataset(folder).shards[0].name
+    shutil.copy(open_dataset(other).shards[0].place.local, folder / "shards" / name)
+    with pytest.raises(
+        DatasetError, match=rf"{name} was made with other settings: segments_per_track 2, expected 4"
+    ):
+        open_dataset(folder)
+
+
+def test_verify_finds_numbers_that_were_not_written(features, tmp_path):
+    folder = tmp_path / "features"
+    shutil.copytree(features, folder)
+    assert earmark("verify", folder).stdout == "whole: 10 shards, 120 segments, every one as it was written\n"
+    shard = open_dataset(folder).shards[0]
+    file = pq.ParquetFile(shard.place.path)
+    table = file.read()
+    mfcc = table["mfcc"].combine_chunks().flatten().to_numpy().copy()
+    mfcc[0] += 1
+    changed = pa.FixedSizeListArray.from_arrays(pa.array(mfcc), type=SHARD_SCHEMA.field("mfcc").type)
+    table = table.set_column(4, SHARD_SCHEMA.field("mfcc"), changed)
+    metadata = {FOOTER_KEY: file.metadata.metadata[FOOTER_KEY]}
+    pq.write_table(table.replace_schema_metadata(metadata), shard.place.path)
+    done = earmark("verify", folder)
+    assert done.returncode == 1
+    assert f"{shard.name}: {read_track_ids(shard, 4)[0]} has other numbers than were written" in done.stderr
+    assert done.stderr.count("  - ") == 1
+
+
+def test_status_says_what_is_done_and_what_is_left(features, music, ray_here, tmp_path):
+    folder = tmp_path / "features"
+    shutil.copytree(features, folder)
+    done = earmark("status", folder)
+    assert done.stdout.splitlines() == [
+        "state    complete",
+        "shards   10 of 10 done, 0 left",
+        "tracks   30 of 30 done, 0 left",
+        "rejects  0",
+    ]
+    (folder / "dataset.json").unlink()
+    open_shards = sorted((folder / "shards").rglob("*.parquet"))
+    open_shards[0].unlink()
+    open_shards[1].write_bytes(b"")
+    status = read_status(Place.of(folder))
+    assert (status.complete, status.shards_done, status.shards, status.tracks) == (False, 9, 10, 30)
+    assert status.tracks_done == 27
+    assert status.broken == [str(open_shards[1].relative_to(folder / "shards"))]
+    nothing = earmark("status", tmp_path)
+    assert nothing.returncode == 1
+    assert "holds no dataset, begun or finished" in nothing.stderr

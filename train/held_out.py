@@ -1,0 +1,73 @@
+"""A fold that a model is judged on and never learns from."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurize.dataset import Dataset, read_track_ids
+from train.config import TrainConfig, TrainError
+from train.evaluate import Predictor, score_both
+from train.order import StoredOrder
+from train.stream import SegmentStream
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+    """The segments of a held-out fold.
+
+    Attributes:
+        stream: in the order in which they are stored, the segments of a track side by side.
+        per_track: how many of each track.
+        judged: bool [tracks], False for a track whose very rows are also in another fold: a model that has
+            heard a copy of it, or was chosen by one, is not judged on it.
+        classes: the class names.
+    """
+
+    stream: SegmentStream
+    per_track: int
+    judged: NDArray[np.bool_]
+    classes: list[str]
+
+    def score(self, predictor: Predictor) -> dict[str, Any]:
+        """Judge a model.
+
+        Returns:
+            `segments` and `tracks`, see `train.evaluate.score`; and `copies_left_out`, a number of tracks.
+        """
+        probabilities, labels = predictor(self.stream)
+        rows = np.repeat(self.judged, self.per_track)
+        scores = score_both(probabilities[rows], labels[rows], self.per_track, self.classes)
+        return {**scores, "copies_left_out": int((~self.judged).sum())}
+
+
+def held_out(dataset: Dataset, config: TrainConfig, fold: int) -> HeldOut:
+    """Return those segments of a fold that a model is judged on.
+
+    Raises:
+        TrainError: there are none, or each of its tracks has a copy in another fold.
+    """
+    shards = dataset.in_folds({fold})
+    segments = _judged_segments(dataset, config)
+    sizes = [rows for shard in shards for rows in shard.row_groups]
+    order = StoredOrder(sizes, dataset.segments_per_track, segments)
+    stream = SegmentStream(shards, order, config.batch_size)
+    copies = dataset.copies_across(fold)
+    if copies:
+        tracks = (track for shard in shards for track in read_track_ids(shard, dataset.segments_per_track))
+        judged = np.array([track not in copies for track in tracks])
+        if not judged.any():
+            raise TrainError(
+                f"every track of fold {fold} has a copy in another fold; {dataset.folder / 'duplicates.parquet'} "
+                "names them. Remove the copies from the collection."
+            )
+    else:
+        judged = np.ones(order.rows // len(segments), np.bool_)
+    return HeldOut(stream, len(segments), judged, dataset.classes)
+
+
+def _judged_segments(dataset: Dataset, config: TrainConfig) -> list[int]:
+    """Return which segments of a held-out track are judged."""
+    last = dataset.segments_per_track - 1
+    return sorted({0, last}) if config.test_segments == "first_last" else list(range(last + 1))

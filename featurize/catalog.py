@@ -3,12 +3,14 @@
 Tracks are columns and not objects: a million of them take some hundred megabytes less.
 """
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.fs as pafs
 
 from featurize.dataset import FOLDS
 from featurize.errors import FeaturizeError
@@ -172,5 +174,6 @@ def _refuse_repeated(tracks: pa.Table) -> None:
 def _explain_absence(place: Place) -> None:
     """Say why there is nothing: on an object store a listing tells a missing bucket from a missing folder."""
     if place.scheme:
-        next(iter(place.files()), None)
+        with contextlib.suppress(FileNotFoundError):
+            place.filesystem.get_file_info(pafs.FileSelector(place.path))
     raise FeaturizeError(f"{place} does not exist. Give a folder of music or a table of tracks.")

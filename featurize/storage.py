@@ -74,7 +74,7 @@ class Place:
 
     def __truediv__(self, name: str) -> "Place":
         """Return a place below this one; a name that is itself a URI or an absolute path stays what it is."""
-        if "://" in name or (os.path.isabs(name) and not self.scheme):
+        if "://" in name or os.path.isabs(name):
             return Place.of(name)
         return dataclasses.replace(self, path=f"{self.path.rstrip('/')}/{name}")
 

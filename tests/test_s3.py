@@ -1,0 +1,197 @@
+"""Music, tables and datasets in a bucket: a real S3 server over HTTP on this machine."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import boto3
+import numpy as np
+import pytest
+from conftest import contents, earmark
+
+from featurize.catalog import build_catalog
+from featurize.dataset import DatasetError, list_shards, open_dataset, read_row_group
+from featurize.errors import CollectionLostError, FeaturizeError
+from featurize.mfcc import Filters
+from featurize.storage import Place
+from featurize.worker import featurize_track
+
+SETTINGS = ["--set", "featurize.tracks_per_shard=3", "--set", "featurize.segments_per_track=4"]
+
+
+@pytest.fixture(scope="module")
+def server():
+    """Start moto's server and let Arrow, here and in what is started from here, find keys for it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+    before = {name: os.environ.get(name) for name in keys}
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        os.environ.update(keys)
+        try:
+            deadline = time.monotonic() + 60
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port), 1).close()
+                    break
+                except OSError:
+                    assert time.monotonic() < deadline
+                    assert running.poll() is None
+                    time.sleep(0.05)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            running.kill()
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    client = boto3.client("s3", endpoint_url=server)
+    client.create_bucket(Bucket="music")
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def uri(server):
+    return lambda path: f"s3://{path}?endpoint_override={server}"
+
+
+@pytest.fixture(scope="module")
+def uploaded(client, uri, music) -> str:
+    for path in sorted(music.rglob("*.*")):
+        client.upload_file(str(path), "music", f"small/{path.relative_to(music)}")
+    client.put_object(Bucket="music", Key="small/bells/.hidden.mp3", Body=b"x")
+    client.put_object(Bucket="music", Key="small/.trash/gone.mp3", Body=b"x")
+    client.put_object(Bucket="music", Key="small/notes.txt", Body=b"x")
+    return uri("music/small")
+
+
+def test_a_bucket_gives_the_very_dataset_and_a_run_goes_on_there(client, uri, uploaded, features, tmp_path):
+    out = uri("music/features")
+    done = earmark("featurize", uploaded, "--out", out, *SETTINGS)
+    assert done.returncode == 0, done.stderr
+    assert "2 other files were passed over (.txt: 1, hidden: 1)." in done.stderr
+    found = {name: (Place.of(out) / name).read() for name, _ in Place.of(out).files()}
+    assert found.pop("config.yaml")
+    assert found == contents(features)
+    assert earmark("status", out).stdout.startswith("state    complete\nshards   10 of 10 done")
+    assert earmark("verify", out).stdout.startswith("whole: 10 shards, 120 segments")
+
+    remote, local = open_dataset(out), open_dataset(features)
+    np.testing.assert_array_equal(read_row_group(remote.shards[3], 0)[0], read_row_group(local.shards[3], 0)[0])
+
+    def written():
+        listed = client.list_objects_v2(Bucket="music", Prefix="features/shards/")["Contents"]
+        return {entry["Key"]: entry["LastModified"] for entry in listed}
+
+    gone = f"features/shards/{remote.shards[0].name}"
+    client.delete_object(Bucket="music", Key=gone)
+    with pytest.raises(DatasetError, match=f"{remote.shards[0].name} is missing"):
+        open_dataset(out)
+    before = written()
+    time.sleep(1)  # what S3 tells of times is whole seconds
+    done = earmark("featurize", uploaded, "--out", out, *SETTINGS)
+    assert done.returncode == 0, done.stderr
+    after = written()
+    assert after.pop(gone)
+    assert after == before
+    again = {name: (Place.of(out) / name).read() for name, _ in Place.of(out).files()}
+    assert {name: again[name] for name in found} == found
+
+
+def test_a_table_in_a_bucket_names_tracks_there_and_here(client, uri, uploaded, music):
+    here = sorted(music.glob("bells/*"))
+    there = sorted(f"{path.relative_to(music)}" for path in music.glob("reeds/**/*.*"))
+    lines = [f"{path},bells" for path in here] + [f"{path},reeds" for path in there]
+    client.put_object(Bucket="music", Key="small/t.csv", Body="\n".join(["path,label", *lines]).encode())
+    catalog = build_catalog(uri("music/small/t.csv"))
+    tracks = {row["track"]: row for row in catalog.tracks.to_pylist()}
+    assert len(tracks) == len(here) + len(there)
+    assert all(tracks[name]["size"] == (music / name).stat().st_size for name in there)
+    client.delete_object(Bucket="music", Key="small/t.csv")
+
+
+def test_a_bucket_is_listed_past_its_first_page(client, uri):
+    keys = [f"many/{label}/{n:04}.mp3" for label in ("jazz", "punk") for n in range(550)]
+    with ThreadPoolExecutor(8) as writers:
+        list(writers.map(lambda key: client.put_object(Bucket="music", Key=key, Body=b"x"), keys))
+    catalog = build_catalog(uri("music/many"))
+    assert [f"many/{track}" for track in catalog.tracks["track"].to_pylist()] == keys
+
+
+def test_a_long_file_is_read_as_it_is_decoded(client, uri, music, tmp_path):
+    import soundfile
+
+    path = tmp_path / "long.wav"
+    noise = np.random.default_rng(0).integers(-9999, 9999, (44100 * 210, 2), np.int16)
+    soundfile.write(path, noise, 44100, subtype="PCM_16")
+    assert path.stat().st_size > 32 << 20
+    client.upload_file(str(path), "music", "long.wav")
+    from featurize.config import FeaturizeConfig
+    from featurize.shards import feature_settings
+
+    settings, filters = feature_settings(FeaturizeConfig(segments_per_track=3)), Filters.from_librosa()
+    here, _ = featurize_track(Place.of(path), settings, filters)
+    there, _ = featurize_track(Place.of(uri("music/long.wav")), settings, filters)
+    np.testing.assert_array_equal(here, there)
+
+
+@pytest.fixture
+def secret(client):
+    """A bucket that denies everything but to be listed."""
+    client.create_bucket(Bucket="secret")
+    for label in ("jazz", "punk"):
+        for n in range(6):
+            client.put_object(Bucket="secret", Key=f"{label}/{n}.mp3", Body=b"x")
+    everything = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": "arn:aws:s3:::secret/*"}
+    client.put_bucket_policy(
+        Bucket="secret", Policy=json.dumps({"Version": "2012-10-17", "Statement": [everything]})
+    )
+
+
+def test_a_denied_bucket_is_a_sentence_and_no_reject(secret, uri, uploaded, tmp_path):
+    done = earmark("featurize", uploaded, "--out", uri("secret/features"), *SETTINGS)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(
+        f"earmark: cannot write to {uri('secret/features')}: access denied; check the credentials"
+    )
+    done = earmark("featurize", uri("secret"), "--out", tmp_path / "features", *SETTINGS)
+    assert done.returncode == 1
+    assert "access denied; check the credentials" in done.stderr.splitlines()[-1]
+    assert list_shards(tmp_path / "features") == set()
+
+
+def test_what_is_not_there_is_a_sentence(uri, uploaded, tmp_path):
+    with pytest.raises(FeaturizeError, match="there is no such bucket"):
+        build_catalog(uri("absent/music"))
+    with pytest.raises(FeaturizeError, match="does not exist"):
+        build_catalog(uri("music/absent"))
+    with pytest.raises(FeaturizeError, match=r"names no bucket"):
+        build_catalog("s3://")
+    with pytest.raises(
+        FeaturizeError, match=r"ftp://a/b cannot be used: .* Expected a path, or a URI such as s3://"
+    ):
+        build_catalog("ftp://a/b")
+    done = earmark("featurize", uploaded, "--out", uri("absent/features"), *SETTINGS)
+    assert done.returncode == 1
+    assert "there is no such bucket" in done.stderr.splitlines()[-1]
+    done = earmark("run", uploaded, "--out", uri("music/run"))
+    assert done.returncode == 2
+    assert "a run's folder lies on this machine" in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_an_endpoint_that_does_not_answer_is_no_verdict_on_a_track(server, music):
+    from featurize.config import FeaturizeConfig
+    from featurize.shards import feature_settings
+
+    place = Place.of("s3://music/small/bells/0-0.mp3?endpoint_override=http://127.0.0.1:9")
+    with pytest.raises(CollectionLostError, match="the endpoint does not answer"):
+        featurize_track(place, feature_settings(FeaturizeConfig()), Filters.from_librosa())

@@ -2,10 +2,13 @@
 
 import io
 import os
+import wave
 
+import av
 import librosa
 import numpy as np
 import pytest
+import scipy.signal
 import soundfile
 from conftest import FORMATS, encode
 from hypothesis import given, settings
@@ -15,7 +18,7 @@ from test_mfcc import TOLERANCE_DB, librosa_mfcc
 from featurize.audio import decode, load
 from featurize.config import FeaturizeConfig
 from featurize.errors import Reject
-from featurize.mfcc import SAMPLE_RATE, SEGMENT_SAMPLES, Filters
+from featurize.mfcc import SAMPLE_RATE, SEGMENT_SAMPLES, Filters, mfcc_segments, segment_starts
 from featurize.shards import feature_settings
 from featurize.source import Source
 from featurize.storage import Place
@@ -129,3 +132,120 @@ def test_any_bytes_become_samples_or_a_reject(start, noise, position):
     else:
         stage = "none" if np.isfinite(samples).all() else "not finite"
     assert stage in ("decode", "check", "none")
+
+
+EXCERPT = {"excerpt_seconds": 5.5}
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("position", ["start", "middle"])
+def test_an_excerpt_is_librosas_part_of_the_file(suffix, position, tmp_path):
+    rate = RATES[suffix][0]
+    path = tmp_path / f"piece{suffix}"
+    path.write_bytes(encode(np.tile(_piece(rate, 2), (3, 1)), rate, suffix))
+    settings = {**SETTINGS, **EXCERPT, "excerpt_position": position}
+    samples = load(Place.of(path), settings)
+    frames = soundfile.info(path).frames
+    first = (frames - int(5.5 * rate)) // 2 if position == "middle" else 0
+    # A quarter of a frame more, so that librosa's own rounding down finds the frame.
+    expected, _ = librosa.load(path, offset=(first + 0.25) / rate, duration=5.5)
+    np.testing.assert_allclose(samples, expected, rtol=0, atol=1e-6)
+
+
+def test_the_middle_of_a_file_whose_header_lies_is_still_its_middle():
+    piece = np.arange(SAMPLE_RATE * 20, dtype=np.float32) / (SAMPLE_RATE * 20)
+    whole = bytearray(_wav(piece))
+    middle = _decode(bytes(whole), **EXCERPT, excerpt_position="middle")
+    assert len(middle) == int(5.5 * SAMPLE_RATE)
+    assert abs(middle[len(middle) // 2] - 0.5) < 1e-4
+    data = whole.index(b"data") + 4
+    whole[data : data + 4] = (2**31 - 1).to_bytes(4, "little")
+    np.testing.assert_array_equal(_decode(bytes(whole), **EXCERPT, excerpt_position="middle"), middle)
+
+
+def test_a_short_track_is_its_own_excerpt():
+    noise = np.tile(NOISE, 2)[: int(SAMPLE_RATE * 5.2)]
+    for position in ("start", "middle"):
+        np.testing.assert_array_equal(_decode(_wav(noise), **EXCERPT, excerpt_position=position), noise)
+
+
+def test_a_track_may_be_as_long_as_is_said_and_not_longer():
+    assert len(_decode(_wav(np.tile(NOISE, 2)), max_seconds=len(NOISE) * 2 / SAMPLE_RATE)) == 2 * len(NOISE)
+    with pytest.raises(Reject, match=r"more than 6 s; allow more with featurize.max_seconds") as caught:
+        _decode(_wav(np.tile(NOISE, 2)), max_seconds=6)
+    assert (caught.value.stage, caught.value.reason) == ("check", "too long")
+    assert len(_decode(_wav(np.tile(NOISE, 2)), max_seconds=1, **EXCERPT)) == int(5.5 * SAMPLE_RATE)
+
+
+def test_a_long_track_gives_the_segments_that_its_samples_give():
+    seconds = 700  # longer than what is kept in memory
+    tone = np.random.default_rng(1).integers(60, 200, SAMPLE_RATE * seconds, np.uint8)
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setparams((1, 1, SAMPLE_RATE, 0, "NONE", ""))
+        out.writeframes(tone.tobytes())
+    samples = _decode(file.getvalue())
+    np.testing.assert_array_equal(samples, (tone.astype(np.float32) - 128) / 128)
+    starts = segment_starts(len(samples), 3)
+    apart = [mfcc_segments(samples[s : s + SEGMENT_SAMPLES].copy(), starts[:1], FILTERS)[0] for s in starts]
+    np.testing.assert_array_equal(mfcc_segments(samples, starts, FILTERS), np.stack(apart))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "rate"),
+    [(".m4a", "aac", 44100), (".m4a", "alac", 48000), (".wma", "wmav2", 44100), (".aac", "aac", 32000)],
+)
+def test_pyav_reads_what_libsndfile_does_not(suffix, codec, rate, tmp_path):
+    piece = _piece(rate, 2)
+    path = tmp_path / f"piece{suffix}"
+    with av.open(path, "w", format={".m4a": "ipod", ".wma": "asf", ".aac": "adts"}[suffix]) as out:
+        stream = out.add_stream(codec, rate=rate, layout="stereo")
+        stream.bit_rate = 192_000
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(piece.T, np.float32), format="fltp", layout="stereo"
+        )
+        frame.sample_rate = rate
+        to_codec = av.AudioResampler(stream.format, stream.layout, rate, frame_size=stream.frame_size or 1024)
+        for part in [*to_codec.resample(frame), *to_codec.resample(None), None]:
+            out.mux(stream.encode(part))
+    with pytest.raises(soundfile.LibsndfileError):
+        soundfile.info(path)
+    samples = load(Place.of(path), SETTINGS)
+    expected = librosa.resample(piece.mean(axis=1), orig_sr=rate, target_sr=SAMPLE_RATE)
+    # Lossy codecs begin with some padding: the best place within it must fit the piece.
+    part = expected[20000:60000]
+    fits = scipy.signal.correlate(samples[10000:70000], part, "valid")
+    delay = 10000 + int(fits.argmax())
+    assert np.corrcoef(samples[delay : delay + len(part)], part)[0, 1] > 0.95
+    assert abs(len(samples) - len(expected)) < 0.2 * SAMPLE_RATE
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    length=st.integers(1, 2 * SEGMENT_SAMPLES),
+    rate=st.sampled_from([1000, 8000, 11025, 22050, 44100, 48000, 96000, 192000]),
+    channels=st.integers(1, 8),
+    amplitude=st.floats(-12, 37).map(lambda power: 10.0**power),
+    kind=st.sampled_from(["noise", "constant", "click", "tone"]),
+    seed=st.integers(0, 99),
+)
+def test_rows_are_finite_always(length, rate, channels, amplitude, kind, seed):
+    frames = max(1, length * rate // SAMPLE_RATE)
+    rng = np.random.default_rng(seed)
+    piece = {
+        "noise": lambda: rng.uniform(-1, 1, (frames, channels)),
+        "constant": lambda: np.ones((frames, channels)),
+        "click": lambda: np.eye(frames, channels, -int(rng.integers(frames))),
+        "tone": lambda: np.sin(np.arange(frames) * rng.uniform(0, np.pi))[:, None] * np.ones(channels),
+    }[kind]()
+    file = io.BytesIO()
+    soundfile.write(file, (piece * amplitude).astype(np.float32), rate, format="WAV", subtype="FLOAT")
+    try:
+        samples = _decode(file.getvalue())
+    except Reject as reject:
+        why = reject.reason
+        assert why in ("too short", "silent", "not finite")
+    else:
+        mfcc = mfcc_segments(samples, segment_starts(len(samples), 4), FILTERS)
+        assert mfcc.shape == (4, 40, 217)
+        assert np.isfinite(mfcc).all()

@@ -10,15 +10,18 @@ Prints a table with ratios and their spread over the rounds, and writes benchmar
     ratio_workers   clips a second of two Ray workers over those of one
     ratio_bytes     bytes of the shards over bytes of the raw floats
 
+Peers take part where they are installed: essentia (pip install essentia) and torchaudio, on the same samples and
+the same segments; their numbers are not librosa's.
+
 Without a folder it composes its clips. The make target keeps the libraries to one thread, which they read from
 the environment when they load.
 """
 
 import argparse
+import importlib.util
 import io
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -33,26 +36,31 @@ import librosa
 import numpy as np
 import soundfile
 
-from featurize.catalog import AUDIO_SUFFIXES
+from featurize.audio import load
 from featurize.config import FeaturizeConfig
 from featurize.dataset import list_shards, open_dataset
 from featurize.driver import featurize
-from featurize.mfcc import SEGMENT_SAMPLES, segment_starts
+from featurize.listing import AUDIO_SUFFIXES
+from featurize.mfcc import HOP_LENGTH, N_FFT, N_MELS, N_MFCC, SAMPLE_RATE, SEGMENT_SAMPLES, Filters, segment_starts
 from featurize.shards import feature_settings
+from featurize.storage import Place
 from featurize.worker import featurize_track
 from jobs.demo import compose_collection
 
 RESULTS = Path(__file__).parent / "results" / "featurize.json"
 SETTINGS = feature_settings(FeaturizeConfig())
-LONG_TRACK_SECONDS = 1800
+FILTERS = Filters.from_librosa()
+LONG_TRACKS = {"10 s": 10, "30 minutes": 1800, "3 hours": 10800}  # seconds
+
+Contender = Callable[[Path], Any]
 
 
 def main() -> None:
     """Measure everything, print it and write it down."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--music", type=Path, default=os.environ.get("EARMARK_MUSIC"), help="folder of clips")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--clips", type=int, default=12, help="clips measured in each round")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--clips", type=int, default=24, help="clips measured in each round")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
@@ -71,8 +79,15 @@ def main() -> None:
             "ratio_decode": ratio(rates["earmark"], rates["decode"]),
             "ratio_workers": ratio(workers[2], workers[1]),
             "ratio_bytes": bytes_ratio,
-            "seconds_to_first_shard": seconds_to_first_shard(music, scratch / "first"),
-            "peak_megabytes_long_track": peak_megabytes(scratch),
+            "ratio_peers": {
+                name: ratio(rates["earmark"], values)
+                for name, values in rates.items()
+                if name not in ("earmark", "librosa", "decode")
+            },
+            "seconds_to_first_shard": summary(
+                [seconds_to_first_shard(music, scratch / f"first{i}") for i in range(3)]
+            ),
+            "peak_megabytes": {name: peak_megabytes(scratch, seconds) for name, seconds in LONG_TRACKS.items()},
         }
     show(results)
     RESULTS.parent.mkdir(exist_ok=True)
@@ -81,10 +96,11 @@ def main() -> None:
 
 def one_core(clips: Sequence[Path], rounds: int) -> dict[str, list[float]]:
     """Measure the contenders in turn, round after round; clips a second of each round."""
-    contenders: dict[str, Callable[[Path], Any]] = {
-        "earmark": lambda path: featurize_track(str(path), SETTINGS),
-        "librosa": with_librosa,
+    contenders: dict[str, Contender] = {
+        "earmark": lambda path: featurize_track(Place.of(path), SETTINGS, FILTERS),
         "decode": decode_alone,
+        "librosa": with_librosa,
+        **peers(),
     }
     for contender in contenders.values():
         contender(clips[0])
@@ -101,9 +117,7 @@ def one_core(clips: Sequence[Path], rounds: int) -> dict[str, list[float]]:
 def with_librosa(path: Path) -> np.ndarray:
     """Do what people write today."""
     samples, rate = librosa.load(path)
-    starts = segment_starts(len(samples), SETTINGS["segments_per_track"])
-    cut = (samples[start : start + SEGMENT_SAMPLES] for start in starts)
-    return np.stack([librosa.feature.mfcc(y=segment, sr=rate, n_mfcc=40) for segment in cut])
+    return np.stack([librosa.feature.mfcc(y=segment, sr=rate, n_mfcc=N_MFCC) for segment in segments(samples)])
 
 
 def decode_alone(path: Path) -> np.ndarray:
@@ -112,12 +126,52 @@ def decode_alone(path: Path) -> np.ndarray:
     return samples
 
 
+def peers() -> dict[str, Contender]:
+    """Return the other libraries that are installed, each given Earmark's own samples and segments."""
+    found: dict[str, Contender] = {}
+    if importlib.util.find_spec("essentia"):
+        import essentia
+        import essentia.standard as es
+
+        essentia.log.infoActive = False
+        window = es.Windowing(type="hann", size=N_FFT, zeroPadding=0, normalized=False)
+        spectrum = es.Spectrum(size=N_FFT)
+        mfcc = es.MFCC(
+            inputSize=N_FFT // 2 + 1, numberBands=N_MELS, numberCoefficients=N_MFCC, sampleRate=SAMPLE_RATE
+        )
+        cut = {"frameSize": N_FFT, "hopSize": HOP_LENGTH, "startFromZero": False}
+        found["essentia"] = lambda path: [
+            [mfcc(spectrum(window(frame)))[1] for frame in es.FrameGenerator(segment, **cut)]
+            for segment in segments(load(Place.of(path), SETTINGS))
+        ]
+    if importlib.util.find_spec("torchaudio"):
+        import torch
+        import torchaudio
+
+        torch.set_num_threads(1)
+        spectrogram = {"n_fft": N_FFT, "hop_length": HOP_LENGTH, "n_mels": N_MELS}
+        transform = torchaudio.transforms.MFCC(SAMPLE_RATE, N_MFCC, melkwargs=spectrogram)
+        found["torchaudio"] = lambda path: transform(
+            torch.from_numpy(np.stack(list(segments(load(Place.of(path), SETTINGS)))))
+        )
+    return found
+
+
+def segments(samples: np.ndarray) -> Sequence[np.ndarray]:
+    """Cut the segments of a track."""
+    starts = segment_starts(len(samples), SETTINGS["segments_per_track"])
+    return [samples[start : start + SEGMENT_SAMPLES] for start in starts]
+
+
 def two_workers(music: Path, scratch: Path, rounds: int) -> tuple[dict[int, list[float]], float]:
-    """Measure whole shards under Ray with one worker and with two, in turn; and the size of the shards."""
+    """Measure whole shards under Ray with one worker and with two, in turn; and the size of the shards.
+
+    Ray is started before the clock is, and its workers have made a first dataset: what is compared is the work.
+    """
     import ray
 
     rates: dict[int, list[float]] = {1: [], 2: []}
-    config = FeaturizeConfig(tracks_per_shard=8)
+    config = FeaturizeConfig(tracks_per_shard=4)
     for _ in range(rounds):
         for workers in rates:
             ray.init(
@@ -132,12 +186,11 @@ def two_workers(music: Path, scratch: Path, rounds: int) -> tuple[dict[int, list
             started = time.perf_counter()
             summary = featurize(str(music), scratch / "features", config)
             rates[workers].append(summary.tracks / (time.perf_counter() - started))
-            dataset = open_dataset(scratch / "features")
-            shutil.rmtree(scratch / "features") if workers == 1 else None
             ray.shutdown()
-        size = sum(shard.place.local.stat().st_size for shard in dataset.shards)
-        raw = sum(shard.rows for shard in dataset.shards) * 40 * 217 * 4
-        shutil.rmtree(scratch / "features")
+            dataset = open_dataset(scratch / "features")
+            size = sum(os.path.getsize(shard.place.path) for shard in dataset.shards)
+            raw = sum(shard.rows for shard in dataset.shards) * 40 * 217 * 4
+            shutil.rmtree(scratch / "features")
     return rates, size / raw
 
 
@@ -145,28 +198,23 @@ def seconds_to_first_shard(music: Path, folder: Path) -> float:
     """Time the command line from its start to the first finished shard."""
     command = [sys.executable, "-m", "jobs.cli", "featurize", str(music), "--out", str(folder)]
     started = time.perf_counter()
-    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not list_shards(folder) and running.poll() is None:
-        time.sleep(0.01)
-    seconds = time.perf_counter() - started
-    running.wait()
-    return seconds
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        while not list_shards(folder) and running.poll() is None:
+            time.sleep(0.01)
+        return time.perf_counter() - started
 
 
-def peak_megabytes(scratch: Path) -> float:
-    """Featurize a long stereo track in a process of its own, and return the most memory that it held."""
+def peak_megabytes(scratch: Path, seconds: int) -> float:
+    """Make a shard of one stereo track in a process of its own, and return the most memory that it held."""
     path = scratch / "long.flac"
+    ten_seconds = np.random.default_rng(0).standard_normal((441000, 2)) / 8
     with soundfile.SoundFile(path, "w", 44100, 2) as file:
-        rng = np.random.default_rng(0)
-        for _ in range(LONG_TRACK_SECONDS // 10):
-            file.write(rng.standard_normal((441000, 2)) / 8)
-    code = (
-        "import sys; from benchmarks.featurize import SETTINGS, featurize_track; "
-        "featurize_track(sys.argv[1], SETTINGS)"
-    )
+        for _ in range(seconds // 10):
+            file.write(ten_seconds)
     root = Path(__file__).parent.parent
-    subprocess.run([sys.executable, "-c", code, str(path)], check=True, cwd=root)
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    command = [sys.executable, "-m", "benchmarks.one_shard", str(path), str(scratch / "long")]
+    done = subprocess.run(command, check=True, cwd=root, capture_output=True, text=True)
+    return float(done.stdout)
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:
@@ -184,12 +232,15 @@ def show(results: dict[str, Any]) -> None:
     print(f"{results['clips']} clips, {results['rounds']} rounds, median (least to most)")
     for name, rate in results["clips_per_second"].items():
         print(f"  {name:<16}{rate['median']:8.1f} clips/s  ({rate['least']:.1f} to {rate['most']:.1f})")
-    for name in ("ratio_librosa", "ratio_decode", "ratio_workers"):
-        value = results[name]
+    ratios = {name: results[name] for name in ("ratio_librosa", "ratio_decode", "ratio_workers")}
+    ratios |= {f"over {name}": value for name, value in results["ratio_peers"].items()}
+    for name, value in ratios.items():
         print(f"  {name:<16}{value['median']:8.2f}  ({value['least']:.2f} to {value['most']:.2f})")
     print(f"  {'ratio_bytes':<16}{results['ratio_bytes']:8.3f}")
-    print(f"  first shard after {results['seconds_to_first_shard']:.1f} s from the command")
-    print(f"  {LONG_TRACK_SECONDS} s of stereo need {results['peak_megabytes_long_track']:.0f} MB at most")
+    first = results["seconds_to_first_shard"]
+    print(f"  first shard {first['median']:.1f} s after the command ({first['least']:.1f} to {first['most']:.1f})")
+    for name, megabytes in results["peak_megabytes"].items():
+        print(f"  a worker with a track of {name}: {megabytes:.0f} MB at most")
 
 
 if __name__ == "__main__":

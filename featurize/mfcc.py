@@ -95,7 +95,7 @@ def mfcc_segments(samples: Float32, starts: NDArray[np.int64], filters: Filters)
     """
     hops = starts // HOP_LENGTH
     # Frame j of the track covers samples [j * HOP_LENGTH, j * HOP_LENGTH + N_FFT).
-    inner = np.unique(hops[:, None] + np.arange(_INNER_FRAMES))
+    inner = _distinct(hops[:, None] + np.arange(_INNER_FRAMES))
     shared = np.lib.stride_tricks.sliding_window_view(samples, N_FFT)[::HOP_LENGTH]
     edges = _edge_frames(samples, starts)
     log_mel = np.empty((len(inner) + len(edges), N_MELS), np.float32)
@@ -110,13 +110,20 @@ def mfcc_segments(samples: Float32, starts: NDArray[np.int64], filters: Filters)
     # Overlapping segments often share their loudest frame, and then all that the clamp does.
     for floor in np.unique(floors):
         alike = np.flatnonzero(floors == floor)
-        clamped = np.unique(frames[alike])
+        clamped = _distinct(frames[alike])
         clamped = clamped[quietest[clamped] < floor]
         raised = cepstrum.copy()
         raised[clamped] = _dct(np.maximum(log_mel[clamped], floor))
         for i in alike:
             mfcc[i] = raised[frames[i]].T
     return mfcc
+
+
+def _distinct(indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the distinct values of small non-negative integers in rising order, int64 [values]."""
+    present = np.zeros(int(indices.max()) + 1, np.bool_)
+    present[indices] = True
+    return np.flatnonzero(present)
 
 
 def _edge_frames(samples: Float32, starts: NDArray[np.int64]) -> Float32:
@@ -142,8 +149,10 @@ def _write_log_mel(frames: Float32, picked: NDArray[np.int64], filters: Filters,
     """
     for first in range(0, len(picked), _FRAMES_AT_ONCE):
         chunk = slice(first, first + _FRAMES_AT_ONCE)
-        windowed = frames[picked[chunk]]
-        windowed *= filters.window
+        indices = picked[chunk]
+        # Side by side they usually lie, and then nothing is copied before the window is applied.
+        together = indices[-1] - indices[0] + 1 == len(indices)
+        windowed = (frames[indices[0] : indices[-1] + 1] if together else frames[indices]) * filters.window
         # By columns, because the sparse product wants the bins of all frames side by side.
         spectrum = scipy.fft.rfft(windowed.T, axis=0)
         power = np.square(spectrum.real)

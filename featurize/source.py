@@ -54,8 +54,20 @@ class Source:
         return int(self._file.tell())
 
 
+class _Bytes(io.BytesIO):
+    """A whole file in memory, for the same decoder: reading it cannot fail, and needs no call of Python's."""
+
+    error: OSError | None = None
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        try:
+            return super().seek(offset, whence)
+        except ValueError:
+            return self.tell()
+
+
 @contextmanager
-def open_source(place: Place) -> Iterator[Source]:
+def open_source(place: Place) -> Iterator["Source | _Bytes"]:
     """Open the bytes of a file.
 
     Raises:
@@ -70,7 +82,7 @@ def open_source(place: Place) -> Iterator[Source]:
         try:
             size = file.seek(0, io.SEEK_END)
             file.seek(0)
-            source = Source(io.BytesIO(file.read()) if size <= _WHOLE_BYTES else file)
+            source = _Bytes(file.read()) if size <= _WHOLE_BYTES else Source(file)
         except OSError as error:
             raise _explained(place, error) from error
         if not size:

@@ -1,0 +1,34 @@
+"""Makes a shard of one track, and prints the most memory that this took, in megabytes.
+
+    python -m benchmarks.one_shard TRACK FOLDER
+
+A worker's work in a process of its own, so that what is measured is that and nothing else.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from featurize.config import FeaturizeConfig
+from featurize.mfcc import Filters
+from featurize.shards import ShardPlan, Track, feature_settings
+from featurize.storage import Place
+from featurize.worker import write_features
+
+
+def main() -> None:
+    """Make the shard."""
+    track, folder = sys.argv[1:]
+    plan = ShardPlan(
+        "fold=0/part-00000-0000000000000000.parquet",
+        Place.of(os.path.dirname(track)),
+        [Track(track, track, 0, os.path.getsize(track))],
+        feature_settings(FeaturizeConfig()),
+    )
+    write_features(plan, Place.of(folder), Filters.from_librosa())
+    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    print(int(peak.split()[1]) / 1024)
+
+
+if __name__ == "__main__":
+    main()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from featurize.decoders import Decoder, open_decoder
 from featurize.errors import Reject
 from featurize.mfcc import SEGMENT_SAMPLES
-from featurize.source import Source, open_source
+from featurize.source import BytesSource, Source, open_source
 from featurize.storage import Place
 
 Float32 = NDArray[np.float32]
@@ -45,7 +45,7 @@ def load(place: Place, settings: Mapping[str, Any]) -> Float32:
         return decode(source, place.suffix, settings)
 
 
-def decode(source: Source, suffix: str, settings: Mapping[str, Any]) -> Float32:
+def decode(source: Source | BytesSource, suffix: str, settings: Mapping[str, Any]) -> Float32:
     """Do what `load` says, from the bytes on."""
     seconds = settings["excerpt_seconds"]
     with closing(open_decoder(source, suffix)) as decoder:

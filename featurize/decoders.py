@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from featurize.errors import Reject
 from featurize.listing import AV_SUFFIXES
-from featurize.source import Source
+from featurize.source import BytesSource, Source
 
 Float32 = NDArray[np.float32]
 
@@ -47,7 +47,7 @@ class Decoder(Protocol):
         """Let go of the file."""
 
 
-def open_decoder(source: Source, suffix: str) -> Decoder:
+def open_decoder(source: Source | BytesSource, suffix: str) -> Decoder:
     """Open a file with whatever reads it.
 
     Args:
@@ -81,7 +81,7 @@ def open_decoder(source: Source, suffix: str) -> Decoder:
 class SndfileDecoder:
     """MP3, FLAC, Ogg Vorbis, Opus, WAV and AIFF, by libsndfile."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source | BytesSource) -> None:
         """Open a file, or raise soundfile.LibsndfileError."""
         self._source = source
         self._file = _ForwardFile(source)
@@ -145,7 +145,7 @@ class AvDecoder:
 
     frames = 0
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source | BytesSource) -> None:
         """Open a file, or raise a Reject."""
         import av  # an extra, and slow to load
 

@@ -54,7 +54,7 @@ class Source:
         return int(self._file.tell())
 
 
-class _Bytes(io.BytesIO):
+class BytesSource(io.BytesIO):
     """A whole file in memory, for the same decoder: reading it cannot fail, and needs no call of Python's."""
 
     error: OSError | None = None
@@ -67,7 +67,7 @@ class _Bytes(io.BytesIO):
 
 
 @contextmanager
-def open_source(place: Place) -> Iterator["Source | _Bytes"]:
+def open_source(place: Place) -> Iterator[Source | BytesSource]:
     """Open the bytes of a file.
 
     Raises:
@@ -82,7 +82,7 @@ def open_source(place: Place) -> Iterator["Source | _Bytes"]:
         try:
             size = file.seek(0, io.SEEK_END)
             file.seek(0)
-            source = _Bytes(file.read()) if size <= _WHOLE_BYTES else Source(file)
+            source = BytesSource(file.read()) if size <= _WHOLE_BYTES else Source(file)
         except OSError as error:
             raise _explained(place, error) from error
         if not size:

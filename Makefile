@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 
-.PHONY: help demo test check format bench-featurize lock clean
+.PHONY: help demo test check format bench-featurize bench-scale lock clean
 
 help:
 	@echo "make demo     compose a small collection, featurize it, train on it, write the report"
@@ -12,6 +12,7 @@ help:
 	@echo "make check    ruff and mypy, as CI runs them"
 	@echo "make format   let ruff rewrite what it can"
 	@echo "make bench-featurize   featurizing beside librosa and decoding alone"
+	@echo "make bench-scale       the driver's share of a collection of a million tracks"
 	@echo "make lock     resolve pyproject.toml into requirements.lock again"
 	@echo "make clean    remove the environment and what the tools left behind"
 
@@ -45,6 +46,10 @@ export EARMARK_MUSIC
 
 bench-featurize: $(READY)
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.featurize
+
+TRACKS ?= 1000000
+bench-scale: $(READY)
+	$(BIN)/python -m benchmarks.scale --tracks $(TRACKS)
 
 # One lock for every supported Python and platform; it pins versions and names no index.
 lock:

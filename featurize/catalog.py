@@ -6,7 +6,7 @@ Tracks are columns and not objects: a million of them take some hundred megabyte
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,6 +18,7 @@ from featurize.listing import list_audio, size_of
 from featurize.storage import Place, describe
 from featurize.table import TABLE_SUFFIXES, read_table
 
+_NOT_PLAIN = r"^/|//|/$|(^|/)\.\.?(/|$)"  # absolute, a URI, or with parts that normpath takes out
 CATALOG_SCHEMA = pa.schema(
     [
         pa.field("track", pa.string(), nullable=False),
@@ -100,46 +101,39 @@ def _from_folder(root: Place, remarks: list[str]) -> pa.Table:
     for found in list_audio(root, remarks):
         paths.append(found.path)
         sizes.append(found.size)
-    ids = [_printable(path) for path in paths]
-    return _table(ids, paths, [track.partition("/")[0] for track in ids], sizes, None, None)
+    ids = pa.array([_printable(path) for path in paths], pa.string())
+    elsewhere = (None if _printable(path) == path else os.fsencode(path) for path in paths)
+    labels = pc.dictionary_encode(pc.replace_substring_regex(ids, "(?s)/.*", ""))
+    columns = [ids, pa.array(elsewhere, pa.binary()), labels, *_nothing(ids), pa.array(sizes, pa.int64())]
+    return pa.table(columns, schema=CATALOG_SCHEMA)
 
 
 def _from_table(place: Place) -> pa.Table:
     rows = read_table(place, FOLDS)
     root = place.parent
-    paths = rows["path"].to_pylist()
-    ids = [_printable(_below(path, root)) for path in paths]
-    group, fold = (rows[name] if name in rows.column_names else None for name in ("group", "fold"))
-    return _table(ids, paths, rows["label"], _sizes(root, paths), group, fold)
+    paths = rows["path"].combine_chunks()
+    # Python looks at those alone that are not plainly a path below the folder.
+    odd = pc.match_substring_regex(paths, _NOT_PLAIN)
+    named = pa.array([_below(path, root) for path in paths.filter(odd).to_pylist()], pa.string())
+    ids = pc.replace_with_mask(paths, odd, named)
+    elsewhere = pc.if_else(pc.equal(ids, paths), pa.scalar(None, pa.binary()), pc.cast(paths, pa.binary()))
+    given = [
+        rows[name].combine_chunks() if name in rows.column_names else empty
+        for name, empty in zip(("group", "fold"), _nothing(ids), strict=True)
+    ]
+    sizes = pa.array(_sizes(root, paths), pa.int64())
+    return pa.table([ids, elsewhere, pc.dictionary_encode(rows["label"]), *given, sizes], schema=CATALOG_SCHEMA)
 
 
-def _table(
-    ids: list[str],
-    paths: list[str],
-    labels: object,
-    sizes: Iterable[int],
-    group: pa.ChunkedArray | None,
-    fold: pa.ChunkedArray | None,
-) -> pa.Table:
-    """Lay out a catalog by CATALOG_SCHEMA."""
-    elsewhere = (None if path == track else os.fsencode(path) for path, track in zip(paths, ids, strict=True))
-    return pa.table(
-        [
-            pa.array(ids, pa.string()),
-            pa.array(elsewhere, pa.binary()),
-            pc.dictionary_encode(pa.chunked_array([labels], pa.string()) if isinstance(labels, list) else labels),
-            pa.nulls(len(ids), pa.string()) if group is None else group,
-            pa.nulls(len(ids), pa.int32()) if fold is None else fold,
-            pa.array(sizes, pa.int64()),
-        ],
-        schema=CATALOG_SCHEMA,
-    )
+def _nothing(ids: pa.Array) -> list[pa.Array]:
+    """Return the columns group and fold of a collection that does not give them."""
+    return [pa.nulls(len(ids), pa.string()), pa.nulls(len(ids), pa.int32())]
 
 
-def _sizes(root: Place, paths: list[str]) -> Iterator[int]:
+def _sizes(root: Place, paths: pa.Array) -> Iterator[int]:
     """Return the size of each file; a bucket is listed once, and not asked for one object after another."""
     known = dict(root.files()) if root.scheme else {}
-    for path in paths:
+    for path in (scalar.as_py() for scalar in paths):
         size = known.get(path)
         yield size_of(root / path) if size is None else size
 
@@ -156,7 +150,11 @@ def _below(path: str, root: Place) -> str:
 
 def _printable(name: str) -> str:
     """Escape bytes of a file name that are not UTF-8, which Arrow and JSON could not hold."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return name
 
 
 def _refuse_repeated(tracks: pa.Table) -> None:

@@ -156,7 +156,7 @@ def make_plan(
     classes, labels = _settle_classes(catalog, earlier)
     folds = _settle_folds(catalog, grouping, groups, labels, earlier, before)
     digests = np.fromiter(
-        (int.from_bytes(hashlib.sha256(track.encode()).digest()[:8], "big") for track in ids.to_pylist()),
+        (int.from_bytes(hashlib.sha256(track.as_py().encode()).digest()[:8], "big") for track in ids),
         np.uint64,
         len(ids),
     )

@@ -60,6 +60,7 @@ class BytesSource(io.BytesIO):
     error: OSError | None = None
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place in the file, or stay where it is if there is no such place."""
         try:
             return super().seek(offset, whence)
         except ValueError:

@@ -4,11 +4,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 
-.PHONY: help demo test check format bench-featurize bench-scale lock clean
+.PHONY: help demo test test-slow check format bench-featurize bench-scale lock clean
 
 help:
 	@echo "make demo     compose a small collection, featurize it, train on it, write the report"
 	@echo "make test     the tests (EARMARK_MUSIC=folder adds those on real music)"
+	@echo "make test-slow  what takes minutes: many kills, full disks, crashing decoders"
 	@echo "make check    ruff and mypy, as CI runs them"
 	@echo "make format   let ruff rewrite what it can"
 	@echo "make bench-featurize   featurizing beside librosa and decoding alone"
@@ -29,7 +30,10 @@ demo: $(READY)
 	$(BIN)/earmark demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -38,5 +38,5 @@ class FeaturizeConfig(BaseModel):
         64, description="tracks in one Parquet file: the unit of work, and of what an interruption can cost"
     )
     track_timeout: float = Field(
-        300, gt=0, description="seconds that one track may take before it is rejected as timed out"
+        120, gt=0, description="seconds that one track may take before it is rejected as timed out"
     )

@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from featurize.catalog import Catalog, location
 from featurize.config import FeaturizeConfig
 from featurize.dataset import FOLDS, FORMAT_VERSION, TRACKS_SCHEMA, part_of, shard_name
-from featurize.errors import FeaturizeError
-from featurize.folds import assign_folds
+from featurize.folds import settle_folds
 from featurize.shards import ShardPlan, Track, feature_settings, fingerprint
 from featurize.storage import Place
 
@@ -154,7 +153,10 @@ def make_plan(
     before = _rows_of_earlier(ids, earlier)
     grouping, groups = _settle_groups(catalog, config, earlier, before, read_groups, on_remark)
     classes, labels = _settle_classes(catalog, earlier)
-    folds = _settle_folds(catalog, grouping, groups, labels, earlier, before)
+    folds_before = np.full(len(ids), -1)
+    if earlier is not None and earlier.grouping == grouping:
+        folds_before = np.where(before >= 0, earlier.tracks["fold"].to_numpy()[before], -1)
+    folds = settle_folds(groups, labels, catalog.tracks["fold"].combine_chunks(), folds_before)
     digests = np.fromiter(
         (int.from_bytes(hashlib.sha256(track.as_py().encode()).digest()[:8], "big") for track in ids),
         np.uint64,
@@ -243,50 +245,6 @@ def _settle_classes(catalog: Catalog, earlier: Earlier | None) -> tuple[list[str
     index_of = {label: index for index, label in enumerate(classes)}
     index = np.array([index_of.get(label, -1) for label in labels.dictionary.to_pylist()], np.int64)
     return classes, index[labels.indices.to_numpy()]
-
-
-def _settle_folds(
-    catalog: Catalog, grouping: str, groups: pa.Array, labels: Int64, earlier: Earlier | None, before: Int64
-) -> Int64:
-    """Take the table's folds; where it has none, keep those of the earlier plan and deal new groups out."""
-    encoded = groups.dictionary_encode()
-    names = encoded.dictionary
-    by_name = pc.sort_indices(names).to_numpy()
-    rank = np.empty(len(names), np.int64)
-    rank[by_name] = np.arange(len(names))
-    group = rank[encoded.indices.to_numpy()]
-    given = catalog.tracks["fold"].combine_chunks()
-    if not given.null_count:
-        folds: Int64 = given.to_numpy().astype(np.int64)
-        _refuse_divided(folds, group, names.take(pa.array(by_name)))
-        return folds
-    if len(names) < FOLDS:
-        raise FeaturizeError(
-            f"expected at least {FOLDS} groups, one for each fold; found {len(names)}: "
-            f"{', '.join(sorted(names.to_pylist()))}. Groups are never divided; --set "
-            "featurize.group_by=none makes each track its own group."
-        )
-    kept = np.full(len(names), -1)
-    if earlier is not None and earlier.grouping == grouping:
-        # Where tracks of several folds have become one group, it goes where most of them are.
-        votes = np.zeros((len(names), FOLDS), np.int64)
-        known = before >= 0
-        np.add.at(votes, (group[known], earlier.tracks["fold"].to_numpy()[before[known]]), 1)
-        kept = np.where(votes.any(axis=1), votes.argmax(axis=1), -1)
-    dealt: Int64 = assign_folds(labels, group, kept)[group]
-    return dealt
-
-
-def _refuse_divided(folds: Int64, group: Int64, names: pa.Array) -> None:
-    pairs = np.unique(group * FOLDS + folds) // FOLDS
-    divided = names.take(pa.array(np.unique(pairs[1:][pairs[1:] == pairs[:-1]]))).to_pylist()
-    if divided:
-        named = ", ".join(repr(name) for name in divided[:5])
-        raise FeaturizeError(
-            f"the table's fold column splits {len(divided)} groups over several folds: {named}"
-            f"{', ...' if len(divided) > 5 else ''}. Give every track of a group the same fold, or leave the fold "
-            "column out."
-        )
 
 
 def _settle_parts(

@@ -8,6 +8,7 @@ import sys
 import time
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from conftest import contents, earmark
 
@@ -114,6 +115,7 @@ def test_stopped_while_it_featurizes_it_says_how_to_go_on(how, music, tmp_path):
     assert "the same command goes on from there" in told
     assert "Traceback" not in told
     assert not (tmp_path / "dataset.json").exists()
+    assert all(pq.ParquetFile(path).read().num_rows for path in tmp_path.glob("shards/*/*.parquet"))
 
 
 def test_the_steps_alone_come_to_the_same(finished, tmp_path):

@@ -2,10 +2,7 @@
 
 import json
 import os
-import signal
 import subprocess
-import sys
-import time
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,7 +12,7 @@ from test_mfcc import TOLERANCE_DB, librosa_mfcc
 
 from featurize.config import FeaturizeConfig
 from featurize.dataset import DatasetError, list_shards, open_dataset, read_row_group, read_track_ids
-from featurize.driver import Progress, featurize, refuse_too_many_rejects
+from featurize.driver import featurize, refuse_too_many_rejects
 from featurize.errors import FeaturizeError
 from featurize.finish import Summary
 from featurize.lock import only_run_in
@@ -82,41 +79,6 @@ def test_one_worker_and_two_make_the_same_bytes(music, features, tmp_path):
     found = contents(tmp_path / "one")
     assert found.pop("config.yaml")
     assert found == contents(features)
-
-
-def test_a_killed_run_goes_on_to_the_same_bytes(music, features, tmp_path):
-    folder = tmp_path / "features"
-    command = [
-        sys.executable,
-        "-m",
-        "jobs.cli",
-        "featurize",
-        str(music),
-        "--out",
-        str(folder),
-        "--workers",
-        "1",
-        "--set",
-        "featurize.tracks_per_shard=3",
-        "--set",
-        "featurize.segments_per_track=4",
-    ]
-    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while len(list_shards(folder)) < 2 and running.poll() is None:
-        time.sleep(0.005)
-    running.send_signal(signal.SIGKILL)
-    running.wait()
-    before = {name: os.stat(folder / "shards" / name).st_mtime_ns for name in list_shards(folder)}
-    assert before
-    with pytest.raises(DatasetError, match=r"no finished dataset: dataset.json is missing"):
-        open_dataset(folder)
-    seen: list[Progress] = []
-    featurize(str(music), folder, CONFIG, on_progress=seen.append)
-    assert contents(folder) == contents(features)
-    after = {name: os.stat(folder / "shards" / name).st_mtime_ns for name in before}
-    assert after == before
-    assert seen[0].done == seen[-1].total - seen[-1].done_now
-    assert not list(folder.rglob("*.tmp"))
 
 
 def test_a_finished_run_does_nothing_again(music, features, ray_here):

@@ -172,6 +172,7 @@ FAULTY = textwrap.dedent(
 )
 
 
+@pytest.mark.slow
 def test_a_file_that_crashes_or_hangs_the_decoder_costs_itself_alone(music, tmp_path):
     (tmp_path / "faulty").mkdir()
     (tmp_path / "faulty" / "soundfile.py").write_text(FAULTY)
@@ -204,6 +205,7 @@ def _small_disk(folder: Path, size: str):
         subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_a_sentence_and_the_next_run_goes_on(large_music, undisturbed, tmp_path):
     disk = tmp_path / "disk"
     with _small_disk(disk, "3m"):
@@ -238,19 +240,7 @@ def test_a_lost_mount_is_a_sentence_and_no_reject(music, features, ray_here, tmp
     assert contents(folder) == contents(features)
 
 
-def test_ctrl_c_is_a_sentence_and_leaves_whole_shards(large_music, undisturbed, tmp_path):
-    with _running(large_music, tmp_path) as running:
-        while running.poll() is None and len(list_shards(tmp_path)) < 3:
-            time.sleep(0.005)
-        running.send_signal(signal.SIGINT)
-        _, said = running.communicate(timeout=60)
-    assert running.returncode == 130
-    assert said.splitlines()[-1] == "Stopped. What was finished is kept: the same command goes on from there."
-    assert all(pq.ParquetFile(tmp_path / "shards" / name).read().num_rows for name in list_shards(tmp_path))
-    featurize(str(large_music), tmp_path, CONFIG)
-    _assert_the_same(tmp_path, undisturbed)
-
-
+@pytest.mark.slow
 def test_two_runs_at_once_end_well(large_music, undisturbed, tmp_path):
     with _running(large_music, tmp_path) as first:
         while first.poll() is None and not (tmp_path / "tracks.parquet").exists():

@@ -168,7 +168,11 @@ class Place:
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(f"{below}{entry.name}/")
                     elif entry.is_file():
-                        yield below + entry.name, entry.stat().st_size
+                        try:
+                            size = entry.stat().st_size
+                        except FileNotFoundError:  # a temporary file, which now has its final name
+                            continue
+                        yield below + entry.name, size
 
     def remove_leftovers(self) -> None:
         """Remove temporary files that an earlier, killed run left below a folder."""

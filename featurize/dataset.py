@@ -67,6 +67,7 @@ DUPLICATES_SCHEMA = pa.schema(
 
 _SHARD_NAME = re.compile(r"fold=(\d+)/part-(\d{5,})-[0-9a-f]{16}\.parquet")
 FOOTER_KEY = b"earmark"
+UNREADABLE = (pa.ArrowException, OSError, KeyError, TypeError, ValueError)  # what reading a broken shard raises
 _READERS = 16  # each mostly waits for its disk or network
 
 Item = TypeVar("Item")
@@ -212,7 +213,7 @@ def _open_shard(folder: Place, name: str, settings: dict[str, Any]) -> Shard | s
     try:
         metadata = pq.read_metadata(place.path, **place.arrow)
         found = json.loads(metadata.metadata[FOOTER_KEY])["settings"]
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+    except UNREADABLE as error:
         return f"{name} is broken: {error}"
     if found != settings:
         differ = ", ".join(
@@ -258,6 +259,14 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Ite
 def read_footer(place: Place) -> Any:
     """Return what a `ShardWriter` put into the footer; only the end of the file is read."""
     return json.loads(pq.read_metadata(place.path, **place.arrow).metadata[FOOTER_KEY])
+
+
+def rejects_of(folder: Place, name: str) -> list[dict[str, str]] | None:
+    """Return the tracks that a shard rejects, None where the shard cannot be read."""
+    try:
+        return list(read_footer(folder / "shards" / name)["rejects"])
+    except UNREADABLE:
+        return None
 
 
 def read_row_group(shard: Shard, index: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:

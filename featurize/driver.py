@@ -2,8 +2,10 @@
 
 import dataclasses
 import os
+import pickle
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Protocol
@@ -11,7 +13,7 @@ from typing import Protocol
 from featurize.catalog import build_catalog
 from featurize.cluster import Tasks, ray_workers, run_all
 from featurize.config import FeaturizeConfig
-from featurize.dataset import list_shards, part_of, read_footer, read_info
+from featurize.dataset import in_threads, list_shards, part_of, read_info, rejects_of
 from featurize.errors import CollectionLostError, FeaturizeError, Reject
 from featurize.finish import Summary, finish, summarize
 from featurize.isolate import find_poison
@@ -100,6 +102,7 @@ def featurize(
         plan = make_plan(
             catalog, config, read_plan(folder), partial(_read_groups, stack, workers, config.group_by), on_remark
         )
+        del catalog  # of a million tracks; the plan has its own columns
         finished = list_shards(folder)
         again = _with_rejects(folder, plan, finished) if retry_rejects else set()
         missing = [i for i, name in enumerate(plan.names) if name not in finished or name in again]
@@ -113,11 +116,11 @@ def featurize(
         on_progress(Progress(done, total, 0, 0))
         done_now = rejected_now = 0
         if missing:
-            with ThreadPoolExecutor(1) as aside:
-                filters = aside.submit(Filters.from_librosa)  # takes as long as Ray takes to start
+            with _filters_from_apart() as filters_from_apart:
                 stack.enter_context(ray_workers(workers))
+                filters = filters_from_apart()
             waiting = _with_predecessors(plan, missing, finished, again)
-            for result in _make_shards(waiting, folder, filters.result(), config.track_timeout, make_shard):
+            for result in _make_shards(waiting, folder, filters, config.track_timeout, make_shard):
                 done_now += result.tracks
                 rejected_now += result.rejects
                 on_progress(Progress(done + done_now, total, done_now, rejected_now))
@@ -155,11 +158,33 @@ def _already_complete(folder: Place, plan: Plan, finished: set[str]) -> Summary 
 
 
 def _with_rejects(folder: Place, plan: Plan, finished: set[str]) -> set[str]:
-    """Return the shards that have rejects."""
+    """Return the shards that have rejects, or cannot be read."""
     names = sorted(finished & set(plan.names))
-    with ThreadPoolExecutor(16) as readers:
-        footers = readers.map(lambda name: read_footer(folder / "shards" / name), names)
-        return {name for name, footer in zip(names, footers, strict=True) if footer["rejects"]}
+    found = in_threads(lambda name: rejects_of(folder, name), names)
+    return {name for name, rejects in zip(names, found, strict=True) if rejects is None or rejects}
+
+
+@contextmanager
+def _filters_from_apart() -> Iterator[Callable[[], Filters]]:
+    """Build the filters in a process beside this one, and give a function that waits for them.
+
+    librosa takes two seconds and 150 MB, neither of which this process has to spend: meanwhile it starts Ray.
+    """
+    code = "import pickle, sys; from featurize.mfcc import Filters; "
+    code += "pickle.dump(Filters.from_librosa(), sys.stdout.buffer)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+
+        def wait() -> Filters:
+            pickled, _ = process.communicate()
+            if process.returncode:
+                raise FeaturizeError(f"librosa's filters could not be made: status {process.returncode}.")
+            filters: Filters = pickle.loads(pickled)
+            return filters
+
+        try:
+            yield wait
+        finally:
+            process.kill()
 
 
 def _with_predecessors(plan: Plan, missing: list[int], finished: set[str], again: set[str]) -> Iterator[ShardPlan]:

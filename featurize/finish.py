@@ -17,11 +17,13 @@ from featurize.dataset import (
     DUPLICATES_SCHEMA,
     FORMAT_VERSION,
     REJECTS_SCHEMA,
+    UNREADABLE,
     fold_of,
     in_threads,
     list_shards,
     read_footer,
 )
+from featurize.errors import FeaturizeError
 from featurize.plan import Plan
 from featurize.shards import dataset_id
 from featurize.storage import Place
@@ -67,7 +69,7 @@ def finish(folder: Place, plan: Plan) -> Summary:
     gathered = _gather(folder, plan)
     rejects = sorted(gathered.rejects, key=lambda reject: reject["path"])
     _write_table(folder / "rejects.parquet", pa.Table.from_pylist(rejects, schema=REJECTS_SCHEMA))
-    tracks = plan.tracks.append_column("digest", pa.array(gathered.digests, pa.string()))
+    tracks = plan.tracks.append_column("digest", pa.chunked_array(gathered.digests))
     duplicates = _duplicates(tracks, plan.classes)
     _write_table(folder / "duplicates.parquet", duplicates)
 
@@ -100,31 +102,54 @@ def count_rejects(rejects: list[dict[str, str]]) -> list[dict[str, Any]]:
 
 @dataclasses.dataclass(frozen=True)
 class _Gathered:
-    """What the footers say: rejects; the digest of each track in the plan's order, None for rejects; the sums."""
+    """What the footers say: rejects; the digest of each track in the plan's order, null for rejects; the sums."""
 
     rejects: list[dict[str, str]]
-    digests: list[str | None]
+    digests: list[pa.Array]
     statistics: list[tuple[int, dict[str, Any]]]
 
 
 def _gather(folder: Place, plan: Plan) -> _Gathered:
     gathered = _Gathered([], [], [])
-    footers = in_threads(lambda name: read_footer(folder / "shards" / name), plan.names)
-    for index, footer in enumerate(footers):
+    broken = []
+    for index, footer in enumerate(in_threads(lambda name: _footer(folder, name), plan.names)):
+        if footer is None:
+            broken.append(plan.names[index])
+            continue
         digest_of = dict(zip(footer["tracks"]["track"], footer["tracks"]["digest"], strict=True))
         first, stop = plan.bounds[index : index + 2]
         ids = plan.tracks["track"].slice(first, stop - first).to_pylist()
-        gathered.digests.extend(digest_of.get(track) for track in ids)
+        gathered.digests.append(pa.array([digest_of.get(track) for track in ids], pa.string()))
         gathered.rejects.extend(footer["rejects"])
         gathered.statistics.append((fold_of(plan.names[index]), footer["statistics"]))
+    if broken:
+        named = "\n".join(f"  - {folder / 'shards' / name}" for name in broken)
+        raise FeaturizeError(
+            f"{len(broken)} shards are broken:\n{named}\nDelete them, then run the same command again."
+        )
     return gathered
+
+
+def _footer(folder: Place, name: str) -> Any:
+    try:
+        return read_footer(folder / "shards" / name)
+    except UNREADABLE:
+        return None
 
 
 def _duplicates(tracks: pa.Table, classes: list[str]) -> pa.Table:
     """Return the tracks whose digest is also another one's, side by side, by DUPLICATES_SCHEMA."""
-    counts = tracks.filter(pc.is_valid(tracks["digest"])).group_by("digest").aggregate([([], "count_all")])
-    shared = counts.filter(pc.greater(counts["count_all"], 1))["digest"].combine_chunks()
-    found = tracks.filter(pc.is_in(tracks["digest"], value_set=shared))
+    # By the first 60 bits, as numbers: a million names of groups would take hundreds of megabytes.
+    beginnings = np.fromiter(
+        (int(digest.as_py()[:15], 16) if digest.is_valid else -1 - i for i, digest in enumerate(tracks["digest"])),
+        np.int64,
+        len(tracks),
+    )
+    values, counts = np.unique(beginnings, return_counts=True)
+    alike = tracks.filter(pa.array(np.isin(beginnings, values[counts > 1])))
+    whole = alike.group_by("digest").aggregate([([], "count_all")])
+    shared = whole.filter(pc.greater(whole["count_all"], 1))["digest"].combine_chunks()
+    found = alike.filter(pc.is_in(alike["digest"], value_set=shared))
     labels = pc.take(pa.array(classes, pa.string()), found["label"])
     table = pa.table([found["digest"], found["track"], labels, found["fold"]], schema=DUPLICATES_SCHEMA)
     return table.sort_by([("digest", "ascending"), ("track", "ascending")])
@@ -132,7 +157,7 @@ def _duplicates(tracks: pa.Table, classes: list[str]) -> pa.Table:
 
 def _counts(tracks: pa.Table, classes: list[str], segments: int) -> list[dict[str, Any]]:
     """Count tracks, groups and segments of each class in each fold, rejects left out."""
-    kept = tracks.filter(pc.is_valid(tracks["digest"]))
+    kept = tracks.select(["label", "fold", "group"]).filter(pc.is_valid(tracks["digest"]))
     counts = kept.group_by(["label", "fold"]).aggregate([([], "count_all"), ("group", "count_distinct")])
     entries = [
         {

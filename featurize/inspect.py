@@ -17,9 +17,9 @@ from featurize.dataset import (
     Shard,
     in_threads,
     list_shards,
-    read_footer,
     read_info,
     read_row_group,
+    rejects_of,
 )
 from featurize.finish import count_rejects
 from featurize.lock import holder_of
@@ -68,7 +68,7 @@ def read_status(folder: Place) -> Status:
     done = sorted(planned.keys() & list_shards(folder))
     rejects: list[dict[str, str]] = []
     broken = []
-    for name, found in zip(done, in_threads(lambda name: _rejects_of(folder, name), done), strict=True):
+    for name, found in zip(done, in_threads(lambda name: rejects_of(folder, name), done), strict=True):
         if found is None:
             broken.append(name)
         else:
@@ -104,13 +104,6 @@ def verify(dataset: Dataset) -> Iterator[tuple[Shard, list[str]]]:
             return [f"cannot be read: {describe(error) if isinstance(error, OSError) else error}"]
 
     yield from zip(dataset.shards, in_threads(check, dataset.shards), strict=True)
-
-
-def _rejects_of(folder: Place, name: str) -> list[dict[str, str]] | None:
-    try:
-        return list(read_footer(folder / "shards" / name)["rejects"])
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
-        return None
 
 
 def _problems(shard: Shard, segments: int, planned: dict[str, tuple[int, int]]) -> Iterator[str]:

@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from featurize.audio import load
-from featurize.dataset import FOOTER_KEY, MFCC_SHAPE
+from featurize.dataset import FOOTER_KEY, MFCC_SHAPE, UNREADABLE
 from featurize.errors import CollectionLostError, Reject
 from featurize.mfcc import Filters, mfcc_segments, segment_starts
 from featurize.shard_writer import ShardWriter
@@ -118,7 +117,7 @@ def _read_earlier(plan: ShardPlan, folder: Place) -> tuple[dict[tuple[str, int],
         if footer["settings"] != plan.settings:
             return {}, {}
         table = file.read(["start", "mfcc"], use_threads=False)
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
+    except UNREADABLE:
         return {}, {}  # broken or gone: everything is computed
     segments = plan.settings["segments_per_track"]
     mfcc = table["mfcc"].combine_chunks().flatten().to_numpy().reshape(-1, segments, *MFCC_SHAPE)

@@ -12,6 +12,7 @@ from conftest import contents, earmark
 from featurize.config import FeaturizeConfig
 from featurize.dataset import FOOTER_KEY, SHARD_SCHEMA, DatasetError, open_dataset, read_row_group, read_track_ids
 from featurize.driver import featurize
+from featurize.errors import FeaturizeError
 from featurize.inspect import read_status, verify
 from featurize.storage import Place
 
@@ -192,3 +193,20 @@ def test_status_says_what_is_done_and_what_is_left(features, music, ray_here, tm
     nothing = earmark("status", tmp_path)
     assert nothing.returncode == 1
     assert "holds no dataset, begun or finished" in nothing.stderr
+
+
+def test_a_broken_shard_is_named_and_made_again_once_it_is_deleted(music, features, ray_here, tmp_path):
+    folder = tmp_path / "features"
+    shutil.copytree(features, folder)
+    (folder / "dataset.json").unlink()
+    first, second, *_ = sorted((folder / "shards").rglob("*.parquet"))
+    first.write_bytes(first.read_bytes()[:1000])
+    second.write_bytes(b"")
+    with pytest.raises(FeaturizeError) as caught:
+        featurize(str(music), folder, CONFIG)
+    message = f"2 shards are broken:\n  - {first}\n  - {second}\nDelete them, then run the same command again."
+    assert str(caught.value) == message
+    first.unlink()
+    second.unlink()
+    featurize(str(music), folder, CONFIG)
+    assert contents(folder) == contents(features)

@@ -20,7 +20,7 @@ from featurize.isolate import find_poison
 from featurize.lock import only_run_in
 from featurize.mfcc import Filters
 from featurize.plan import Plan, make_plan, read_plan
-from featurize.shards import ShardPlan, dataset_id
+from featurize.shards import ShardPlan, plan_id
 from featurize.storage import Place, describe
 from featurize.tags import read_tags
 from featurize.worker import ShardResult, write_features
@@ -153,7 +153,7 @@ def _already_complete(folder: Place, plan: Plan, finished: set[str]) -> Summary 
         info = read_info(folder)
     except FeaturizeError:
         return None
-    complete = info is not None and finished == set(plan.names) and info["id"] == dataset_id(plan.names)
+    complete = info is not None and finished == set(plan.names) and info["plan"] == plan_id(plan.names)
     return summarize(info) if info and complete else None
 
 

@@ -25,7 +25,7 @@ from featurize.dataset import (
 )
 from featurize.errors import FeaturizeError
 from featurize.plan import Plan
-from featurize.shards import dataset_id
+from featurize.shards import dataset_id, plan_id
 from featurize.storage import Place
 
 
@@ -76,7 +76,8 @@ def finish(folder: Place, plan: Plan) -> Summary:
     segments = plan.settings["segments_per_track"]
     info = {
         "format": FORMAT_VERSION,
-        "id": dataset_id(plan.names),
+        "id": dataset_id(plan.names, [reject["path"] for reject in rejects]),
+        "plan": plan_id(plan.names),
         "classes": plan.classes,
         "settings": plan.settings,
         "tracks": len(plan.tracks),

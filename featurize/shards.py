@@ -72,9 +72,14 @@ def fingerprint(settings: dict[str, Any], rows: Sequence[Sequence[Any]]) -> str:
     return _hash({"format": FORMAT_VERSION, "settings": settings, "tracks": rows})
 
 
-def dataset_id(names: Sequence[str]) -> str:
-    """Return the fingerprint of a whole dataset, which is that of its shards' names."""
+def plan_id(names: Sequence[str]) -> str:
+    """Return the fingerprint of a plan, which is that of its shards' names."""
     return _hash(sorted(names))
+
+
+def dataset_id(names: Sequence[str], rejects: Sequence[str]) -> str:
+    """Return the fingerprint of a finished dataset: another one where tracks that were rejects have become rows."""
+    return _hash([sorted(names), sorted(rejects)])
 
 
 def _hash(content: object) -> str:

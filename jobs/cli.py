@@ -38,6 +38,8 @@ Workers = Annotated[
     int | None, typer.Option(min=1, help="Processes that featurize at once. Default: one for each core.")
 ]
 
+RetryRejects = Annotated[bool, typer.Option("--retry-rejects", help="Try tracks again that were rejected before.")]
+
 
 def _on_this_machine(folder: Path) -> Path:
     if re.match(r"\w+:/", str(folder)):
@@ -60,6 +62,7 @@ def run(
     config: ConfigFile = None,
     overrides: Overrides = None,
     workers: Workers = None,
+    retry_rejects: RetryRejects = False,
 ) -> None:
     """Featurize, train, evaluate and report: from music to a model with one command.
 
@@ -71,7 +74,8 @@ def run(
         from jobs.pipeline import conclusion
         from jobs.pipeline import run as run_all
 
-        metrics = run_all(music, out, load_config(config, overrides or []), workers, Teller())
+        settings = load_config(config, overrides or [])
+        metrics = run_all(music, out, settings, workers, Teller(), retry_rejects)
         typer.echo(conclusion(out, metrics))
 
 
@@ -84,9 +88,7 @@ def featurize(
     config: ConfigFile = None,
     overrides: Overrides = None,
     workers: Workers = None,
-    retry_rejects: Annotated[
-        bool, typer.Option("--retry-rejects", help="Try tracks again that were rejected before.")
-    ] = False,
+    retry_rejects: RetryRejects = False,
 ) -> None:
     """Turn music into a dataset of MFCC segments in Parquet shards.
 

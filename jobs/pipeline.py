@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from featurize.finish import Summary
 
 
-def run(music: str, out: Path, config: JobConfig, workers: int | None, teller: Teller) -> dict[str, Any]:
+def run(
+    music: str, out: Path, config: JobConfig, workers: int | None, teller: Teller, retry_rejects: bool = False
+) -> dict[str, Any]:
     """Do everything from a collection to a report below one folder, and return the metrics."""
     features = Place.of(out) / "features"
-    make_features(music, features, config, workers, teller)
+    make_features(music, features, config, workers, teller, retry_rejects)
     make_model(features, out, config, teller)
     return judge_model(out, None, teller)
 

@@ -106,10 +106,12 @@ def test_rejects_are_tried_again_when_asked(collection, features, ray_here, tmp_
     broken.write_bytes(whole)
     config = CONFIG.model_copy(update={"group_by": "none"})
     assert featurize(str(collection), folder, config, on_progress=pytest.fail).rejected == 1
+    before = open_dataset(folder).id
     seen = []
     again = featurize(str(collection), folder, config, retry_rejects=True, on_progress=seen.append)
     assert again.rejected == 0
     assert seen[-1].done_now <= 3  # one shard
+    assert open_dataset(folder).id != before  # a model of the one is not a model of the other
     featurize(str(collection), tmp_path / "fresh", config)
     assert contents(folder) == contents(tmp_path / "fresh")
 

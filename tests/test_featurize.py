@@ -81,6 +81,12 @@ def test_one_worker_and_two_make_the_same_bytes(music, features, tmp_path):
     assert found == contents(features)
 
 
+def test_the_tags_of_many_files_are_read_by_the_workers(music, features, ray_here, tmp_path, monkeypatch):
+    monkeypatch.setattr("featurize.driver._TAGS_AT_ONCE", 4)
+    featurize(str(music), tmp_path, CONFIG)
+    assert contents(tmp_path) == contents(features)
+
+
 def test_a_finished_run_does_nothing_again(music, features, ray_here):
     written = [path for path in features.rglob("*") if path.name != ".lock"]
     before = {path: path.stat().st_mtime_ns for path in written}

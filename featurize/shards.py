@@ -78,7 +78,7 @@ def plan_id(names: Sequence[str]) -> str:
 
 
 def dataset_id(names: Sequence[str], rejects: Sequence[str]) -> str:
-    """Return the fingerprint of a finished dataset: another one where tracks that were rejects have become rows."""
+    """Return the fingerprint of a finished dataset, which changes when rejects become rows."""
     return _hash([sorted(names), sorted(rejects)])
 
 

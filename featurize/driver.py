@@ -61,7 +61,6 @@ class _Work:
     condemned: dict[str, Reject] = dataclasses.field(default_factory=dict)
     failures: int = 0
     isolating: bool = False
-    error: BaseException | None = None
 
 
 def featurize(
@@ -223,28 +222,26 @@ def _make_shards(
                 yield outcome
                 continue
             if isinstance(outcome, dict):
-                if not outcome and not isinstance(work.error, CollectionLostError) and work.failures >= _ATTEMPTS:
-                    _give_up(work)
                 work.condemned.update(outcome)
                 work.isolating = False
             else:
-                work.error, work.failures = outcome, work.failures + 1
-                if isinstance(outcome, OSError | FeaturizeError) and not isinstance(outcome, CollectionLostError):
-                    raise outcome
-                if work.failures >= _ATTEMPTS:
-                    _give_up(work)
-                work.isolating = not isinstance(outcome, CollectionLostError)
+                _after_failure(work, outcome)
             submit(work)
 
 
-def _give_up(work: _Work) -> None:
-    if isinstance(work.error, CollectionLostError):
-        raise work.error
-    first, last = work.plan.tracks[0].id, work.plan.tracks[-1].id
-    raise FeaturizeError(
-        f"workers failed {work.failures} times on {work.plan.name} ({first} to {last}), though each of its tracks "
-        f"can be decoded alone. The last of it: {work.error}"
-    ) from work.error
+def _after_failure(work: _Work, error: Exception) -> None:
+    """Say what comes next for a shard that could not be made, or raise what there is no way around."""
+    work.failures += 1
+    lost = isinstance(error, CollectionLostError)
+    if isinstance(error, OSError | FeaturizeError) and (not lost or work.failures >= _ATTEMPTS):
+        raise error
+    if work.failures >= _ATTEMPTS:
+        first, last = work.plan.tracks[0].id, work.plan.tracks[-1].id
+        raise FeaturizeError(
+            f"workers failed {work.failures} times on {work.plan.name} ({first} to {last}), though each of its "
+            f"other tracks can be decoded alone. The last of it: {error}"
+        ) from error
+    work.isolating = not lost
 
 
 @contextmanager

@@ -60,10 +60,11 @@ def summarize(info: dict[str, Any]) -> Summary:
 def finish(folder: Place, plan: Plan) -> Summary:
     """Write `rejects.parquet`, `duplicates.parquet` and, last of all, `dataset.json`.
 
-    Shards that are not in the plan belong to other settings or to tracks that are gone; they are removed, so
-    that a folder never holds a mixture. What is written depends on the plan alone, not on who made the shards
-    or when.
+    Before that, what killed workers have left behind is removed, and so are shards that are not in the plan:
+    they belong to other settings or to tracks that are gone, and a folder never holds a mixture. What is written
+    depends on the plan alone, not on who made the shards or when.
     """
+    folder.remove_leftovers()
     for stale in list_shards(folder) - set(plan.names):
         (folder / "shards" / stale).remove()
     gathered = _gather(folder, plan)

@@ -164,7 +164,13 @@ def open_dataset(folder: str | os.PathLike[str] | Place) -> Dataset:
             f"Type: earmark featurize MUSIC --out {folder}"
         )
     names = list_shards(folder)
-    listed = set(_read_table(folder / "tracks.parquet", ["shard"])["shard"].unique().to_pylist())
+    try:
+        listed = set(_read_table(folder / "tracks.parquet", ["shard"])["shard"].unique().to_pylist())
+    except UNREADABLE as error:
+        raise DatasetError(
+            f"{folder / 'tracks.parquet'} is missing or broken: {error}. "
+            f"Type: earmark featurize MUSIC --out {folder}"
+        ) from error
     problems = [f"{name} is missing" for name in sorted(listed - names)]
     problems += [f"{name} does not belong to this dataset" for name in sorted(names - listed)]
     shards = []

@@ -60,8 +60,8 @@ def read_status(folder: Place) -> Status:
     plan = read_plan(folder)
     if plan is None:
         raise DatasetError(
-            f"{folder} holds no dataset, begun or finished, of this Earmark's format: tracks.parquet is missing. "
-            f"Type: earmark featurize MUSIC --out {folder}"
+            f"{folder} holds no dataset, begun or finished, of this Earmark's format: tracks.parquet is missing "
+            f"or broken. Type: earmark featurize MUSIC --out {folder}"
         )
     per_shard = plan.tracks.group_by("shard").aggregate([([], "count_all")])
     planned = dict(zip(per_shard["shard"].to_pylist(), per_shard["count_all"].to_pylist(), strict=True))

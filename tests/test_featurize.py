@@ -173,3 +173,12 @@ def test_a_folder_that_cannot_be_written_is_refused(music, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(FeaturizeError, match=r"cannot write to .*Give --out a folder"):
         featurize(str(music), tmp_path / "file" / "features", CONFIG)
+
+
+def test_a_dataset_whose_list_of_tracks_is_broken_is_refused(features, tmp_path):
+    subprocess.run(["cp", "-r", features, tmp_path / "features"], check=True)
+    (tmp_path / "features" / "tracks.parquet").write_text("junk")
+    with pytest.raises(
+        DatasetError, match=r"tracks.parquet is missing or broken: .* Type: earmark featurize MUSIC"
+    ):
+        open_dataset(tmp_path / "features")

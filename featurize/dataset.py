@@ -295,6 +295,12 @@ def read_track_ids(shard: Shard, segments_per_track: int) -> list[str]:
     return [str(track) for track in column.to_pylist()[::segments_per_track]]
 
 
+def read_labels(shard: Shard, segments_per_track: int) -> NDArray[np.int32]:
+    """Return the labels of a shard's tracks, int32 [tracks], in the order of their rows."""
+    labels: NDArray[np.int32] = _read_table(shard.place, ["label"])["label"].to_numpy()[::segments_per_track]
+    return labels
+
+
 def _read_table(place: Place, columns: list[str] | None = None) -> pa.Table:
     # The file itself and not its path: the folder called fold=K above it is none of its columns.
     return pq.ParquetFile(place.path, **place.arrow).read(columns)

@@ -213,8 +213,12 @@ def _plain_errors() -> Iterator[None]:
     except Exception as error:
         from featurize.errors import FeaturizeError
         from jobs.config import ConfigError
+        from jobs.signals import Interrupted
         from train.config import TrainError
 
+        if isinstance(error, Interrupted):
+            typer.echo(f"Stopped: {error}. The same command goes on from there.", err=True)
+            raise typer.Exit(128 + error.signum) from None
         if isinstance(error, OSError) and error.strerror:
             typer.echo(f"earmark: {error.strerror}: {error.filename or 'the disk'}. {_KEPT}", err=True)
         elif isinstance(error, FeaturizeError | ConfigError | TrainError):

@@ -52,13 +52,16 @@ def load_config(file: Path | Place | None, overrides: Sequence[str]) -> JobConfi
         values = settings.setdefault(section, {})
         if isinstance(values, dict):
             values[key] = value
-    try:
-        config = JobConfig.model_validate(settings)
-    except ValidationError as error:
-        problems += [_explain(problem) for problem in error.errors()]
-    if problems:
-        raise ConfigError("the settings cannot be used:\n" + "\n".join(f"  - {line}" for line in problems))
-    return config
+    return _validate(settings, problems)
+
+
+def featurized_with(file: Path | Place) -> FeaturizeConfig:
+    """Return the settings that a dataset was made with; its config may have other sections of another version.
+
+    Raises:
+        ConfigError: they cannot be used.
+    """
+    return _validate({"featurize": _read_yaml(file).get("featurize", {})}, []).featurize
 
 
 def to_yaml(config: JobConfig) -> str:
@@ -71,6 +74,17 @@ def to_yaml(config: JobConfig) -> str:
             value = yaml.safe_dump(getattr(values, key), default_flow_style=True, width=1000)
             lines += [f"  # {field.description}", f"  {key}: {value.splitlines()[0]}"]
     return "\n".join(lines) + "\n"
+
+
+def _validate(settings: dict[str, Any], problems: list[str]) -> JobConfig:
+    """Return the config that some settings come to; raise ConfigError if they, or what was read, have problems."""
+    try:
+        config = JobConfig.model_validate(settings)
+    except ValidationError as error:
+        problems += [_explain(problem) for problem in error.errors()]
+    if problems:
+        raise ConfigError("the settings cannot be used:\n" + "\n".join(f"  - {line}" for line in problems))
+    return config
 
 
 def _read_yaml(file: Path | Place) -> dict[str, Any]:

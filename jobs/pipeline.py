@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from featurize.dataset import open_dataset
 from featurize.lock import only_run_in
 from featurize.storage import Place
-from jobs.config import JobConfig, load_config, to_yaml
+from jobs.config import JobConfig, featurized_with, to_yaml
 from jobs.console import Teller
+from jobs.signals import Interrupted, noted_signals
 
 if TYPE_CHECKING:
     from featurize.finish import Summary
@@ -76,15 +77,19 @@ def make_model(features: Place, out: Path, config: JobConfig, teller: Teller) ->
     dataset = open_dataset(features)
     if (made_with := features / "config.yaml").is_file():
         # What the run records is what the features were made with, not what they would be made with now.
-        config = config.model_copy(update={"featurize": load_config(made_with, []).featurize})
+        config = config.model_copy(update={"featurize": featurized_with(made_with)})
     with _quiet_tensorflow():
+        from train.loop import Listener, Stopped
         from train.run import Run
-        from train.trainer import Listener, train
+        from train.trainer import train
 
     started = time.monotonic()
-    with only_run_in(Place.of(out)), teller.training() as (on_step, on_epoch):
-        listener = Listener(teller.say, on_step, on_epoch)
-        train(dataset, Run(out), config.train, to_yaml(config), listener)
+    try:
+        with only_run_in(Place.of(out)), teller.training() as (on_step, on_epoch), noted_signals() as stop:
+            listener = Listener(teller.say, on_step, on_epoch, stop)
+            train(dataset, Run(out), config.train, to_yaml(config), listener)
+    except Stopped as stopped:
+        raise Interrupted(stopped.signal, f"a checkpoint holds all {stopped.step} steps") from None
     teller.say(f"Trained: {config.train.epochs} epochs, {time.monotonic() - started:.1f} s. {out}")
 
 

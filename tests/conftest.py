@@ -94,11 +94,11 @@ def features(music, ray_here, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def logical_cpus() -> None:
-    """Let this process train on one or two replicas."""
+    """Let this process train on one, two or four replicas."""
     import tensorflow as tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
 
 
 @pytest.fixture(scope="session")

@@ -23,8 +23,13 @@ def visited(order, epoch, sizes):
     first = np.concatenate([[0], np.cumsum(sizes)])
     one_pass = order.of_epoch(epoch)
     rows = []
-    for w, groups in enumerate(one_pass.windows):
-        held = np.concatenate([np.arange(first[g], first[g + 1]) for g in groups])
+    for w, visits in enumerate(one_pass.windows):
+        held = np.concatenate(
+            [
+                first[one_pass.groups[v]] + order.visited(epoch, one_pass.groups[v], one_pass.turns[v])
+                for v in visits
+            ]
+        )
         picked = held[order.within(epoch, w)]
         assert len(picked) == one_pass.offsets[w + 1] - one_pass.offsets[w]
         rows.append(picked)
@@ -68,6 +73,73 @@ def test_a_row_may_come_anywhere_whatever_its_place_on_disk():
     assert np.abs(positions.std(axis=0) - spread).max() < 0.25 * spread
     beside = np.abs(np.diff(positions, axis=1)).mean()
     assert beside > 0.2 * 480 / n
+
+
+def test_classes_in_separate_shards_meet_in_every_batch():
+    """The share of a class in a batch is what drawing row groups, and rows from them, lets it be."""
+    group_rows, groups, window, batch = 96, 960, 4096, 256
+    sizes = [group_rows] * groups
+    label_of_row = np.repeat(np.arange(3), groups // 3 * group_rows)
+    order = ShuffledOrder(sizes, 11, window)
+    share = 1 / 3
+    deviation = np.sqrt(share * (1 - share) * (group_rows / window + 1 / batch))
+    batches = label_of_row[visited(order, 0, sizes)].reshape(-1, batch)
+    shares = np.stack([(batches == label).mean(axis=1) for label in range(3)])
+    assert np.abs(shares - share).max() < 5 * deviation
+    assert shares.std() < 1.2 * deviation
+    assert shares.min() > 0
+
+
+tracks_of_groups = st.lists(st.integers(1, 8), min_size=1, max_size=20)
+
+
+@given(tracks=tracks_of_groups, segments=st.integers(1, 12), seed=st.integers(0, 1000), data=st.data())
+def test_an_epoch_draws_as_many_segments_of_each_track_as_asked(tracks, segments, seed, data):
+    drawn = data.draw(st.integers(1, 15))
+    sizes = [count * segments for count in tracks]
+    order = ShuffledOrder(sizes, seed, 100, segments, drawn)
+    rows = visited(order, 3, sizes)
+    assert len(rows) == len(set(rows)) == order.rows
+    expected = np.full(sum(tracks), min(drawn, segments))
+    np.testing.assert_array_equal(np.bincount(rows // segments, minlength=sum(tracks)), expected)
+
+
+def test_over_the_epochs_every_segment_is_drawn_equally_often():
+    sizes, epochs = [8 * 12] * 4, 400
+    order = ShuffledOrder(sizes, 0, 4096, 12, 3)
+    rows = np.concatenate([visited(order, epoch, sizes) for epoch in range(epochs)])
+    counts = np.bincount(rows, minlength=sum(sizes))
+    assert np.abs(counts / epochs - 3 / 12).max() < 5 * np.sqrt(0.25 * 0.75 / epochs)
+
+
+@given(tracks=tracks_of_groups, classes=st.integers(1, 5), seed=st.integers(0, 1000), data=st.data())
+def test_balanced_sampling_visits_each_class_equally_often_and_its_tracks_alike(tracks, classes, seed, data):
+    segments, count = 3, sum(tracks)
+    labels = np.array(data.draw(st.lists(st.integers(0, classes - 1), min_size=count, max_size=count)), np.int32)
+    sizes = [n * segments for n in tracks]
+    order = ShuffledOrder(sizes, seed, 50, segments, labels=labels)
+    rows = visited(order, 1, sizes)
+    assert len(rows) == order.rows
+    times = np.bincount(rows // segments, minlength=count) // segments
+    per_class = np.bincount(labels, weights=times)
+    assert set(per_class[np.unique(labels)]) == {np.bincount(labels).max()}
+    for label in np.unique(labels):
+        assert np.ptp(times[labels == label]) <= 1
+    np.testing.assert_array_equal(np.bincount(rows, minlength=count * segments), np.repeat(times, segments))
+    again = ShuffledOrder(sizes, seed, 50, segments, labels=labels)
+    assert visited(again, 1, sizes).tolist() == rows.tolist()
+
+
+def test_repeated_tracks_are_spread_over_the_epoch():
+    """A class of one track among a hundred: its visits do not come side by side."""
+    labels = np.zeros(104, np.int32)
+    labels[50] = 1
+    sizes = [8 * 4] * 13
+    order = ShuffledOrder(sizes, 2, 40, 4, labels=labels)
+    rows = visited(order, 0, sizes)
+    places = np.flatnonzero(rows // 4 == 50) / len(rows)
+    assert len(places) == 103 * 4
+    np.testing.assert_allclose(np.histogram(places, bins=4, range=(0, 1))[0] / len(places), 0.25, atol=0.1)
 
 
 @given(rows=st.integers(1, 5000), batch_size=st.integers(1, 600))

@@ -1,5 +1,6 @@
 """What TensorBoard shows of a run."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,19 +9,26 @@ import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+from tensorboard.compat.proto import event_pb2
 
+_BY_STEP = ("steps/", "input/")
 _IMAGES_PER_CLASS = 3
 
 
 class Board:
     """Event files of a run: one sub-folder for training and one for each held-out fold.
 
-    The same tag in each of them, so that TensorBoard draws their curves into one chart. The step of all
-    scalars and histograms is the epoch.
+    The same tag in each of them, so that TensorBoard draws their curves into one chart. The step of scalars and
+    histograms is the epoch; of those called `steps/...` and `input/...` it is the step.
     """
 
-    def __init__(self, folder: Path, parts: Sequence[str]) -> None:
-        """Open a writer for each part: `train`, `validation`, `test`."""
+    def __init__(self, folder: Path, parts: Sequence[str], epoch: int, step: int) -> None:
+        """Open a writer for each part: `train`, `validation`, `test`.
+
+        What an interrupted run has shown beyond the epoch and the step at which this one goes on is taken out.
+        """
+        for part in parts:
+            _take_out_later(folder / part, epoch, step)
         self._writers = {part: tf.summary.create_file_writer(str(folder / part)) for part in parts}
 
     def text(self, name: str, content: str) -> None:
@@ -46,9 +54,9 @@ class Board:
                     grey = (few - low) / np.maximum(high - low, np.finfo(np.float32).tiny)
                     tf.summary.image(f"mfcc/{name}", grey[..., None], max_outputs=_IMAGES_PER_CLASS)
 
-    def scalars(self, part: str, epoch: int, values: dict[str, float]) -> None:
+    def scalars(self, part: str, step: int, values: dict[str, float]) -> None:
         """Add one point to each of some curves."""
-        with self._writers[part].as_default(step=epoch):
+        with self._writers[part].as_default(step=step):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
 
@@ -72,3 +80,22 @@ class Board:
         """Bring everything to the disk and let go of the files."""
         for writer in self._writers.values():
             writer.close()
+
+
+def _take_out_later(folder: Path, epoch: int, step: int) -> None:
+    """Take what lies beyond an epoch and a step out of the event files of a folder; a torn end goes, too."""
+    for leftover in folder.glob(".events.out.tfevents.*"):
+        leftover.unlink()
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        kept = []
+        with contextlib.suppress(tf.errors.DataLossError):
+            for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+                event = event_pb2.Event.FromString(record)
+                by_step = any(value.tag.startswith(_BY_STEP) for value in event.summary.value)
+                if event.step <= (step if by_step else epoch):
+                    kept.append(record)
+        unfinished = path.with_name(f".{path.name}")
+        with tf.io.TFRecordWriter(str(unfinished)) as file:
+            for record in kept:
+                file.write(record)
+        unfinished.replace(path)

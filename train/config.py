@@ -1,5 +1,6 @@
 """The `train` section of the config: the network, how it learns, and which folds it may see."""
 
+import dataclasses
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -8,6 +9,7 @@ from featurize.dataset import FOLDS
 
 Fold = Annotated[int, Field(strict=True, ge=0, lt=FOLDS)]
 PositiveInt = Annotated[int, Field(strict=True, ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TrainError(Exception):
@@ -22,18 +24,51 @@ class TrainConfig(BaseModel):
     model: Literal["conv2", "conv3", "conv3-norm"] = Field(
         "conv3-norm", description="the network: conv2, conv3 or conv3-norm (the published one)"
     )
+    normalise: bool = Field(
+        False,
+        description="the model takes each coefficient's mean off and divides by its deviation, both those of the "
+        "training folds and kept in the model",
+    )
+    dropout: Share = Field(0.4, description="share of activations dropped before the logits")
+
     epochs: PositiveInt = Field(40, description="passes over the training folds")
     batch_size: PositiveInt = Field(64, description="segments in one step, over all replicas together")
-    learning_rate: float = Field(1e-4, gt=0, le=1, description="of the Adam optimizer")
-    dropout: float = Field(0.4, ge=0, lt=1, description="share of activations dropped before the logits")
+    learning_rate: float = Field(1e-4, gt=0, le=1, description="of the Adam optimizer; the highest of a schedule")
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="cosine: the learning rate falls to nothing at the last epoch, on half a cosine"
+    )
+    warmup_epochs: float = Field(0, ge=0, description="epochs in which the learning rate first rises from nothing")
+    weight_decay: float = Field(
+        0, ge=0, lt=1, description="share of each weight, times the learning rate, taken off in a step (AdamW)"
+    )
+    label_smoothing: Share = Field(0, description="share of the target that is spread evenly over all classes")
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="balanced: each class weighs the same in the loss, however few its tracks"
     )
-    seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = Field(
-        0, description="of the initial weights, the order of the segments and the dropout masks"
+    sampling: Literal["natural", "balanced"] = Field(
+        "natural", description="balanced: tracks of smaller classes come again until each class is heard as often"
     )
-    replicas: PositiveInt | None = Field(
-        None, description="null: all GPUs, or one CPU; a number: so many of the GPUs, or logical CPUs"
+
+    segments_per_epoch: PositiveInt | None = Field(
+        None,
+        description="how many segments of each track an epoch hears, others each time: a random shift in time; "
+        "null: all",
+    )
+    mask_frames: Annotated[int, Field(strict=True, ge=0, lt=217)] = Field(
+        0, description="frames that a mask over time hides at most, in two masks a segment (SpecAugment)"
+    )
+    mask_coefficients: Annotated[int, Field(strict=True, ge=0, lt=40)] = Field(
+        0, description="neighbouring coefficients that a mask hides at most, in two masks a segment (SpecAugment)"
+    )
+    mixup: float = Field(
+        0,
+        ge=0,
+        le=10,
+        description="alpha of the Beta distribution by which segments are mixed; 0: they are not",
+    )
+
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = Field(
+        0, description="of the initial weights, the order of the segments, the dropout masks and the augmentation"
     )
     test_fold: Fold = Field(0, description="the fold that the model is judged on and never learns from")
     validation_fold: Fold | Literal["next", "none"] = Field(
@@ -41,13 +76,38 @@ class TrainConfig(BaseModel):
         description="the fold that picks the best epoch: a number, or next (the one after the test fold); none "
         "learns from it, too, and keeps the last epoch, which small collections are better off with",
     )
+    select_by: Literal["track_macro_f1", "track_accuracy", "accuracy", "loss"] = Field(
+        "track_macro_f1", description="the figure of the validation fold that picks the best epoch"
+    )
+    patience: PositiveInt | None = Field(
+        None, description="training ends early after so many epochs without a better select_by; null: it does not"
+    )
     test_segments: Literal["all", "first_last"] = Field(
         "all", description="which segments of a held-out track are judged: all, or first_last"
     )
-    checkpoint_every: PositiveInt = Field(1, description="epochs between checkpoints; the last has one anyway")
+
+    checkpoint_every: str = Field(
+        "1 minute",
+        pattern=r"^[1-9]\d* (minute|step|epoch)s?$",
+        description="how often a checkpoint is written: 10 minutes, 500 steps, 1 epoch; also at the end and "
+        "when stopped",
+    )
     keep_checkpoints: PositiveInt = Field(3, description="how many of the latest checkpoints are kept")
     shuffle_window: PositiveInt = Field(
         4096, description="segments held in memory and shuffled together (35 kB each; up to three windows)"
+    )
+
+    replicas: PositiveInt | None = Field(
+        None, description="null: all GPUs, or one CPU; a number: so many of the GPUs, or logical CPUs"
+    )
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
+        "float32", description="what the layers compute in; the weights are float32 in any case"
+    )
+    jit_compile: Literal["auto", "always", "never"] = Field(
+        "auto", description="compile each step by XLA; auto: on GPUs only, since it is slower on CPUs"
+    )
+    all_reduce: Literal["auto", "nccl", "hierarchical"] = Field(
+        "auto", description="how several GPUs add up their gradients; auto: TensorFlow's choice, NCCL where it is"
     )
 
     @model_validator(mode="after")
@@ -57,8 +117,19 @@ class TrainConfig(BaseModel):
                 f"validation_fold and test_fold are both {self.test_fold}; the fold that picks the model must "
                 "not be the one that judges it"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _settings_that_need_others(self) -> "TrainConfig":
         if self.replicas is not None and self.replicas > self.batch_size:
             raise ValueError(f"{self.replicas} replicas cannot share batches of {self.batch_size} segments")
+        if self.patience is not None and self.validation_fold == "none":
+            raise ValueError(
+                f"patience = {self.patience} needs a validation_fold to watch: next, or a number. The test fold "
+                "must not say when to stop"
+            )
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs = {self.warmup_epochs:g} leaves none of the {self.epochs} epochs")
         return self
 
     @property
@@ -74,3 +145,33 @@ class TrainConfig(BaseModel):
     def training_folds(self) -> set[int]:
         """The folds that training learns from."""
         return set(range(FOLDS)) - set(self.held_out.values())
+
+    @property
+    def checkpoint_interval(self) -> "Interval":
+        """What `checkpoint_every` says."""
+        count, unit = self.checkpoint_every.split()
+        return Interval(**{unit.removesuffix("s") + "s": int(count)})
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """A stretch of training; one of the three is given."""
+
+    minutes: int | None = None
+    steps: int | None = None
+    epochs: int | None = None
+
+    def is_over(self, seconds: float, steps: int, epoch_ended: bool, epochs: int) -> bool:
+        """Say whether something is due.
+
+        Args:
+            seconds: since it was done last.
+            steps: done since the beginning of training.
+            epoch_ended: whether the latest step was the last of its epoch.
+            epochs: finished since the beginning of training.
+        """
+        if self.minutes is not None:
+            return seconds >= 60 * self.minutes
+        if self.steps is not None:
+            return steps % self.steps == 0
+        return epoch_ended and epochs % (self.epochs or 1) == 0

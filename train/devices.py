@@ -9,7 +9,7 @@ from train.config import TrainError
 
 
 @functools.cache
-def make_strategy(replicas: int | None) -> tf.distribute.Strategy:
+def make_strategy(replicas: int | None, all_reduce: str = "auto") -> tf.distribute.Strategy:
     """Mirror the model over GPUs, or over logical CPUs where there is no GPU.
 
     The same strategy each time: TensorFlow numbers the collective operations of a strategy from the same
@@ -17,6 +17,7 @@ def make_strategy(replicas: int | None) -> tf.distribute.Strategy:
 
     Args:
         replicas: how many; None for every GPU, or one CPU.
+        all_reduce: how GPUs add up: auto, nccl or hierarchical. CPUs have one way only.
 
     Raises:
         TrainError: there are fewer GPUs than replicas asked for, or TensorFlow runs already with fewer CPUs.
@@ -30,13 +31,24 @@ def make_strategy(replicas: int | None) -> tf.distribute.Strategy:
         # Refused once TensorFlow has started in this process; it then keeps the memory that it took.
         with contextlib.suppress(RuntimeError):
             tf.config.experimental.set_memory_growth(gpu, True)
-    return tf.distribute.MirroredStrategy([f"/gpu:{i}" for i in range(replicas or len(gpus))])
+    ways = {
+        "auto": None,
+        "nccl": tf.distribute.NcclAllReduce(),
+        "hierarchical": tf.distribute.HierarchicalCopyAllReduce(),
+    }
+    devices = [f"/gpu:{i}" for i in range(replicas or len(gpus))]
+    return tf.distribute.MirroredStrategy(devices, cross_device_ops=ways[all_reduce])
+
+
+def on_gpus() -> bool:
+    """Say whether models are trained on GPUs here."""
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def describe(strategy: tf.distribute.Strategy) -> str:
     """Name the devices in words: "2 GPUs", "1 CPU"."""
     count = strategy.num_replicas_in_sync
-    kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+    kind = "GPU" if on_gpus() else "CPU"
     return f"{count} {kind}{'s' if count > 1 else ''}"
 
 

@@ -1,6 +1,6 @@
 """How well a model does on segments and on whole tracks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from train.config import TrainError
 from train.steps import evaluation_step
 from train.stream import SegmentStream
 
@@ -18,14 +19,14 @@ Int32 = NDArray[np.int32]
 class Predictor:
     """A model on the replicas of a strategy, ready to judge streams of segments."""
 
-    def __init__(self, strategy: tf.distribute.Strategy, model: Any) -> None:
-        """Take a model that was made or loaded under the strategy."""
+    def __init__(
+        self, strategy: tf.distribute.Strategy, model: Any, after_batch: Callable[[], None] = lambda: None
+    ) -> None:
+        """Take a model that was made or loaded under the strategy, and what to call after each batch."""
         self._strategy = strategy
-
-        def step(part: Any) -> Any:
-            return strategy.run(lambda part: evaluation_step(model, part), args=(part,))
-
-        self._step = tf.function(step, reduce_retracing=True)
+        self._model = model
+        self._after_batch = after_batch
+        self._step: Any = None
 
     def __call__(self, stream: SegmentStream) -> tuple[Float64, Int32]:
         """Judge every segment of a stream, in its order.
@@ -34,18 +35,35 @@ class Predictor:
             float64 [segments, classes], the probabilities; and int32 [segments], the labels.
         """
         parts = distribute(self._strategy, stream, 0, stream.steps_per_epoch)
+        self._step = self._step or self._traced(parts.element_spec)
         logits, labels = [], []
         for part in parts:
             step_logits, step_labels = self._step(part)
             # The parts of a batch, in the order of the replicas, are the batch.
             logits += [local.numpy() for local in self._strategy.experimental_local_results(step_logits)]
             labels += [local.numpy() for local in self._strategy.experimental_local_results(step_labels)]
+            self._after_batch()
         return softmax(np.concatenate(logits)), np.concatenate(labels)
+
+    def _traced(self, spec: Any) -> Any:
+        def step(part: Any) -> Any:
+            return self._strategy.run(lambda part: evaluation_step(self._model, part), args=(part,))
+
+        return tf.function(step, input_signature=[spec])
 
 
 def distribute(strategy: tf.distribute.Strategy, stream: SegmentStream, start: int, stop: int) -> Any:
-    """Deliver the steps [start, stop) of a stream to the replicas of a strategy, read ahead onto them."""
+    """Deliver the steps [start, stop) of a stream to the replicas of a strategy, read ahead onto them.
+
+    Raises:
+        TrainError: a replica would be without rows, which TensorFlow's layers do not survive.
+    """
     replicas = strategy.num_replicas_in_sync
+    if stream.smallest_batch < replicas:
+        raise TrainError(
+            f"{replicas} replicas cannot share a batch of {stream.smallest_batch} segments. Set a smaller "
+            "train.replicas, or a larger train.batch_size if the folds have more segments than that."
+        )
     return strategy.distribute_datasets_from_function(lambda context: stream.dataset(start, stop, replicas))
 
 

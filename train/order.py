@@ -6,6 +6,7 @@ and nothing depends on thread timing or on the number of readers or replicas.
 """
 
 import dataclasses
+import enum
 import functools
 from collections.abc import Sequence
 from typing import Protocol
@@ -19,17 +20,33 @@ SMALLEST_TAIL = 32
 Int64 = NDArray[np.int64]
 
 
+class Draw(enum.IntEnum):
+    """What random numbers are for: the first part of their key, so that no two uses share their numbers."""
+
+    VISITS = 1
+    ROWS = 2
+    SEGMENTS = 3
+    REPEATS = 4
+    MIXUP = 5
+
+
 @dataclasses.dataclass(frozen=True)
 class Pass:
     """One pass over the rows, cut into windows.
 
+    A visit reads some rows of one row group. There may be several visits to a row group, or none.
+
     Attributes:
-        windows: the row groups of each window.
+        windows: the visits of each window, as indices into the two below.
         offsets: int64 [windows + 1]; window w supplies the rows [offsets[w], offsets[w + 1]) of the pass.
+        groups: int64 [visits], the row group of each visit.
+        turns: int64 [visits], how many visits to the same row group the pass has had before.
     """
 
     windows: list[Int64]
     offsets: Int64
+    groups: Int64
+    turns: Int64
 
 
 class Order(Protocol):
@@ -40,47 +57,115 @@ class Order(Protocol):
         """The number of rows in each pass."""
 
     def of_epoch(self, epoch: int) -> Pass:
-        """Say which row groups the windows of an epoch hold."""
+        """Say which visits the windows of an epoch hold."""
+
+    def visited(self, epoch: int, group: int, turn: int) -> Int64:
+        """Say which rows of a row group a visit reads: their places in the row group."""
 
     def within(self, epoch: int, window: int) -> Int64:
-        """Say in which order the rows of a window are taken: positions in its concatenated row groups."""
+        """Say in which order the rows of a window are taken: places in its concatenated visits."""
 
 
 class ShuffledOrder:
-    """The order of training: every row once an epoch, in an order that (seed, epoch) determine."""
+    """The order of training, which (seed, epoch) determine.
 
-    def __init__(self, row_groups: Sequence[int], seed: int, window_rows: int) -> None:
-        """Take the number of rows of each row group, and about how many rows a window may hold."""
-        self._sizes = np.asarray(row_groups, np.int64)
+    Every row comes once an epoch, unless only some segments of each track are drawn, or the tracks of smaller
+    classes come again and again until every class has as many rows as the largest.
+    """
+
+    def __init__(
+        self,
+        row_groups: Sequence[int],
+        seed: int,
+        window_rows: int,
+        segments_per_track: int = 1,
+        drawn: int | None = None,
+        labels: NDArray[np.int32] | None = None,
+    ) -> None:
+        """Describe the rows.
+
+        Args:
+            row_groups: the rows of each row group.
+            seed: of the order.
+            window_rows: about how many rows a window may hold.
+            segments_per_track: rows of each track; a row group holds whole tracks.
+            drawn: how many of them an epoch takes, others each time; None for all.
+            labels: the class of each track, to have all classes visited equally often; None for each track once.
+        """
+        self._tracks = np.asarray(row_groups, np.int64) // segments_per_track
+        self._first_track = np.concatenate([[0], np.cumsum(self._tracks)])
         self._seed = seed
         self._window_rows = window_rows
+        self._segments = segments_per_track
+        self._drawn = min(drawn or segments_per_track, segments_per_track)
+        self._labels = labels
         # A batch asks for the pass of its epoch; permuting a million row groups for each would take longer.
         self._recent = functools.lru_cache(maxsize=2)(self._permute)
 
     @property
     def rows(self) -> int:
         """The number of rows in each epoch."""
-        return int(self._sizes.sum())
+        if self._labels is None:
+            return int(self._first_track[-1]) * self._drawn
+        counts = np.bincount(self._labels)
+        return int(counts.max() * np.count_nonzero(counts)) * self._drawn
 
     def of_epoch(self, epoch: int) -> Pass:
-        """Permute the row groups and cut them into windows."""
-        return self._recent(epoch)
+        """Permute the visits and cut them into windows."""
+        return self._recent(epoch)[0]
+
+    def visited(self, epoch: int, group: int, turn: int) -> Int64:
+        """Take those tracks of the row group that come more often than `turn` times, and draw their segments."""
+        tracks = np.flatnonzero(self._times(epoch)[self._first_track[group] : self._first_track[group + 1]] > turn)
+        segments = np.tile(np.arange(self._segments), (len(tracks), 1))
+        if self._drawn < self._segments:
+            generator = keyed_generator(Draw.SEGMENTS, self._seed, epoch, group, turn)
+            segments = np.sort(generator.permuted(segments, axis=1)[:, : self._drawn])
+        rows: Int64 = (tracks[:, None] * self._segments + segments).reshape(-1)
+        return rows
 
     def within(self, epoch: int, window: int) -> Int64:
         """Permute the rows of a window."""
         offsets = self.of_epoch(epoch).offsets
-        return _generator(self._seed, epoch, window).permutation(int(offsets[window + 1] - offsets[window]))
+        return keyed_generator(Draw.ROWS, self._seed, epoch, window).permutation(
+            int(offsets[window + 1] - offsets[window])
+        )
 
-    def _permute(self, epoch: int) -> Pass:
-        groups = _generator(self._seed, epoch).permutation(len(self._sizes))
-        ends = np.cumsum(self._sizes[groups])
-        # A group belongs to the window that its middle row falls into; the last window takes what remains.
-        middles = ends - self._sizes[groups] / 2
+    def _times(self, epoch: int) -> Int64:
+        return self._recent(epoch)[1]
+
+    def _permute(self, epoch: int) -> tuple[Pass, Int64]:
+        """Return the pass of an epoch, and how often each track comes in it."""
+        times = self._draw_times(epoch)
+        turns_of_group = np.maximum.reduceat(times, self._first_track[:-1])
+        groups = np.repeat(np.arange(len(self._tracks)), turns_of_group)
+        turns = np.arange(len(groups)) - np.repeat(np.cumsum(turns_of_group) - turns_of_group, turns_of_group)
+        sizes = np.empty(len(groups), np.int64)
+        for turn in range(int(turns_of_group.max())):
+            tracks = np.add.reduceat((times > turn).astype(np.int64), self._first_track[:-1])
+            sizes[turns == turn] = tracks[turns_of_group > turn] * self._drawn
+        visits = keyed_generator(Draw.VISITS, self._seed, epoch).permutation(len(groups))
+        ends = np.cumsum(sizes[visits])
+        # A visit belongs to the window that its middle row falls into; the last window takes what remains.
+        middles = ends - sizes[visits] / 2
         wanted = max(1, round(self.rows / self._window_rows))
-        window_of_group = np.minimum(middles * wanted // self.rows, wanted - 1)
-        cuts = np.flatnonzero(np.diff(window_of_group)) + 1
+        window_of_visit = np.minimum(middles * wanted // self.rows, wanted - 1)
+        cuts = np.flatnonzero(np.diff(window_of_visit)) + 1
         offsets = np.concatenate([[0], ends[cuts - 1], ends[-1:]])
-        return Pass(np.split(groups, cuts), offsets)
+        return Pass(np.split(visits, cuts), offsets, groups, turns), times
+
+    def _draw_times(self, epoch: int) -> Int64:
+        """Return how often each track comes, int64 [tracks]: alike within a class, to within one."""
+        if self._labels is None:
+            return np.ones(int(self._first_track[-1]), np.int64)
+        counts = np.bincount(self._labels)
+        times: Int64 = (counts.max() // np.maximum(counts, 1))[self._labels]
+        for label in np.flatnonzero(counts):
+            missing = counts.max() % counts[label]
+            generator = keyed_generator(Draw.REPEATS, self._seed, epoch, int(label))
+            chosen = generator.permutation(counts[label])[:missing]
+            times[np.flatnonzero(self._labels == label)[chosen]] += 1
+        return times
 
 
 class StoredOrder:
@@ -90,10 +175,9 @@ class StoredOrder:
         """Take the rows of each row group, the rows of a track, and which segments of a track to visit."""
         is_kept = np.isin(np.arange(segments_per_track), kept)
         self._kept = [np.flatnonzero(np.resize(is_kept, size)) for size in row_groups]
-        self._pass = Pass(
-            [np.array([group]) for group in range(len(row_groups))],
-            np.concatenate([[0], np.cumsum([len(kept) for kept in self._kept])]).astype(np.int64),
-        )
+        groups = np.arange(len(row_groups))
+        offsets = np.concatenate([[0], np.cumsum([len(kept) for kept in self._kept])]).astype(np.int64)
+        self._pass = Pass(list(groups[:, None]), offsets, groups, np.zeros_like(groups))
 
     @property
     def rows(self) -> int:
@@ -104,9 +188,13 @@ class StoredOrder:
         """Every pass is the same."""
         return self._pass
 
-    def within(self, epoch: int, window: int) -> Int64:
+    def visited(self, epoch: int, group: int, turn: int) -> Int64:
         """Leave out the segments that are not wanted."""
-        return self._kept[window]
+        return self._kept[group]
+
+    def within(self, epoch: int, window: int) -> Int64:
+        """Take the rows as they lie."""
+        return np.arange(len(self._kept[window]))
 
 
 def steps_per_epoch(rows: int, batch_size: int) -> int:
@@ -131,5 +219,6 @@ def replica_bounds(start: int, stop: int, replica: int, replicas: int) -> tuple[
     return start + rows * replica // replicas, start + rows * (replica + 1) // replicas
 
 
-def _generator(*key: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+def keyed_generator(draw: Draw, *key: int) -> np.random.Generator:
+    """Return the random numbers that belong to a key: the same for the same, whatever was drawn before."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence((draw, *key))))

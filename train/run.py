@@ -10,7 +10,7 @@ from featurize.storage import Place, write_whole
 from train.config import TrainConfig, TrainError
 
 # Settings that a run may be continued with; all others change what the finished part would have been.
-_MAY_CHANGE = frozenset({"epochs", "checkpoint_every", "keep_checkpoints", "replicas"})
+_MAY_CHANGE = frozenset({"epochs", "patience", "checkpoint_every", "keep_checkpoints", "replicas", "all_reduce"})
 
 
 class Run:
@@ -35,13 +35,15 @@ class Run:
             TrainError: the folder holds a run of other settings or of another dataset.
         """
         settings = config.model_dump()
+        # A cosine reaches nought at the last epoch, so another last epoch is another curve from the first on.
+        may_change = _MAY_CHANGE - ({"epochs"} if config.schedule == "cosine" else set())
         earlier = self.read("run.json")
         if earlier:
             before = earlier["train"]
             changes = [
                 f"train.{key}: {before.get(key)!r} there, {value!r} now"
                 for key, value in settings.items()
-                if key not in _MAY_CHANGE and before.get(key) != value
+                if key not in may_change and before.get(key) != value
             ]
             if earlier["dataset"] != dataset.id:
                 changes.append(f"dataset: {earlier['dataset']} there, {dataset.id} now")

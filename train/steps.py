@@ -1,19 +1,79 @@
-"""What one replica does with its part of a batch: a training step, an evaluation step."""
+"""What one replica does with its part of a batch: a training step, an evaluation step.
+
+Random numbers are functions of (seed, step, use, row of the batch). They need no state that could be lost, and a
+batch has the same masks however many replicas share it.
+"""
+
+import dataclasses
+import enum
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
+
+from train.stream import Part
+
+_MASKS = 2  # of each kind in a segment, as in the paper's stronger policies
 
 
-def forward(model: keras.Sequential, mfcc: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-    """Apply a chain of layers in training mode, its dropout masks drawn from a key.
+class _Use(enum.IntEnum):
+    """What a random number is for; the layers of a model count on from DROPOUT."""
 
-    Keras's own Dropout would give every replica the same mask, and its state is saved nowhere; here a mask is
-    a function of the key and of the layer's place, so that a resumed run draws what it would have drawn.
+    FRAMES = 0
+    COEFFICIENTS = 1
+    DROPOUT = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Lesson:
+    """How a model is to learn from a batch.
+
+    Attributes:
+        seed: of the random numbers.
+        class_weights: float32 [classes], of each row in the loss.
+        label_smoothing: the share of the target that is spread over all classes.
+        mask_frames: the widest mask over frames; 0 for none.
+        mask_coefficients: the widest mask over coefficients; 0 for none.
+        fill: float32 [40], what a masked coefficient is set to: its mean.
+    """
+
+    seed: int
+    class_weights: NDArray[np.float32]
+    label_smoothing: float
+    mask_frames: int
+    mask_coefficients: int
+    fill: NDArray[np.float32]
+
+
+class Draws:
+    """Uniform random numbers for the rows of one part of a batch."""
+
+    def __init__(self, seed: int, part: Part) -> None:
+        """Key them by the seed and the step."""
+        self._key = tf.stack([tf.constant(seed, tf.int32), tf.cast(part.step, tf.int32)])
+        self._first, self._rows = tf.cast(part.first, tf.int32), tf.cast(part.batch_rows, tf.int32)
+
+    def uniform(self, use: int, here: tf.Tensor, shape: tf.Tensor | list[int]) -> tf.Tensor:
+        """Return float32 [here, *shape] in [0, 1) for the part's `here` rows.
+
+        They are drawn for the whole batch, and those of the part are taken.
+        """
+        key = tf.random.experimental.stateless_fold_in(self._key, use)
+        drawn = tf.random.stateless_uniform(tf.concat([[self._rows], shape], axis=0), key)
+        return drawn[self._first : self._first + here]
+
+
+def forward(model: keras.Sequential, mfcc: tf.Tensor, draws: Draws) -> tf.Tensor:
+    """Apply a chain of layers in training mode, with dropout masks of our own.
+
+    Keras's own Dropout would give every replica the same mask, and its state is saved nowhere.
 
     Args:
         model: the layers.
         mfcc: float32 [rows, 40, 217].
-        key: int32 [2].
+        draws: for the part that the rows are.
 
     Returns:
         float32 [rows, classes], the logits.
@@ -21,52 +81,115 @@ def forward(model: keras.Sequential, mfcc: tf.Tensor, key: tf.Tensor) -> tf.Tens
     x = mfcc
     for place, layer in enumerate(model.layers):
         if isinstance(layer, keras.layers.Dropout):
-            mask_key = tf.random.experimental.stateless_fold_in(key, place)
-            x = tf.nn.experimental.stateless_dropout(x, layer.rate, mask_key)
+            shape = tf.shape(x)
+            kept = draws.uniform(_Use.DROPOUT + place, shape[0], shape[1:]) >= layer.rate
+            x = tf.where(kept, x / (1 - layer.rate), tf.zeros_like(x))
         else:
             x = layer(x, training=True)
-    return x
+    return tf.cast(x, tf.float32)
+
+
+def mask(mfcc: tf.Tensor, lesson: Lesson, draws: Draws) -> tf.Tensor:
+    """Hide spans of frames and of coefficients behind the mean (SpecAugment, Park et al. 2019).
+
+    Each mask is 0 to `mask_frames` or `mask_coefficients` wide, and anywhere.
+    """
+    rows, coefficients, frames = tf.shape(mfcc)[0], mfcc.shape[1], mfcc.shape[2]
+    hidden = tf.zeros((), tf.bool)
+    if lesson.mask_frames:
+        hidden |= _spans(draws.uniform(_Use.FRAMES, rows, [_MASKS, 2]), lesson.mask_frames, frames)[:, None, :]
+    if lesson.mask_coefficients:
+        drawn = draws.uniform(_Use.COEFFICIENTS, rows, [_MASKS, 2])
+        hidden |= _spans(drawn, lesson.mask_coefficients, coefficients)[:, :, None]
+    return tf.where(hidden, tf.constant(lesson.fill)[None, :, None], mfcc)
+
+
+def _spans(drawn: tf.Tensor, widest: int, length: int) -> tf.Tensor:
+    """Turn uniform numbers [rows, masks, 2] into bool [rows, length], True where one of a row's masks lies."""
+    width = tf.floor(drawn[..., 0] * (widest + 1))
+    start = tf.floor(drawn[..., 1] * (length - width + 1))
+    place = tf.range(length, dtype=tf.float32)
+    return tf.reduce_any((place >= start[..., None]) & (place < (start + width)[..., None]), axis=1)
 
 
 def train_step(
-    model: keras.Sequential,
-    optimizer: keras.optimizers.Optimizer,
-    class_weights: tf.Tensor,
-    seed: int,
-    part: tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor],
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Learn from one replica's part of a batch; called on all replicas at once by `Strategy.run`.
+    model: keras.Sequential, optimizer: keras.optimizers.Optimizer, lesson: Lesson, part: Part
+) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+    """Find out what to learn from one replica's part of a batch.
 
     The loss of each row is divided by the rows of the whole batch, whatever part of them is here, so that the
     sum over the replicas is the mean over the batch.
 
     Args:
         model: the layers.
-        optimizer: sums the gradients over the replicas.
-        class_weights: float32 [classes].
-        seed: of the run.
+        optimizer: only to scale the loss, where it does that.
+        lesson: how to learn.
         part: an element of `SegmentStream.dataset`.
 
     Returns:
-        float32, this replica's share of the batch's loss; and int64, how many of its rows it got right.
+        float32, this replica's share of the batch's loss; int64, how many of its rows it got right; and the
+        gradient of each trainable variable.
     """
-    mfcc, labels, step, rows = part
-    context = tf.distribute.get_replica_context()
-    replica = tf.cast(context.replica_id_in_sync_group, tf.int32)
-    key = tf.stack([tf.constant(seed, tf.int32), tf.cast(step, tf.int32)])
+    draws = Draws(lesson.seed, part)
+    masks = lesson.mask_frames or lesson.mask_coefficients
+    mfcc = mask(part.mfcc, lesson, draws) if masks else part.mfcc
     with tf.GradientTape() as tape:
-        logits = forward(model, mfcc, tf.random.experimental.stateless_fold_in(key, replica))
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        loss = tf.reduce_sum(losses * tf.gather(class_weights, labels)) / tf.cast(rows, tf.float32)
-    variables = model.trainable_variables
-    optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
-    right = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), labels)
-    return loss, tf.reduce_sum(tf.cast(right, tf.int64))
+        logits = forward(model, mfcc, draws)
+        losses = part.shares * _cross_entropy(part.labels, logits, lesson)
+        losses += (1 - part.shares) * _cross_entropy(part.others, logits, lesson)
+        loss = tf.reduce_sum(losses) / tf.cast(part.batch_rows, tf.float32)
+        scaled = optimizer.scale_loss(loss)
+    gradients = tape.gradient(scaled, model.trainable_variables)
+    right = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), part.labels)
+    return loss, tf.reduce_sum(tf.cast(right, tf.int64)), gradients
 
 
-def evaluation_step(
-    model: keras.Sequential, part: tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]
-) -> tuple[tf.Tensor, tf.Tensor]:
+def _cross_entropy(labels: tf.Tensor, logits: tf.Tensor, lesson: Lesson) -> tf.Tensor:
+    """Return the weighed cross-entropy of each row with its smoothed label, float32 [rows], in nats."""
+    likelihoods = tf.nn.log_softmax(logits)
+    losses = -tf.gather(likelihoods, labels, axis=1, batch_dims=1)
+    if lesson.label_smoothing:
+        evenly = -tf.reduce_mean(likelihoods, axis=1)
+        losses = (1 - lesson.label_smoothing) * losses + lesson.label_smoothing * evenly
+    return losses * tf.gather(tf.constant(lesson.class_weights), labels)
+
+
+def distributed_step(
+    strategy: tf.distribute.Strategy,
+    model: keras.Sequential,
+    optimizer: keras.optimizers.Optimizer,
+    lesson: Lesson,
+    spec: Any,
+    compiled: bool,
+) -> Any:
+    """Return a function of one distributed batch of some spec, which learns from it.
+
+    It is traced once for all sizes of batches, the ragged last one included, so that a run which goes on with
+    another batch than the first computes what it would have computed.
+
+    Returns:
+        a function to the mean loss, float32; and how many rows were classified right, int64.
+    """
+
+    def learn(part: Part) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        return train_step(model, optimizer, lesson, part)
+
+    # XLA cannot compile what goes over several devices, so the gradients are added up and applied outside.
+    learn = tf.function(learn, jit_compile=True) if compiled else learn
+
+    def on_replica(part: Part) -> tuple[tf.Tensor, tf.Tensor]:
+        loss, right, gradients = learn(part)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        return loss, right
+
+    def step(part: Part) -> tuple[tf.Tensor, tf.Tensor]:
+        loss, right = strategy.run(on_replica, args=(part,))
+        total = tf.distribute.ReduceOp.SUM
+        return strategy.reduce(total, loss, axis=None), strategy.reduce(total, right, axis=None)
+
+    return tf.function(step, input_signature=[spec])
+
+
+def evaluation_step(model: keras.Sequential, part: Part) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the logits, float32 [rows, classes], and the labels, int32 [rows], of one replica's part."""
-    mfcc, labels, _, _ = part
-    return model(mfcc, training=False), labels
+    return tf.cast(model(part.mfcc, training=False), tf.float32), part.labels

@@ -1,0 +1,262 @@
+"""The training loop: steps, epochs, checkpoints, and the ways in which it can end."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from train.board import Board
+from train.checkpoints import Checkpoints, Progress
+from train.config import TrainConfig, TrainError
+from train.evaluate import Predictor, distribute
+from train.held_out import HeldOut
+from train.run import Run
+from train.selection import is_best, is_over
+from train.steps import Lesson, distributed_step
+from train.stream import SegmentStream
+
+_STEPS_BETWEEN_POINTS = 50
+_TRACKS_NAMED = 10
+
+
+class Stopped(Exception):  # noqa: N818 - no error: it was asked for
+    """Training was asked to stop, and a checkpoint holds everything up to here."""
+
+    def __init__(self, reason: int, step: int) -> None:
+        """Take the number of the signal, and the steps that are done."""
+        super().__init__(f"stopped after step {step}")
+        self.signal = reason
+        self.step = step
+
+
+@dataclasses.dataclass(frozen=True)
+class Listener:
+    """Who is told what happens, and may ask for an end.
+
+    Attributes:
+        remark: called with each sentence that the user may want to read.
+        step: called with (steps done, steps in all) after each step.
+        epoch: called with the entry of `history.json` after each epoch, and with the number of epochs.
+        stop: called between steps; a signal's number asks for a checkpoint and the end.
+    """
+
+    remark: Callable[[str], None] = lambda text: None
+    step: Callable[[int, int], None] = lambda done, total: None
+    epoch: Callable[[dict[str, Any], int], None] = lambda entry, epochs: None
+    stop: Callable[[], int | None] = lambda: None
+
+
+@dataclasses.dataclass
+class _Recent:
+    """The steps since the last point on the curves by step."""
+
+    steps: int = 0
+    loss: float = 0.0
+    seconds: float = 0.0
+    waited: float = 0.0
+
+    def add(self, waited: float, seconds: float) -> None:
+        """Count a step, of which some seconds went by in waiting."""
+        self.steps += 1
+        self.seconds += seconds
+        self.waited += waited
+
+    def points(self, batch_size: int) -> dict[str, float]:
+        """Return what there is to show."""
+        return {
+            "steps/loss": self.loss,
+            "steps/examples_per_second": self.steps * batch_size / self.seconds,
+            "input/wait_fraction": self.waited / self.seconds,
+        }
+
+
+@dataclasses.dataclass
+class Loop:
+    """Takes a model from where its progress says to the last epoch.
+
+    Attributes:
+        config: the settings.
+        run: where the history goes.
+        strategy: under which model and optimizer were made.
+        model: the layers.
+        optimizer: with the slots of the model's variables.
+        stream: what is learned from.
+        lesson: how.
+        held: the held-out folds by the parts that they are.
+        checkpoints: of model and optimizer.
+        board: TensorBoard.
+        probe: float32 [rows, 40, 217], the segments whose activations are shown.
+        listener: is told, and is asked whether to stop.
+        compiled: whether XLA compiles what each replica does.
+    """
+
+    config: TrainConfig
+    run: Run
+    strategy: tf.distribute.Strategy
+    model: keras.Sequential
+    optimizer: keras.optimizers.Optimizer
+    stream: SegmentStream
+    lesson: Lesson
+    held: dict[str, HeldOut]
+    checkpoints: Checkpoints
+    board: Board
+    probe: NDArray[np.float32]
+    listener: Listener
+    compiled: bool
+
+    def finish(self, progress: Progress) -> None:
+        """Train until the last epoch, or until the validation fold says that it is enough.
+
+        Raises:
+            Stopped: the listener asked for it; a checkpoint is written.
+            TrainError: the loss is no number any more, or a checkpoint cannot be written.
+        """
+        self.progress = progress
+        self._predictor = Predictor(self.strategy, self.model, self._heed)
+        self._saved_at, self._recent = time.monotonic(), _Recent()
+        last = self.config.epochs * self.stream.steps_per_epoch
+        batches = distribute(self.strategy, self.stream, progress.step, last)
+        step = distributed_step(
+            self.strategy, self.model, self.optimizer, self.lesson, batches.element_spec, self.compiled
+        )
+        delivered = iter(batches)
+        while not is_over(progress.history, self.config):
+            self._take_steps(step, delivered, (len(progress.history) + 1) * self.stream.steps_per_epoch)
+            self._end_epoch()
+        self.checkpoints.save(progress)
+
+    def _take_steps(self, step: Any, delivered: Any, stop: int) -> None:
+        """Take the steps up to the end of the epoch."""
+        progress = self.progress
+        unread = None
+        while progress.step < stop:
+            before = time.perf_counter()
+            part = next(delivered)
+            received = time.perf_counter()
+            # A GPU is given the next step before the figures of this one are waited for.
+            figures = step(part)
+            self._add(unread)
+            unread = (progress.step, figures)
+            progress.step += 1
+            if progress.step == stop or self._is_due() or self.listener.stop() is not None:
+                self._add(unread)
+                unread = None
+            waited, seconds = received - before, time.perf_counter() - before
+            progress.waited += waited
+            progress.seconds += seconds
+            self._recent.add(waited, seconds)
+            self.listener.step(progress.step, self.config.epochs * self.stream.steps_per_epoch)
+            self._show_steps()
+            if unread is None:
+                self._heed()
+                if self._is_due():
+                    self._save()
+
+    def _add(self, unread: tuple[int, tuple[tf.Tensor, tf.Tensor]] | None) -> None:
+        """Add the figures of a step to those of its epoch, once they are there."""
+        if unread is None:
+            return
+        number, (loss_tensor, right) = unread
+        loss = float(loss_tensor)
+        if not np.isfinite(loss):
+            raise self._not_finite(number, loss)
+        self._recent.loss = loss
+        self.progress.loss_sum += loss
+        self.progress.right += int(right)
+
+    def _end_epoch(self) -> None:
+        """Judge the model, and write down what the epoch has come to."""
+        progress, stream = self.progress, self.stream
+        entry: dict[str, Any] = {
+            "epoch": len(progress.history) + 1,
+            "train": {
+                "loss": progress.loss_sum / stream.steps_per_epoch,
+                "accuracy": progress.right / stream.rows,
+            },
+            "learning_rate": float(tf.convert_to_tensor(self.optimizer.learning_rate)),
+            "seconds": progress.seconds,
+            "examples_per_second": stream.rows / progress.seconds,
+            "wait_fraction": progress.waited / progress.seconds,
+        }
+        for part, fold in self.held.items():
+            entry[part] = _figures(fold.score(self._predictor))
+        progress.history.append(entry)
+        progress.loss_sum, progress.right, progress.seconds, progress.waited = 0.0, 0, 0.0, 0.0
+        if is_best(progress.history, self.config):
+            self.checkpoints.save_best(progress)
+        self.run.write("history.json", progress.history)
+        self._show_epoch(entry)
+        if self._is_due(epoch_ended=True):
+            self._save()
+        self.listener.epoch(entry, self.config.epochs)
+
+    def _heed(self) -> None:
+        """Stop if that is asked for: between two steps, or between two batches of an evaluation."""
+        reason = self.listener.stop()
+        if reason is not None:
+            self.checkpoints.save(self.progress)
+            self.board.close()
+            raise Stopped(reason, self.progress.step)
+
+    def _is_due(self, epoch_ended: bool = False) -> bool:
+        """Say whether it is time for a checkpoint."""
+        seconds = time.monotonic() - self._saved_at
+        epochs = len(self.progress.history)
+        return self.config.checkpoint_interval.is_over(seconds, self.progress.step, epoch_ended, epochs)
+
+    def _save(self) -> None:
+        self.checkpoints.save(self.progress)
+        self._saved_at = time.monotonic()
+
+    def _not_finite(self, step: int, loss: float) -> TrainError:
+        """Name the step whose loss is no number, and what was in its batch."""
+        mfcc, _ = self.stream.batch(step)
+        tracks = np.array(self.stream.tracks(step))
+        bad = np.unique(tracks[~np.isfinite(mfcc).all(axis=(1, 2))]).tolist()
+        distinct = np.unique(tracks).tolist()
+        self.run.write("not-finite.json", {"step": step, "loss": str(loss), "tracks": distinct, "bad": bad})
+        advice = (
+            f"The features of {_few(bad)} are not finite. Delete their shards and featurize again"
+            if bad
+            else "Its features are all finite, so try a train.learning_rate below "
+            f"{self.config.learning_rate:g}, in another --out"
+        )
+        return TrainError(
+            f"the loss is {loss} in step {step + 1} (epoch {step // self.stream.steps_per_epoch + 1}), over "
+            f"segments of {_few(distinct)}; {self.run.folder / 'not-finite.json'} names all. {advice}. "
+            "The checkpoints are from before that step."
+        )
+
+    def _show_steps(self) -> None:
+        """Put a point on the curves by step, now and then."""
+        if self.progress.step % _STEPS_BETWEEN_POINTS == 0:
+            self.board.scalars("train", self.progress.step, self._recent.points(self.config.batch_size))
+            self._recent = _Recent()
+
+    def _show_epoch(self, entry: dict[str, Any]) -> None:
+        rates = {key: entry[key] for key in ("learning_rate", "examples_per_second")}
+        self.board.scalars("train", entry["epoch"], {**entry["train"], **rates})
+        for part in self.held:
+            self.board.scalars(part, entry["epoch"], entry[part])
+        self.board.histograms(entry["epoch"], self.model, self.probe)
+        self.board.flush()
+
+
+def _figures(scores: dict[str, Any]) -> dict[str, float]:
+    """Reduce the scores of a held-out fold to what the history keeps."""
+    return {
+        "loss": scores["segments"]["loss"],
+        "accuracy": scores["segments"]["accuracy"],
+        "track_accuracy": scores["tracks"]["accuracy"],
+        "track_macro_f1": scores["tracks"]["macro_f1"],
+    }
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - _TRACKS_NAMED} more" if len(names) > _TRACKS_NAMED else ""
+    return ", ".join(names[:_TRACKS_NAMED]) + more

@@ -120,6 +120,25 @@ def train(features: Features, out: RunFolder, config: ConfigFile = None, overrid
 
 
 @app.command()
+def crossval(features: Features, out: RunFolder, config: ConfigFile = None, overrides: Overrides = None) -> None:
+    """Train one model for each fold and judge it there: the mean over the folds says more than one fold can.
+
+    Each fold's run lies in its own folder below RUN; run again after an interruption, finished folds are kept. An
+    SVM on the mean and the deviation of each coefficient is judged beside the network.
+    """
+    with _plain_errors():
+        from featurize.storage import Place
+        from jobs.config import load_config
+        from jobs.console import Teller
+        from jobs.pipeline import cross_validate
+
+        teller = Teller()
+        summary = cross_validate(Place.of(features), out, load_config(config, overrides or []), teller)
+        teller.crossval(summary)
+        typer.echo(f"figures   {out / 'crossval.json'}\ncurves    tensorboard --logdir {out}")
+
+
+@app.command()
 def status(features: Features) -> None:
     """Say how far a dataset is: what is done, what is left, how many rejects and why."""
     with _plain_errors():

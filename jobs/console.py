@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _SECONDS_BETWEEN_LINES = 5.0
 
 
+_FIGURES = {"accuracy": "accuracy", "macro-F1": "macro_f1"}  # in words, and in the metrics
+
+
 class Teller:
     """Tells of progress and of anything worth a sentence."""
 
@@ -69,6 +72,21 @@ class Teller:
         for (stage, reason), count in summary.rejects.items():
             table.add_row(escape(stage), escape(reason), str(count))
         self._console.print(table)
+
+    def crossval(self, summary: dict[str, Any]) -> None:
+        """Print the figures of each fold, their mean and deviation, and the confusion of tracks over all folds."""
+        parts = {"tracks": summary["model"], "segments": f"{summary['model']}, segments", "svm_tracks": "SVM"}
+        table = Table("fold", "tracks", *(f"{name}\n{figure}" for name in parts.values() for figure in _FIGURES))
+        rows = [(str(fold["fold"]), str(fold["count"]), fold) for fold in summary["folds"]]
+        rows += [("mean", "", summary["mean"]), ("deviation", "", summary["deviation"])]
+        for name, count, figures in rows:
+            cells = (f"{figures[part][key]:.3f}" for part in parts for key in _FIGURES.values())
+            table.add_row(name, count, *cells, end_section=name == rows[-3][0])
+        self._console.print(table)
+        confusion = Table("tracks, all folds", *(f"heard as {escape(name)}" for name in summary["classes"]))
+        for name, counts in zip(summary["classes"], summary["confusion"]["tracks"], strict=True):
+            confusion.add_row(escape(name), *map(str, counts))
+        self._console.print(confusion)
 
     def verifying(self, shards: Iterable[tuple["Shard", list[str]]], total: int) -> list[str]:
         """Show shards read back, and return their problems, each with its shard's name."""

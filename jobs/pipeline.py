@@ -120,6 +120,38 @@ def judge_model(out: Path, features: Place | None, teller: Teller, again: bool =
     return metrics
 
 
+def cross_validate(features: Place, out: Path, config: JobConfig, teller: Teller) -> dict[str, Any]:
+    """Train and judge one model for each fold below one folder, or what is missing of it, and an SVM beside them.
+
+    Returns:
+        what `crossval.json` holds, see `train.crossval.summarize`.
+
+    Raises:
+        DatasetError: the features are not a whole dataset.
+        TrainError: a fold cannot be learned from, or a fold's folder belongs to other settings.
+    """
+    dataset = open_dataset(features)
+    with _quiet_tensorflow():
+        from train.baseline import describe_tracks, judge_svm
+        from train.counts import training_counts
+        from train.crossval import fold_configs, summarize
+        from train.run import Run
+
+    configs = fold_configs(config.train)
+    for fold_config in configs:  # all of them before the first is trained
+        training_counts(dataset, fold_config, lambda remark: None)
+    metrics = []
+    for fold_config in configs:
+        teller.say(f"Fold {fold_config.test_fold + 1} of {len(configs)}")
+        run = out / f"fold={fold_config.test_fold}"
+        make_model(features, run, config.model_copy(update={"train": fold_config}), teller)
+        metrics.append(judge_model(run, features, teller))
+    tracks = describe_tracks(dataset)
+    summary = summarize(metrics, [judge_svm(tracks, fold_config.test_fold) for fold_config in configs])
+    Run(out).write("crossval.json", summary)
+    return summary
+
+
 def conclusion(out: Path, metrics: dict[str, Any]) -> str:
     """Say in a few lines how good the model is and where everything lies."""
     tracks, segments = metrics["tracks"], metrics["segments"]

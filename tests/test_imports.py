@@ -15,7 +15,7 @@ MODULES = {
 }
 
 
-VERBS = ("run", "featurize", "status", "verify", "train", "evaluate", "config", "demo")
+VERBS = ("run", "featurize", "status", "verify", "train", "crossval", "evaluate", "config", "demo")
 
 
 def imported(path: Path) -> set[str]:

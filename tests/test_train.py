@@ -6,25 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from training import QUICK, trained
 
 from featurize.dataset import open_dataset
 from train.config import TrainConfig, TrainError
 from train.run import Run
 
 pytestmark = pytest.mark.usefixtures("logical_cpus")
-
-QUICK = TrainConfig(validation_fold="next", epochs=2, batch_size=16, learning_rate=1e-3, shuffle_window=40)
-
-
-def trained(features, folder, **settings):
-    from train.loop import Listener
-    from train.trainer import train
-
-    said, epochs = [], []
-    config = TrainConfig.model_validate({**QUICK.model_dump(), **settings})
-    listener = Listener(remark=said.append, epoch=lambda entry, total: epochs.append(entry))
-    train(open_dataset(features), Run(folder), config, "the: config\n", listener)
-    return said, epochs
 
 
 def weights(folder):

@@ -47,7 +47,8 @@ class Board:
         """Show a few MFCC segments of each class, float32 [rows, 40, 217], low coefficients at the bottom."""
         with self._writers["train"].as_default(step=0):
             for label, name in enumerate(classes):
-                few = mfcc[labels == label][:_IMAGES_PER_CLASS, ::-1]
+                # Numbers that are none are for the loop to report; a picture shows them as nought.
+                few = np.nan_to_num(mfcc[labels == label][:_IMAGES_PER_CLASS, ::-1], posinf=0, neginf=0)
                 if len(few):
                     # Coefficient 0 is the loudness and would outshine the rest: each row has its own range.
                     low, high = few.min(axis=2, keepdims=True), few.max(axis=2, keepdims=True)

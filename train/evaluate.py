@@ -101,17 +101,23 @@ def score(probabilities: Float64, labels: Int32, classes: Sequence[str]) -> dict
         cross-entropy in nats; `per_class`, a list of `label`, `precision`, `recall`, `f1` and `count`; and
         `confusion`, a list of rows (true class) of counts (predicted class).
     """
-    predicted = probabilities.argmax(axis=1)
+    likelihood = probabilities[np.arange(len(labels)), labels]
+    return {
+        **score_predicted(probabilities.argmax(axis=1), labels, classes),
+        "loss": float(-np.log(np.maximum(likelihood, np.finfo(np.float64).tiny)).mean()),
+    }
+
+
+def score_predicted(predicted: NDArray[Any], labels: Int32, classes: Sequence[str]) -> dict[str, Any]:
+    """Compare predicted classes [rows] with labels: what `score` returns, without the loss."""
     indices = np.arange(len(classes))
     precision, recall, f1, count = precision_recall_fscore_support(
         labels, predicted, labels=indices, zero_division=0.0
     )
-    likelihood = probabilities[np.arange(len(labels)), labels]
     return {
         "count": len(labels),
         "accuracy": float(np.mean(predicted == labels)),
         "macro_f1": float(f1[count > 0].mean()),
-        "loss": float(-np.log(np.maximum(likelihood, np.finfo(np.float64).tiny)).mean()),
         "per_class": [
             {
                 "label": label,

@@ -127,8 +127,8 @@ def train_step(
         part: an element of `SegmentStream.dataset`.
 
     Returns:
-        float32, this replica's share of the batch's loss; int64, how many of its rows it got right; and the
-        gradient of each trainable variable.
+        float32, this replica's share of the batch's loss, NaN where a number of the batch or of a gradient is
+        none; int64, how many of its rows it got right; and the gradient of each trainable variable.
     """
     draws = Draws(lesson.seed, part)
     masks = lesson.mask_frames or lesson.mask_coefficients
@@ -140,6 +140,12 @@ def train_step(
         loss = tf.reduce_sum(losses) / tf.cast(part.batch_rows, tf.float32)
         scaled = optimizer.scale_loss(loss)
     gradients = tape.gradient(scaled, model.trainable_variables)
+    # A ReLU makes nought of NaN, and the loss looks well while the weights are lost. Gradients that are scaled
+    # up for float16 may overflow: the optimizer leaves such steps out.
+    sums = [tf.reduce_sum(part.mfcc)]
+    if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        sums += [tf.reduce_sum(gradient) for gradient in gradients]
+    loss = tf.where(tf.reduce_all(tf.math.is_finite(tf.stack(sums))), loss, np.nan)
     right = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), part.labels)
     return loss, tf.reduce_sum(tf.cast(right, tf.int64)), gradients
 

@@ -1,0 +1,127 @@
+"""The number of replicas is a matter of speed: what is learned does not depend on it."""
+
+import numpy as np
+import pytest
+from training import EVERYTHING
+
+from featurize.dataset import open_dataset
+from train.config import TrainConfig, TrainError
+
+pytestmark = pytest.mark.usefixtures("logical_cpus")
+
+
+def learn(features, replicas, steps, **settings):
+    """The loss of each step, and the weights after the last."""
+    import keras
+
+    from train.counts import class_weights, training_counts
+    from train.devices import make_strategy
+    from train.evaluate import distribute
+    from train.models import build_model
+    from train.optimizer import make_optimizer
+    from train.steps import Lesson, distributed_step
+    from train.trainer import training_statistics, training_stream
+
+    dataset = open_dataset(features)
+    config = TrainConfig.model_validate({"batch_size": 30, "shuffle_window": 40, **settings})
+    keras.utils.set_random_seed(3)
+    strategy = make_strategy(replicas)
+    stream = training_stream(dataset, config)
+    statistics = training_statistics(dataset, config)
+    with strategy.scope():
+        model = build_model(config.model, 3, config.dropout, statistics if config.normalise else None)
+        optimizer = make_optimizer(config, stream.steps_per_epoch)
+        optimizer.build(model.trainable_variables)
+    counts = training_counts(dataset, config, lambda text: None)
+    lesson = Lesson(
+        config.seed,
+        class_weights(counts, config),
+        config.label_smoothing,
+        config.mask_frames,
+        config.mask_coefficients,
+        statistics.mean,
+    )
+    batches = distribute(strategy, stream, 0, steps)
+    step = distributed_step(strategy, model, optimizer, lesson, batches.element_spec, compiled=False)
+    losses = np.array([float(step(part)[0]) for part in batches])
+    return losses, model.get_weights()
+
+
+def differences(one, other):
+    losses = np.abs(one[0] / other[0] - 1).max()
+    weights = max(np.abs(a - b).max() for a, b in zip(one[1], other[1], strict=True))
+    return losses, weights
+
+
+def test_four_replicas_learn_what_one_learns(features):
+    """With dropout, mixing and masks: they belong to the rows of a batch, whoever computes them."""
+    settings = {**EVERYTHING, "epochs": 2, "dropout": 0.4}
+    losses, weights = differences(*(learn(features, replicas, 6, **settings) for replicas in (1, 4)))
+    assert losses < 1e-5
+    assert weights < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["conv2", "conv3", "conv3-norm"])
+def test_fifty_steps_on_one_two_and_four_replicas(model, features):
+    """Batches of 30, 30 and 36 of the 96 segments: the last is ragged, and four replicas never share evenly."""
+    one = learn(features, 1, 50, model=model, dropout=0.0)
+    assert len(one[0]) == 50
+    for replicas in (2, 4):
+        losses, weights = differences(learn(features, replicas, 50, model=model, dropout=0.0), one)
+        print(f"{model}: {replicas} replicas, losses within {losses:.1e}, weights within {weights:.1e}")
+        assert losses < 1e-5
+        assert weights < 1e-4
+
+
+def test_every_row_has_a_mask_of_its_own_and_every_step_new_ones():
+    import keras
+    import tensorflow as tf
+
+    from train.steps import Draws, forward
+    from train.stream import Part
+
+    net = keras.Sequential([keras.Input((1000,)), keras.layers.Dropout(0.4)])
+
+    def masked(step, first, rows):
+        part = Part(None, None, None, None, tf.constant(step), tf.constant(first), tf.constant(8))
+        return forward(net, tf.ones((rows, 1000)), Draws(7, part)).numpy()
+
+    whole = masked(3, 0, 8)
+    assert np.mean(whole == 0) == pytest.approx(0.4, abs=0.05)
+    assert np.unique(whole).tolist() == pytest.approx([0, 1 / 0.6])
+    assert len(np.unique(whole, axis=0)) == 8
+    np.testing.assert_array_equal(np.concatenate([masked(3, 0, 3), masked(3, 3, 5)]), whole)
+    assert np.mean(masked(4, 0, 8) == whole) < 0.7
+
+
+def test_masks_hide_spans_behind_the_mean():
+    import tensorflow as tf
+
+    from train.steps import Draws, Lesson, mask
+    from train.stream import Part
+
+    fill = np.arange(40, dtype=np.float32) + 1000
+    lesson = Lesson(0, np.ones(3, np.float32), 0.0, 50, 10, fill)
+    rows = 200
+    part = Part(None, None, None, None, tf.constant(5), tf.constant(0), tf.constant(rows))
+    masked = mask(tf.zeros((rows, 40, 217)), lesson, Draws(1, part)).numpy()
+    hidden = masked != 0
+    assert (masked[hidden] == np.broadcast_to(fill[:, None], (40, 217))[None].repeat(rows, 0)[hidden]).all()
+    frames, coefficients = hidden.all(axis=1).sum(axis=1), hidden.all(axis=2).sum(axis=1)
+    # Two masks, each 0 to 50 frames or 0 to 10 coefficients wide, which may overlap.
+    assert frames.max() <= 100
+    assert 30 < frames.mean() < 50
+    assert coefficients.max() <= 20
+    assert 6 < coefficients.mean() < 10
+    np.testing.assert_array_equal(hidden, hidden.all(axis=1)[:, None, :] | hidden.all(axis=2)[:, :, None])
+
+
+def test_a_replica_without_rows_is_refused(features):
+    from train.devices import make_strategy
+    from train.evaluate import distribute
+    from train.trainer import training_stream
+
+    stream = training_stream(open_dataset(features), TrainConfig(batch_size=3))
+    with pytest.raises(TrainError, match="4 replicas cannot share a batch of 3 segments"):
+        distribute(make_strategy(4), stream, 0, 1)

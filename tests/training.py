@@ -1,0 +1,50 @@
+"""How tests train, and what they compare of two runs."""
+
+import tensorflow as tf
+
+from featurize.dataset import open_dataset
+from train.config import TrainConfig
+from train.loop import Listener
+from train.run import Run
+from train.trainer import train
+
+TIMINGS = {"seconds", "examples_per_second", "wait_fraction"}
+QUICK = TrainConfig(validation_fold="next", epochs=2, batch_size=16, learning_rate=1e-3, shuffle_window=40)
+# Everything that draws random numbers or follows the steps.
+EVERYTHING = {
+    "normalise": True,
+    "schedule": "cosine",
+    "warmup_epochs": 0.5,
+    "weight_decay": 0.01,
+    "label_smoothing": 0.1,
+    "sampling": "balanced",
+    "segments_per_epoch": 3,
+    "mask_frames": 30,
+    "mask_coefficients": 6,
+    "mixup": 0.3,
+}
+
+
+def trained(features, folder, stop=lambda: None, **settings):
+    """Train with the quick settings and some others; return the sentences said and the epochs of this call."""
+    said, epochs = [], []
+    config = TrainConfig.model_validate({**QUICK.model_dump(), **settings})
+    listener = Listener(said.append, epoch=lambda entry, total: epochs.append(entry), stop=stop)
+    train(open_dataset(features), Run(folder), config, "the: config\n", listener)
+    return said, epochs
+
+
+def final_state(folder):
+    """Every tensor of the last checkpoint, weights and slots, as bytes."""
+    last = max((folder / "checkpoints").glob("step-*"))
+    reader = tf.train.load_checkpoint(str(last / "state"))
+    return {
+        name: reader.get_tensor(name).tobytes()
+        for name in reader.get_variable_to_shape_map()
+        if name != "_CHECKPOINTABLE_OBJECT_GRAPH"
+    }
+
+
+def figures(folder):
+    """The history without what a clock says."""
+    return [{k: v for k, v in entry.items() if k not in TIMINGS} for entry in Run(folder).history()]

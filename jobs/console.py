@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 _SECONDS_BETWEEN_LINES = 5.0
 
 
-_FIGURES = {"accuracy": "accuracy", "macro-F1": "macro_f1"}  # in words, and in the metrics
-
-
 class Teller:
     """Tells of progress and of anything worth a sentence."""
 
@@ -75,13 +72,15 @@ class Teller:
 
     def crossval(self, summary: dict[str, Any]) -> None:
         """Print the figures of each fold, their mean and deviation, and the confusion of tracks over all folds."""
-        parts = {"tracks": summary["model"], "segments": f"{summary['model']}, segments", "svm_tracks": "SVM"}
-        table = Table("fold", "tracks", *(f"{name}\n{figure}" for name in parts.values() for figure in _FIGURES))
+        title = f"{summary['model']} beside an SVM, on whole tracks"
+        columns = ["accuracy", "macro-F1", "of segments", "SVM", "SVM macro-F1"]
+        table = Table("fold", "tracks", *columns, title=title)
         rows = [(str(fold["fold"]), str(fold["count"]), fold) for fold in summary["folds"]]
         rows += [("mean", "", summary["mean"]), ("deviation", "", summary["deviation"])]
         for name, count, figures in rows:
-            cells = (f"{figures[part][key]:.3f}" for part in parts for key in _FIGURES.values())
-            table.add_row(name, count, *cells, end_section=name == rows[-3][0])
+            tracks, segments, svm = figures["tracks"], figures["segments"], figures["svm_tracks"]
+            shown = [*_both(tracks), segments["accuracy"], *_both(svm)]
+            table.add_row(name, count, *(f"{value:.3f}" for value in shown), end_section=name == rows[-3][0])
         self._console.print(table)
         confusion = Table("tracks, all folds", *(f"heard as {escape(name)}" for name in summary["classes"]))
         for name, counts in zip(summary["classes"], summary["confusion"]["tracks"], strict=True):
@@ -147,6 +146,10 @@ def status_lines(status: "Status") -> str:
     lines += [f"         {entry['tracks']:6} {entry['stage']}: {entry['reason']}" for entry in status.rejects]
     lines += [f"broken   {name}" for name in status.broken]
     return "\n".join(lines)
+
+
+def _both(scores: dict[str, float]) -> tuple[float, float]:
+    return scores["accuracy"], scores["macro_f1"]
 
 
 def _epoch_line(entry: dict[str, Any], epochs: int) -> str:

@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 
-.PHONY: help demo test test-slow check format bench-featurize bench-scale lock clean
+.PHONY: help demo test test-slow check format bench-featurize bench-scale bench-stream bench-train lock clean
 
 help:
 	@echo "make demo     compose a small collection, featurize it, train on it, write the report"
@@ -14,6 +14,8 @@ help:
 	@echo "make format   let ruff rewrite what it can"
 	@echo "make bench-featurize   featurizing beside librosa and decoding alone"
 	@echo "make bench-scale       the driver's share of a collection of a million tracks"
+	@echo "make bench-stream      training batches from shards beside TFRecord, Ray Data and memory"
+	@echo "make bench-train       an epoch from shards beside keras.Model.fit on arrays in memory"
 	@echo "make lock     resolve pyproject.toml into requirements.lock again"
 	@echo "make clean    remove the environment and what the tools left behind"
 
@@ -54,6 +56,13 @@ bench-featurize: $(READY)
 TRACKS ?= 1000000
 bench-scale: $(READY)
 	$(BIN)/python -m benchmarks.scale --tracks $(TRACKS)
+
+DEVICE ?= cpu
+bench-stream: $(READY)
+	$(BIN)/python -m benchmarks.stream --device $(DEVICE)
+
+bench-train: $(READY)
+	$(BIN)/python -m benchmarks.train --device $(DEVICE)
 
 # One lock for every supported Python and platform; it pins versions and names no index.
 lock:

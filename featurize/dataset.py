@@ -8,28 +8,29 @@
       shards/fold=K/part-NNNNN-<fingerprint>.parquet
 
 A row of a shard is one segment. A track has exactly `segments_per_track` rows, in order and never divided over
-two row groups. `mfcc` is a fixed-size list without nulls at any level, which Arrow reads half as fast again as
-its own tensor type; the shape stands in the field's metadata.
+two row groups. `mfcc` is fixed-size binary: little-endian float32, coefficient by coefficient, the shape in the
+field's metadata. Arrow reads it five times as fast as a fixed-size list of floats.
 """
 
 import dataclasses
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from featurize.errors import FeaturizeError
 from featurize.storage import Place, describe
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 FOLDS = 5
 MFCC_SHAPE = (40, 217)
 TRACKS_PER_ROW_GROUP = 8
@@ -42,9 +43,9 @@ SHARD_SCHEMA = pa.schema(
         pa.field("start", pa.float64(), nullable=False, metadata={"unit": "seconds"}),
         pa.field(
             "mfcc",
-            pa.list_(pa.field("element", pa.float32(), nullable=False), MFCC_SHAPE[0] * MFCC_SHAPE[1]),
+            pa.binary(MFCC_SHAPE[0] * MFCC_SHAPE[1] * 4),
             nullable=False,
-            metadata={"shape": json.dumps(MFCC_SHAPE), "axes": '["coefficient", "frame"]'},
+            metadata={"dtype": "<f4", "shape": json.dumps(MFCC_SHAPE), "axes": '["coefficient", "frame"]'},
         ),
     ]
 )
@@ -68,6 +69,8 @@ DUPLICATES_SCHEMA = pa.schema(
 _SHARD_NAME = re.compile(r"fold=(\d+)/part-(\d{5,})-[0-9a-f]{16}\.parquet")
 FOOTER_KEY = b"earmark"
 UNREADABLE = (pa.ArrowException, OSError, KeyError, TypeError, ValueError)  # what reading a broken shard raises
+_ROW_GROUPS_AHEAD = 16
+_LARGEST_GROUP = 1 << 20  # rows; a row group comes as one batch
 _READERS = 16  # each mostly waits for its disk or network
 
 Item = TypeVar("Item")
@@ -284,9 +287,45 @@ def read_row_group(shard: Shard, index: int) -> tuple[NDArray[np.float32], NDArr
     table = pq.ParquetFile(shard.place.path, **shard.place.arrow).read_row_group(
         index, columns=["label", "mfcc"], use_threads=False
     )
-    mfcc = table["mfcc"].combine_chunks()
-    flat = mfcc.flatten().to_numpy(zero_copy_only=True)
-    return flat.reshape(-1, *MFCC_SHAPE), table["label"].to_numpy()
+    return mfcc_array(table["mfcc"]), table["label"].to_numpy()
+
+
+def read_row_groups(
+    groups: Sequence[tuple[Shard, int]],
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int32]]]:
+    """Read many row groups, a few ahead, on all of Arrow's threads; each as `read_row_group` returns it.
+
+    One call of Arrow's for all of them: threads of our own would spend their time on waiting for the interpreter.
+    """
+    parquet = pads.ParquetFileFormat()
+    filesystem = groups[0][0].place.arrow["filesystem"]
+    fragments = [
+        parquet.make_fragment(shard.place.path, filesystem, row_groups=[index]) for shard, index in groups
+    ]
+    scanner = pads.FileSystemDataset(fragments, SHARD_SCHEMA, parquet, filesystem).scanner(
+        columns=["label", "mfcc"],
+        fragment_readahead=_ROW_GROUPS_AHEAD,
+        batch_readahead=1,
+        batch_size=_LARGEST_GROUP,
+    )
+    for batch in scanner.to_batches():
+        if len(batch):
+            yield mfcc_array(batch["mfcc"]), batch["label"].to_numpy()
+
+
+def mfcc_array(column: pa.ChunkedArray | pa.Array) -> NDArray[np.float32]:
+    """Return a column of MFCC as float32 [rows, 40, 217], a view of Arrow's memory where that is in one piece."""
+    chunk = column
+    if isinstance(column, pa.ChunkedArray):
+        chunk = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    numbers = np.frombuffer(chunk.buffers()[1], "<f4").reshape(-1, *MFCC_SHAPE)
+    return numbers[chunk.offset : chunk.offset + len(chunk)]
+
+
+def mfcc_column(mfcc: NDArray[np.float32]) -> pa.Array:
+    """Return float32 [rows, 40, 217] as a column of SHARD_SCHEMA."""
+    content = pa.py_buffer(np.ascontiguousarray(mfcc, "<f4"))
+    return pa.Array.from_buffers(SHARD_SCHEMA.field("mfcc").type, len(mfcc), [None, content])
 
 
 def read_track_ids(shard: Shard, segments_per_track: int) -> list[str]:

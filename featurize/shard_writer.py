@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from featurize.dataset import FOOTER_KEY, MFCC_SHAPE, SHARD_SCHEMA, TRACKS_PER_ROW_GROUP
+from featurize.dataset import FOOTER_KEY, MFCC_SHAPE, SHARD_SCHEMA, TRACKS_PER_ROW_GROUP, mfcc_column
 from featurize.errors import Reject
 from featurize.shards import ShardPlan, Track
 from featurize.storage import Place
@@ -39,10 +39,9 @@ class ShardWriter:
             self._sink,
             SHARD_SCHEMA,
             # The frames that overlapping segments share repeat byte for byte, and ZSTD's fastest level finds
-            # them, best with the bytes of the floats split into streams and a row group in one page.
+            # them where a row group is one page.
             compression="zstd",
             compression_level=1,
-            column_encoding={"mfcc.list.element": "BYTE_STREAM_SPLIT"},
             data_page_size=_PAGE_BYTES,
             use_dictionary=["track"],
             write_statistics=["track", "label", "segment"],
@@ -100,9 +99,7 @@ class ShardWriter:
             pa.array(np.repeat(labels, segments)),
             pa.array(np.tile(np.arange(segments, dtype=np.int32), tracks)),
             pa.array(self._starts[:tracks].reshape(-1)),
-            pa.FixedSizeListArray.from_arrays(
-                pa.array(self._mfcc[:tracks].reshape(-1)), type=SHARD_SCHEMA.field("mfcc").type
-            ),
+            mfcc_column(self._mfcc[:tracks].reshape(-1, *MFCC_SHAPE)),
         ]
         self._writer.write_table(pa.Table.from_arrays(columns, schema=SHARD_SCHEMA))
         self._gathered.clear()

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from featurize.audio import load
-from featurize.dataset import FOOTER_KEY, MFCC_SHAPE, UNREADABLE
+from featurize.dataset import FOOTER_KEY, MFCC_SHAPE, UNREADABLE, mfcc_array
 from featurize.errors import CollectionLostError, Reject
 from featurize.mfcc import Filters, mfcc_segments, segment_starts
 from featurize.shard_writer import ShardWriter
@@ -120,7 +120,7 @@ def _read_earlier(plan: ShardPlan, folder: Place) -> tuple[dict[tuple[str, int],
     except UNREADABLE:
         return {}, {}  # broken or gone: everything is computed
     segments = plan.settings["segments_per_track"]
-    mfcc = table["mfcc"].combine_chunks().flatten().to_numpy().reshape(-1, segments, *MFCC_SHAPE)
+    mfcc = mfcc_array(table["mfcc"]).reshape(-1, segments, *MFCC_SHAPE)
     starts = table["start"].to_numpy().reshape(-1, segments)
     kept = footer["tracks"]
     rows = {key: (mfcc[i], starts[i]) for i, key in enumerate(zip(kept["track"], kept["size"], strict=True))}

@@ -21,8 +21,8 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: Literal["conv2", "conv3", "conv3-norm"] = Field(
-        "conv3-norm", description="the network: conv2, conv3 or conv3-norm (the published one)"
+    model: Literal["conv2", "conv3", "conv3-norm", "modulation"] = Field(
+        "conv3-norm", description="the network: conv2, conv3 or conv3-norm (the published ones), or modulation"
     )
     normalise: bool = Field(
         False,

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train.order import Draw, keyed_generator
-from train.stream import Mix, Rows
+from train.stream import Mix
+from train.windows import Rows
 
 
 def mixup(alpha: float, seed: int) -> Mix:

@@ -19,7 +19,7 @@ from train.devices import describe, make_strategy, on_gpus
 from train.held_out import held_out
 from train.loop import Listener, Loop
 from train.mixup import mixup
-from train.models import Statistics, build_model
+from train.models import Statistics, build_model, has_batch_norm
 from train.optimizer import make_optimizer
 from train.order import ShuffledOrder
 from train.run import Run
@@ -136,7 +136,7 @@ def is_compiled(config: TrainConfig, replicas: int) -> bool:
     Raises:
         TrainError: that is asked for where it cannot be.
     """
-    across_replicas = config.model == "conv3-norm" and replicas > 1
+    across_replicas = has_batch_norm(config.model) and replicas > 1
     if config.jit_compile == "always" and across_replicas:
         raise TrainError(
             f"train.jit_compile = always, but XLA cannot compile the batch normalisation of {config.model} over "

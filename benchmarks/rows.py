@@ -1,0 +1,93 @@
+"""Composed rows for benchmarks of training: smooth noise that compresses as real features do."""
+
+import multiprocessing
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import scipy.signal
+import tensorflow as tf
+
+from featurize.config import FeaturizeConfig
+from featurize.dataset import MFCC_SHAPE, Shard, fold_of, list_shards, shard_name
+from featurize.mfcc import HOP_LENGTH, SAMPLE_RATE, SEGMENT_FRAMES, segment_starts
+from featurize.shard_writer import ShardWriter
+from featurize.shards import ShardPlan, Track, feature_settings
+from featurize.storage import Place
+
+SETTINGS = feature_settings(FeaturizeConfig())
+TRACKS_PER_SHARD = FeaturizeConfig().tracks_per_shard
+TRACK_SECONDS = 17  # so the segments overlap as far as makes shards a quarter of the raw floats, like real ones
+CLASSES = 10
+
+
+def compose(folder: Path, segments: int) -> None:
+    """Write the same rows as shards, as Examples of floats and as Examples of bytes."""
+    tracks = max(1, segments // SETTINGS["segments_per_track"])
+    for name in ("tfrecord", "tfrecord_bytes"):
+        (folder / name).mkdir()
+    calls = [
+        (folder, index, min(TRACKS_PER_SHARD, tracks - first))
+        for index, first in enumerate(range(0, tracks, TRACKS_PER_SHARD))
+    ]
+    # Spawned and not forked: TensorFlow's threads run already.
+    with multiprocessing.get_context("spawn").Pool(min(os.cpu_count() or 1, len(calls))) as pool:
+        pool.starmap(compose_shard, calls, chunksize=1)
+
+
+def compose_shard(folder: Path, index: int, tracks: int) -> None:
+    """Write the rows of one shard in each of the formats."""
+    random = np.random.default_rng(index)
+    starts = segment_starts(TRACK_SECONDS * SAMPLE_RATE, SETTINGS["segments_per_track"])
+    shard = ShardWriter(ShardPlan(shard_name(0, index, "0" * 16), Place.of(folder), [], SETTINGS))
+    with (
+        tf.io.TFRecordWriter(str(folder / "tfrecord" / f"{index:05d}")) as floats,
+        tf.io.TFRecordWriter(str(folder / "tfrecord_bytes" / f"{index:05d}")) as raw,
+    ):
+        for number in range(tracks):
+            label, mfcc = int(random.integers(CLASSES)), compose_track(random, starts)
+            shard.add(Track(f"{index}/{number}", "", label, 0), mfcc, starts / SAMPLE_RATE)
+            # An Example of floats holds their bytes in one piece. Making each from a list would take minutes.
+            before, _, after = float_example(mfcc[0], label).partition(mfcc[0].tobytes())
+            for segment in mfcc:
+                floats.write(before + segment.tobytes() + after)
+                raw.write(byte_example(segment, label))
+    shard.finish(Place.of(folder))
+
+
+def compose_track(random: np.random.Generator, starts: np.ndarray) -> np.ndarray:
+    """Return float32 [segments, 40, 217]: noise, smooth in time, the weaker the higher the coefficient."""
+    frames = 1 + TRACK_SECONDS * SAMPLE_RATE // HOP_LENGTH
+    noise = random.standard_normal((MFCC_SHAPE[0], frames), np.float32)
+    smooth = scipy.signal.lfilter([1], [1, -0.9], noise).astype(np.float32)
+    smooth *= 100 / np.arange(1, MFCC_SHAPE[0] + 1, dtype=np.float32)[:, np.newaxis]
+    return np.stack([smooth[:, start // HOP_LENGTH :][:, :SEGMENT_FRAMES] for start in starts])
+
+
+def float_example(mfcc: np.ndarray, label: int) -> bytes:
+    """Return a serialized tf.train.Example with the MFCC as floats."""
+    return serialized(tf.train.Feature(float_list=tf.train.FloatList(value=mfcc.ravel())), label)
+
+
+def byte_example(mfcc: np.ndarray, label: int) -> bytes:
+    """Return a serialized tf.train.Example with the MFCC as bytes."""
+    return serialized(tf.train.Feature(bytes_list=tf.train.BytesList(value=[mfcc.tobytes()])), label)
+
+
+def serialized(mfcc: tf.train.Feature, label: int) -> bytes:
+    """Return a serialized tf.train.Example."""
+    features = {"mfcc": mfcc, "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label]))}
+    content: bytes = tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+    return content
+
+
+def shards_of(folder: Path) -> list[Shard]:
+    """Return the composed shards."""
+    shards = []
+    for name in sorted(list_shards(folder)):
+        place = Place.of(folder) / "shards" / name
+        metadata = pq.read_metadata(place.path, **place.arrow)
+        sizes = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
+        shards.append(Shard(name, place, fold_of(name), sizes))
+    return shards

@@ -1,0 +1,76 @@
+"""Nine classes of very different sizes: the small ones must not be forgotten, and a reader must be told."""
+
+import numpy as np
+import pytest
+from conftest import encode
+
+from jobs.compose import SAMPLE_RATE, STYLES, Habits, Style, compose
+
+COUNTS = (8, 11, 16, 22, 31, 43, 60, 85, 120)
+ARTISTS = 5
+
+
+@pytest.fixture(scope="module")
+def nine_classes(ray_here, tmp_path_factory):
+    """Each way of sounding in each of the three rhythms; five artists in each class share its tracks."""
+    from featurize.config import FeaturizeConfig
+    from featurize.driver import featurize
+
+    music, folder = tmp_path_factory.mktemp("nine"), tmp_path_factory.mktemp("nine-features")
+    pairs = [(sound, rhythm) for sound in STYLES for rhythm in STYLES]
+    rows = ["path,label,group"]
+    for c, ((sound, rhythm), count) in enumerate(zip(pairs, COUNTS, strict=True)):
+        style = Style(STYLES[sound].note, STYLES[rhythm].onsets, STYLES[rhythm].beats)
+        for n in range(count):
+            habits = Habits.draw(np.random.default_rng([9, c, n % ARTISTS]))
+            samples = compose(style, habits, 5.1, np.random.default_rng([9, c, n]))
+            name = f"{c}-{n}.flac"
+            (music / name).write_bytes(encode(samples, SAMPLE_RATE, ".flac"))
+            rows.append(f"{name},{sound} in the rhythm of {rhythm},{c}-{n % ARTISTS}")
+    (music / "tracks.csv").write_text("\n".join(rows) + "\n")
+    featurize(str(music / "tracks.csv"), folder, FeaturizeConfig(segments_per_track=1))
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("logical_cpus")
+def test_balanced_beats_none_on_macro_f1_over_seeds(nine_classes, tmp_path):
+    from training import trained
+
+    from featurize.dataset import open_dataset
+    from train.judge import judge
+    from train.run import Run
+
+    dataset = open_dataset(nine_classes)
+    macro_f1 = {}
+    for name, settings in {
+        "none": {},
+        "class_weights": {"class_weights": "balanced"},
+        "sampling": {"sampling": "balanced"},
+    }.items():
+        for seed in range(3):
+            # As many steps for each of them: balanced sampling has longer epochs.
+            epochs = 6 if name == "sampling" else 18
+            run = tmp_path / f"{name}-{seed}"
+            said, _ = trained(
+                nine_classes,
+                run,
+                seed=seed,
+                epochs=epochs,
+                normalise=True,
+                learning_rate=3e-4,
+                batch_size=32,
+                validation_fold="none",
+                shuffle_window=4096,
+                **settings,
+            )
+            metrics = judge(Run(run), dataset)
+            macro_f1.setdefault(name, []).append(metrics["tracks"]["macro_f1"])
+            assert any("bells in the rhythm of bells (8)" in sentence for sentence in said)
+            told = any("times the segments of the smallest" in sentence for sentence in said)
+            assert told == (name == "none")
+    print({name: np.round(values, 3).tolist() for name, values in macro_f1.items()})
+    for name in ("class_weights", "sampling"):
+        assert np.mean(macro_f1[name]) > np.mean(macro_f1["none"])
+    page = (tmp_path / "none-0" / "report.html").read_text()
+    assert "Fewer than 20 tracks" in page

@@ -50,15 +50,16 @@ def test_balanced_beats_none_on_macro_f1_over_seeds(nine_classes, tmp_path):
     }.items():
         for seed in range(3):
             # As many steps for each of them: balanced sampling has longer epochs.
-            epochs = 6 if name == "sampling" else 18
+            epochs = 10 if name == "sampling" else 27
             run = tmp_path / f"{name}-{seed}"
             said, _ = trained(
                 nine_classes,
                 run,
                 seed=seed,
                 epochs=epochs,
+                model="modulation",
                 normalise=True,
-                learning_rate=3e-4,
+                learning_rate=1e-3,
                 batch_size=32,
                 validation_fold="none",
                 shuffle_window=4096,

@@ -220,3 +220,37 @@ def test_scores_are_what_they_say():
     assert scores["segments"]["loss"] == pytest.approx(-np.log(hits).mean())
     assert scores["tracks"]["count"] == 4
     assert scores["tracks"]["accuracy"] == 3 / 4
+
+
+def test_no_window_is_read_twice_and_few_are_held(features, monkeypatch):
+    """Batches are made side by side, so a late one must find its window still there."""
+    import train.windows
+    from train.trainer import training_stream
+
+    read = []
+    real = train.windows.read_row_groups
+    monkeypatch.setattr(train.windows, "read_row_groups", lambda groups: read.append(len(groups)) or real(groups))
+    stream = training_stream(open_dataset(features), TrainConfig(batch_size=4, shuffle_window=24))
+    epochs = 6
+    for _ in stream.dataset(0, epochs * stream.steps_per_epoch, 1):
+        pass
+    windows = len(stream._windows._order.of_epoch(0).windows)
+    assert windows == 4
+    assert len(read) in (epochs * windows, epochs * windows + 1)  # and perhaps the first of the epoch after
+
+
+def test_memory_of_batches_is_used_again_when_nobody_holds_them():
+    from train.buffers import Buffers
+
+    buffers = Buffers()
+    one, other = buffers.take((4, 40, 217)), buffers.take((4, 40, 217))
+    assert one.ctypes.data % 64 == other.ctypes.data % 64 == 0
+    one[:], other[:] = 1, 2
+    assert (one == 1).all()
+    place, part = one.ctypes.data, one[2:]
+    del one
+    assert buffers.take((4, 40, 217)).ctypes.data != place  # a view is still there
+    assert (part == 1).all()
+    del part
+    assert buffers.take((3, 40, 217)).ctypes.data == place
+    assert (other == 2).all()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from featurize.dataset import Dataset, read_row_group
 from train.config import TrainConfig
+from train.counts import FEW_TRACKS, small_classes
 from train.run import Run
 
 _REJECTS_SHOWN = 200
@@ -52,6 +53,8 @@ def render(run: Run, dataset: Dataset, config: TrainConfig, metrics: dict[str, A
         metrics=metrics,
         pictures=pictures,
         counts=_count_table(dataset),
+        small=small_classes(dataset),
+        few=FEW_TRACKS,
         held_out={fold: part for part, fold in config.held_out.items()},
         info=dataset.info,
         rejects=rejects.slice(0, _REJECTS_SHOWN).to_pylist(),

@@ -109,7 +109,7 @@ def earmark(folder: Path, device: str) -> Contender:
     def begin() -> Batches:
         first = next(epochs) * stream.steps_per_epoch
         batches = stream.dataset(first, first + stream.steps_per_epoch, 1)
-        return onto(batches.map(lambda *part: (part[0], part[1])), device)
+        return onto(batches.map(lambda part: (part.mfcc, part.labels)), device)
 
     return begin
 
@@ -160,7 +160,8 @@ def ray_data(folder: Path, device: str) -> Contender:
             batch_size=BATCH_SIZE, prefetch_batches=4, local_shuffle_buffer_size=WINDOW
         ):
             with tf.device(f"/{device}:0"):
-                yield tf.reshape(batch["mfcc"], [-1, *MFCC_SHAPE]), tf.identity(batch["label"])
+                mfcc = tf.io.decode_raw(batch["mfcc"], tf.float32)
+                yield tf.reshape(mfcc, [-1, *MFCC_SHAPE]), tf.identity(batch["label"])
 
     return begin
 

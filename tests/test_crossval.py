@@ -1,0 +1,112 @@
+"""Cross-validation: every track judged once by a model that never saw it, folds kept, and an SVM beside."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import earmark
+
+from featurize.dataset import open_dataset
+from train.config import TrainConfig, TrainError
+from train.crossval import fold_configs, summarize
+
+SETTINGS = ["--set", "train.model=modulation", "--set", "train.epochs=2", "--set", "train.batch_size=16"]
+SETTINGS += ["--set", "train.normalise=true", "--set", "train.learning_rate=1.0e-3"]
+
+
+def test_every_fold_is_judged_once_and_finished_folds_are_kept(features, tmp_path):
+    done = earmark("crossval", features, "--out", tmp_path, *SETTINGS)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "crossval.json").read_text())
+    assert [fold["fold"] for fold in summary["folds"]] == [0, 1, 2, 3, 4]
+    assert sum(fold["count"] for fold in summary["folds"]) == 30
+    for part, rows in {"tracks": 30, "segments": 120, "svm_tracks": 30}.items():
+        confusion = np.array(summary["confusion"][part])
+        assert confusion.sum() == rows
+        of_folds = [fold[part]["accuracy"] for fold in summary["folds"]]
+        assert summary["mean"][part]["accuracy"] == pytest.approx(np.mean(of_folds))
+        assert summary["deviation"][part]["accuracy"] == pytest.approx(np.std(of_folds))
+        assert np.trace(confusion) / rows == pytest.approx(np.mean(of_folds))  # folds of equal size
+    for fold in range(5):
+        metrics = json.loads((tmp_path / f"fold={fold}" / "metrics.json").read_text())
+        assert metrics["test_fold"] == fold
+        assert metrics["split"]["groups_on_two_sides"] == []
+    assert "SVM" in done.stderr
+    assert f"{summary['mean']['tracks']['accuracy']:.3f}" in done.stderr
+
+    kept = (tmp_path / "fold=1" / "model.keras").stat().st_mtime_ns
+    shutil.rmtree(tmp_path / "fold=3")
+    again = earmark("crossval", features, "--out", tmp_path, *SETTINGS)
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("steps an epoch") == 1
+    assert (tmp_path / "fold=1" / "model.keras").stat().st_mtime_ns == kept
+    assert json.loads((tmp_path / "crossval.json").read_text()) == summary
+
+
+def test_the_validation_fold_is_never_the_test_fold():
+    for fold, config in enumerate(fold_configs(TrainConfig(validation_fold="next"))):
+        assert config.held_out == {"validation": (fold + 1) % 5, "test": fold}
+        assert config.training_folds == set(range(5)) - {fold, (fold + 1) % 5}
+    with pytest.raises(TrainError, match=r"train\.validation_fold = 3.*Type --set train\.validation_fold=next"):
+        fold_configs(TrainConfig(validation_fold=3))
+
+
+def test_the_svm_is_scikit_learns_on_mean_and_deviation(features):
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
+
+    from featurize.dataset import read_row_group
+    from train.baseline import describe_tracks, judge_svm
+
+    dataset = open_dataset(features)
+    tracks = describe_tracks(dataset)
+    assert tracks.vectors.shape == (30, 80)
+    mfcc, labels = read_row_group(dataset.shards[0], 0)
+    first = mfcc[:4].astype(np.float64)
+    np.testing.assert_allclose(tracks.vectors[0, :40], first.mean(axis=(0, 2)), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(tracks.vectors[0, 40:], first.std(axis=(0, 2)), rtol=1e-4)
+    assert tracks.labels[0] == labels[0]
+    svm = make_pipeline(StandardScaler(), SVC())
+    learned, judged = tracks.folds != 2, tracks.folds == 2
+    svm.fit(tracks.vectors[learned], tracks.labels[learned])
+    expected = np.mean(svm.predict(tracks.vectors[judged]) == tracks.labels[judged])
+    assert judge_svm(tracks, 2)["accuracy"] == expected
+
+
+def test_a_fold_that_cannot_be_learned_from_is_refused_before_any_is_trained(features, tmp_path):
+    folder = tmp_path / "features"
+    shutil.copytree(features, folder)
+    info = json.loads((folder / "dataset.json").read_text())
+    info["counts"] = [entry for entry in info["counts"] if entry["fold"] != 4]
+    (folder / "dataset.json").write_text(json.dumps(info))
+    done = earmark("crossval", folder, "--out", tmp_path / "runs", *SETTINGS)
+    assert done.returncode == 1
+    assert "no tracks are left for test" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_summary_weighs_folds_alike():
+    def fold(number, right, count):
+        accuracy = right / count
+        scores = {
+            "accuracy": accuracy,
+            "macro_f1": accuracy,
+            "count": count,
+            "confusion": [[right, count - right]],
+        }
+        return {
+            "model": "conv2",
+            "classes": ["a", "b"],
+            "test_fold": number,
+            "epoch": 1,
+            "tracks": scores,
+            "segments": scores,
+        }
+
+    folds = [fold(0, 1, 2), fold(1, 9, 10)]
+    summary = summarize(folds, [one["tracks"] for one in folds])
+    assert summary["mean"]["tracks"]["accuracy"] == pytest.approx(0.7)
+    assert summary["deviation"]["tracks"]["accuracy"] == pytest.approx(0.2)
+    assert summary["confusion"]["tracks"] == [[10, 2]]

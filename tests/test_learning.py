@@ -1,0 +1,170 @@
+"""Schedules, decay, mixing, normalisation, selection: each does what its setting says."""
+
+import numpy as np
+import pytest
+
+from featurize.dataset import open_dataset, read_row_group
+from train.config import Interval, TrainConfig
+from train.selection import best_epoch, is_over
+
+
+def rates(steps_per_epoch=10, **settings):
+    from train.optimizer import learning_rate
+
+    rate = learning_rate(TrainConfig(epochs=10, learning_rate=0.01, **settings), steps_per_epoch)
+    return np.array([float(rate(step)) if callable(rate) else rate for step in range(10 * steps_per_epoch + 1)])
+
+
+def test_schedules():
+    assert set(rates()) == {0.01}
+    cosine = rates(schedule="cosine")
+    np.testing.assert_allclose(cosine, 0.01 * (1 + np.cos(np.pi * np.arange(101) / 100)) / 2, atol=1e-8)
+    warm = rates(schedule="cosine", warmup_epochs=2)
+    np.testing.assert_allclose(warm[:21], 0.01 * np.arange(21) / 20, atol=1e-8)
+    np.testing.assert_allclose(warm[20:], 0.01 * (1 + np.cos(np.pi * np.arange(81) / 80)) / 2, atol=1e-8)
+    constant = rates(warmup_epochs=2)
+    np.testing.assert_allclose(constant[:21], 0.01 * np.arange(21) / 20, atol=1e-8)
+    np.testing.assert_allclose(constant[20:], 0.01, rtol=1e-6)
+
+
+def test_weight_decay_leaves_biases_and_normalisations_alone():
+    import keras
+
+    from train.models import build_model
+    from train.optimizer import make_optimizer
+
+    model = build_model("conv3-norm", 3, 0.4)
+    optimizer = make_optimizer(TrainConfig(weight_decay=0.5, learning_rate=0.1), 10)
+    optimizer.build(model.trainable_variables)
+    before = [np.array(variable) for variable in model.trainable_variables]
+    optimizer.apply([keras.ops.zeros_like(variable) for variable in model.trainable_variables])
+    for variable, value in zip(model.trainable_variables, before, strict=True):
+        decayed = variable.name == "kernel"
+        np.testing.assert_allclose(np.array(variable), value * (0.95 if decayed else 1), rtol=1e-5)
+
+
+def test_mixup_lays_one_segment_over_another():
+    from train.mixup import mixup
+
+    rng = np.random.default_rng(0)
+    mfcc, labels = rng.standard_normal((200, 40, 217)).astype(np.float32), np.arange(200, dtype=np.int32)
+    mixed, own, others, shares = mixup(0.4, 3)(7, (mfcc.copy(), labels))
+    np.testing.assert_array_equal(own, labels)
+    assert sorted(others) == labels.tolist()
+    assert shares.min() >= 0.5
+    assert shares.max() <= 1
+    assert 0.75 < shares.mean() < 0.95
+    expected = shares[:, None, None] * mfcc + (1 - shares[:, None, None]) * mfcc[others]
+    np.testing.assert_allclose(mixed, expected, atol=1e-5)
+    again = mixup(0.4, 3)(7, (mfcc.copy(), labels))
+    np.testing.assert_array_equal(mixed, again[0])
+    assert not np.array_equal(others, mixup(0.4, 3)(8, (mfcc.copy(), labels))[2])
+
+
+def test_the_loss_is_smoothed_mixed_and_weighed():
+    import keras
+    import tensorflow as tf
+
+    from train.steps import Lesson, train_step
+    from train.stream import Part
+
+    net = keras.Sequential([keras.Input((40, 217)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    mfcc = np.random.default_rng(1).standard_normal((4, 40, 217)).astype(np.float32)
+    labels, others = np.array([0, 1, 2, 0], np.int32), np.array([1, 1, 0, 2], np.int32)
+    shares, weights = np.array([1, 0.9, 0.6, 0.5], np.float32), np.array([0.5, 1, 2], np.float32)
+    part = Part(*map(tf.constant, (mfcc, labels, others, shares)), *map(tf.constant, (5, 0, 8)))
+    loss, _, gradients = train_step(net, keras.optimizers.SGD(), Lesson(0, weights, 0.1, 0, 0, np.zeros(40)), part)
+    logits = net(mfcc).numpy().astype(np.float64)
+    likelihoods = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+
+    def cross_entropy(label):
+        target = 0.9 * np.eye(3)[label] + 0.1 / 3
+        return -(target * likelihoods).sum(axis=1) * weights[label]
+
+    expected = (shares * cross_entropy(labels) + (1 - shares) * cross_entropy(others)).sum() / 8
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    assert len(gradients) == 2
+
+
+def test_the_model_holds_the_statistics_of_the_training_folds(features):
+    import keras
+
+    from train.models import build_model
+    from train.trainer import training_statistics
+
+    dataset = open_dataset(features)
+    config = TrainConfig(test_fold=1, validation_fold=3)
+    statistics = training_statistics(dataset, config)
+    rows = [
+        read_row_group(shard, index)[0].astype(np.float64)
+        for shard in dataset.in_folds({0, 2, 4})
+        for index in range(len(shard.row_groups))
+    ]
+    mfcc = np.concatenate(rows)
+    np.testing.assert_allclose(statistics.mean, mfcc.mean(axis=(0, 2)), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(statistics.deviation, mfcc.std(axis=(0, 2)), rtol=1e-4)
+    model = build_model("modulation", 3, 0.4, statistics)
+    normalised = keras.Model(model.inputs, model.get_layer("normalise").output)(mfcc.astype(np.float32)).numpy()
+    np.testing.assert_allclose(normalised.mean(axis=(0, 2)), 0, atol=1e-3)
+    np.testing.assert_allclose(normalised.std(axis=(0, 2)), 1, atol=1e-3)
+
+
+def test_modulation_tells_fast_from_slow_and_forgets_when():
+    """Its statistics do not change when a segment is rolled by a period, and its layers load without Earmark."""
+    import keras
+
+    from train.models import build_model
+
+    model = build_model("modulation", 3, 0.4)
+    statistics = keras.Model(model.inputs, model.get_layer("statistics").output)
+    frames = np.arange(217)
+    slow, fast = (np.sin(2 * np.pi * frames / period) for period in (64, 8))
+    rows = np.broadcast_to(np.stack([slow, np.roll(slow, 64), fast])[:, None, :], (3, 40, 217)).astype(np.float32)
+    mean_and_deviation = statistics(rows).numpy()
+    assert mean_and_deviation.shape == (3, 2 * 160)
+    deviations = mean_and_deviation[:, 160:]
+    assert np.abs(deviations[0] - deviations[1]).mean() < 0.2 * np.abs(deviations[0] - deviations[2]).mean()
+
+
+def entry(epoch, macro_f1, loss):
+    figures = {"track_macro_f1": macro_f1, "track_accuracy": macro_f1, "accuracy": macro_f1, "loss": loss}
+    return {"epoch": epoch, "validation": figures}
+
+
+def test_the_best_epoch_is_the_one_that_select_by_ranks_first():
+    history = [entry(1, 0.5, 0.9), entry(2, 0.7, 1.0), entry(3, 0.7, 0.8), entry(4, 0.6, 0.7)]
+    by_f1 = TrainConfig(validation_fold="next", patience=2)
+    assert best_epoch(history, by_f1) == 3
+    by_loss = TrainConfig(validation_fold="next", select_by="loss", patience=1)
+    assert best_epoch(history, by_loss) == 4
+    assert best_epoch(history, TrainConfig()) == 4
+    assert not is_over(history, by_f1)
+    assert not is_over(history, by_loss)
+    assert is_over([*history, entry(5, 0.7, 0.9)], by_f1)
+    assert is_over(history, TrainConfig(epochs=4))
+
+
+def test_intervals():
+    assert TrainConfig(checkpoint_every="10 minutes").checkpoint_interval == Interval(minutes=10)
+    assert TrainConfig(checkpoint_every="1 step").checkpoint_interval == Interval(steps=1)
+    assert TrainConfig(checkpoint_every="2 epochs").checkpoint_interval == Interval(epochs=2)
+    assert not Interval(minutes=1).is_over(59, 7, True, 3)
+    assert Interval(minutes=1).is_over(60, 7, False, 3)
+    assert Interval(steps=5).is_over(0, 10, False, 0)
+    assert not Interval(steps=5).is_over(0, 11, True, 2)
+    assert Interval(epochs=2).is_over(0, 11, True, 2)
+    assert not Interval(epochs=2).is_over(0, 11, False, 2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"patience": 3}, "needs a validation_fold to watch"),
+        ({"warmup_epochs": 40}, "leaves none of the 40 epochs"),
+        ({"checkpoint_every": "10"}, "String should match pattern"),
+        ({"mask_frames": 217}, "less than 217"),
+    ],
+)
+def test_settings_that_cannot_be(settings, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**settings)

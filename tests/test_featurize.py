@@ -69,7 +69,7 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda code: code.split()[1].rstrip(","))
 def test_anyone_can_read_the_shards_in_three_lines(example, features, monkeypatch):
     """The examples of docs/dataset.md, as they stand there."""
-    assert len(example.strip().splitlines()) == 4  # the imports, and three lines
+    assert len([line for line in example.splitlines() if line]) == 4  # the imports, and three lines
     monkeypatch.chdir(features.parent)
     (features.parent / "features").symlink_to(features)
     found = {}

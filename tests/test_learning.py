@@ -7,6 +7,8 @@ from featurize.dataset import open_dataset, read_row_group
 from train.config import Interval, TrainConfig
 from train.selection import best_epoch, is_over
 
+pytestmark = pytest.mark.usefixtures("logical_cpus")
+
 
 def rates(steps_per_epoch=10, **settings):
     from train.optimizer import learning_rate
@@ -104,26 +106,28 @@ def test_the_model_holds_the_statistics_of_the_training_folds(features):
     np.testing.assert_allclose(statistics.mean, mfcc.mean(axis=(0, 2)), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(statistics.deviation, mfcc.std(axis=(0, 2)), rtol=1e-4)
     model = build_model("modulation", 3, 0.4, statistics)
-    normalised = keras.Model(model.inputs, model.get_layer("normalise").output)(mfcc.astype(np.float32)).numpy()
+    normalised = keras.Model(model.inputs[0], model.get_layer("normalise").output)(mfcc.astype(np.float32)).numpy()
     np.testing.assert_allclose(normalised.mean(axis=(0, 2)), 0, atol=1e-3)
     np.testing.assert_allclose(normalised.std(axis=(0, 2)), 1, atol=1e-3)
 
 
 def test_modulation_tells_fast_from_slow_and_forgets_when():
-    """Its statistics do not change when a segment is rolled by a period, and its layers load without Earmark."""
+    """The same movement half a period later has about the same deviations, a faster one has others."""
     import keras
 
     from train.models import build_model
 
     model = build_model("modulation", 3, 0.4)
-    statistics = keras.Model(model.inputs, model.get_layer("statistics").output)
+    statistics = keras.Model(model.inputs[0], model.get_layer("statistics").output)
     frames = np.arange(217)
-    slow, fast = (np.sin(2 * np.pi * frames / period) for period in (64, 8))
-    rows = np.broadcast_to(np.stack([slow, np.roll(slow, 64), fast])[:, None, :], (3, 40, 217)).astype(np.float32)
+    slow, later, fast = (
+        np.sin(2 * np.pi * (frames + delay) / period) for period, delay in ((32, 0), (32, 16), (8, 0))
+    )
+    rows = np.broadcast_to(np.stack([slow, later, fast])[:, None, :], (3, 40, 217)).astype(np.float32)
     mean_and_deviation = statistics(rows).numpy()
     assert mean_and_deviation.shape == (3, 2 * 160)
     deviations = mean_and_deviation[:, 160:]
-    assert np.abs(deviations[0] - deviations[1]).mean() < 0.2 * np.abs(deviations[0] - deviations[2]).mean()
+    assert np.abs(deviations[0] - deviations[1]).mean() < 0.3 * np.abs(deviations[0] - deviations[2]).mean()
 
 
 def entry(epoch, macro_f1, loss):

@@ -15,8 +15,8 @@ def learn(features, replicas, steps, **settings):
     import keras
 
     from train.counts import class_weights, training_counts
+    from train.delivery import Delivery
     from train.devices import make_strategy
-    from train.evaluate import distribute
     from train.models import build_model
     from train.optimizer import make_optimizer
     from train.steps import Lesson, distributed_step
@@ -41,9 +41,9 @@ def learn(features, replicas, steps, **settings):
         config.mask_coefficients,
         statistics.mean,
     )
-    batches = distribute(strategy, stream, 0, steps)
-    step = distributed_step(strategy, model, optimizer, lesson, batches.element_spec, compiled=False)
-    losses = np.array([float(step(part)[0]) for part in batches])
+    with Delivery(strategy, stream, 0, steps) as batches:
+        step = distributed_step(strategy, model, optimizer, lesson, batches.spec, compiled=False)
+        losses = np.array([float(step(part)[0]) for part in batches])
     return losses, model.get_weights()
 
 
@@ -118,10 +118,10 @@ def test_masks_hide_spans_behind_the_mean():
 
 
 def test_a_replica_without_rows_is_refused(features):
+    from train.delivery import Delivery
     from train.devices import make_strategy
-    from train.evaluate import distribute
     from train.trainer import training_stream
 
     stream = training_stream(open_dataset(features), TrainConfig(batch_size=3))
     with pytest.raises(TrainError, match="4 replicas cannot share a batch of 3 segments"):
-        distribute(make_strategy(4), stream, 0, 1)
+        Delivery(make_strategy(4), stream, 0, 1)

@@ -8,7 +8,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from train.config import TrainError
+from train.delivery import Delivery
 from train.steps import evaluation_step
 from train.stream import SegmentStream
 
@@ -34,15 +34,15 @@ class Predictor:
         Returns:
             float64 [segments, classes], the probabilities; and int32 [segments], the labels.
         """
-        parts = distribute(self._strategy, stream, 0, stream.steps_per_epoch)
-        self._step = self._step or self._traced(parts.element_spec)
         logits, labels = [], []
-        for part in parts:
-            step_logits, step_labels = self._step(part)
-            # The parts of a batch, in the order of the replicas, are the batch.
-            logits += [local.numpy() for local in self._strategy.experimental_local_results(step_logits)]
-            labels += [local.numpy() for local in self._strategy.experimental_local_results(step_labels)]
-            self._after_batch()
+        with Delivery(self._strategy, stream, 0, stream.steps_per_epoch) as parts:
+            self._step = self._step or self._traced(parts.spec)
+            for part in parts:
+                step_logits, step_labels = self._step(part)
+                # The parts of a batch, in the order of the replicas, are the batch.
+                logits += [local.numpy() for local in self._strategy.experimental_local_results(step_logits)]
+                labels += [local.numpy() for local in self._strategy.experimental_local_results(step_labels)]
+                self._after_batch()
         return softmax(np.concatenate(logits)), np.concatenate(labels)
 
     def _traced(self, spec: Any) -> Any:
@@ -50,21 +50,6 @@ class Predictor:
             return self._strategy.run(lambda part: evaluation_step(self._model, part), args=(part,))
 
         return tf.function(step, input_signature=[spec])
-
-
-def distribute(strategy: tf.distribute.Strategy, stream: SegmentStream, start: int, stop: int) -> Any:
-    """Deliver the steps [start, stop) of a stream to the replicas of a strategy, read ahead onto them.
-
-    Raises:
-        TrainError: a replica would be without rows, which TensorFlow's layers do not survive.
-    """
-    replicas = strategy.num_replicas_in_sync
-    if stream.smallest_batch < replicas:
-        raise TrainError(
-            f"{replicas} replicas cannot share a batch of {stream.smallest_batch} segments. Set a smaller "
-            "train.replicas, or a larger train.batch_size if the folds have more segments than that."
-        )
-    return strategy.distribute_datasets_from_function(lambda context: stream.dataset(start, stop, replicas))
 
 
 def softmax(logits: NDArray[np.float32]) -> Float64:

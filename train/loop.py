@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from train.board import Board
 from train.checkpoints import Checkpoints, Progress
 from train.config import TrainConfig, TrainError
-from train.evaluate import Predictor, distribute
+from train.delivery import Delivery
+from train.evaluate import Predictor
 from train.held_out import HeldOut
 from train.run import Run
 from train.selection import is_best, is_over
@@ -120,23 +121,22 @@ class Loop:
         self._predictor = Predictor(self.strategy, self.model, self._heed)
         self._saved_at, self._recent = time.monotonic(), _Recent()
         last = self.config.epochs * self.stream.steps_per_epoch
-        batches = distribute(self.strategy, self.stream, progress.step, last)
-        step = distributed_step(
-            self.strategy, self.model, self.optimizer, self.lesson, batches.element_spec, self.compiled
-        )
-        delivered = iter(batches)
-        while not is_over(progress.history, self.config):
-            self._take_steps(step, delivered, (len(progress.history) + 1) * self.stream.steps_per_epoch)
-            self._end_epoch()
+        with Delivery(self.strategy, self.stream, progress.step, last) as batches:
+            step = distributed_step(
+                self.strategy, self.model, self.optimizer, self.lesson, batches.spec, self.compiled
+            )
+            while not is_over(progress.history, self.config):
+                self._take_steps(step, batches, (len(progress.history) + 1) * self.stream.steps_per_epoch)
+                self._end_epoch()
         self.checkpoints.save(progress)
 
-    def _take_steps(self, step: Any, delivered: Any, stop: int) -> None:
+    def _take_steps(self, step: Any, batches: Delivery, stop: int) -> None:
         """Take the steps up to the end of the epoch."""
         progress = self.progress
         unread = None
         while progress.step < stop:
             before = time.perf_counter()
-            part = next(delivered)
+            part = next(batches)
             received = time.perf_counter()
             # A GPU is given the next step before the figures of this one are waited for.
             figures = step(part)

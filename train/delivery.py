@@ -1,0 +1,56 @@
+"""Batches on their way from a stream to the replicas of a strategy."""
+
+from types import TracebackType
+from typing import Any
+
+import tensorflow as tf
+
+from train.config import TrainError
+from train.stream import SegmentStream
+
+
+class Delivery:
+    """The batches of some steps, one after another, each in parts on the replicas; read ahead onto them.
+
+    A context manager: on leaving, TensorFlow stops to read ahead. An iterator that lives on in the frames of an
+    exception's traceback until the interpreter ends would wait for Python code that cannot run any more.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy, stream: SegmentStream, start: int, stop: int) -> None:
+        """Take the steps [start, stop).
+
+        Raises:
+            TrainError: a replica would be without rows, which TensorFlow's layers do not survive.
+        """
+        replicas = strategy.num_replicas_in_sync
+        if stream.smallest_batch < replicas:
+            raise TrainError(
+                f"{replicas} replicas cannot share a batch of {stream.smallest_batch} segments. Set a smaller "
+                "train.replicas, or a larger train.batch_size if the folds have more segments than that."
+            )
+        # Called endless, because TensorFlow asks each replica whether there is more where there may be an end,
+        # which takes milliseconds a step; the steps are counted here.
+        endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+        batches = strategy.distribute_datasets_from_function(
+            lambda context: stream.dataset(start, stop, replicas).apply(endless)
+        )
+        self.spec = batches.element_spec
+        self._left = stop - start
+        self._batches: Any = iter(batches) if self._left else iter(())
+
+    def __enter__(self) -> "Delivery":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._batches = iter(())
+
+    def __iter__(self) -> "Delivery":
+        return self
+
+    def __next__(self) -> Any:
+        if not self._left:
+            raise StopIteration
+        self._left -= 1
+        return next(self._batches)

@@ -4,6 +4,7 @@ TensorFlow and Ray are imported by the step that needs them: a run that only tra
 process that featurizes loads no TensorFlow.
 """
 
+import gc
 import os
 import sys
 import tempfile
@@ -146,6 +147,7 @@ def cross_validate(features: Place, out: Path, config: JobConfig, teller: Teller
         run = out / f"fold={fold_config.test_fold}"
         make_model(features, run, config.model_copy(update={"train": fold_config}), teller)
         metrics.append(judge_model(run, features, teller))
+        gc.collect()  # models and their graphs refer to one another, and with them to windows of rows
     tracks = describe_tracks(dataset)
     summary = summarize(metrics, [judge_svm(tracks, fold_config.test_fold) for fold_config in configs])
     Run(out).write("crossval.json", summary)

@@ -53,10 +53,10 @@ def differences(one, other):
     return losses, weights
 
 
-def test_four_replicas_learn_what_one_learns(features):
+def test_two_replicas_learn_what_one_learns(features):
     """With dropout, mixing and masks: they belong to the rows of a batch, whoever computes them."""
     settings = {**EVERYTHING, "epochs": 2, "dropout": 0.4}
-    losses, weights = differences(*(learn(features, replicas, 6, **settings) for replicas in (1, 4)))
+    losses, weights = differences(*(learn(features, replicas, 5, **settings) for replicas in (1, 2)))
     assert losses < 1e-5
     assert weights < 1e-4
 

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from train.config import TrainError
-from train.stream import SegmentStream
+from train.stream import PART_SPEC, Part, SegmentStream
 
 
 class Delivery:
@@ -28,11 +28,11 @@ class Delivery:
                 f"{replicas} replicas cannot share a batch of {stream.smallest_batch} segments. Set a smaller "
                 "train.replicas, or a larger train.batch_size if the folds have more segments than that."
             )
-        # Called endless, because TensorFlow asks each replica whether there is more where there may be an end,
-        # which takes milliseconds a step; the steps are counted here.
-        endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+        # Endless, because where there may be an end TensorFlow asks each replica whether there is more, which
+        # takes milliseconds a step; the steps are counted here.
+        padding = tf.data.Dataset.from_tensors(Part(*map(_nothing, PART_SPEC))).repeat()
         batches = strategy.distribute_datasets_from_function(
-            lambda context: stream.dataset(start, stop, replicas).apply(endless)
+            lambda context: stream.dataset(start, stop, replicas).concatenate(padding)
         )
         self.spec = batches.element_spec
         self._left = stop - start
@@ -54,3 +54,8 @@ class Delivery:
             raise StopIteration
         self._left -= 1
         return next(self._batches)
+
+
+def _nothing(spec: tf.TensorSpec) -> tf.Tensor:
+    """Return one row of nought, or one nought."""
+    return tf.zeros([1 if side is None else side for side in spec.shape], spec.dtype)

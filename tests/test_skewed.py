@@ -50,7 +50,7 @@ def test_balanced_beats_none_on_macro_f1_over_seeds(nine_classes, tmp_path):
     }.items():
         for seed in range(3):
             # As many steps for each of them: balanced sampling has longer epochs.
-            epochs = 10 if name == "sampling" else 27
+            epochs = 3 if name == "sampling" else 8
             run = tmp_path / f"{name}-{seed}"
             said, _ = trained(
                 nine_classes,

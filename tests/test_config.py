@@ -43,7 +43,7 @@ def test_any_settings_survive_the_round_trip(tmp_path_factory, epochs, rate, fra
 
 def test_every_shipped_config_is_valid_and_opens_with_its_command(request):
     files = sorted((request.config.rootpath / "configs").glob("*.yaml"))
-    assert {file.stem for file in files} >= {"published", "quick"}
+    assert {file.stem for file in files} >= {"published", "quick", "best"}
     for file in files:
         load_config(file, [])
         assert file.read_text().startswith("#")
@@ -68,7 +68,7 @@ def test_everything_wrong_is_said_at_once(tmp_path):
     for expected in (
         "train.epoch: unknown setting; did you mean train.epochs?",
         "train.batch_size: input should be greater than or equal to 1, found 0",
-        "train.model: input should be 'conv2', 'conv3' or 'conv3-norm', found 'conv9'",
+        "train.model: input should be 'conv2', 'conv3', 'conv3-norm' or 'modulation', found 'conv9'",
         "featurise: unknown setting; did you mean featurize?",
         "train.segments_per_track: unknown setting; did you mean featurize.segments_per_track?",
         "train.learning_rate: input should be a valid number",

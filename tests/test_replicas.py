@@ -17,13 +17,13 @@ def learn(features, replicas, steps, **settings):
     """The loss of each step, and the weights after the last."""
     import keras
 
-    from train.counts import class_weights, training_counts
+    from train.counts import training_counts
     from train.delivery import Delivery
     from train.devices import make_strategy
     from train.models import build_model
     from train.optimizer import make_optimizer
-    from train.steps import Lesson, distributed_step
-    from train.trainer import training_statistics, training_stream
+    from train.steps import distributed_step
+    from train.trainer import make_lesson, training_statistics, training_stream
 
     dataset = open_dataset(features)
     config = TrainConfig.model_validate({"batch_size": 30, "shuffle_window": 40, **settings})
@@ -36,14 +36,7 @@ def learn(features, replicas, steps, **settings):
         optimizer = make_optimizer(config, stream.steps_per_epoch)
         optimizer.build(model.trainable_variables)
     counts = training_counts(dataset, config, lambda text: None)
-    lesson = Lesson(
-        config.seed,
-        class_weights(counts, config),
-        config.label_smoothing,
-        config.mask_frames,
-        config.mask_coefficients,
-        statistics.mean,
-    )
+    lesson = make_lesson(config, counts, statistics)
     with Delivery(strategy, stream, 0, steps) as batches:
         step = distributed_step(strategy, model, optimizer, lesson, batches.spec, compiled=False)
         losses = np.array([float(step(part)[0]) for part in batches])

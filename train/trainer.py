@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from featurize.dataset import Dataset, in_threads, read_labels
 from featurize.storage import write_whole
@@ -93,14 +94,7 @@ def train(dataset: Dataset, run: Run, config: TrainConfig, config_text: str, lis
         board.text("config", config_text)
         board.graph(model)
         board.images(probe, probe_labels, dataset.classes)
-    lesson = Lesson(
-        config.seed,
-        class_weights(counts, config),
-        config.label_smoothing,
-        config.mask_frames,
-        config.mask_coefficients,
-        statistics.mean,
-    )
+    lesson = make_lesson(config, counts, statistics)
     loop = Loop(
         config,
         run,
@@ -143,6 +137,18 @@ def is_compiled(config: TrainConfig, replicas: int) -> bool:
             f"{replicas} replicas. Set train.jit_compile=never, train.replicas=1, or another train.model."
         )
     return config.jit_compile == "always" or (config.jit_compile == "auto" and on_gpus() and not across_replicas)
+
+
+def make_lesson(config: TrainConfig, counts: NDArray[np.int64], statistics: Statistics) -> Lesson:
+    """Return how to learn from a batch, given the training segments of each class and the statistics of all."""
+    return Lesson(
+        config.seed,
+        class_weights(counts, config),
+        config.label_smoothing,
+        config.mask_frames,
+        config.mask_coefficients,
+        statistics.mean,
+    )
 
 
 def training_stream(dataset: Dataset, config: TrainConfig) -> SegmentStream:

@@ -138,7 +138,8 @@ def _read_all(folder: Path) -> None:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, tf.errors.OpError):
-        return str(error.message).rpartition("; ")[2]  # behind the name of the operation and the file
+        # Between the name of the operation and the file, and that of the operation once more.
+        return str(error.message).rpartition("; ")[2].partition(" [Op:")[0]
     return getattr(error, "strerror", None) or str(error)
 
 

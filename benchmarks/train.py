@@ -124,7 +124,7 @@ def contend(name: str, folder: Path, config: TrainConfig, device: str, end: Conn
 
 def earmark(folder: Path, config: TrainConfig, report: Report) -> None:
     """Train from shards."""
-    from train.loop import Listener
+    from train.listener import Listener
     from train.run import Run
     from train.trainer import train
 

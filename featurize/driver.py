@@ -11,7 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from featurize.catalog import build_catalog
-from featurize.cluster import Tasks, ray_workers, run_all
+from featurize.cluster import Tasks, on_cluster, ray_workers, run_all
 from featurize.config import FeaturizeConfig
 from featurize.dataset import in_threads, list_shards, part_of, read_info, rejects_of
 from featurize.errors import CollectionLostError, FeaturizeError, Reject
@@ -19,6 +19,7 @@ from featurize.finish import Summary, finish, summarize
 from featurize.isolate import find_poison
 from featurize.lock import only_run_in
 from featurize.mfcc import Filters
+from featurize.mounts import refuse_unseen
 from featurize.plan import Plan, make_plan, read_plan
 from featurize.shards import ShardPlan, plan_id
 from featurize.storage import Place, describe
@@ -45,12 +46,13 @@ class ShardMaker(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """How far featurizing is: tracks done of all, of them by this run, and rejects seen by this run."""
+    """How far featurizing is: tracks done of all, of them by this run, rejects seen by this run; nodes at work."""
 
     done: int
     total: int
-    done_now: int
-    rejected_now: int
+    done_now: int = 0
+    rejected_now: int = 0
+    nodes: int | None = None
 
 
 @dataclasses.dataclass
@@ -79,9 +81,9 @@ def featurize(
         music: a folder of class folders, or a table of tracks; a path or a URI.
         folder: where the dataset goes; a path or a URI.
         config: the settings.
-        workers: processes at work at once; None for one per core.
+        workers: processes at work at once; None for one per core, on a cluster of each node that is there.
         retry_rejects: try again the tracks that are rejects in the dataset as it is.
-        on_progress: called after each shard, and once before the first.
+        on_progress: called after each shard and every few seconds, and once before the first.
         on_remark: called with each sentence that the owner of the collection may want to read.
         make_shard: makes one shard, in a worker.
 
@@ -97,6 +99,9 @@ def featurize(
     for remark in catalog.remarks:
         on_remark(remark)
     with only_run_in(folder), _explained(folder), ExitStack() as stack:
+        if on_cluster():
+            stack.enter_context(ray_workers(workers))
+            refuse_unseen(Place.of(music), folder)
         folder.remove_leftovers()
         plan = make_plan(
             catalog, config, read_plan(folder), partial(_read_groups, stack, workers, config.group_by), on_remark
@@ -112,17 +117,19 @@ def featurize(
         plan.save(folder)
         total = len(plan.tracks)
         done = total - sum(int(plan.bounds[i + 1] - plan.bounds[i]) for i in missing)
-        on_progress(Progress(done, total, 0, 0))
+        on_progress(Progress(done, total))
         done_now = rejected_now = 0
         if missing:
             with _filters_from_apart() as filters_from_apart:
                 stack.enter_context(ray_workers(workers))
                 filters = filters_from_apart()
             waiting = _with_predecessors(plan, missing, finished, again)
-            for result in _make_shards(waiting, folder, filters, config.track_timeout, make_shard):
-                done_now += result.tracks
-                rejected_now += result.rejects
-                on_progress(Progress(done + done_now, total, done_now, rejected_now))
+            tasks: Tasks[_Work] = Tasks(workers)
+            for result in _make_shards(tasks, waiting, folder, filters, config.track_timeout, make_shard):
+                if result:
+                    done_now += result.tracks
+                    rejected_now += result.rejects
+                on_progress(Progress(done + done_now, total, done_now, rejected_now, tasks.nodes))
         return finish(folder, plan)
 
 
@@ -139,7 +146,7 @@ def refuse_too_many_rejects(summary: Summary, config: FeaturizeConfig, folder: P
 
 def _read_groups(stack: ExitStack, workers: int | None, tag: str, places: list[Place]) -> list[str | None]:
     """Read the tag of many files: here if they are few, else on the workers, which run until the stack closes."""
-    if len(places) <= _TAGS_AT_ONCE:
+    if len(places) <= _TAGS_AT_ONCE and not on_cluster():
         return read_tags(places, tag)
     stack.enter_context(ray_workers(workers))
     calls = ((places[i : i + _TAGS_AT_ONCE], tag) for i in range(0, len(places), _TAGS_AT_ONCE))
@@ -196,14 +203,18 @@ def _with_predecessors(plan: Plan, missing: list[int], finished: set[str], again
 
 
 def _make_shards(
-    plans: Iterator[ShardPlan], folder: Place, filters: Filters, track_timeout: float, make_shard: ShardMaker
-) -> Iterator[ShardResult]:
-    """Have the shards made, a bounded number at a time, and yield the results as they come.
+    tasks: Tasks[_Work],
+    plans: Iterator[ShardPlan],
+    folder: Place,
+    filters: Filters,
+    track_timeout: float,
+    make_shard: ShardMaker,
+) -> Iterator[ShardResult | None]:
+    """Have the shards made, a bounded number at a time, and yield the results as they come; None now and then.
 
     A shard whose process dies again and again has its tracks loaded apart, one after another; those that are
     the end of a process are condemned, and the shard is made without them.
     """
-    tasks: Tasks[_Work] = Tasks()
     shared = tasks.share(filters)
 
     def submit(work: _Work) -> None:
@@ -227,6 +238,7 @@ def _make_shards(
             else:
                 _after_failure(work, outcome)
             submit(work)
+        yield None
 
 
 def _after_failure(work: _Work, error: Exception) -> None:

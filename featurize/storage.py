@@ -6,8 +6,11 @@ kinds of errors apart. Whatever is written appears whole under its name or not a
 
 import dataclasses
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +147,38 @@ class Place:
             Path(self.path).unlink(missing_ok=True)
         elif self.is_file():
             self.filesystem.delete_file(self.path)
+
+    def remove_folder(self) -> None:
+        """Remove a folder and all below it, if it is there."""
+        if self.scheme:
+            for name, _ in list(self.files()):
+                (self / name).remove()
+        else:
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    @contextmanager
+    def at_hand(self) -> Iterator[Path]:
+        """Give the path of a file or folder on this machine: its own, or that of a copy, which goes afterwards.
+
+        Raises:
+            OSError: it is elsewhere and cannot be read.
+        """
+        if not self.scheme:
+            yield Path(self.path)
+            return
+        with tempfile.TemporaryDirectory() as scratch:
+            copy = Path(scratch, os.path.basename(self.path))
+            if self.is_file():
+                copy.write_bytes(self.read())
+            else:
+                self.copy_to(copy)
+            yield copy
+
+    def copy_to(self, folder: Path) -> None:
+        """Copy all files below a folder to one on this machine."""
+        for name, _ in self.files():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes((self / name).read())
 
     def files(self) -> Iterator[tuple[str, int]]:
         """List the files at any depth below a folder, hidden ones too: path below it with `/`, size in bytes.

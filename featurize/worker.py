@@ -4,6 +4,7 @@ import dataclasses
 import faulthandler
 import json
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -52,6 +53,12 @@ def write_features(
         CollectionLostError: files that were there when the run was planned can no longer be reached.
         OSError: the shard cannot be written.
     """
+    if folder.local and not folder.is_folder():
+        # It would be made here, on the wrong disk.
+        raise CollectionLostError(
+            f"{folder} is not there on {socket.gethostname()}. Mount it on every node, or use a URI. Finished "
+            "shards are kept; mend it and run the same command again to go on."
+        )
     had_rows, had_rejects = _read_earlier(plan, folder)
     writer = ShardWriter(plan)
     for track in plan.tracks:

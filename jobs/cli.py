@@ -1,6 +1,5 @@
 """The verbs. What a verb needs is imported inside it, so that help is there at once."""
 
-import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -39,17 +38,7 @@ Workers = Annotated[
 ]
 
 RetryRejects = Annotated[bool, typer.Option("--retry-rejects", help="Try tracks again that were rejected before.")]
-
-
-def _on_this_machine(folder: Path) -> Path:
-    if re.match(r"\w+:/", str(folder)):
-        raise typer.BadParameter(f"{folder} is elsewhere; a run's folder lies on this machine.")
-    return folder
-
-
-RunFolder = Annotated[
-    Path, typer.Option("--out", metavar="RUN", help="Where everything goes.", callback=_on_this_machine)
-]
+RunFolder = Annotated[str, typer.Option("--out", metavar="RUN", help="Where everything goes: a folder or a URI.")]
 
 _KEPT = "What was finished is kept: the same command goes on from there."
 _INTERRUPTED = f"Stopped. {_KEPT}"
@@ -69,14 +58,15 @@ def run(
     Run again after an interruption, it goes on where it stopped.
     """
     with _plain_errors():
+        from featurize.storage import Place
         from jobs.config import load_config
         from jobs.console import Teller
         from jobs.pipeline import conclusion
         from jobs.pipeline import run as run_all
 
-        settings = load_config(config, overrides or [])
-        metrics = run_all(music, out, settings, workers, Teller(), retry_rejects)
-        typer.echo(conclusion(out, metrics))
+        settings, place = load_config(config, overrides or []), Place.of(out)
+        metrics = run_all(music, place, settings, workers, Teller(), retry_rejects)
+        typer.echo(conclusion(place, metrics))
 
 
 @app.command()
@@ -114,9 +104,9 @@ def train(features: Features, out: RunFolder, config: ConfigFile = None, overrid
         from jobs.console import Teller
         from jobs.pipeline import conclusion, judge_model, make_model
 
-        teller, place = Teller(), Place.of(features)
-        make_model(place, out, load_config(config, overrides or []), teller)
-        typer.echo(conclusion(out, judge_model(out, place, teller)))
+        teller, dataset, place = Teller(), Place.of(features), Place.of(out)
+        make_model(dataset, place, load_config(config, overrides or []), teller)
+        typer.echo(conclusion(place, judge_model(place, dataset, teller)))
 
 
 @app.command()
@@ -130,12 +120,12 @@ def crossval(features: Features, out: RunFolder, config: ConfigFile = None, over
         from featurize.storage import Place
         from jobs.config import load_config
         from jobs.console import Teller
-        from jobs.pipeline import cross_validate
+        from jobs.pipeline import cross_validate, how_to_see
 
-        teller = Teller()
-        summary = cross_validate(Place.of(features), out, load_config(config, overrides or []), teller)
+        teller, place = Teller(), Place.of(out)
+        summary = cross_validate(Place.of(features), place, load_config(config, overrides or []), teller)
         teller.crossval(summary)
-        typer.echo(f"figures   {out / 'crossval.json'}\ncurves    tensorboard --logdir {out}")
+        typer.echo(f"figures   {place / 'crossval.json'}\ncurves    {how_to_see(place)}")
 
 
 @app.command()
@@ -173,7 +163,9 @@ def verify(features: Features) -> None:
 
 @app.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder made by earmark run or earmark train.")],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A folder or URI made by earmark run or earmark train.")
+    ],
     features: Annotated[
         str | None, typer.Option(metavar="FEATURES", help="Where the dataset is, if it has moved.")
     ] = None,
@@ -184,8 +176,8 @@ def evaluate(
         from jobs.console import Teller
         from jobs.pipeline import conclusion, judge_model
 
-        moved = Place.of(features) if features else None
-        typer.echo(conclusion(run, judge_model(run, moved, Teller(), again=True)))
+        moved, place = Place.of(features) if features else None, Place.of(run)
+        typer.echo(conclusion(place, judge_model(place, moved, Teller(), again=True)))
 
 
 @app.command()
@@ -207,12 +199,13 @@ def demo(
 ) -> None:
     """Compose a small collection in three synthetic styles, and run everything on it."""
     with _plain_errors():
+        from featurize.storage import Place
         from jobs.console import Teller
         from jobs.demo import run_demo
         from jobs.pipeline import conclusion
 
         metrics = run_demo(out, seed, workers, Teller())
-        typer.echo(conclusion(out / "run", metrics))
+        typer.echo(conclusion(Place.of(out / "run"), metrics))
 
 
 def main() -> None:
@@ -231,6 +224,7 @@ def _plain_errors() -> Iterator[None]:
         raise typer.Exit(130) from None
     except Exception as error:
         from featurize.errors import FeaturizeError
+        from featurize.storage import describe
         from jobs.config import ConfigError
         from jobs.signals import Interrupted
         from train.config import TrainError
@@ -238,8 +232,8 @@ def _plain_errors() -> Iterator[None]:
         if isinstance(error, Interrupted):
             typer.echo(f"Stopped: {error}. The same command goes on from there.", err=True)
             raise typer.Exit(128 + error.signum) from None
-        if isinstance(error, OSError) and error.strerror:
-            typer.echo(f"earmark: {error.strerror}: {error.filename or 'the disk'}. {_KEPT}", err=True)
+        if isinstance(error, OSError):
+            typer.echo(f"earmark: {describe(error)}. {_KEPT}", err=True)
         elif isinstance(error, FeaturizeError | ConfigError | TrainError):
             typer.echo(f"earmark: {error}", err=True)
         else:

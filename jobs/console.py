@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from featurize.finish import Summary
     from featurize.inspect import Status
 
-_SECONDS_BETWEEN_LINES = 5.0
+_SECONDS_BETWEEN_LINES = 30.0
 
 
 class Teller:

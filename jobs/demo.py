@@ -12,7 +12,7 @@ import mutagen.id3
 import numpy as np
 import soundfile
 
-from featurize.storage import write_whole
+from featurize.storage import Place, write_whole
 from jobs.compose import SAMPLE_RATE, STYLES, Habits, compose
 from jobs.config import load_config
 from jobs.console import Teller
@@ -30,7 +30,7 @@ def run_demo(out: Path, seed: int, workers: int | None, teller: Teller) -> dict[
     teller.say(f"Composed: {composed} MP3s in {len(STYLES)} styles. {music}")
     with as_file(files("configs") / "quick.yaml") as quick:
         config = load_config(quick, [])
-    return run(str(music), out / "run", config, workers, teller)
+    return run(str(music), Place.of(out / "run"), config, workers, teller)
 
 
 def compose_collection(music: Path, seed: int, tracks_per_style: int = TRACKS_PER_STYLE) -> int:

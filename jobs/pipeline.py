@@ -11,9 +11,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurize.cluster import on_cluster, ray_workers
 from featurize.dataset import open_dataset
 from featurize.lock import only_run_in
 from featurize.storage import Place
@@ -23,13 +23,14 @@ from jobs.signals import Interrupted, noted_signals
 
 if TYPE_CHECKING:
     from featurize.finish import Summary
+    from train.config import TrainConfig
 
 
 def run(
-    music: str, out: Path, config: JobConfig, workers: int | None, teller: Teller, retry_rejects: bool = False
+    music: str, out: Place, config: JobConfig, workers: int | None, teller: Teller, retry_rejects: bool = False
 ) -> dict[str, Any]:
     """Do everything from a collection to a report below one folder, and return the metrics."""
-    features = Place.of(out) / "features"
+    features = out / "features"
     make_features(music, features, config, workers, teller, retry_rejects)
     make_model(features, out, config, teller)
     return judge_model(out, None, teller)
@@ -68,7 +69,7 @@ def make_features(
     return summary
 
 
-def make_model(features: Place, out: Path, config: JobConfig, teller: Teller) -> None:
+def make_model(features: Place, out: Place, config: JobConfig, teller: Teller) -> None:
     """Train a model on a dataset, or go on with it; a model that is there is left as it is.
 
     Raises:
@@ -80,21 +81,29 @@ def make_model(features: Place, out: Path, config: JobConfig, teller: Teller) ->
         # What the run records is what the features were made with, not what they would be made with now.
         config = config.model_copy(update={"featurize": featurized_with(made_with)})
     with _quiet_tensorflow():
-        from train.loop import Listener, Stopped
+        from train.listener import Listener, Stopped
         from train.run import Run
-        from train.trainer import train
+        from train.trainer import begin, learn
 
-    started = time.monotonic()
+    started, run = time.monotonic(), Run(out)
     try:
-        with only_run_in(Place.of(out)), teller.training() as (on_step, on_epoch), noted_signals() as stop:
+        with only_run_in(out), teller.training() as (on_step, on_epoch), noted_signals() as stop:
             listener = Listener(teller.say, on_step, on_epoch, stop)
-            train(dataset, Run(out), config.train, to_yaml(config), listener)
+            if not begin(dataset, run, config.train, to_yaml(config), teller.say):
+                pass
+            elif on_cluster() or config.train.workers > 1:
+                with ray_workers(None):
+                    from train.cluster import learn_on_cluster
+
+                    learn_on_cluster(features, run, _with_device(config.train), listener)
+            else:
+                learn(dataset, run, config.train, listener)
     except Stopped as stopped:
         raise Interrupted(stopped.signal, f"a checkpoint holds all {stopped.step} steps") from None
     teller.say(f"Trained: {config.train.epochs} epochs, {time.monotonic() - started:.1f} s. {out}")
 
 
-def judge_model(out: Path, features: Place | None, teller: Teller, again: bool = False) -> dict[str, Any]:
+def judge_model(out: Place, features: Place | None, teller: Teller, again: bool = False) -> dict[str, Any]:
     """Judge a trained model and write its metrics and report, unless they are there already.
 
     Args:
@@ -116,12 +125,27 @@ def judge_model(out: Path, features: Place | None, teller: Teller, again: bool =
     if is_judged(finished) and not again:
         metrics: dict[str, Any] = finished.read("metrics.json")
         return metrics
-    metrics = judge(finished, dataset)
+    if on_cluster():
+        with ray_workers(None):
+            from train.cluster import judge_on_cluster
+
+            metrics = judge_on_cluster(dataset.folder, finished, _with_device(finished.config()), teller.say)
+    else:
+        metrics = judge(finished, dataset)
     teller.say(f"Judged: fold {metrics['test_fold']}. {out}")
     return metrics
 
 
-def cross_validate(features: Place, out: Path, config: JobConfig, teller: Teller) -> dict[str, Any]:
+def _with_device(config: "TrainConfig") -> "TrainConfig":
+    """Settle what Ray's workers train on: a cluster has GPUs, unless it is said that it has none."""
+    from train.devices import on_gpus
+
+    if config.device != "auto":
+        return config
+    return config.model_copy(update={"device": "gpu" if on_cluster() or on_gpus() else "cpu"})
+
+
+def cross_validate(features: Place, out: Place, config: JobConfig, teller: Teller) -> dict[str, Any]:
     """Train and judge one model for each fold below one folder, or what is missing of it, and an SVM beside them.
 
     Returns:
@@ -154,7 +178,7 @@ def cross_validate(features: Place, out: Path, config: JobConfig, teller: Teller
     return summary
 
 
-def conclusion(out: Path, metrics: dict[str, Any]) -> str:
+def conclusion(out: Place, metrics: dict[str, Any]) -> str:
     """Say in a few lines how good the model is and where everything lies."""
     tracks, segments = metrics["tracks"], metrics["segments"]
     return "\n".join(
@@ -165,9 +189,14 @@ def conclusion(out: Path, metrics: dict[str, Any]) -> str:
             f"({segments['count']} held-out segments)",
             f"report    {out / 'report.html'}",
             f"model     {out / 'model.keras'}",
-            f"curves    tensorboard --logdir {out / 'tensorboard'}",
+            f"curves    {how_to_see(out / 'tensorboard')}",
         ]
     )
+
+
+def how_to_see(curves: Place) -> str:
+    """Say what to type to see TensorBoard's curves."""
+    return f"tensorboard --logdir {curves}" if curves.local else f"{curves} (copy it here for TensorBoard)"
 
 
 @contextmanager

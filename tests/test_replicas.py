@@ -26,9 +26,9 @@ def learn(features, replicas, steps, **settings):
     from train.trainer import make_lesson, training_statistics, training_stream
 
     dataset = open_dataset(features)
-    config = TrainConfig.model_validate({"batch_size": 30, "shuffle_window": 40, **settings})
+    config = TrainConfig.model_validate({"batch_size": 30, "shuffle_window": 40, "replicas": replicas, **settings})
     keras.utils.set_random_seed(3)
-    strategy = make_strategy(replicas)
+    strategy = make_strategy(config)
     stream = training_stream(dataset, config)
     statistics = training_statistics(dataset, config)
     with strategy.scope():
@@ -126,4 +126,4 @@ def test_a_replica_without_rows_is_refused(features):
 
     stream = training_stream(open_dataset(features), TrainConfig(batch_size=3))
     with pytest.raises(TrainError, match="4 replicas cannot share a batch of 3 segments"):
-        Delivery(make_strategy(4), stream, 0, 1)
+        Delivery(make_strategy(TrainConfig(replicas=4)), stream, 0, 1)

@@ -48,7 +48,7 @@ def stop_when(calls):
 def test_stopped_and_gone_on_it_ends_with_the_same_bits(moment, features, undisturbed, tmp_path):
     from training import EVERYTHING, trained
 
-    from train.loop import Stopped
+    from train.listener import Stopped
 
     with pytest.raises(Stopped) as stopped:
         trained(features, tmp_path, stop_when(moment), epochs=EPOCHS, **EVERYTHING)
@@ -62,7 +62,7 @@ def test_stopped_and_gone_on_it_ends_with_the_same_bits(moment, features, undist
 def test_a_torn_checkpoint_is_passed_over_for_the_one_before(features, undisturbed, tmp_path):
     from training import EVERYTHING, trained
 
-    from train.loop import Stopped
+    from train.listener import Stopped
 
     settings = {**EVERYTHING, "epochs": EPOCHS, "checkpoint_every": "1 step"}
     with pytest.raises(Stopped):
@@ -83,7 +83,7 @@ def test_curves_have_no_point_twice_after_going_on(features, undisturbed, tmp_pa
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from training import EVERYTHING, trained
 
-    from train.loop import Stopped
+    from train.listener import Stopped
 
     settings = {**EVERYTHING, "epochs": EPOCHS, "checkpoint_every": "4 steps"}
     with pytest.raises(Stopped):
@@ -145,11 +145,10 @@ COMMAND += ["--set", "train.validation_fold=next", "--set", "train.checkpoint_ev
 # Trains in a process of its own, which kills itself at a moment that a line of code describes.
 KILLED = """
     import os, signal, sys
-    from pathlib import Path
     import jobs.pipeline, jobs.console
     from jobs.config import load_config
     from featurize.storage import Place
-    import train.checkpoints, train.loop, train.evaluate, train.trainer
+    import train.loop, train.evaluate, train.run
 
     def die():
         os.kill(os.getpid(), signal.SIGKILL)
@@ -166,16 +165,16 @@ KILLED = """
 
     {moment}
     config = load_config(None, sys.argv[3:][1::2])
-    jobs.pipeline.make_model(Place.of(sys.argv[1]), Path(sys.argv[2]), config, jobs.console.Teller())
+    jobs.pipeline.make_model(Place.of(sys.argv[1]), Place.of(sys.argv[2]), config, jobs.console.Teller())
 """
 MOMENTS = {
     "in mid-epoch": "train.loop.Loop._add = after(8, train.loop.Loop._add)",
     "in an evaluation": "train.evaluate.softmax = after(3, train.evaluate.softmax)",
-    "while a checkpoint is written": "train.checkpoints._sync = after(7, train.checkpoints._sync)",
-    "before a checkpoint has its name": "os.rename = after(2, os.rename)",
-    "while old checkpoints are removed": "train.checkpoints.shutil.rmtree = after(9, "
-    "train.checkpoints.shutil.rmtree)",
-    "before the model is there": "train.trainer.write_whole = after(2, train.trainer.write_whole)",
+    # The run itself writes two files first; a checkpoint is two of TensorFlow's and progress.json.
+    "while a checkpoint is written": "Place.write = after(7, Place.write)",
+    "before a checkpoint is whole": "Place.write = after(8, Place.write)",
+    "while old checkpoints are removed": "Place.remove_folder = after(1, Place.remove_folder)",
+    "before the model is there": "train.run.Run.write = after(6, train.run.Run.write)",
 }
 
 

@@ -140,7 +140,7 @@ def test_batches_are_the_same_however_they_are_asked_for(features):
     steps = 2 * stream.steps_per_epoch
     expected = [training_stream(dataset, config).batch(step) for step in range(steps)]
     for start, replicas in ((0, 1), (3, 1), (5, 3)):
-        parts = list(stream.dataset(start, steps, replicas).as_numpy_iterator())
+        parts = list(stream.dataset(start, steps, replicas, range(replicas)).as_numpy_iterator())
         assert len(parts) == (steps - start) * replicas
         for i in range(start, steps):
             mine = parts[(i - start) * replicas : (i - start + 1) * replicas]
@@ -232,7 +232,7 @@ def test_no_window_is_read_twice_and_few_are_held(features, monkeypatch):
     monkeypatch.setattr(train.windows, "read_row_groups", lambda groups: read.append(len(groups)) or real(groups))
     stream = training_stream(open_dataset(features), TrainConfig(batch_size=4, shuffle_window=24))
     epochs = 6
-    for _ in stream.dataset(0, epochs * stream.steps_per_epoch, 1):
+    for _ in stream.dataset(0, epochs * stream.steps_per_epoch, 1, [0]):
         pass
     windows = len(stream._windows._order.of_epoch(0).windows)
     assert windows == 4

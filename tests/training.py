@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from featurize.dataset import open_dataset
 from train.config import TrainConfig
-from train.loop import Listener
+from train.listener import Listener
 from train.run import Run
 from train.trainer import train
 

@@ -1,8 +1,10 @@
 """What TensorBoard shows of a run."""
 
 import contextlib
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import keras
@@ -10,6 +12,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 from tensorboard.compat.proto import event_pb2
+
+from featurize.storage import Place
 
 _BY_STEP = ("steps/", "input/")
 _IMAGES_PER_CLASS = 3
@@ -20,16 +24,37 @@ class Board:
 
     The same tag in each of them, so that TensorBoard draws their curves into one chart. The step of scalars and
     histograms is the epoch; of those called `steps/...` and `input/...` it is the step.
+
+    A context manager. TensorFlow writes on this machine only: what belongs elsewhere is written here and copied at
+    each `flush`.
     """
 
-    def __init__(self, folder: Path, parts: Sequence[str], epoch: int, step: int) -> None:
+    def __init__(self, folder: Place, parts: Sequence[str], epoch: int, step: int) -> None:
         """Open a writer for each part: `train`, `validation`, `test`.
 
         What an interrupted run has shown beyond the epoch and the step at which this one goes on is taken out.
         """
+        self._folder = folder
+        self._open = contextlib.ExitStack()
+        if not folder.local:
+            here = Path(self._open.enter_context(tempfile.TemporaryDirectory()))
+            folder.copy_to(here)
+        self._here = folder.local or here
         for part in parts:
-            _take_out_later(folder / part, epoch, step)
-        self._writers = {part: tf.summary.create_file_writer(str(folder / part)) for part in parts}
+            _take_out_later(self._here / part, epoch, step)
+        self._writers = {part: tf.summary.create_file_writer(str(self._here / part)) for part in parts}
+        for writer in self._writers.values():
+            self._open.callback(writer.close)
+        self._open.callback(self.flush)
+        self._copied: dict[str, int] = {}
+
+    def __enter__(self) -> "Board":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
 
     def text(self, name: str, content: str) -> None:
         """Show a text as it is written."""
@@ -73,14 +98,15 @@ class Board:
                 tf.summary.histogram(f"activations/{layer.name}", activations)
 
     def flush(self) -> None:
-        """Bring everything to the disk."""
+        """Bring everything to where it belongs."""
         for writer in self._writers.values():
             writer.flush()
-
-    def close(self) -> None:
-        """Bring everything to the disk and let go of the files."""
-        for writer in self._writers.values():
-            writer.close()
+        if self._folder.local:
+            return
+        for name, size in Place.of(self._here).files():
+            if self._copied.get(name) != size:
+                (self._folder / name).write((self._here / name).read_bytes())
+                self._copied[name] = size
 
 
 def _take_out_later(folder: Path, epoch: int, step: int) -> None:

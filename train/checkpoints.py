@@ -4,25 +4,26 @@
       step-00000320-epochs-7/       state.index and state.data-00000-of-00001 (TensorFlow's), progress.json
       best/step-00000160-epochs-4/  the state after the best epoch, where a validation fold says which that is
 
-A folder gets its name when all of it is on the disk, so a folder of that name is whole, unless the disk lies.
-That is found out when it is read, and the one before is taken.
+progress.json is written last and removed first, so a folder that has one is whole, on a disk and in a bucket,
+unless the disk lies. That is found out when it is read, and the one before is taken.
 """
 
 import dataclasses
 import json
 import os
 import re
-import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
+from featurize.storage import Place, describe
 from train.config import TrainError
 
 _NAME = re.compile(r"step-(\d{8,})-epochs-(\d+)")
-_STATE, _PROGRESS = "state", "progress.json"
+_STATE, _PROGRESS, _BEST = "state", "progress.json", "best"
 
 
 @dataclasses.dataclass
@@ -49,10 +50,18 @@ class Progress:
 class Checkpoints:
     """The checkpoints of one run."""
 
-    def __init__(self, folder: Path, model: Any, optimizer: Any, keep: int) -> None:
-        """Take what is to be saved, and how many of the latest checkpoints to keep."""
+    def __init__(self, folder: Place, model: Any, optimizer: Any, keep: int, into: Place | None = None) -> None:
+        """Take what is to be saved, and how many of the latest checkpoints to keep.
+
+        Args:
+            folder: where they are.
+            model: whose variables are saved.
+            optimizer: whose slots are saved.
+            keep: how many.
+            into: where new ones go, if not there; the folder is then only read.
+        """
         self._folder = folder
-        self._best = folder / "best"
+        self._into = into or folder
         self._keep = keep
         self._state = tf.train.Checkpoint(model=model, optimizer=optimizer)
 
@@ -62,22 +71,29 @@ class Checkpoints:
         Args:
             remark: is told of checkpoints that had to be passed over.
         """
-        _remove(*self._folder.glob(".*"), *self._best.glob(".*"))
+        may_remove = self._into == self._folder
+        if may_remove:
+            _remove_unfinished(self._folder)
         for folder in reversed(_saved(self._folder)):
             try:
-                progress = Progress(**json.loads((folder / _PROGRESS).read_text(encoding="utf-8")))
-                _read_all(folder)
+                with folder.at_hand() as here:
+                    progress = Progress(**json.loads((here / _PROGRESS).read_bytes()))
+                    _read_all(here)
+                    self._restore(here)
             except (tf.errors.OpError, OSError, ValueError, TypeError) as error:
-                remark(f"Passed over: {folder} is torn ({_reason(error)}). It is removed.")
-                _remove(folder)
+                remark(
+                    f"Passed over: {folder} is torn ({_reason(error)}).{' It is removed.' if may_remove else ''}"
+                )
+                if may_remove:
+                    _remove(folder)
                 continue
-            self._restore(folder)
             return progress
         return Progress()
 
     def restore_best(self) -> None:
         """Go back to the best checkpoint."""
-        self._restore(_saved(self._best)[-1])
+        with _saved(self._folder / _BEST)[-1].at_hand() as here:
+            self._restore(here)
 
     def save(self, progress: Progress) -> None:
         """Save the state as the latest.
@@ -85,8 +101,8 @@ class Checkpoints:
         Raises:
             TrainError: it cannot be written; the ones before it are as they were.
         """
-        self._save(self._folder, progress)
-        _remove(*_saved(self._folder)[: -self._keep])
+        self._save(self._into, progress)
+        _remove(*_saved(self._into)[: -self._keep])
 
     def save_best(self, progress: Progress) -> None:
         """Save the state as the best so far.
@@ -94,25 +110,23 @@ class Checkpoints:
         Raises:
             TrainError: it cannot be written; the one before it is as it was.
         """
-        _remove(*_saved(self._best, since=progress.step))  # of a run that goes on from before its best epoch
-        self._save(self._best, progress)
-        _remove(*_saved(self._best)[:-1])
+        best = self._into / _BEST
+        _remove(*_saved(best, since=progress.step))  # of a run that goes on from before its best epoch
+        self._save(best, progress)
+        _remove(*_saved(best)[:-1])
 
-    def _save(self, folder: Path, progress: Progress) -> None:
+    def _save(self, folder: Place, progress: Progress) -> None:
         final = folder / f"step-{progress.step:08d}-epochs-{len(progress.history)}"
-        if final.exists():
-            return
-        unfinished = folder / f".{final.name}"
         try:
-            unfinished.mkdir(parents=True)
-            self._state.write(str(unfinished / _STATE))
-            (unfinished / _PROGRESS).write_text(json.dumps(dataclasses.asdict(progress)), encoding="utf-8")
-            for path in (*unfinished.iterdir(), unfinished):
-                _sync(path)
-            os.rename(unfinished, final)
-            _sync(folder)
+            if (final / _PROGRESS).is_file():
+                return
+            with tempfile.TemporaryDirectory() as scratch:
+                self._state.write(os.path.join(scratch, _STATE))
+                for path in sorted(Path(scratch).iterdir()):
+                    (final / path.name).write(path.read_bytes())
+            (final / _PROGRESS).write(json.dumps(dataclasses.asdict(progress)).encode())
         except (tf.errors.OpError, OSError) as error:
-            _remove(unfinished)
+            _remove(final)
             raise TrainError(
                 f"cannot write a checkpoint to {folder}: {_reason(error)}. Earlier ones are kept; mend it, and "
                 "the same command goes on from the latest."
@@ -122,11 +136,27 @@ class Checkpoints:
         self._state.read(str(folder / _STATE)).assert_consumed()
 
 
-def _saved(folder: Path, since: int = 0) -> list[Path]:
-    """Return the checkpoints in a folder from a step on, the earliest first."""
-    found = {path: _NAME.fullmatch(path.name) for path in folder.glob("step-*")}
-    places = {path: (int(match[1]), int(match[2])) for path, match in found.items() if match}
-    return sorted((path for path, (step, _) in places.items() if step >= since), key=places.__getitem__)
+def _saved(folder: Place, since: int = 0) -> list[Place]:
+    """Return the whole checkpoints in a folder from a step on, the earliest first."""
+    found = []
+    for path, _ in folder.files():
+        name, _, file = path.partition("/")
+        match = _NAME.fullmatch(name)
+        if match and file == _PROGRESS and int(match[1]) >= since:
+            found.append((int(match[1]), int(match[2]), name))
+    return [folder / name for _, _, name in sorted(found)]
+
+
+def _remove_unfinished(folder: Place) -> None:
+    """Remove what a run that was killed in the middle of writing or removing has left."""
+    files: dict[str, set[str]] = {}
+    for path, _ in folder.files():
+        name, _, file = path.rpartition("/")
+        files.setdefault(name, set()).add(file)
+    for name, found in files.items():
+        if name and _PROGRESS not in found:
+            (folder / name).remove_folder()
+    folder.remove_leftovers()
 
 
 def _read_all(folder: Path) -> None:
@@ -140,22 +170,10 @@ def _reason(error: Exception) -> str:
     if isinstance(error, tf.errors.OpError):
         # Between the name of the operation and the file, and that of the operation once more.
         return str(error.message).rpartition("; ")[2].partition(" [Op:")[0]
-    return getattr(error, "strerror", None) or str(error)
+    return describe(error) if isinstance(error, OSError) else str(error)
 
 
-def _remove(*folders: Path) -> None:
+def _remove(*folders: Place) -> None:
     for folder in folders:
-        # Another name first: half removed, it must not look like a checkpoint.
-        hidden = folder.with_name(f".{folder.name.removeprefix('.')}")
-        shutil.rmtree(hidden, ignore_errors=True)
-        if folder.exists():
-            os.replace(folder, hidden)
-            shutil.rmtree(hidden, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        (folder / _PROGRESS).remove()
+        folder.remove_folder()

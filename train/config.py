@@ -97,8 +97,18 @@ class TrainConfig(BaseModel):
         4096, description="segments held in memory and shuffled together (35 kB each; up to three windows)"
     )
 
+    device: Literal["auto", "cpu", "gpu"] = Field(
+        "auto", description="auto: the GPUs, on one machine without any the CPU; on a cluster cpu must be said"
+    )
     replicas: PositiveInt | None = Field(
-        None, description="null: all GPUs, or one CPU; a number: so many of the GPUs, or logical CPUs"
+        None, description="null: all GPUs of a worker, or one CPU; a number: so many of them, or logical CPUs"
+    )
+    workers: PositiveInt = Field(
+        1, description="processes that train together, each on a node of its own where there are enough nodes"
+    )
+    gpus_per_worker: PositiveInt = Field(1, description="GPUs that each worker takes of its node, on a cluster")
+    wait_minutes: float = Field(
+        20, ge=0, description="how long training waits for nodes that a cluster does not have yet"
     )
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
         "float32", description="what the layers compute in; the weights are float32 in any case"
@@ -123,6 +133,13 @@ class TrainConfig(BaseModel):
     def _settings_that_need_others(self) -> "TrainConfig":
         if self.replicas is not None and self.replicas > self.batch_size:
             raise ValueError(f"{self.replicas} replicas cannot share batches of {self.batch_size} segments")
+        if self.workers > 1 and self.replicas is not None:
+            raise ValueError(
+                f"replicas = {self.replicas} is for one worker; each of the {self.workers} workers has as many as "
+                "gpus_per_worker says, or one CPU"
+            )
+        if self.workers > 1 and self.all_reduce == "hierarchical":
+            raise ValueError("all_reduce = hierarchical is for one worker; several have auto or nccl")
         if self.patience is not None and self.validation_fold == "none":
             raise ValueError(
                 f"patience = {self.patience} needs a validation_fold to watch: next, or a number. The test fold "

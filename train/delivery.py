@@ -31,9 +31,13 @@ class Delivery:
         # Endless, because where there may be an end TensorFlow asks each replica whether there is more, which
         # takes milliseconds a step; the steps are counted here.
         padding = tf.data.Dataset.from_tensors(Part(*map(_nothing, PART_SPEC))).repeat()
-        batches = strategy.distribute_datasets_from_function(
-            lambda context: stream.dataset(start, stop, replicas).concatenate(padding)
-        )
+
+        def parts(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            here = replicas // context.num_input_pipelines  # of the replicas; each worker has a pipeline
+            first = context.input_pipeline_id * here
+            return stream.dataset(start, stop, replicas, range(first, first + here)).concatenate(padding)
+
+        batches = strategy.distribute_datasets_from_function(parts)
         self.spec = batches.element_spec
         self._left = stop - start
         self._batches: Any = iter(batches) if self._left else iter(())

@@ -39,15 +39,16 @@ class Predictor:
             self._step = self._step or self._traced(parts.spec)
             for part in parts:
                 step_logits, step_labels = self._step(part)
-                # The parts of a batch, in the order of the replicas, are the batch.
-                logits += [local.numpy() for local in self._strategy.experimental_local_results(step_logits)]
-                labels += [local.numpy() for local in self._strategy.experimental_local_results(step_labels)]
+                logits.append(step_logits.numpy())
+                labels.append(step_labels.numpy())
                 self._after_batch()
         return softmax(np.concatenate(logits)), np.concatenate(labels)
 
     def _traced(self, spec: Any) -> Any:
         def step(part: Any) -> Any:
-            return self._strategy.run(lambda part: evaluation_step(self._model, part), args=(part,))
+            parts = self._strategy.run(lambda part: evaluation_step(self._model, part), args=(part,))
+            # One after another, in the order of the replicas, they are the batch; every worker gets all of it.
+            return [self._strategy.gather(part, axis=0) for part in parts]
 
         return tf.function(step, input_signature=[spec])
 

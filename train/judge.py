@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from featurize.dataset import Dataset
-from featurize.storage import write_whole
 from train.config import TrainConfig, TrainError
 from train.devices import make_strategy
 from train.evaluate import Predictor
@@ -28,7 +27,7 @@ def judge(run: Run, dataset: Dataset) -> dict[str, Any]:
         TrainError: the run has no model, or was trained on another dataset.
     """
     about = run.read("model.json")
-    if not (about and run.model.exists()):
+    if not (about and run.model.is_file()):
         raise TrainError(
             f"{run.folder} holds no trained model. Go on with its training: earmark train {dataset.folder} "
             f"--out {run.folder}"
@@ -39,9 +38,9 @@ def judge(run: Run, dataset: Dataset) -> dict[str, Any]:
             f"{dataset.id}: tracks or settings have changed. Train again into another folder."
         )
     config = run.config()
-    strategy = make_strategy(config.replicas)
-    with strategy.scope():
-        model = keras.models.load_model(run.model)
+    strategy = make_strategy(config.model_copy(update={"workers": 1}))
+    with strategy.scope(), run.model.at_hand() as path:
+        model = keras.models.load_model(path)
     scores = held_out(dataset, config, config.test_fold).score(Predictor(strategy, model))
     metrics = {
         "model": config.model,
@@ -52,7 +51,7 @@ def judge(run: Run, dataset: Dataset) -> dict[str, Any]:
         "split": describe_split(dataset, config),
         "judged": _fingerprint(run),
     }
-    write_whole(run.report, render(run, dataset, config, metrics).encode())
+    run.report.write(render(run, dataset, config, metrics).encode())
     run.write("metrics.json", metrics)
     return metrics
 
@@ -60,7 +59,9 @@ def judge(run: Run, dataset: Dataset) -> dict[str, Any]:
 def is_judged(run: Run) -> bool:
     """Say whether the metrics and the report that lie in the run are those of its model."""
     metrics = run.read("metrics.json")
-    return bool(metrics and run.report.exists() and run.model.exists() and metrics["judged"] == _fingerprint(run))
+    return bool(
+        metrics and run.report.is_file() and run.model.is_file() and metrics["judged"] == _fingerprint(run)
+    )
 
 
 def describe_split(dataset: Dataset, config: TrainConfig) -> dict[str, Any]:
@@ -82,4 +83,4 @@ def describe_split(dataset: Dataset, config: TrainConfig) -> dict[str, Any]:
 
 
 def _fingerprint(run: Run) -> str:
-    return hashlib.sha256(run.model.read_bytes()).hexdigest()
+    return hashlib.sha256(run.model.read()).hexdigest()

@@ -2,7 +2,6 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -16,6 +15,7 @@ from train.config import TrainConfig, TrainError
 from train.delivery import Delivery
 from train.evaluate import Predictor
 from train.held_out import HeldOut
+from train.listener import Listener, Stopped
 from train.run import Run
 from train.selection import is_best, is_over
 from train.steps import Lesson, distributed_step
@@ -23,33 +23,6 @@ from train.stream import SegmentStream
 
 _STEPS_BETWEEN_POINTS = 50
 _TRACKS_NAMED = 10
-
-
-class Stopped(Exception):  # noqa: N818 - no error: it was asked for
-    """Training was asked to stop, and a checkpoint holds everything up to here."""
-
-    def __init__(self, reason: int, step: int) -> None:
-        """Take the number of the signal, and the steps that are done."""
-        super().__init__(f"stopped after step {step}")
-        self.signal = reason
-        self.step = step
-
-
-@dataclasses.dataclass(frozen=True)
-class Listener:
-    """Who is told what happens, and may ask for an end.
-
-    Attributes:
-        remark: called with each sentence that the user may want to read.
-        step: called with (steps done, steps in all) after each step.
-        epoch: called with the entry of `history.json` after each epoch, and with the number of epochs.
-        stop: called between steps; a signal's number asks for a checkpoint and the end.
-    """
-
-    remark: Callable[[str], None] = lambda text: None
-    step: Callable[[int, int], None] = lambda done, total: None
-    epoch: Callable[[dict[str, Any], int], None] = lambda entry, epochs: None
-    stop: Callable[[], int | None] = lambda: None
 
 
 @dataclasses.dataclass
@@ -200,7 +173,6 @@ class Loop:
         reason = self.listener.stop()
         if reason is not None:
             self.checkpoints.save(self.progress)
-            self.board.close()
             raise Stopped(reason, self.progress.step)
 
     def _is_due(self, epoch_ended: bool = False) -> bool:
@@ -210,6 +182,7 @@ class Loop:
         return self.config.checkpoint_interval.is_over(seconds, self.progress.step, epoch_ended, epochs)
 
     def _save(self) -> None:
+        self.board.flush()  # the curves must reach as far as the checkpoint from which they go on
         self.checkpoints.save(self.progress)
         self._saved_at = time.monotonic()
 

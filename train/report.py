@@ -61,9 +61,9 @@ def render(run: Run, dataset: Dataset, config: TrainConfig, metrics: dict[str, A
         rejected=rejects.num_rows,
         history=run.history(),
         config=config,
-        config_text=(run.folder / "config.yaml").read_text(encoding="utf-8"),
+        config_text=(run.folder / "config.yaml").read().decode(),
         version=version("earmark"),
-        run=run.folder.resolve(),
+        run=str(run.folder),
         features=dataset.folder,
     )
 

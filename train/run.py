@@ -2,15 +2,17 @@
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 from featurize.dataset import Dataset
-from featurize.storage import Place, write_whole
+from featurize.storage import Place
 from train.config import TrainConfig, TrainError
 
 # Settings that a run may be continued with; all others change what the finished part would have been.
-_MAY_CHANGE = frozenset({"epochs", "patience", "checkpoint_every", "keep_checkpoints", "replicas", "all_reduce"})
+_MAY_CHANGE = frozenset(
+    {"epochs", "patience", "checkpoint_every", "keep_checkpoints"}
+    | {"device", "replicas", "workers", "gpus_per_worker", "wait_minutes", "all_reduce"}
+)
 
 
 class Run:
@@ -20,13 +22,13 @@ class Run:
     the epochs; model.keras and model.json are the result; metrics.json and report.html judge it.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Name the folder; nothing is created yet."""
-        self.folder = folder
-        self.checkpoints = folder / "checkpoints"
-        self.tensorboard = folder / "tensorboard"
-        self.model = folder / "model.keras"
-        self.report = folder / "report.html"
+    def __init__(self, folder: str | os.PathLike[str] | Place) -> None:
+        """Name the folder, a path or a URI; nothing is created yet."""
+        self.folder = Place.of(folder)
+        self.checkpoints = self.folder / "checkpoints"
+        self.tensorboard = self.folder / "tensorboard"
+        self.model = self.folder / "model.keras"
+        self.report = self.folder / "report.html"
 
     def begin(self, dataset: Dataset, config: TrainConfig) -> None:
         """Record what the run is made from, or check that an earlier beginning was made from the same.
@@ -57,10 +59,9 @@ class Run:
             "run.json", {"dataset": dataset.id, "features": self._relative(dataset.folder), "train": settings}
         )
 
-    def features(self) -> str:
-        """Return the folder of the dataset that the run was trained on, a path or a URI."""
-        features = str(self._begun()["features"])
-        return features if "://" in features else os.path.normpath(self.folder / features)
+    def features(self) -> Place:
+        """Return the folder of the dataset that the run was trained on."""
+        return self.folder / str(self._begun()["features"])
 
     def config(self) -> TrainConfig:
         """Return the settings that the run was trained with."""
@@ -73,7 +74,7 @@ class Run:
     def read(self, name: str) -> Any:
         """Return the content of a JSON file of the run, None where it is not there."""
         try:
-            return json.loads((self.folder / name).read_text(encoding="utf-8"))
+            return json.loads((self.folder / name).read())
         except (FileNotFoundError, NotADirectoryError):
             return None
         except ValueError as error:
@@ -82,7 +83,7 @@ class Run:
     def write(self, name: str, content: Any) -> None:
         """Write a JSON file of the run, whole or not at all."""
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        write_whole(self.folder / name, text.encode())
+        (self.folder / name).write(text.encode())
 
     def _begun(self) -> Any:
         begun = self.read("run.json")
@@ -92,7 +93,8 @@ class Run:
 
     def _relative(self, features: Place) -> str:
         """Name the features relative to the run where they lie inside it, so that both can move together."""
-        if features.local is None:
-            return str(features)
-        path, folder = features.local.resolve(), self.folder.resolve()
-        return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+        if features.local and self.folder.local:
+            path, folder = features.local.resolve(), self.folder.local.resolve()
+            return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+        inside = features.scheme == self.folder.scheme and features.path.startswith(f"{self.folder.path}/")
+        return features.path.removeprefix(f"{self.folder.path}/") if inside else str(features)

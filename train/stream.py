@@ -107,24 +107,27 @@ class SegmentStream:
         """Name the track of each row in the batch of a step."""
         return self._windows.tracks(*self._bounds(step))
 
-    def dataset(self, start: int, stop: int, replicas: int) -> tf.data.Dataset:
-        """Return the batches of the steps [start, stop), each in as many consecutive parts as replicas.
+    def dataset(self, start: int, stop: int, replicas: int, mine: Sequence[int]) -> tf.data.Dataset:
+        """Return the parts that some of all replicas take of the batches of the steps [start, stop).
 
-        An element is a `Part`. Parts are made in parallel and delivered in order.
+        An element is a `Part`, that of the first of `mine`, then that of the next. Parts are made in parallel and
+        delivered in order.
         """
         types = [spec.dtype for spec in PART_SPEC]
 
+        def made(index: int) -> list[Any]:
+            step, place = divmod(index, len(mine))
+            return [*self.part(step, mine[place], replicas)]
+
         def part(index: tf.Tensor) -> Part:
-            fields = tf.numpy_function(
-                lambda i: [*self.part(*divmod(int(i), replicas), replicas)], [index], types, stateful=False
-            )
+            fields = tf.numpy_function(lambda i: made(int(i)), [index], types, stateful=False)
             return Part(
                 *(tf.ensure_shape(field, spec.shape) for field, spec in zip(fields, PART_SPEC, strict=True))
             )
 
-        parts = tf.data.Dataset.range(start * replicas, stop * replicas)
+        parts = tf.data.Dataset.range(start * len(mine), stop * len(mine))
         return parts.map(part, num_parallel_calls=_BATCHES_AT_ONCE, deterministic=True).prefetch(
-            _BATCHES_AHEAD * replicas
+            _BATCHES_AHEAD * len(mine)
         )
 
     def _bounds(self, step: int) -> tuple[int, int, int]:

@@ -1,8 +1,8 @@
 """Training from a dataset to `model.keras`: everything is made, or found again, and given to the loop."""
 
-import json
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -11,14 +11,14 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from featurize.dataset import Dataset, in_threads, read_labels
-from featurize.storage import write_whole
 from train.board import Board
 from train.checkpoints import Checkpoints
 from train.config import TrainConfig, TrainError
 from train.counts import class_weights, training_counts
-from train.devices import describe, make_strategy, on_gpus
+from train.devices import describe, make_strategy, on_gpus, refuse_disagreement
 from train.held_out import held_out
-from train.loop import Listener, Loop
+from train.listener import Listener
+from train.loop import Loop
 from train.mixup import mixup
 from train.models import Statistics, build_model, has_batch_norm
 from train.optimizer import make_optimizer
@@ -32,36 +32,61 @@ _PROBE_ROWS = 64
 
 
 def train(dataset: Dataset, run: Run, config: TrainConfig, config_text: str, listener: Listener) -> None:
-    """Train a model on a dataset, or go on where an earlier call was interrupted.
+    """Train a model on a dataset, or go on where an earlier call was interrupted: `begin`, then `learn`."""
+    if begin(dataset, run, config, config_text, listener.remark):
+        learn(dataset, run, config, listener)
 
-    Ends with `model.keras` and `model.json` in the run's folder; returns at once where they are there for the
-    epochs that are asked for.
+
+def begin(
+    dataset: Dataset, run: Run, config: TrainConfig, config_text: str, remark: Callable[[str], None]
+) -> bool:
+    """Record what a run is made from.
 
     Args:
         dataset: from `open_dataset`.
         run: where everything goes.
         config: the settings.
         config_text: the whole config as YAML, to be kept and shown beside the results.
-        listener: is told of the progress.
+        remark: is told what the user may want to know before training begins.
+
+    Returns:
+        whether there is anything to train; not, where the model is there for the epochs that are asked for.
 
     Raises:
-        Stopped: the listener asked for it; the same call goes on from there.
-        TrainError: a class has no tracks to learn from, the run's folder belongs to other settings or has been
-            trained for longer, or the loss is no number any more.
+        TrainError: a class has no tracks to learn from, or the run's folder belongs to other settings or has
+            been trained for longer.
     """
     if (finished := len(run.history())) > config.epochs:
         raise TrainError(
             f"{run.folder} has been trained for {finished} epochs already; train.epochs = {config.epochs} asks "
             "for fewer. Ask for as many or more, or give another --out."
         )
-    counts = training_counts(dataset, config, listener.remark)
+    training_counts(dataset, config, remark)
     run.begin(dataset, config)
-    write_whole(run.folder / "config.yaml", config_text.encode())
-    if is_trained(run, config):
-        return
+    (run.folder / "config.yaml").write(config_text.encode())
+    return not is_trained(run, config)
 
+
+def learn(dataset: Dataset, run: Run, config: TrainConfig, listener: Listener, apart: Run | None = None) -> None:
+    """Train the model of a run that is begun, from its latest checkpoint on.
+
+    Ends with `model.keras` and `model.json` in the run's folder.
+
+    Args:
+        dataset: from `open_dataset`.
+        run: where everything goes.
+        config: the settings.
+        listener: is told of the progress.
+        apart: where what would go into the run's folder goes instead. Of several workers only the first writes
+            there; the others run the same code and write into folders of their own, which nobody needs.
+
+    Raises:
+        Stopped: the listener asked for it; the same call goes on from there.
+        TrainError: the devices are not there, or the loss is no number any more.
+    """
+    written = apart or run
+    strategy = make_strategy(config)
     keras.utils.set_random_seed(config.seed)
-    strategy = make_strategy(config.replicas, config.all_reduce)
     compiled = is_compiled(config, strategy.num_replicas_in_sync)
     if not compiled:
         # XLA has no gradient of a maximum pooling that it would call deterministic.
@@ -79,39 +104,42 @@ def train(dataset: Dataset, run: Run, config: TrainConfig, config_text: str, lis
         )
         optimizer = make_optimizer(config, stream.steps_per_epoch)
         optimizer.build(model.trainable_variables)
-        checkpoints = Checkpoints(run.checkpoints, model, optimizer, config.keep_checkpoints)
+        checkpoints = Checkpoints(run.checkpoints, model, optimizer, config.keep_checkpoints, written.checkpoints)
         progress = checkpoints.restore_latest(listener.remark)
+    if config.workers > 1:
+        refuse_disagreement(strategy, progress.step)
     begun = f" Going on after step {progress.step}." if progress.step else ""
     listener.remark(
-        f"Training {config.model} ({model.count_params():,} parameters) on {describe(strategy)}: "
+        f"Training {config.model} ({model.count_params():,} parameters) on {describe(strategy, config.workers)}: "
         f"{stream.rows:,} segments, {stream.steps_per_epoch} steps an epoch, {config.epochs} epochs.{begun}"
     )
 
     held = {part: held_out(dataset, config, fold) for part, fold in config.held_out.items()}
+    lesson = make_lesson(config, training_counts(dataset, config, lambda remark: None), statistics)
     probe, probe_labels = stream.batch(0)
-    board = Board(run.tensorboard, ["train", *held], len(progress.history), progress.step)
-    if not progress.step:
-        board.text("config", config_text)
-        board.graph(model)
-        board.images(probe, probe_labels, dataset.classes)
-    lesson = make_lesson(config, counts, statistics)
-    loop = Loop(
-        config,
-        run,
-        strategy,
-        model,
-        optimizer,
-        stream,
-        lesson,
-        held,
-        checkpoints,
-        board,
-        probe[:_PROBE_ROWS],
-        listener,
-        compiled,
-    )
-    loop.finish(progress)
-    board.close()
+    with Board(written.tensorboard, ["train", *held], len(progress.history), progress.step) as board:
+        if not progress.step:
+            board.text("config", (run.folder / "config.yaml").read().decode())
+            board.graph(model)
+            board.images(probe, probe_labels, dataset.classes)
+        loop = Loop(
+            config,
+            written,
+            strategy,
+            model,
+            optimizer,
+            stream,
+            lesson,
+            held,
+            checkpoints,
+            board,
+            probe[:_PROBE_ROWS],
+            listener,
+            compiled,
+        )
+        loop.finish(progress)
+    if apart:
+        return
     if "validation" in held:
         checkpoints.restore_best()
     _save_model(run, model, dataset, config)
@@ -121,7 +149,7 @@ def is_trained(run: Run, config: TrainConfig) -> bool:
     """Say whether the run's model is there, and nothing is left to train."""
     about = run.read("model.json")
     history = run.history()
-    return bool(run.model.exists() and about and about["epochs"] == len(history) and is_over(history, config))
+    return bool(run.model.is_file() and about and about["epochs"] == len(history) and is_over(history, config))
 
 
 def is_compiled(config: TrainConfig, replicas: int) -> bool:
@@ -197,5 +225,5 @@ def _save_model(run: Run, model: keras.Sequential, dataset: Dataset, config: Tra
         "epochs": len(history),
         "dataset": dataset.id,
     }
-    write_whole(run.folder / "model.json", json.dumps(about, indent=2, ensure_ascii=False).encode() + b"\n")
-    write_whole(run.model, content)
+    run.write("model.json", about)
+    run.model.write(content)

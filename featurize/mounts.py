@@ -1,0 +1,46 @@
+"""On a cluster: whether every node sees the folders that a run is given."""
+
+import os
+import uuid
+
+from featurize.cluster import run_on_every_node
+from featurize.errors import FeaturizeError
+from featurize.storage import Place
+
+
+def refuse_unseen(music: Place, folder: Place) -> None:
+    """Compare what the nodes see with what this process sees; places behind URIs are the same for all.
+
+    Args:
+        music: the collection.
+        folder: where the dataset goes; exists already.
+
+    Raises:
+        FeaturizeError: a node sees no collection, or another disk under the folder's name.
+    """
+    paths = [music.path] if music.local else []
+    marker = folder / f".{uuid.uuid4().hex}.tmp"
+    if folder.local:
+        marker.write(b"")
+        paths.append(marker.path)
+    try:
+        seen = run_on_every_node(_seen, paths) if paths else {}
+    finally:
+        if folder.local:
+            marker.remove()
+    unseen = [
+        f"{node} does not see {os.path.dirname(path) if path == marker.path else path}"
+        for node, found in seen.items()
+        for path, there in zip(paths, found, strict=True)
+        if not there
+    ]
+    if unseen:
+        raise FeaturizeError(
+            "not every node of the cluster sees the same folders:\n"
+            + "\n".join(f"  - {line}" for line in unseen)
+            + "\nMount them on every node at the same path, or give URIs such as s3://bucket/folder."
+        )
+
+
+def _seen(paths: list[str]) -> list[bool]:
+    return [os.path.exists(path) for path in paths]

@@ -1,0 +1,267 @@
+"""Training on the nodes of a Ray cluster: one worker with its GPUs, or several that train together.
+
+The loop is the one that trains on a laptop. Ray Train starts it on each worker, tells the workers of one another
+(TF_CONFIG), and starts all of them again where one is lost; what they go on from are the run's own checkpoints.
+One worker, the chief, writes and speaks; what it says goes through an actor beside the driver.
+"""
+
+import dataclasses
+import queue
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ray
+import ray.train
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from featurize.dataset import DatasetError, open_dataset
+from featurize.storage import Place
+from train.config import TrainConfig, TrainError
+from train.listener import Listener, Stopped
+from train.run import Run
+
+_RESTARTS = 8  # of all workers, each after one was lost
+_SECONDS_BETWEEN_POLLS = 1.0
+_SECONDS_BETWEEN_SENTENCES = 30.0
+
+
+def learn_on_cluster(features: Place, run: Run, config: TrainConfig, listener: Listener) -> None:
+    """Train the model of a run that is begun on workers of the cluster that this process is attached to.
+
+    Args:
+        features: the dataset, where every node sees it.
+        run: where everything goes, where every node sees it.
+        config: the settings; its device is cpu or gpu, for what a cluster may still get cannot be looked up.
+        listener: is told of the progress, and is asked for an end.
+
+    Raises:
+        Stopped: the listener asked for it, and a checkpoint holds what was done.
+        TrainError: the nodes did not come, workers were lost too often, or what `train.trainer.learn` raises.
+    """
+    from ray.train.tensorflow import TensorflowTrainer  # loads TensorFlow, which the office does without
+
+    bundle = _resources(config)
+    remove_placement_group(_reserved([bundle] * config.workers, config, listener))
+    office = _start_office()
+    ended: queue.Queue[BaseException | None] = queue.Queue()
+    scratch = run.folder / "ray-train"
+    trainer = TensorflowTrainer(
+        _work,
+        train_loop_config={
+            "features": str(features),
+            "run": str(run.folder),
+            "config": config,
+            "office": office,
+        },
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=config.workers,
+            use_gpu="GPU" in bundle,
+            resources_per_worker=bundle,
+            placement_strategy="SPREAD",
+        ),
+        run_config=ray.train.RunConfig(
+            name="run",
+            storage_path=scratch.path,
+            storage_filesystem=scratch.filesystem,
+            failure_config=ray.train.FailureConfig(max_failures=_RESTARTS),
+        ),
+    )
+
+    def fit() -> None:
+        try:
+            trainer.fit()
+        except BaseException as error:
+            ended.put(error)
+        else:
+            ended.put(None)
+
+    # Beside the main thread, which hears signals and passes on what the chief says.
+    threading.Thread(target=fit, daemon=True).start()
+    _attend(office, ended, listener)
+    scratch.remove_folder()  # Ray Train's own notes
+
+
+def judge_on_cluster(
+    features: Place, run: Run, config: TrainConfig, remark: Callable[[str], None]
+) -> dict[str, Any]:
+    """Judge a trained run, see `train.judge.judge`, on a node that has what one training worker needs.
+
+    Raises:
+        DatasetError, TrainError: as `judge`; also where no such node came.
+    """
+    bundle = _resources(config)
+    remove_placement_group(_reserved([bundle], config, Listener(remark)))
+    remote = ray.remote(num_cpus=bundle["CPU"], num_gpus=bundle.get("GPU", 0), max_retries=_RESTARTS)(_judge)
+    try:
+        metrics: dict[str, Any] = ray.get(remote.remote(str(features), str(run.folder)))
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    return metrics
+
+
+def _resources(config: TrainConfig) -> dict[str, float]:
+    """Return what one worker takes of its node."""
+    return {"CPU": 1} if config.device == "cpu" else {"CPU": 1, "GPU": config.gpus_per_worker}
+
+
+def _reserved(bundles: list[dict[str, float]], config: TrainConfig, listener: Listener) -> PlacementGroup:
+    """Wait until the cluster has room for some workers, which makes it start nodes for them where it can.
+
+    Raises:
+        Stopped: the listener asked for it.
+        TrainError: it has no room in the time that `train.wait_minutes` gives.
+    """
+    group = placement_group(bundles, strategy="SPREAD")
+    begun = next_sentence = time.monotonic()
+    while not group.wait(_SECONDS_BETWEEN_POLLS):
+        if (signum := listener.stop()) is not None:
+            raise Stopped(signum, 0)
+        now = time.monotonic()
+        needs = f"{len(bundles)} worker{'s' if len(bundles) > 1 else ''} with {_in_words(bundles[0])} each"
+        if now - begun > 60 * config.wait_minutes:
+            remove_placement_group(group)
+            raise TrainError(
+                f"the cluster had no room for {needs} in {config.wait_minutes:g} minutes: {_cluster_in_words()}. "
+                "Add nodes, or let the autoscaler (ray status tells what it does); wait longer by "
+                "train.wait_minutes; or ask for less: train.workers, train.gpus_per_worker, and train.device=cpu "
+                "for training without GPUs. What is featurized is kept."
+            )
+        if now >= next_sentence:
+            waited = f"{(now - begun) / 60:.1f} of {config.wait_minutes:g} minutes"
+            listener.remark(f"Waiting for room for {needs} ({waited}): {_cluster_in_words()}.")
+            next_sentence = now + _SECONDS_BETWEEN_SENTENCES
+    return group
+
+
+def _cluster_in_words() -> str:
+    """Say what a cluster has and how much of it is free."""
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    have, free = ray.cluster_resources(), ray.available_resources()
+    parts = [f"{free.get(kind, 0):g} of {have.get(kind, 0):g} {kind}s free" for kind in ("CPU", "GPU")]
+    return f"it has {nodes} node{'s' if nodes > 1 else ''}, {' and '.join(parts)}"
+
+
+def _in_words(bundle: dict[str, float]) -> str:
+    return " and ".join(f"{count:g} {kind}{'s' if count > 1 else ''}" for kind, count in bundle.items())
+
+
+@dataclasses.dataclass
+class _Office:
+    """What the workers want to say, until the driver fetches it; and whether it wants them to stop."""
+
+    said: list[tuple[str, Any]] = dataclasses.field(default_factory=list)
+    failed: bool = False
+    stop: int | None = None
+
+    def say(self, kind: str, content: Any) -> None:
+        self.failed |= kind == "failed"
+        self.said.append((kind, content))
+
+    def fetch(self, stop: int | None) -> list[tuple[str, Any]]:
+        self.stop = stop
+        said, self.said = self.said, []
+        return said
+
+    def has_failed(self) -> bool:
+        return self.failed
+
+    def asked_to_stop(self) -> int | None:
+        return self.stop
+
+
+def _start_office() -> Any:
+    """Start the office on the driver's own node, with which it may go."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(_Office).remote()
+
+
+def _attend(office: Any, ended: "queue.Queue[BaseException | None]", listener: Listener) -> None:
+    """Pass on what the chief says until training has ended.
+
+    Raises:
+        Stopped: the chief has stopped, as the listener asked.
+        TrainError: training has failed.
+    """
+    over, error = False, None
+    while not over:
+        try:
+            error = ended.get(timeout=_SECONDS_BETWEEN_POLLS)
+            over = True
+        except queue.Empty:
+            pass
+        for kind, content in ray.get(office.fetch.remote(listener.stop())):
+            if kind == "stopped":
+                raise Stopped(*content)
+            if kind == "failed":
+                raise TrainError(content)
+            getattr(listener, kind)(*content)
+    if error:
+        last = str(error).strip().splitlines() or [type(error).__name__]
+        raise TrainError(
+            f"the training workers were lost or failed {_RESTARTS + 1} times: {last[-1]} Checkpoints are kept: "
+            "the same command goes on from the latest. Ray's logs of the workers tell more: ray job logs, or "
+            "/tmp/ray/session_latest/logs on their nodes"
+        ) from error
+
+
+def _work(given: dict[str, Any]) -> None:
+    """Train, in the process of a worker."""
+    from train.trainer import learn
+
+    office, config = given["office"], given["config"]
+    if ray.get(office.has_failed.remote()):
+        return  # started again though no start can mend it
+    rank = ray.train.get_context().get_world_rank()
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            learn(
+                open_dataset(given["features"]),
+                Run(given["run"]),
+                config,
+                _Chief(office) if rank == 0 else Listener(),
+                apart=Run(scratch) if rank else None,
+            )
+        except Stopped as stopped:
+            ray.get(office.say.remote("stopped", (stopped.signal, stopped.step)))
+        except (TrainError, DatasetError) as error:
+            ray.get(office.say.remote("failed", str(error)))
+            raise
+
+
+def _judge(features: str, run: str) -> dict[str, Any]:
+    """Judge, in the process of a worker."""
+    from train.judge import judge
+
+    return judge(Run(run), open_dataset(features))
+
+
+class _Chief(Listener):
+    """Tells the office, and asks it now and then whether to stop."""
+
+    def __init__(self, office: Any) -> None:
+        told = 0.0
+        asked: list[int] = []
+
+        def step(done: int, total: int) -> None:
+            nonlocal told
+            if time.monotonic() - told > _SECONDS_BETWEEN_POLLS:
+                told = time.monotonic()
+                office.say.remote("step", (done, total))
+
+        def ask() -> None:
+            while not asked:
+                time.sleep(_SECONDS_BETWEEN_POLLS)
+                if (stop := ray.get(office.asked_to_stop.remote())) is not None:
+                    asked.append(stop)
+
+        threading.Thread(target=ask, daemon=True).start()
+        super().__init__(
+            remark=lambda text: office.say.remote("remark", (text,)),
+            step=step,
+            epoch=lambda entry, epochs: office.say.remote("epoch", (entry, epochs)),
+            stop=lambda: asked[0] if asked else None,
+        )

@@ -12,7 +12,7 @@ ExcerptSeconds = Annotated[float, Field(ge=5.02)]
 class FeaturizeConfig(BaseModel):
     """How a collection becomes a dataset. Settings that change the numbers also change the shards' names."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
     segments_per_track: PositiveInt = Field(
         12, description="segments of 5.0155 s cut from each track, evenly spread, overlapping where they must"

@@ -151,8 +151,8 @@ class Place:
     def remove_folder(self) -> None:
         """Remove a folder and all below it, if it is there."""
         if self.scheme:
-            for name, _ in list(self.files()):
-                (self / name).remove()
+            if self.is_folder():
+                self.filesystem.delete_dir(self.path)
         else:
             shutil.rmtree(self.path, ignore_errors=True)
 

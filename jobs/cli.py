@@ -129,14 +129,67 @@ def crossval(features: Features, out: RunFolder, config: ConfigFile = None, over
 
 
 @app.command()
-def status(features: Features) -> None:
-    """Say how far a dataset is: what is done, what is left, how many rejects and why."""
-    with _plain_errors():
-        from featurize.inspect import read_status
-        from featurize.storage import Place
-        from jobs.console import status_lines
+def submit(
+    command: Annotated[
+        list[str], typer.Argument(metavar="-- VERB ...", help="What to run there, as it would be typed here.")
+    ],
+    address: Annotated[
+        str,
+        typer.Option(metavar="URL", envvar="RAY_API_SERVER_ADDRESS", help="The dashboard of the cluster's head."),
+    ] = "http://127.0.0.1:8265",
+    wait: Annotated[
+        bool,
+        typer.Option("--wait/--detach", help="Follow the job's log and end with its status, or return at once."),
+    ] = True,
+    stop_on_interrupt: Annotated[
+        bool, typer.Option("--stop-on-interrupt", help="Ctrl-C stops the job; else it goes on without you.")
+    ] = False,
+    shared: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FOLDER", help="A folder mounted at this path on every node. May be repeated."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would travel, and its bytes; send nothing.")
+    ] = False,
+) -> None:
+    """Run a verb on a Ray cluster: earmark submit -- run s3://BUCKET/music --out s3://BUCKET/run.
 
-        typer.echo(status_lines(read_status(Place.of(features))))
+    Only Earmark's code and the settings travel; music, dataset and results are where every node sees them.
+    """
+    with _plain_errors():
+        from jobs.package import code_files, sizes
+        from jobs.places import refuse_hidden
+        from jobs.submit import follow, readable_id
+        from jobs.submit import submit as send
+        from jobs.verbs import read_command
+
+        asked = read_command(app, command)
+        refuse_hidden(asked.places, shared or [])
+        files = code_files()
+        found = sizes(files, asked.settings)
+        total = f"{len(found)} files, {sum(found.values()):,} bytes"
+        if dry_run:
+            typer.echo("\n".join(f"{size:>10,}  {name}" for name, size in sorted(found.items())))
+            typer.echo(f"{total} would travel to {address}, to run there: earmark {' '.join(asked.arguments)}")
+            return
+        job = send(address, readable_id(asked.verb, asked.out), asked.arguments, files, asked.settings)
+        typer.echo(f"Submitted: {job.id} to {address} ({total})\n{job.commands()}", err=True)
+        if wait:
+            raise typer.Exit(follow(job, stop_on_interrupt, lambda text: typer.echo(text, err=True)))
+
+
+@app.command()
+def status(
+    folder: Annotated[
+        str, typer.Argument(metavar="FOLDER", help="A dataset or a run: a folder or URI given as --out.")
+    ],
+) -> None:
+    """Say how far a dataset or a run is: what is done, what is left, how many rejects and why."""
+    with _plain_errors():
+        from featurize.storage import Place
+        from jobs.progress import progress_lines
+
+        typer.echo(progress_lines(Place.of(folder)))
 
 
 @app.command()

@@ -20,7 +20,7 @@ class ConfigError(Exception):
 class JobConfig(BaseModel):
     """All settings, one section for each package."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
     featurize: FeaturizeConfig = FeaturizeConfig()
     train: TrainConfig = TrainConfig()

@@ -32,15 +32,18 @@ class Teller:
 
     @contextmanager
     def featurizing(self) -> Iterator[Callable[["FeaturizeProgress"], None]]:
-        """Show tracks done, tracks a second, the time left and the rejects so far."""
+        """Show tracks done, the time left, tracks a second, the rejects so far and the nodes at work."""
         with self._bar("tracks") as show:
             started = time.monotonic()
 
             def on_progress(progress: "FeaturizeProgress") -> None:
                 rate = progress.done_now / max(time.monotonic() - started, 1e-9)
-                rejects = f", {progress.rejected_now} rejects" if progress.rejected_now else ", no rejects"
-                rated = f"{rate:.1f} tracks/s{rejects}" if progress.done_now else "starting Ray"
-                show(progress.done, progress.total, rated)
+                if progress.nodes is None:
+                    show(progress.done, progress.total, "starting Ray")
+                    return
+                rejects = f"{progress.rejected_now or 'no'} reject{'' if progress.rejected_now == 1 else 's'}"
+                nodes = f"{progress.nodes or 'no'} node{'' if progress.nodes == 1 else 's'}"
+                show(progress.done, progress.total, f"{rate:.1f} tracks/s, {rejects}, {nodes}")
 
             yield on_progress
 
@@ -116,14 +119,15 @@ class Teller:
     def _lines(self, unit: str) -> Callable[[int, int, str], None]:
         started = last = time.monotonic()
         first_done: int | None = None
+        ended = False
 
         def show(done: int, total: int, remark: str) -> None:
-            nonlocal last, first_done
+            nonlocal last, first_done, ended
             now = time.monotonic()
             first_done = done if first_done is None else first_done
-            if now - last < _SECONDS_BETWEEN_LINES and done < total:
+            if ended or (now - last < _SECONDS_BETWEEN_LINES and done < total):
                 return
-            last = now
+            last, ended = now, done == total
             rate = (done - first_done) / max(now - started, 1e-9)
             left = f", {(total - done) / rate:.0f} s left" if rate and done < total else ""
             self.say(f"{done} of {total} {unit}{left}{', ' + remark if remark else ''}")

@@ -15,7 +15,7 @@ MODULES = {
 }
 
 
-VERBS = ("run", "featurize", "status", "verify", "train", "crossval", "evaluate", "config", "demo")
+VERBS = ("run", "featurize", "status", "verify", "train", "crossval", "evaluate", "submit", "config", "demo")
 
 
 def imported(path: Path) -> set[str]:
@@ -55,6 +55,7 @@ def test_ray_is_imported_where_it_is_meant_to_be():
     assert {module for module, path in MODULES.items() if "ray" in tops(path)} == {
         "featurize.cluster",
         "train.cluster",
+        "jobs.submit",
     }
 
 

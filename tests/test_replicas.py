@@ -1,5 +1,8 @@
 """The number of replicas is a matter of speed: what is learned does not depend on it."""
 
+import json
+import os
+import socket
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -49,6 +52,29 @@ def learn_apart(*arguments, **settings):
         return process.submit(learn, *arguments, **settings).result()
 
 
+def learn_on_workers(features, workers, steps, **settings):
+    """Learn in as many processes as workers, which find one another by TF_CONFIG, and return the first one's."""
+    with socket.socket() as one, socket.socket() as other:
+        for free in (one, other):
+            free.bind(("127.0.0.1", 0))
+        addresses = [f"127.0.0.1:{free.getsockname()[1]}" for free in (one, other)]
+    with ProcessPoolExecutor(workers, get_context("spawn")) as processes:
+        begun = [
+            processes.submit(learn_as, addresses, index, features, None, steps, workers=workers, **settings)
+            for index in range(workers)
+        ]
+        results = [process.result() for process in begun]
+    losses, weights = differences(*results)
+    assert losses == weights == 0  # every worker ends with the same
+    return results[0]
+
+
+def learn_as(addresses, index, *arguments, **settings):
+    task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+    os.environ["TF_CONFIG"] = json.dumps(task)
+    return learn(*arguments, **settings)
+
+
 def differences(one, other):
     losses = np.abs(one[0] / other[0] - 1).max()
     weights = max(np.abs(a - b).max() for a, b in zip(one[1], other[1], strict=True))
@@ -74,6 +100,18 @@ def test_fifty_steps_on_one_two_and_four_replicas(model, features):
         print(f"{model}: {replicas} replicas, losses within {losses:.1e}, weights within {weights:.1e}")
         assert losses < 1e-5
         assert weights < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["conv2", "conv3-norm", "modulation"])
+def test_fifty_steps_on_two_workers(model, features):
+    settings = {"model": model, "dropout": 0.0}
+    two = learn_on_workers(features, 2, 50, **settings)
+    losses, weights = differences(two, learn_apart(features, 1, 50, **settings))
+    print(f"{model}: 2 workers, losses within {losses:.1e}, weights within {weights:.1e}")
+    assert losses < 1e-5
+    # The same sums as those of two replicas in one process.
+    assert differences(two, learn_apart(features, 2, 50, **settings)) == (0, 0)
 
 
 def test_every_row_has_a_mask_of_its_own_and_every_step_new_ones():

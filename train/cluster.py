@@ -7,6 +7,7 @@ One worker, the chief, writes and speaks; what it says goes through an actor bes
 
 import dataclasses
 import queue
+import socket
 import tempfile
 import threading
 import time
@@ -215,12 +216,17 @@ def _work(given: dict[str, Any]) -> None:
     office, config = given["office"], given["config"]
     if ray.get(office.has_failed.remote()):
         return  # started again though no start can mend it
-    rank = ray.train.get_context().get_world_rank()
+    rank, run = ray.train.get_context().get_world_rank(), Run(given["run"])
     with tempfile.TemporaryDirectory() as scratch:
         try:
+            if not run.read("run.json"):
+                raise TrainError(
+                    f"{run.folder} is not there on {socket.gethostname()}, a node that is to train. Mount it on "
+                    "every node at the same path, or use a URI."
+                )
             learn(
                 open_dataset(given["features"]),
-                Run(given["run"]),
+                run,
                 config,
                 _Chief(office) if rank == 0 else Listener(),
                 apart=Run(scratch) if rank else None,

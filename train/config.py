@@ -19,7 +19,7 @@ class TrainError(Exception):
 class TrainConfig(BaseModel):
     """How a model is trained and judged."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
     model: Literal["conv2", "conv3", "conv3-norm", "modulation"] = Field(
         "conv3-norm", description="the network: conv2, conv3 or conv3-norm (the published ones), or modulation"

@@ -71,6 +71,11 @@ class Run:
         """Return the figures of each finished epoch."""
         return self.read("history.json") or []
 
+    def latest_step(self) -> int:
+        """Return the step that the latest whole checkpoint was written after, 0 where there is none."""
+        names = (name.split("/") for name, _ in self.checkpoints.files())
+        return max((int(parts[0].split("-")[1]) for parts in names if parts[1:] == ["progress.json"]), default=0)
+
     def read(self, name: str) -> Any:
         """Return the content of a JSON file of the run, None where it is not there."""
         try:

@@ -1,0 +1,139 @@
+"""Ray nodes on this machine: a head and others, each with an address of its own and token authentication."""
+
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+RAY = [sys.executable, "-m", "ray.scripts.scripts"]
+
+
+def free_port() -> int:
+    """A port that nobody has, and that Ray does not give to its workers (10002 to 19999)."""
+    while True:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        if not 10000 <= port < 20000:
+            return port
+
+
+class Nodes:
+    """A head at 127.0.0.2, which takes no tasks, and the nodes that joined it."""
+
+    def __init__(self, scratch: Path, environment: dict[str, str]) -> None:
+        self.token = secrets.token_hex(32)
+        self.port, dashboard = free_port(), free_port()
+        self.address = f"http://127.0.0.2:{dashboard}"
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.scratch = scratch
+        bin_folder = str(Path(sys.executable).parent)
+        self.environment = {
+            "HOME": str(scratch),
+            "PATH": f"{bin_folder}:{os.environ['PATH']}",
+            "LANG": "C.UTF-8",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": self.token,
+            "RAY_USAGE_STATS_ENABLED": "0",
+            **environment,
+        }
+        head = ["--head", "--port", str(self.port), "--temp-dir", str(scratch), "--num-cpus", "0"]
+        head += ["--dashboard-host", "127.0.0.2", "--dashboard-port", str(dashboard)]
+        self._start("127.0.0.2", head)
+        self._until(lambda: self._answers(dashboard))
+
+    def join(self, ip: str, cpus: int = 1, environment: dict[str, str] | None = None) -> None:
+        """Start another node."""
+        self._start(ip, ["--address", f"127.0.0.2:{self.port}", "--num-cpus", str(cpus)], environment or {})
+
+    def _start(self, ip: str, options: list[str], environment: dict[str, str] | None = None) -> None:
+        command = [*RAY, "start", "--node-ip-address", ip, "--block", "--object-store-memory", str(100 << 20)]
+        # On real machines each agent has the same port; here another Ray may have it, and takes no jobs for us.
+        command += ["--dashboard-agent-listen-port", str(free_port())]
+        with open(self.scratch / f"{ip}.log", "wb") as log:
+            self.processes[ip] = subprocess.Popen(
+                [*command, *options],
+                env={**self.environment, **(environment or {})},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def _answers(self, port: int) -> bool:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.2", port), 1).close()
+            return True
+        return False
+
+    def _until(self, true, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < deadline
+            assert all(process.poll() is None for process in self.processes.values()), self.logs()
+            time.sleep(0.2)
+
+    def logs(self) -> str:
+        return "\n".join(path.read_text(errors="replace")[-3000:] for path in self.scratch.glob("*.log"))
+
+    def below(self, ip: str) -> list[psutil.Process]:
+        """The processes of a node."""
+        return psutil.Process(self.processes[ip].pid).children(recursive=True)
+
+    def kill(self, ip: str) -> None:
+        """Kill a node's raylet by SIGKILL, and with it all that it has started, as if the machine were gone."""
+        for process in self.below(ip):
+            if process.name() == "raylet":
+                process.kill()
+        self._end(ip)
+
+    def _end(self, ip: str) -> None:
+        ended = self.processes.pop(ip)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for process in [*psutil.Process(ended.pid).children(recursive=True), psutil.Process(ended.pid)]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+        ended.wait()
+
+    def stop(self) -> None:
+        for ip in reversed(list(self.processes)):
+            self._end(ip)
+
+    def client(self, **more: str) -> dict[str, str]:
+        """The environment of someone who types `earmark submit` and has the token."""
+        home = tempfile.mkdtemp(dir=self.scratch)
+        return {**os.environ, "HOME": home, "RAY_AUTH_TOKEN": self.token, **more}
+
+
+@contextlib.contextmanager
+def nodes(environment: dict[str, str]) -> Iterator[Nodes]:
+    # A short path: the names of sockets in it may have 107 characters.
+    with tempfile.TemporaryDirectory(prefix="em", dir="/tmp", ignore_cleanup_errors=True) as scratch:
+        started = Nodes(Path(scratch), environment)
+        try:
+            yield started
+        finally:
+            started.stop()
+
+
+def submit(cluster: Nodes, *arguments: object, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    """Start `earmark submit`."""
+    command = [sys.executable, "-m", "jobs.cli", "submit", "--address", cluster.address, *map(str, arguments)]
+    return subprocess.Popen(
+        command,
+        env=environment or cluster.client(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+KILL = signal.SIGKILL

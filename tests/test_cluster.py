@@ -1,0 +1,293 @@
+"""One job on Ray nodes and a bucket, all real: nodes come, go and are killed; the result is that of a laptop."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import time
+
+import psutil
+import pytest
+import tensorflow as tf
+from conftest import contents, earmark
+from nodes import Nodes, nodes, submit
+
+from featurize.storage import Place
+from jobs.demo import compose_collection
+from train.run import Run
+
+pytestmark = pytest.mark.slow
+
+SETTINGS = {
+    "featurize.tracks_per_shard": 1,
+    "featurize.segments_per_track": 4,
+    "train.device": "cpu",
+    "train.model": "modulation",
+    "train.epochs": 12,
+    "train.batch_size": 24,
+    "train.learning_rate": 1e-3,
+    "train.validation_fold": "next",
+    "train.checkpoint_every": "2 epochs",
+}
+COMMAND = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")]
+SHARDS = 120
+TIMINGS = {"seconds", "examples_per_second", "wait_fraction"}
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory):
+    """A hundred and twenty composed MP3s of ten seconds."""
+    folder = tmp_path_factory.mktemp("collection")
+    compose_collection(folder, seed=5, tracks_per_style=40)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bucket(client, uri, collection):
+    for path in sorted(collection.rglob("*.mp3")):
+        client.upload_file(str(path), "music", f"songs/{path.relative_to(collection)}")
+    return uri
+
+
+@pytest.fixture(scope="module")
+def local(collection, tmp_path_factory):
+    """The same job on this machine alone."""
+    folder = tmp_path_factory.mktemp("local") / "run"
+    done = earmark("run", collection, "--out", folder, *COMMAND)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cluster(server):
+    keys = {
+        name: os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
+    }
+    with nodes(keys) as started:
+        started.join("127.0.0.3")
+        yield started
+
+
+def wait_for(true, process: subprocess.Popen[str], seconds: float = 120):
+    """Wait until something is true while a command runs, and return it."""
+    deadline = time.monotonic() + seconds
+    while not (found := true()):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return found
+
+
+def ended(process: subprocess.Popen[str], seconds: float = 300) -> tuple[int, str, str]:
+    said, told = process.communicate(timeout=seconds)
+    return process.returncode, said, told
+
+
+def training_workers(cluster: Nodes) -> list[psutil.Process]:
+    found = []
+    for process in (process for ip in cluster.processes for process in cluster.below(ip)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if any("RayTrainWorker" in word for word in process.cmdline()):
+                found.append(process)
+    return found
+
+
+def shards_in(folder: Place) -> int:
+    return sum(name.startswith("shards/") for name, _ in folder.files())
+
+
+def state_of(folder):
+    """Weights and slots of the latest checkpoint as bytes, and the history without what a clock says."""
+    run = Run(folder)
+    with (run.checkpoints / latest(run)).at_hand() as here:
+        reader = tf.train.load_checkpoint(str(here / "state"))
+        names = [name for name in reader.get_variable_to_shape_map() if name != "_CHECKPOINTABLE_OBJECT_GRAPH"]
+        tensors = {name: reader.get_tensor(name).tobytes() for name in names}
+    return tensors, [{k: v for k, v in entry.items() if k not in TIMINGS} for entry in run.history()]
+
+
+def latest(run: Run) -> str:
+    return max(name.split("/")[0] for name, _ in run.checkpoints.files() if name.startswith("step-"))
+
+
+def test_nodes_and_workers_are_killed_and_the_result_is_the_local_one(cluster, bucket, local):
+    music, out = bucket("music/songs"), bucket("music/run")
+    begun = time.monotonic()
+    process = submit(cluster, "--", "run", music, "--out", out, *COMMAND)
+
+    wait_for(lambda: shards_in(Place.of(out) / "features") >= 12, process)
+    cluster.join("127.0.0.4")
+    killed_at = shards_in(Place.of(out) / "features")
+    cluster.kill("127.0.0.3")
+    assert killed_at < SHARDS
+    told = earmark("status", out).stdout
+    assert told.startswith("state    unfinished")
+    assert f"of {SHARDS} done" in told
+
+    worker = wait_for(lambda: Run(out).latest_step() and training_workers(cluster), process)[0]
+    step = Run(out).latest_step()
+    worker.kill()
+    wait_for(lambda: [other for other in training_workers(cluster) if other.pid != worker.pid], process)
+    told = earmark("status", out).stdout
+    assert "training unfinished" in told
+    status, said, told = ended(process)
+    assert status == 0, said + told
+    print(f"{time.monotonic() - begun:.0f} s; node killed at {killed_at} shards, worker after step {step}")
+    print(said)
+
+    features = Place.of(out) / "features"
+    assert {name: (features / name).read() for name, _ in features.files()} == contents(local / "features")
+    assert "Going on after step" in said
+    assert ", 1 node" in said
+    assert state_of(out) == state_of(local)
+    metrics = {k: v for k, v in Run(out).read("metrics.json").items() if k != "judged"}
+    assert metrics == {k: v for k, v in Run(local).read("metrics.json").items() if k != "judged"}
+    assert not (Place.of(out) / "ray-train").is_folder()
+    files = {name.split("/")[0] for name, _ in Place.of(out).files()}
+    assert {"config.yaml", "history.json", "model.keras", "report.html", "tensorboard"} <= files
+
+
+def with_two_workers(cluster: Nodes) -> list[str]:
+    for ip in ("127.0.0.4", "127.0.0.5"):
+        if ip not in cluster.processes:
+            cluster.join(ip)
+    return [*COMMAND, "--set", "train.workers=2", "--set", "train.checkpoint_every=1 epoch"]
+
+
+def chief_among(workers: list[psutil.Process], folder) -> list[psutil.Process]:
+    """The worker that has the run's curves open."""
+    return [worker for worker in workers if any(str(folder) in file.path for file in worker.open_files())]
+
+
+def test_two_workers_are_killed_one_after_the_other_and_learn_what_they_would_have(cluster, local, tmp_path):
+    command = ["--shared", "/", "--", "train", local / "features", *with_two_workers(cluster), "--out"]
+    status, said, told = ended(submit(cluster, *command, tmp_path / "alone"))
+    assert status == 0, said + told
+    assert "on 2 CPUs of 2 workers" in said
+
+    process = submit(cluster, *command, tmp_path / "killed")
+    run = Run(tmp_path / "killed")
+    kills = []
+    for is_chief in (False, True):
+        after = kills[-1] if kills else 0
+        workers = wait_for(lambda after=after: run.latest_step() > after and training_workers(cluster), process)
+        chief = chief_among(workers, tmp_path)
+        victims = chief if is_chief else [worker for worker in workers if worker not in chief]
+        kills.append(run.latest_step())
+        victims[0].kill()
+    status, said, told = ended(process)
+    assert status == 0, said + told
+    assert said.count("Going on after step") == len(kills)
+    assert state_of(tmp_path / "killed") == state_of(tmp_path / "alone")
+    print(f"killed after steps {kills}\n{said}")
+
+    # One worker and two add up the same numbers in another order, which tells after some hundred steps.
+    two, one = (Run(folder).history()[0]["train"]["loss"] for folder in (tmp_path / "alone", local))
+    print(f"loss of the first epoch: two workers {two}, one {one}")
+    assert two == pytest.approx(one, rel=1e-5)
+
+
+def test_a_stopped_training_has_a_checkpoint_and_goes_on(cluster, local, tmp_path):
+    settings = [*with_two_workers(cluster), "--set", "train.checkpoint_every=60 minutes"]
+    command = ["--", "train", local / "features", *settings, "--out", tmp_path / "run"]
+    process = submit(cluster, "--stop-on-interrupt", "--shared", "/", *command)
+    wait_for(lambda: Run(tmp_path / "run").history(), process)
+    process.send_signal(signal.SIGTERM)
+    status, said, told = ended(process)
+    assert status == 128 + signal.SIGTERM
+    assert "Stopped: a checkpoint holds all" in said
+    assert "the same submit goes on from there" in told
+    step = Run(tmp_path / "run").latest_step()
+    assert f"holds all {step} steps" in said
+    assert not (tmp_path / "run" / "model.keras").exists()
+    status, said, told = ended(submit(cluster, "--shared", "/", *command))
+    assert status == 0, said + told
+    assert f"Going on after step {step}." in said
+    assert len(Run(tmp_path / "run").history()) == SETTINGS["train.epochs"]
+
+
+def test_a_job_that_is_left_goes_on_and_one_that_is_stopped_leaves_whole_shards(cluster, bucket, local):
+    from ray.job_submission import JobSubmissionClient
+
+    with_two_workers(cluster)
+    out = bucket("music/left")
+    command = ["--", "featurize", bucket("music/songs"), "--out", out, *COMMAND[:4]]
+    process = submit(cluster, *command)
+    wait_for(lambda: shards_in(Place.of(out)) >= 5, process)
+    process.send_signal(signal.SIGINT)
+    status, _, told = ended(process, 20)
+    assert status == 128 + signal.SIGINT
+    assert "The job goes on without this command." in told
+    follow = next(line for line in told.splitlines() if line.startswith("follow"))
+    job = follow.split()[-1]
+    assert re.fullmatch(r"earmark-featurize-left-\d{8}-\d{6}-[0-9a-f]{4}", job)
+
+    client = JobSubmissionClient(cluster.address, headers={"Authorization": f"Bearer {cluster.token}"})
+    assert client.get_job_status(job) == "RUNNING"
+    assert shards_in(Place.of(out)) < SHARDS
+    client.stop_job(job)
+    deadline = time.monotonic() + 40
+    while not client.get_job_status(job).is_terminal():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert "Stopped. What was finished is kept" in client.get_job_logs(job)
+    kept = shards_in(Place.of(out))
+    assert kept >= 5
+    assert not (Place.of(out) / "dataset.json").is_file()
+
+    begun = submit(cluster, "--detach", *command)
+    status, said, told = ended(begun, 60)
+    assert (status, said) == (0, "")
+    job = re.search(r"Submitted: (\S+)", told)[1]
+    deadline = time.monotonic() + 120
+    while not client.get_job_status(job).is_terminal():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert client.get_job_status(job) == "SUCCEEDED", client.get_job_logs(job)
+    found = {name: (Place.of(out) / name).read() for name, _ in Place.of(out).files() if name != "config.yaml"}
+    there = contents(local / "features")
+    assert found == {name: content for name, content in there.items() if name != "config.yaml"}
+    print(f"stopped with {kept} of {SHARDS} shards, then the same dataset")
+
+
+@pytest.mark.parametrize(
+    ("token", "words"),
+    [("wrong" * 10, "it does not know the token that was sent"), ("", "it asks for a token, and none was sent")],
+    ids=["wrong token", "no token"],
+)
+def test_without_the_token_nothing_starts(token, words, cluster, bucket):
+    environment = cluster.client(RAY_AUTH_TOKEN=token)
+    for name in ("RAY_AUTH_MODE", *(["RAY_AUTH_TOKEN"] if not token else [])):
+        environment.pop(name, None)
+    out = bucket("music/denied")
+    process = submit(cluster, "--", "run", bucket("music/songs"), "--out", out, environment=environment)
+    status, said, told = ended(process, 60)
+    print(told)
+    assert (status, said) == (1, "")
+    assert told.startswith(f"earmark: the cluster at {cluster.address} took no job: {words}")
+    assert "Traceback" not in told
+    assert not Place.of(out).is_folder()
+
+
+def test_without_a_gpu_training_says_what_it_waits_for_and_ends(cluster, local, tmp_path):
+    with_two_workers(cluster)
+    settings = [*COMMAND, "--set", "train.device=auto", "--set", "train.wait_minutes=0.05"]
+    command = ["--", "train", local / "features", *settings, "--out", tmp_path / "run"]
+    status, said, told = ended(submit(cluster, "--shared", "/", *command))
+    assert status == 1
+    assert "Waiting for room for 1 worker with 1 CPU and 1 GPU each (0.0 of 0.05 minutes): it has " in said
+    assert "0 of 0 GPUs free" in said
+    assert "earmark: the cluster had no room for 1 worker with 1 CPU and 1 GPU each in 0.05 minutes" in said
+    assert "train.device=cpu" in said
+    assert "Traceback" not in said + told
+
+
+def test_a_job_ends_with_its_own_status_and_sentence(cluster, bucket):
+    status, said, told = ended(
+        submit(cluster, "--", "featurize", bucket("music/none"), "--out", bucket("music/x"))
+    )
+    assert status == 1
+    assert "earmark: " in said
+    assert "does not exist" in said
+    assert "Traceback" not in said + told

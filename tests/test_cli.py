@@ -107,6 +107,7 @@ def test_stopped_while_it_trains_it_ends_the_same(how, finished, music, tmp_path
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_while_it_featurizes_it_says_how_to_go_on(how, music, tmp_path):
     command = [sys.executable, "-m", "jobs.cli", "featurize", str(music), "--out", str(tmp_path), *SETTINGS]
+    command += ["--set", "featurize.tracks_per_shard=1"]  # so that much is left when the first is there
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     while not list(tmp_path.glob("shards/*/*.parquet")) and running.poll() is None:
         time.sleep(0.005)
@@ -116,7 +117,8 @@ def test_stopped_while_it_featurizes_it_says_how_to_go_on(how, music, tmp_path):
     assert "the same command goes on from there" in told
     assert "Traceback" not in told
     assert not (tmp_path / "dataset.json").exists()
-    assert all(pq.ParquetFile(path).read().num_rows for path in tmp_path.glob("shards/*/*.parquet"))
+    for path in tmp_path.glob("shards/*/*.parquet"):
+        pq.ParquetFile(path).read()  # which raises where it is not whole
 
 
 def test_the_steps_alone_come_to_the_same(finished, tmp_path):

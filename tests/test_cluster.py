@@ -9,9 +9,9 @@ import time
 
 import psutil
 import pytest
-import tensorflow as tf
 from conftest import contents, earmark
 from nodes import Nodes, nodes, submit
+from training import figures, final_state
 
 from featurize.storage import Place
 from jobs.demo import compose_collection
@@ -32,7 +32,6 @@ SETTINGS = {
 }
 COMMAND = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")]
 SHARDS = 120
-TIMINGS = {"seconds", "examples_per_second", "wait_fraction"}
 
 
 @pytest.fixture(scope="module")
@@ -99,16 +98,7 @@ def shards_in(folder: Place) -> int:
 
 def state_of(folder):
     """Weights and slots of the latest checkpoint as bytes, and the history without what a clock says."""
-    run = Run(folder)
-    with (run.checkpoints / latest(run)).at_hand() as here:
-        reader = tf.train.load_checkpoint(str(here / "state"))
-        names = [name for name in reader.get_variable_to_shape_map() if name != "_CHECKPOINTABLE_OBJECT_GRAPH"]
-        tensors = {name: reader.get_tensor(name).tobytes() for name in names}
-    return tensors, [{k: v for k, v in entry.items() if k not in TIMINGS} for entry in run.history()]
-
-
-def latest(run: Run) -> str:
-    return max(name.split("/")[0] for name, _ in run.checkpoints.files() if name.startswith("step-"))
+    return final_state(folder), figures(folder)
 
 
 def test_nodes_and_workers_are_killed_and_the_result_is_the_local_one(cluster, bucket, local):

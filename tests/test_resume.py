@@ -36,17 +36,11 @@ def assert_same(folder, undisturbed):
     assert final_state(folder) == final_state(undisturbed)
 
 
-def stop_when(calls):
-    """Ask for an end from the given call on, as a signal does."""
-    left = iter(range(calls))
-    return lambda: None if next(left, None) is not None else int(signal.SIGTERM)
-
-
 # The stop is asked after each step, and after each batch of an evaluation: five steps an epoch, two batches for
 # each of two folds.
 @pytest.mark.parametrize("moment", [2, 6, 13], ids=["in mid-epoch", "in an evaluation", "in a later epoch"])
 def test_stopped_and_gone_on_it_ends_with_the_same_bits(moment, features, undisturbed, tmp_path):
-    from training import EVERYTHING, trained
+    from training import EVERYTHING, stop_when, trained
 
     from train.listener import Stopped
 
@@ -60,7 +54,7 @@ def test_stopped_and_gone_on_it_ends_with_the_same_bits(moment, features, undist
 
 
 def test_a_torn_checkpoint_is_passed_over_for_the_one_before(features, undisturbed, tmp_path):
-    from training import EVERYTHING, trained
+    from training import EVERYTHING, stop_when, trained
 
     from train.listener import Stopped
 
@@ -81,7 +75,7 @@ def test_a_torn_checkpoint_is_passed_over_for_the_one_before(features, undisturb
 
 def test_curves_have_no_point_twice_after_going_on(features, undisturbed, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from training import EVERYTHING, trained
+    from training import EVERYTHING, stop_when, trained
 
     from train.listener import Stopped
 

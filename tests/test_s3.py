@@ -137,9 +137,39 @@ def test_what_is_not_there_is_a_sentence(uri, uploaded, tmp_path):
     done = earmark("featurize", uploaded, "--out", uri("absent/features"), *SETTINGS)
     assert done.returncode == 1
     assert "there is no such bucket" in done.stderr.splitlines()[-1]
-    done = earmark("run", uploaded, "--out", uri("music/run"))
-    assert done.returncode == 2
-    assert "a run's folder lies on this machine" in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_a_run_in_a_bucket_is_the_run_on_a_disk(client, uri, features, logical_cpus, tmp_path):
+    """Stopped and gone on: checkpoints, curves, history, model and report are read back from there."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from training import figures, final_state, stop_when, trained
+
+    from train.judge import judge
+    from train.listener import Stopped
+    from train.run import Run
+
+    there = uri("music/run")
+    settings = {"epochs": 3, "model": "modulation", "checkpoint_every": "2 steps", "keep_checkpoints": 2}
+    with pytest.raises(Stopped) as stopped:
+        trained(features, there, stop_when(12), **settings)
+    told = earmark("status", there).stdout
+    assert told.startswith(f"training unfinished: {len(Run(there).history())} of 3 epochs")
+    assert f"a checkpoint after step {stopped.value.step}" in told
+    said, _ = trained(features, there, **settings)
+    assert f"Going on after step {stopped.value.step}." in said[-1]
+    trained(features, tmp_path, **settings)
+    assert figures(there) == figures(tmp_path)
+    assert final_state(there) == final_state(tmp_path)
+    names = {name.split("/")[0] for name, _ in Run(there).checkpoints.files()}
+    assert names == {path.name for path in (tmp_path / "checkpoints").iterdir()}
+
+    metrics = [judge(Run(folder), open_dataset(features)) for folder in (there, tmp_path)]
+    assert metrics[0]["tracks"] == metrics[1]["tracks"]
+    assert b"<html" in Run(there).report.read()
+    with Run(there).tensorboard.at_hand() as curves:
+        board = EventAccumulator(str(curves / "train"), size_guidance={"tensors": 0}).Reload()
+        assert [point.step for point in board.Tensors("loss")] == [1, 2, 3]
+    assert "judged   tracks accuracy" in earmark("status", there).stdout
 
 
 def test_an_endpoint_that_does_not_answer_is_no_verdict_on_a_track(server, music):

@@ -1,5 +1,7 @@
 """How tests train, and what they compare of two runs."""
 
+import signal
+
 import tensorflow as tf
 
 from featurize.dataset import open_dataset
@@ -34,15 +36,23 @@ def trained(features, folder, stop=lambda: None, **settings):
     return said, epochs
 
 
+def stop_when(calls):
+    """Ask for an end from the given call on, as a signal does."""
+    left = iter(range(calls))
+    return lambda: None if next(left, None) is not None else int(signal.SIGTERM)
+
+
 def final_state(folder):
     """Every tensor of the last checkpoint, weights and slots, as bytes."""
-    last = max((folder / "checkpoints").glob("step-*"))
-    reader = tf.train.load_checkpoint(str(last / "state"))
-    return {
-        name: reader.get_tensor(name).tobytes()
-        for name in reader.get_variable_to_shape_map()
-        if name != "_CHECKPOINTABLE_OBJECT_GRAPH"
-    }
+    checkpoints = Run(folder).checkpoints
+    last = max(name.split("/")[0] for name, _ in checkpoints.files() if name.startswith("step-"))
+    with (checkpoints / last).at_hand() as here:
+        reader = tf.train.load_checkpoint(str(here / "state"))
+        return {
+            name: reader.get_tensor(name).tobytes()
+            for name in reader.get_variable_to_shape_map()
+            if name != "_CHECKPOINTABLE_OBJECT_GRAPH"
+        }
 
 
 def figures(folder):

@@ -43,7 +43,7 @@ def sizes(files: Mapping[str, Path], settings: str) -> dict[str, int]:
         largest = sorted(found, key=found.__getitem__, reverse=True)[:_NAMED]
         raise FeaturizeError(
             f"{total:,} bytes would travel, more than {_MOST_BYTES:,}: code has no such size. The largest files:\n"
-            + "\n".join(f"  {found[name]:>12,}  {files[name]}" for name in largest)
+            + "\n".join(f"  {found[name]:>12,}  {files.get(name, name)}" for name in largest)
             + "\nMove them out of the packages; music and datasets belong into a bucket or onto a shared disk."
         )
     return found

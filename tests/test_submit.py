@@ -1,0 +1,170 @@
+"""What `earmark submit` checks and packs before it speaks to a cluster, and what a driver tells meanwhile."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import earmark
+
+import jobs.console
+from featurize.cluster import on_cluster
+from featurize.driver import Progress
+from featurize.errors import FeaturizeError
+from featurize.mounts import refuse_unseen
+from featurize.storage import Place
+from jobs.cli import app
+from jobs.config import load_config
+from jobs.package import SETTINGS, code_files, pack, sizes
+from jobs.places import _network_mounts, refuse_hidden
+from jobs.submit import readable_id
+from jobs.verbs import read_command
+
+ROOT = Path(__file__).parent.parent
+HERE_AND_THERE = ["run", "s3://bucket/music", "--out", "s3://bucket/run"]
+
+
+def test_only_code_and_settings_travel():
+    files = code_files()
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    folders = ("featurize/", "train/", "jobs/", "configs/")
+    expected = {name for name in tracked.stdout.split() if name.startswith(folders) and "Dockerfile" not in name}
+    assert set(files) == expected
+
+
+def test_secrets_and_data_beside_the_code_stay_here(tmp_path, monkeypatch):
+    for package in ("featurize", "train", "jobs", "configs"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("")
+    kept = tmp_path / "jobs" / "kept.py"
+    kept.write_text("1")
+    (tmp_path / "jobs" / "deeper").mkdir()
+    (tmp_path / "jobs" / "deeper" / "settings.yaml").write_text("a: 1")
+    for name in (".env", "key.pem", "song.mp3", "part.parquet", "model.keras", "__pycache__/kept.cpython-311.pyc"):
+        (tmp_path / "jobs" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "jobs" / name).write_text("secret")
+    (tmp_path / "jobs" / ".git").mkdir()
+    (tmp_path / "jobs" / ".git" / "hook.py").write_text("secret")
+    (tmp_path / "jobs" / "link.py").symlink_to(kept)
+    code = "import jobs.package as p; print(*sorted(p.code_files()))"
+    package = (ROOT / "jobs" / "package.py").read_text()
+    (tmp_path / "jobs" / "package.py").write_text(package)
+    (tmp_path / "featurize" / "errors.py").write_text((ROOT / "featurize" / "errors.py").read_text())
+    listed = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
+    inits = {f"{package}/__init__.py" for package in ("featurize", "train", "jobs", "configs")}
+    own = {"featurize/errors.py", "jobs/package.py", "jobs/kept.py", "jobs/deeper/settings.yaml"}
+    assert set(listed.split()) == inits | own
+
+
+def test_more_than_code_is_refused_and_the_largest_files_named(tmp_path):
+    large, small = tmp_path / "large.yaml", tmp_path / "small.py"
+    large.write_bytes(b"x" * 50_000_001)
+    small.write_bytes(b"x")
+    with pytest.raises(FeaturizeError, match=r"50,000,0\d\d bytes would travel, more than 50,000,000") as caught:
+        sizes({"configs/large.yaml": large, "jobs/small.py": small}, "a: 1\n")
+    assert str(caught.value).splitlines()[1].split() == ["50,000,001", str(large)]
+
+
+def test_what_is_packed_runs_the_verb_with_the_very_settings(tmp_path):
+    command = read_command(
+        app, [*HERE_AND_THERE, "--set", "train.model=conv2", "--workers", "3", "--retry-rejects"]
+    )
+    assert command.arguments == [
+        *("run", "--out", "s3://bucket/run", "--config", SETTINGS, "--workers", "3", "--retry-rejects"),
+        *("--", "s3://bucket/music"),
+    ]
+    assert command.places == {"MUSIC": "s3://bucket/music", "--out": "s3://bucket/run"}
+    pack(code_files(), command.settings, tmp_path)
+    assert load_config(tmp_path / SETTINGS, []) == load_config(None, ["train.model=conv2"])
+    again = [sys.executable, "-m", "jobs.cli", "config", "--config", SETTINGS]
+    printed = subprocess.run(again, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert yaml.safe_load(printed)["train"]["model"] == "conv2"
+
+
+def test_a_dry_run_lists_every_file_and_sends_nothing():
+    done = earmark("submit", "--dry-run", "--address", "http://127.0.0.1:9", "--", *HERE_AND_THERE)
+    assert done.returncode == 0, done.stderr
+    *lines, last = done.stdout.splitlines()
+    listed = {line.split()[1]: int(line.split()[0].replace(",", "")) for line in lines}
+    assert {name: size for name, size in listed.items() if name != SETTINGS} == {
+        name: path.stat().st_size for name, path in code_files().items()
+    }
+    assert last.startswith(
+        f"{len(listed)} files, {sum(listed.values()):,} bytes would travel to http://127.0.0.1:9"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["--", "run", "music", "--out", "s3://b/run"], 1, f"- MUSIC: {Path.cwd() / 'music'}"),
+        (["--", "run", "file:///music", "--out", "runs/x"], 1, "- MUSIC: file:///music\n  - --out: "),
+        (["--", "evaluate", "runs/x"], 1, "- RUN: "),
+        (["--", "run", "s3://b/m", "--out", "s3://b/r", "--set", "train.modl=x"], 2, "did you mean train.model?"),
+        (["--", "run", "s3://b/m"], 2, "--out"),
+        (["--", "demo"], 2, "a cluster runs run,"),
+        (["--address", "head:8265", "--", *HERE_AND_THERE], 1, "expected the head's dashboard, as in http://"),
+        (["--address", "http://127.0.0.1:9", "--", *HERE_AND_THERE], 1, "nothing answers there"),
+    ],
+)
+def test_a_mistake_is_a_sentence_before_anything_is_sent(arguments, status, words):
+    done = earmark("submit", *arguments)
+    assert done.returncode == status
+    assert words in " ".join(done.stderr.replace("│", " ").split()) or words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_shared_folders_are_taken_at_the_users_word(tmp_path):
+    places = {"MUSIC": str(tmp_path / "music"), "--out": "gs://bucket/run"}
+    with pytest.raises(FeaturizeError, match="say so: --shared FOLDER"):
+        refuse_hidden(places, [f"{tmp_path}/mus"])  # a beginning of the name is not the folder
+    refuse_hidden(places, [str(tmp_path)])
+    table = "server:/a /mnt/with\\040space nfs4 rw 0 0\n/dev/sda1 / ext4 rw 0 0\nb /mnt/b fuse.gcsfuse rw 0 0\n"
+    table += "d /mnt/c 9p rw 0 0\n"
+    assert _network_mounts(table) == ["/mnt/with space", "/mnt/b"]
+
+
+def test_ids_are_readable_and_no_two_are_the_same():
+    ids = {readable_id("run", "s3://bucket/My Run/?endpoint_override=http://x") for _ in range(50)}
+    assert len(ids) == 50
+    assert all(name.startswith("earmark-run-my-run-20") for name in ids)
+
+
+def test_a_node_that_does_not_see_the_music_is_named(ray_here, tmp_path):
+    refuse_unseen(Place.of(tmp_path), Place.of(tmp_path))
+    with pytest.raises(FeaturizeError, match=r"- [\d.]+ does not see /nowhere/music\nMount them on every node"):
+        refuse_unseen(Place.of("/nowhere/music"), Place.of(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_clusters_dashboard_is_no_address_to_attach_to(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "http://head:8265")
+    with pytest.raises(FeaturizeError, match="earmark submit --address"):
+        on_cluster()
+    for address, attached in (("", False), ("local", False), ("auto", True), ("10.0.0.1:6379", True)):
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        assert on_cluster() is attached
+
+
+def test_without_a_terminal_a_line_comes_every_thirty_seconds(monkeypatch, capsys):
+    now = 0.0
+    monkeypatch.setattr(jobs.console.time, "monotonic", lambda: now)
+    with jobs.console.Teller().featurizing() as on_progress:
+        on_progress(Progress(0, 400))
+        for second in range(2, 201, 2):  # as the driver does, whether a shard is there or not
+            now = float(second)
+            on_progress(Progress(2 * second, 400, 2 * second, second // 100, 1 + second // 60))
+        on_progress(Progress(400, 400, 400, 2, 4))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "60 of 400 tracks, 170 s left, 2.0 tracks/s, no rejects, 1 node",
+        "120 of 400 tracks, 140 s left, 2.0 tracks/s, no rejects, 2 nodes",
+        "180 of 400 tracks, 110 s left, 2.0 tracks/s, no rejects, 2 nodes",
+        "240 of 400 tracks, 80 s left, 2.0 tracks/s, 1 reject, 3 nodes",
+        "300 of 400 tracks, 50 s left, 2.0 tracks/s, 1 reject, 3 nodes",
+        "360 of 400 tracks, 20 s left, 2.0 tracks/s, 1 reject, 4 nodes",
+        "400 of 400 tracks, 2.0 tracks/s, 2 rejects, 4 nodes",
+    ]

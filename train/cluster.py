@@ -6,6 +6,7 @@ One worker, the chief, writes and speaks; what it says goes through an actor bes
 """
 
 import dataclasses
+import os
 import queue
 import socket
 import tempfile
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pyarrow as pa
 import ray
 import ray.train
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
@@ -213,6 +215,7 @@ def _work(given: dict[str, Any]) -> None:
     """Train, in the process of a worker."""
     from train.trainer import learn
 
+    _read_on_all_cores()
     office, config = given["office"], given["config"]
     if ray.get(office.has_failed.remote()):
         return  # started again though no start can mend it
@@ -242,7 +245,13 @@ def _judge(features: str, run: str) -> dict[str, Any]:
     """Judge, in the process of a worker."""
     from train.judge import judge
 
+    _read_on_all_cores()
     return judge(Run(run), open_dataset(features))
+
+
+def _read_on_all_cores() -> None:
+    """Undo for Arrow what Ray sets for all libraries: one thread for each CPU asked for."""
+    pa.set_cpu_count(os.cpu_count() or 1)
 
 
 class _Chief(Listener):

@@ -32,6 +32,8 @@ _TASKS_AT_LEAST = 16
 _WORKER_BYTES = 400 << 20  # a worker's peak is 320 MB, whatever the length of its tracks
 _NODES_LOST = 20  # to one task, before the task itself is suspected
 _SECONDS_BETWEEN_LOOKS = 2.0
+# Of a node that goes Ray tells by a page of its internals; the number of nodes stands in every line of ours.
+_NOT_SHOWN = "Raylet is terminated|marked dead|retries remaining"
 _RAY_OBJECT_STORE_BYTES = 128 << 20  # rows never travel through Ray, so its smallest store will do
 
 
@@ -60,6 +62,8 @@ def ray_workers(workers: int | None) -> Iterator[None]:
         workers: how many processes at once on this machine; None for as many as it, or its container, has cores.
     """
     attached = on_cluster()
+    if "ray" not in sys.modules:
+        os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", _NOT_SHOWN)
     if "ray" not in sys.modules and not attached:
         # Ray listens on every interface. A token of this run's own keeps others out and, unlike the one that
         # Ray would make, is not left in the home directory.

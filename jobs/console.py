@@ -117,14 +117,15 @@ class Teller:
             yield lambda done, total, remark: bar.update(task, completed=done, total=total, remark=remark)
 
     def _lines(self, unit: str) -> Callable[[int, int, str], None]:
-        started = last = time.monotonic()
-        first_done: int | None = None
+        started, last = None, time.monotonic()
+        first_done = 0
         ended = False
 
         def show(done: int, total: int, remark: str) -> None:
-            nonlocal last, first_done, ended
+            nonlocal started, last, first_done, ended
             now = time.monotonic()
-            first_done = done if first_done is None else first_done
+            if started is None:
+                started, first_done = now, done
             if ended or (now - last < _SECONDS_BETWEEN_LINES and done < total):
                 return
             last, ended = now, done == total

@@ -24,7 +24,7 @@ SETTINGS = {
     "featurize.segments_per_track": 4,
     "train.device": "cpu",
     "train.model": "modulation",
-    "train.epochs": 12,
+    "train.epochs": 9,
     "train.batch_size": 24,
     "train.learning_rate": 1e-3,
     "train.validation_fold": "next",
@@ -150,51 +150,43 @@ def chief_among(workers: list[psutil.Process], folder) -> list[psutil.Process]:
     return [worker for worker in workers if any(str(folder) in file.path for file in worker.open_files())]
 
 
-def test_two_workers_are_killed_one_after_the_other_and_learn_what_they_would_have(cluster, local, tmp_path):
-    command = ["--shared", "/", "--", "train", local / "features", *with_two_workers(cluster), "--out"]
+def test_two_workers_are_killed_and_stopped_and_learn_what_they_would_have(cluster, local, tmp_path):
+    settings = with_two_workers(cluster)
+    command = ["--shared", "/", "--", "train", local / "features", *settings, "--out"]
     status, said, told = ended(submit(cluster, *command, tmp_path / "alone"))
     assert status == 0, said + told
     assert "on 2 CPUs of 2 workers" in said
 
-    process = submit(cluster, *command, tmp_path / "killed")
-    run = Run(tmp_path / "killed")
-    kills = []
-    for is_chief in (False, True):
-        after = kills[-1] if kills else 0
-        workers = wait_for(lambda after=after: run.latest_step() > after and training_workers(cluster), process)
-        chief = chief_among(workers, tmp_path)
-        victims = chief if is_chief else [worker for worker in workers if worker not in chief]
-        kills.append(run.latest_step())
-        victims[0].kill()
+    out, run = tmp_path / "killed", Run(tmp_path / "killed")
+    process = submit(cluster, "--stop-on-interrupt", *command, out)
+    workers = wait_for(lambda: run.latest_step() and training_workers(cluster), process)
+    kills = [run.latest_step()]
+    next(worker for worker in workers if worker not in chief_among(workers, out)).kill()
+    wait_for(lambda: run.latest_step() > kills[0], process)
+    process.send_signal(signal.SIGTERM)
+    status, said, told = ended(process)
+    assert status == 128 + signal.SIGTERM
+    stopped = run.latest_step()
+    assert f"Going on after step {kills[0]}." in said
+    assert f"Stopped: a checkpoint holds all {stopped} steps" in said
+    assert "the same submit goes on from there" in told
+    assert not (out / "model.keras").exists()
+
+    process = submit(cluster, *command, out)
+    workers = wait_for(lambda: run.latest_step() > stopped and training_workers(cluster), process)
+    kills.append(run.latest_step())
+    chief_among(workers, out)[0].kill()
     status, said, told = ended(process)
     assert status == 0, said + told
-    assert said.count("Going on after step") == len(kills)
-    assert state_of(tmp_path / "killed") == state_of(tmp_path / "alone")
-    print(f"killed after steps {kills}\n{said}")
+    for step in (stopped, kills[1]):
+        assert f"Going on after step {step}." in said
+    assert state_of(out) == state_of(tmp_path / "alone")
+    print(f"a worker killed after step {kills[0]}, all stopped after {stopped}, the chief killed after {kills[1]}")
 
     # One worker and two add up the same numbers in another order, which tells after some hundred steps.
     two, one = (Run(folder).history()[0]["train"]["loss"] for folder in (tmp_path / "alone", local))
     print(f"loss of the first epoch: two workers {two}, one {one}")
     assert two == pytest.approx(one, rel=1e-5)
-
-
-def test_a_stopped_training_has_a_checkpoint_and_goes_on(cluster, local, tmp_path):
-    settings = [*with_two_workers(cluster), "--set", "train.checkpoint_every=60 minutes"]
-    command = ["--", "train", local / "features", *settings, "--out", tmp_path / "run"]
-    process = submit(cluster, "--stop-on-interrupt", "--shared", "/", *command)
-    wait_for(lambda: Run(tmp_path / "run").history(), process)
-    process.send_signal(signal.SIGTERM)
-    status, said, told = ended(process)
-    assert status == 128 + signal.SIGTERM
-    assert "Stopped: a checkpoint holds all" in said
-    assert "the same submit goes on from there" in told
-    step = Run(tmp_path / "run").latest_step()
-    assert f"holds all {step} steps" in said
-    assert not (tmp_path / "run" / "model.keras").exists()
-    status, said, told = ended(submit(cluster, "--shared", "/", *command))
-    assert status == 0, said + told
-    assert f"Going on after step {step}." in said
-    assert len(Run(tmp_path / "run").history()) == SETTINGS["train.epochs"]
 
 
 def test_a_job_that_is_left_goes_on_and_one_that_is_stopped_leaves_whole_shards(cluster, bucket, local):

@@ -55,6 +55,7 @@ def test_ray_is_imported_where_it_is_meant_to_be():
     assert {module for module, path in MODULES.items() if "ray" in tops(path)} == {
         "featurize.cluster",
         "train.cluster",
+        "train.office",
         "jobs.submit",
     }
 

@@ -5,7 +5,6 @@ The loop is the one that trains on a laptop. Ray Train starts it on each worker,
 One worker, the chief, writes and speaks; what it says goes through an actor beside the driver.
 """
 
-import dataclasses
 import os
 import queue
 import socket
@@ -18,13 +17,13 @@ from typing import Any
 import pyarrow as pa
 import ray
 import ray.train
-from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.util.placement_group import placement_group, remove_placement_group
 
 from featurize.dataset import DatasetError, open_dataset
 from featurize.storage import Place
 from train.config import TrainConfig, TrainError
 from train.listener import Listener, Stopped
+from train.office import Chief, attend, cluster_in_words, start_office
 from train.run import Run
 
 _RESTARTS = 8  # of all workers, each after one was lost
@@ -48,8 +47,8 @@ def learn_on_cluster(features: Place, run: Run, config: TrainConfig, listener: L
     from ray.train.tensorflow import TensorflowTrainer  # loads TensorFlow, which the office does without
 
     bundle = _resources(config)
-    remove_placement_group(_reserved([bundle] * config.workers, config, listener))
-    office = _start_office()
+    _wait_for_room([bundle] * config.workers, config.wait_minutes, listener, run)
+    office = start_office()
     ended: queue.Queue[BaseException | None] = queue.Queue()
     scratch = run.folder / "ray-train"
     trainer = TensorflowTrainer(
@@ -84,8 +83,14 @@ def learn_on_cluster(features: Place, run: Run, config: TrainConfig, listener: L
 
     # Beside the main thread, which hears signals and passes on what the chief says.
     threading.Thread(target=fit, daemon=True).start()
-    _attend(office, ended, listener)
+    error = attend(office, ended, listener, run, config.wait_minutes)
     scratch.remove_folder()  # Ray Train's own notes
+    if error:
+        *_, last = [type(error).__name__, *str(error).strip().splitlines()]
+        raise TrainError(
+            f"the training workers were lost or failed {_RESTARTS + 1} times: {last} Checkpoints are kept: the "
+            "same command goes on from the latest. Their logs: /tmp/ray/session_latest/logs on their nodes"
+        ) from error
 
 
 def judge_on_cluster(
@@ -97,7 +102,7 @@ def judge_on_cluster(
         DatasetError, TrainError: as `judge`; also where no such node came.
     """
     bundle = _resources(config)
-    remove_placement_group(_reserved([bundle], config, Listener(remark)))
+    _wait_for_room([bundle], config.wait_minutes, Listener(remark), run)
     remote = ray.remote(num_cpus=bundle["CPU"], num_gpus=bundle.get("GPU", 0), max_retries=_RESTARTS)(_judge)
     try:
         metrics: dict[str, Any] = ray.get(remote.remote(str(features), str(run.folder)))
@@ -111,104 +116,38 @@ def _resources(config: TrainConfig) -> dict[str, float]:
     return {"CPU": 1} if config.device == "cpu" else {"CPU": 1, "GPU": config.gpus_per_worker}
 
 
-def _reserved(bundles: list[dict[str, float]], config: TrainConfig, listener: Listener) -> PlacementGroup:
+def _wait_for_room(bundles: list[dict[str, float]], minutes: float, listener: Listener, run: Run) -> None:
     """Wait until the cluster has room for some workers, which makes it start nodes for them where it can.
 
     Raises:
         Stopped: the listener asked for it.
         TrainError: it has no room in the time that `train.wait_minutes` gives.
     """
+    needs = f"{len(bundles)} worker{'s' if len(bundles) > 1 else ''} with {_in_words(bundles[0])} each"
     group = placement_group(bundles, strategy="SPREAD")
     begun = next_sentence = time.monotonic()
-    while not group.wait(_SECONDS_BETWEEN_POLLS):
-        if (signum := listener.stop()) is not None:
-            raise Stopped(signum, 0)
-        now = time.monotonic()
-        needs = f"{len(bundles)} worker{'s' if len(bundles) > 1 else ''} with {_in_words(bundles[0])} each"
-        if now - begun > 60 * config.wait_minutes:
-            remove_placement_group(group)
-            raise TrainError(
-                f"the cluster had no room for {needs} in {config.wait_minutes:g} minutes: {_cluster_in_words()}. "
-                "Add nodes, or let the autoscaler (ray status tells what it does); wait longer by "
-                "train.wait_minutes; or ask for less: train.workers, train.gpus_per_worker, and train.device=cpu "
-                "for training without GPUs. What is featurized is kept."
-            )
-        if now >= next_sentence:
-            waited = f"{(now - begun) / 60:.1f} of {config.wait_minutes:g} minutes"
-            listener.remark(f"Waiting for room for {needs} ({waited}): {_cluster_in_words()}.")
-            next_sentence = now + _SECONDS_BETWEEN_SENTENCES
-    return group
-
-
-def _cluster_in_words() -> str:
-    """Say what a cluster has and how much of it is free."""
-    nodes = sum(node["Alive"] for node in ray.nodes())
-    have, free = ray.cluster_resources(), ray.available_resources()
-    parts = [f"{free.get(kind, 0):g} of {have.get(kind, 0):g} {kind}s free" for kind in ("CPU", "GPU")]
-    return f"it has {nodes} node{'s' if nodes > 1 else ''}, {' and '.join(parts)}"
+    try:
+        while not group.wait(_SECONDS_BETWEEN_POLLS):
+            if (signum := listener.stop()) is not None:
+                raise Stopped(signum, run.latest_step())
+            now = time.monotonic()
+            if now - begun > 60 * minutes:
+                raise TrainError(
+                    f"the cluster had no room for {needs} in {minutes:g} minutes: {cluster_in_words()}. Add "
+                    "nodes, or let the autoscaler (ray status tells what it does); wait longer by "
+                    "train.wait_minutes; or ask for less: train.workers, train.gpus_per_worker, and "
+                    "train.device=cpu for training without GPUs. What is finished is kept."
+                )
+            if now >= next_sentence:
+                waited = f"{(now - begun) / 60:.1f} of {minutes:g} minutes"
+                listener.remark(f"Waiting for room for {needs} ({waited}): {cluster_in_words()}.")
+                next_sentence = now + _SECONDS_BETWEEN_SENTENCES
+    finally:
+        remove_placement_group(group)
 
 
 def _in_words(bundle: dict[str, float]) -> str:
     return " and ".join(f"{count:g} {kind}{'s' if count > 1 else ''}" for kind, count in bundle.items())
-
-
-@dataclasses.dataclass
-class _Office:
-    """What the workers want to say, until the driver fetches it; and whether it wants them to stop."""
-
-    said: list[tuple[str, Any]] = dataclasses.field(default_factory=list)
-    failed: bool = False
-    stop: int | None = None
-
-    def say(self, kind: str, content: Any) -> None:
-        self.failed |= kind == "failed"
-        self.said.append((kind, content))
-
-    def fetch(self, stop: int | None) -> list[tuple[str, Any]]:
-        self.stop = stop
-        said, self.said = self.said, []
-        return said
-
-    def has_failed(self) -> bool:
-        return self.failed
-
-    def asked_to_stop(self) -> int | None:
-        return self.stop
-
-
-def _start_office() -> Any:
-    """Start the office on the driver's own node, with which it may go."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(num_cpus=0, scheduling_strategy=here)(_Office).remote()
-
-
-def _attend(office: Any, ended: "queue.Queue[BaseException | None]", listener: Listener) -> None:
-    """Pass on what the chief says until training has ended.
-
-    Raises:
-        Stopped: the chief has stopped, as the listener asked.
-        TrainError: training has failed.
-    """
-    over, error = False, None
-    while not over:
-        try:
-            error = ended.get(timeout=_SECONDS_BETWEEN_POLLS)
-            over = True
-        except queue.Empty:
-            pass
-        for kind, content in ray.get(office.fetch.remote(listener.stop())):
-            if kind == "stopped":
-                raise Stopped(*content)
-            if kind == "failed":
-                raise TrainError(content)
-            getattr(listener, kind)(*content)
-    if error:
-        last = str(error).strip().splitlines() or [type(error).__name__]
-        raise TrainError(
-            f"the training workers were lost or failed {_RESTARTS + 1} times: {last[-1]} Checkpoints are kept: "
-            "the same command goes on from the latest. Ray's logs of the workers tell more: ray job logs, or "
-            "/tmp/ray/session_latest/logs on their nodes"
-        ) from error
 
 
 def _work(given: dict[str, Any]) -> None:
@@ -231,7 +170,7 @@ def _work(given: dict[str, Any]) -> None:
                 open_dataset(given["features"]),
                 run,
                 config,
-                _Chief(office) if rank == 0 else Listener(),
+                Chief(office) if rank == 0 else Listener(),
                 apart=Run(scratch) if rank else None,
             )
         except Stopped as stopped:
@@ -252,31 +191,3 @@ def _judge(features: str, run: str) -> dict[str, Any]:
 def _read_on_all_cores() -> None:
     """Undo for Arrow what Ray sets for all libraries: one thread for each CPU asked for."""
     pa.set_cpu_count(os.cpu_count() or 1)
-
-
-class _Chief(Listener):
-    """Tells the office, and asks it now and then whether to stop."""
-
-    def __init__(self, office: Any) -> None:
-        told = 0.0
-        asked: list[int] = []
-
-        def step(done: int, total: int) -> None:
-            nonlocal told
-            if time.monotonic() - told > _SECONDS_BETWEEN_POLLS:
-                told = time.monotonic()
-                office.say.remote("step", (done, total))
-
-        def ask() -> None:
-            while not asked:
-                time.sleep(_SECONDS_BETWEEN_POLLS)
-                if (stop := ray.get(office.asked_to_stop.remote())) is not None:
-                    asked.append(stop)
-
-        threading.Thread(target=ask, daemon=True).start()
-        super().__init__(
-            remark=lambda text: office.say.remote("remark", (text,)),
-            step=step,
-            epoch=lambda entry, epochs: office.say.remote("epoch", (entry, epochs)),
-            stop=lambda: asked[0] if asked else None,
-        )

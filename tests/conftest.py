@@ -26,6 +26,10 @@ SECONDS = 6.0
 # A shell that starts tests in the background makes them deaf to Ctrl-C, and with them what they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Ray reads them when it is imported, which some test does before the one that starts it here.
+os.environ["RAY_AUTH_MODE"] = "token"
+os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
 # Suffix: libsndfile's container and subtype.
 FORMATS = {
     ".mp3": ("MP3", "MPEG_LAYER_III"),
@@ -76,8 +80,6 @@ def music(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def ray_here():
     """One Ray with two workers for every test that featurizes in this process."""
-    os.environ["RAY_AUTH_MODE"] = "token"
-    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     import ray
 
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")

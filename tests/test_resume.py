@@ -168,7 +168,7 @@ MOMENTS = {
     "while a checkpoint is written": "Place.write = after(7, Place.write)",
     "before a checkpoint is whole": "Place.write = after(8, Place.write)",
     "while old checkpoints are removed": "Place.remove_folder = after(1, Place.remove_folder)",
-    "before the model is there": "train.run.Run.write = after(6, train.run.Run.write)",
+    "before the model is there": "train.run.Run.write = after(5, train.run.Run.write)",
 }
 
 

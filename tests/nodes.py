@@ -111,7 +111,7 @@ class Nodes:
         """The environment of someone who types `earmark submit` and has the token."""
         home = tempfile.mkdtemp(dir=self.scratch)
         environment = {**os.environ, "HOME": home, "RAY_AUTH_TOKEN": self.token, **more}
-        del environment["RAY_AUTH_MODE"]  # for Earmark to find out
+        environment.pop("RAY_AUTH_MODE", None)  # for Earmark to find out
         return environment
 
 

@@ -77,7 +77,8 @@ def test_run_again_it_repeats_nothing(finished, music):
     assert "epoch" not in again.stderr.replace("3 epochs", "")
 
 
-@pytest.mark.parametrize("how", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGINT])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_stopped_while_it_trains_it_ends_the_same(how, finished, music, tmp_path):
     whole, _ = finished
     out = tmp_path / "run"

@@ -125,24 +125,16 @@ def _assert_the_same(folder, undisturbed) -> None:
     assert {path.name for path in folder.rglob(".*")} <= {".lock"}
 
 
-def _drivers_then_workers(large_music, undisturbed, folder, driver_kills, worker_kills, seed) -> str:
-    drivers = _kill_runs(large_music, folder, driver_kills, seed)
-    done_before = {path: path.stat().st_mtime_ns for path in (folder / "shards").rglob("*.parquet")}
-    workers, status, said = _kill_workers(large_music, folder, worker_kills, seed)
-    assert status == 0, said
-    _assert_the_same(folder, undisturbed)
-    assert {path: path.stat().st_mtime_ns for path in done_before} == done_before
-    return f"{drivers} drivers and {workers} workers killed; {len(list_shards(folder))} shards, all bytes equal"
-
-
-def test_killed_drivers_and_workers_leave_the_same_bytes(large_music, undisturbed, tmp_path):
-    print(_drivers_then_workers(large_music, undisturbed, tmp_path, 1, 1, seed=1))
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [2])
-def test_killed_many_times_it_leaves_the_same_bytes(large_music, undisturbed, tmp_path, seed):
-    print(_drivers_then_workers(large_music, undisturbed, tmp_path, 10, 8, seed))
+def test_killed_many_times_it_leaves_the_same_bytes(large_music, undisturbed, tmp_path):
+    drivers = _kill_runs(large_music, tmp_path, 10, seed=2)
+    done_before = {path: path.stat().st_mtime_ns for path in (tmp_path / "shards").rglob("*.parquet")}
+    workers, status, said = _kill_workers(large_music, tmp_path, 8, seed=2)
+    assert status == 0, said
+    _assert_the_same(tmp_path, undisturbed)
+    assert {path: path.stat().st_mtime_ns for path in done_before} == done_before
+    shards = len(list_shards(tmp_path))
+    print(f"{drivers} drivers and {workers} workers killed; {shards} shards, all bytes equal")
 
 
 FAULTY = textwrap.dedent(

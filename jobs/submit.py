@@ -25,6 +25,8 @@ _PATIENCE_SECONDS = 300  # without an answer from the cluster before the job is 
 _STARTING_SECONDS = 60  # that a head may take from its first answer to its first job
 _STOP_SECONDS = 30  # that a job has to write a checkpoint when it is stopped
 _ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_SECONDS)}
+# Loggers that tell of packing, of sending and of the end of connections.
+_TALKERS = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
 _TOKEN_FILE = Path(".ray", "auth_token")
 
 
@@ -80,7 +82,8 @@ def submit(address: str, job_id: str, command: Sequence[str], files: Mapping[str
 
         pack(files, settings, Path(folder))
         client = JobSubmissionClient(address)
-        logging.getLogger("ray").setLevel(logging.WARNING)  # it tells of each file that it packs
+        for talker in _TALKERS:
+            logging.getLogger(talker).setLevel(logging.WARNING)
         send = partial(
             client.submit_job,
             entrypoint=shlex.join(["python", "-m", "jobs.cli", *command]),

@@ -277,3 +277,4 @@ def test_a_job_ends_with_its_own_status_and_sentence(cluster, bucket):
     assert "earmark: " in said
     assert "does not exist" in said
     assert "Traceback" not in said + told
+    assert "INFO" not in told  # of Ray's client

@@ -5,6 +5,7 @@
       tracks.parquet       every track: id, label, group, fold, size, its shard; written first, it is the plan
       rejects.parquet      the tracks without rows: id, stage, reason, message
       duplicates.parquet   tracks whose rows are the same to the bit: digest, id, label, fold
+      music.json           where the music was: the folder that the tracks' ids begin at
       shards/fold=K/part-NNNNN-<fingerprint>.parquet
 
 A row of a shard is one segment. A track has exactly `segments_per_track` rows, in order and never divided over
@@ -66,6 +67,7 @@ DUPLICATES_SCHEMA = pa.schema(
     + [pa.field("fold", pa.int32(), nullable=False)]
 )
 
+_MUSIC = "music.json"
 _SHARD_NAME = re.compile(r"fold=(\d+)/part-(\d{5,})-[0-9a-f]{16}\.parquet")
 FOOTER_KEY = b"earmark"
 UNREADABLE = (pa.ArrowException, OSError, KeyError, TypeError, ValueError)  # what reading a broken shard raises
@@ -141,6 +143,10 @@ class Dataset:
         """Return the tracks that share their rows to the bit with another one, by DUPLICATES_SCHEMA."""
         return _read_table(self.folder / "duplicates.parquet")
 
+    def music(self) -> Place | None:
+        """Return the folder that the tracks' ids begin at; None where it is no longer there."""
+        return _read_music(self.folder)
+
     def copies_across(self, fold: int) -> set[str]:
         """Return the tracks of a fold that have their very rows in another fold, too."""
         copies = self.duplicates().select(["digest", "track", "fold"])
@@ -214,6 +220,22 @@ def read_info(folder: Place) -> dict[str, Any] | None:
             f"{folder} has format {found_version}; this Earmark reads {FORMAT_VERSION}. Featurize again."
         )
     return dict(info)
+
+
+def write_music(folder: Place, root: Place) -> None:
+    """Record where the music of a dataset is: its place and, on the same disk, the way there, should both move."""
+    ways = [os.path.relpath(root.path, folder.path)] if root.local and folder.local else []
+    (folder / _MUSIC).write(json.dumps({"roots": [*ways, str(root)]}, indent=2).encode() + b"\n")
+
+
+def _read_music(folder: Place) -> Place | None:
+    """Return the first of the recorded places that is there."""
+    try:
+        roots = json.loads((folder / _MUSIC).read())["roots"]
+    except UNREADABLE:
+        return None
+    places = (Place.of(os.path.normpath(way.path)) if (way := folder / root).local else way for root in roots)
+    return next((place for place in places if place.is_folder()), None)
 
 
 def _open_shard(folder: Place, name: str, settings: dict[str, Any]) -> Shard | str:

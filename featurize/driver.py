@@ -13,7 +13,7 @@ from typing import Protocol
 from featurize.catalog import build_catalog
 from featurize.cluster import Tasks, on_cluster, ray_workers, run_all
 from featurize.config import FeaturizeConfig
-from featurize.dataset import in_threads, list_shards, part_of, read_info, rejects_of
+from featurize.dataset import in_threads, list_shards, part_of, read_info, rejects_of, write_music
 from featurize.errors import CollectionLostError, FeaturizeError, Reject
 from featurize.finish import Summary, finish, summarize
 from featurize.isolate import find_poison
@@ -103,6 +103,7 @@ def featurize(
             stack.enter_context(ray_workers(workers))
             refuse_unseen(Place.of(music), folder)
         folder.remove_leftovers()
+        write_music(folder, catalog.root)
         plan = make_plan(
             catalog, config, read_plan(folder), partial(_read_groups, stack, workers, config.group_by), on_remark
         )

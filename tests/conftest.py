@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from featurize.storage import Place
 from jobs.compose import SAMPLE_RATE, STYLES, Habits, compose
 
 ARTISTS = 5
@@ -161,10 +162,9 @@ def earmark(*arguments: object, cwd: Path | None = None) -> subprocess.Completed
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, hidden ones aside, by its relative path."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.name.startswith(".")
-    }
+def contents(folder: Path | str) -> dict[str, bytes]:
+    """Every file below a folder by its relative path; no hidden ones, not where the music lies."""
+    place = Place.of(folder)
+    names = sorted(name for name, _ in place.files())
+    shown = [name for name in names if not name.split("/")[-1].startswith(".") and name != "music.json"]
+    return {name: (place / name).read() for name in shown}

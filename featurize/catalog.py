@@ -101,8 +101,8 @@ def _from_folder(root: Place, remarks: list[str]) -> pa.Table:
     for found in list_audio(root, remarks):
         paths.append(found.path)
         sizes.append(found.size)
-    ids = pa.array([_printable(path) for path in paths], pa.string())
-    elsewhere = (None if _printable(path) == path else os.fsencode(path) for path in paths)
+    ids = pa.array([printable(path) for path in paths], pa.string())
+    elsewhere = (None if printable(path) == path else os.fsencode(path) for path in paths)
     labels = pc.dictionary_encode(pc.replace_substring_regex(ids, "(?s)/.*", ""))
     columns = [ids, pa.array(elsewhere, pa.binary()), labels, *_nothing(ids), pa.array(sizes, pa.int64())]
     return pa.table(columns, schema=CATALOG_SCHEMA)
@@ -148,7 +148,7 @@ def _below(path: str, root: Place) -> str:
     return whole
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     """Escape bytes of a file name that are not UTF-8, which Arrow and JSON could not hold."""
     try:
         name.encode()

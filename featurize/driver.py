@@ -2,21 +2,19 @@
 
 import dataclasses
 import os
-import pickle
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Protocol
 
+from featurize.apart import Apart
+from featurize.attempts import Work, work_off
 from featurize.catalog import build_catalog
 from featurize.cluster import Tasks, on_cluster, ray_workers, run_all
 from featurize.config import FeaturizeConfig
 from featurize.dataset import in_threads, list_shards, part_of, read_info, rejects_of, write_music
 from featurize.errors import CollectionLostError, FeaturizeError, Reject
 from featurize.finish import Summary, finish, summarize
-from featurize.isolate import find_poison
 from featurize.lock import only_run_in
 from featurize.mfcc import Filters
 from featurize.mounts import refuse_unseen
@@ -26,8 +24,8 @@ from featurize.storage import Place, describe
 from featurize.tags import read_tags
 from featurize.worker import ShardResult, write_features
 
+_KEPT = "Finished shards are kept; mend it and run the same command again to go on."
 _TAGS_AT_ONCE = 2000  # files; with more of them to read, the workers share the work
-_ATTEMPTS = 3  # at a shard, each of them up to three times in Ray's hands
 
 
 class ShardMaker(Protocol):
@@ -53,16 +51,6 @@ class Progress:
     done_now: int = 0
     rejected_now: int = 0
     nodes: int | None = None
-
-
-@dataclasses.dataclass
-class _Work:
-    """A shard on its way: what was found out about its tracks, and how often it has failed."""
-
-    plan: ShardPlan
-    condemned: dict[str, Reject] = dataclasses.field(default_factory=dict)
-    failures: int = 0
-    isolating: bool = False
 
 
 def featurize(
@@ -101,7 +89,7 @@ def featurize(
     with only_run_in(folder), _explained(folder), ExitStack() as stack:
         if on_cluster():
             stack.enter_context(ray_workers(workers))
-            refuse_unseen(Place.of(music), folder)
+            refuse_unseen([Place.of(music)], folder)
         folder.remove_leftovers()
         write_music(folder, catalog.root)
         plan = make_plan(
@@ -121,12 +109,15 @@ def featurize(
         on_progress(Progress(done, total))
         done_now = rejected_now = 0
         if missing:
-            with _filters_from_apart() as filters_from_apart:
+            with Apart[str]() as apart:  # librosa takes two seconds and 150 MB, which this process need not spend
+                apart.submit("filters", Filters.from_librosa)
                 stack.enter_context(ray_workers(workers))
-                filters = filters_from_apart()
+                filters = apart.result()
             waiting = _with_predecessors(plan, missing, finished, again)
-            tasks: Tasks[_Work] = Tasks(workers)
-            for result in _make_shards(tasks, waiting, folder, filters, config.track_timeout, make_shard):
+            tasks: Tasks[Work] = Tasks(workers)
+            shared = tasks.share(filters)
+            results = work_off(tasks, waiting, config.track_timeout, make_shard, folder, shared)
+            for result in results:
                 if result:
                     done_now += result.tracks
                     rejected_now += result.rejects
@@ -171,29 +162,6 @@ def _with_rejects(folder: Place, plan: Plan, finished: set[str]) -> set[str]:
     return {name for name, rejects in zip(names, found, strict=True) if rejects is None or rejects}
 
 
-@contextmanager
-def _filters_from_apart() -> Iterator[Callable[[], Filters]]:
-    """Build the filters in a process beside this one, and give a function that waits for them.
-
-    librosa takes two seconds and 150 MB, neither of which this process has to spend: meanwhile it starts Ray.
-    """
-    code = "import pickle, sys; from featurize.mfcc import Filters; "
-    code += "pickle.dump(Filters.from_librosa(), sys.stdout.buffer)"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
-
-        def wait() -> Filters:
-            pickled, _ = process.communicate()
-            if process.returncode:
-                raise FeaturizeError(f"librosa's filters could not be made: status {process.returncode}.")
-            filters: Filters = pickle.loads(pickled)
-            return filters
-
-        try:
-            yield wait
-        finally:
-            process.kill()
-
-
 def _with_predecessors(plan: Plan, missing: list[int], finished: set[str], again: set[str]) -> Iterator[ShardPlan]:
     """Yield the work for the missing shards, each with the shard whose rows it may take over."""
     before = {part_of(name): name for name in sorted(finished - set(plan.names))}
@@ -203,67 +171,12 @@ def _with_predecessors(plan: Plan, missing: list[int], finished: set[str], again
         yield plan.shard(index, earlier, name in again)
 
 
-def _make_shards(
-    tasks: Tasks[_Work],
-    plans: Iterator[ShardPlan],
-    folder: Place,
-    filters: Filters,
-    track_timeout: float,
-    make_shard: ShardMaker,
-) -> Iterator[ShardResult | None]:
-    """Have the shards made, a bounded number at a time, and yield the results as they come; None now and then.
-
-    A shard whose process dies again and again has its tracks loaded apart, one after another; those that are
-    the end of a process are condemned, and the shard is made without them.
-    """
-    shared = tasks.share(filters)
-
-    def submit(work: _Work) -> None:
-        if work.isolating:
-            tasks.submit(work, find_poison, work.plan, track_timeout)
-        else:
-            tasks.submit(work, make_shard, work.plan, folder, shared, track_timeout, work.condemned)
-
-    while True:
-        while not tasks.full and (plan := next(plans, None)):
-            submit(_Work(plan))
-        if not len(tasks):
-            return
-        for work, outcome in tasks.finished():
-            if isinstance(outcome, ShardResult):
-                yield outcome
-                continue
-            if isinstance(outcome, dict):
-                work.condemned.update(outcome)
-                work.isolating = False
-            else:
-                _after_failure(work, outcome)
-            submit(work)
-        yield None
-
-
-def _after_failure(work: _Work, error: Exception) -> None:
-    """Say what comes next for a shard that could not be made, or raise what there is no way around."""
-    work.failures += 1
-    lost = isinstance(error, CollectionLostError)
-    if isinstance(error, OSError | FeaturizeError) and (not lost or work.failures >= _ATTEMPTS):
-        raise error
-    if work.failures >= _ATTEMPTS:
-        first, last = work.plan.tracks[0].id, work.plan.tracks[-1].id
-        raise FeaturizeError(
-            f"workers failed {work.failures} times on {work.plan.name} ({first} to {last}), though each of its "
-            f"other tracks can be decoded alone. The last of it: {error}"
-        ) from error
-    work.isolating = not lost
-
-
 @contextmanager
 def _explained(folder: Place) -> Iterator[None]:
     """Say of a full disk, a lost mount or a denied bucket what it means for the run."""
     try:
         yield
     except OSError as error:
-        raise FeaturizeError(
-            f"cannot write to {folder}: {describe(error)}. Finished shards are kept; mend it and run the same "
-            "command again to go on."
-        ) from error
+        raise FeaturizeError(f"cannot write to {folder}: {describe(error)}. {_KEPT}") from error
+    except CollectionLostError as error:
+        raise CollectionLostError(f"{error} {_KEPT}") from error

@@ -35,10 +35,21 @@ def list_audio(root: Place, remarks: list[str]) -> Iterator[Found]:
     Raises:
         FeaturizeError: a folder cannot be listed.
     """
-    passed_over: Counter[str] = Counter()
     unclassed = 0
+    for found in list_all_audio(root, remarks):
+        if "/" in found.path:
+            yield found
+        else:
+            unclassed += 1
+    if unclassed:
+        remarks.append(f"{unclassed} audio files lie outside any class folder and were passed over.")
+
+
+def list_all_audio(root: Place, remarks: list[str]) -> Iterator[Found]:
+    """Find the audio files of a folder at any depth; otherwise as `list_audio`."""
+    passed_over: Counter[str] = Counter()
     for path, size in _local_files(root.path) if root.local else _remote_files(root):
-        folder, _, name = path.rpartition("/")
+        name = path.rpartition("/")[2]
         suffix = os.path.splitext(name)[1].lower()
         if name.startswith("."):
             passed_over["hidden"] += 1
@@ -46,16 +57,12 @@ def list_audio(root: Place, remarks: list[str]) -> Iterator[Found]:
             passed_over[suffix or "no suffix"] += 1
         elif size is None:
             passed_over["no regular file"] += 1
-        elif not folder:
-            unclassed += 1
         else:
             yield Found(path, size)
     if passed_over:
         by_count = sorted(passed_over.items(), key=lambda item: (-item[1], item[0]))
         kinds = ", ".join(f"{kind}: {count}" for kind, count in by_count)
         remarks.append(f"{passed_over.total()} other files were passed over ({kinds}).")
-    if unclassed:
-        remarks.append(f"{unclassed} audio files lie outside any class folder and were passed over.")
 
 
 def size_of(place: Place) -> int:

@@ -2,34 +2,35 @@
 
 import os
 import uuid
+from collections.abc import Sequence
 
 from featurize.cluster import run_on_every_node
 from featurize.errors import FeaturizeError
 from featurize.storage import Place
 
 
-def refuse_unseen(music: Place, folder: Place) -> None:
+def refuse_unseen(read: Sequence[Place], written: Place | None = None) -> None:
     """Compare what the nodes see with what this process sees; places behind URIs are the same for all.
 
     Args:
-        music: the collection.
-        folder: where the dataset goes; exists already.
+        read: what the nodes shall read.
+        written: a folder that they shall write to; exists already.
 
     Raises:
-        FeaturizeError: a node sees no collection, or another disk under the folder's name.
+        FeaturizeError: a node sees not all of it, or another disk under the folder's name.
     """
-    paths = [music.path] if music.local else []
-    marker = folder / f".{uuid.uuid4().hex}.tmp"
-    if folder.local:
+    paths = [place.path for place in read if place.local]
+    marker = written / f".{uuid.uuid4().hex}.tmp" if written and written.local else None
+    if marker:
         marker.write(b"")
         paths.append(marker.path)
     try:
         seen = run_on_every_node(_seen, paths) if paths else {}
     finally:
-        if folder.local:
+        if marker:
             marker.remove()
     unseen = [
-        f"{node} does not see {os.path.dirname(path) if path == marker.path else path}"
+        f"{node} does not see {os.path.dirname(path) if marker and path == marker.path else path}"
         for node, found in seen.items()
         for path, there in zip(paths, found, strict=True)
         if not there

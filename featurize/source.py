@@ -102,10 +102,7 @@ def _explained(place: Place, error: OSError) -> Exception:
         return Reject("open", "missing", "there is no such file")
     if place.local:
         return Reject("open", "unreadable", error.strerror or str(error))
-    return CollectionLostError(
-        f"cannot read {place}: {describe(error)}. Finished shards are kept; mend it and run the same "
-        "command again to go on."
-    )
+    return CollectionLostError(f"cannot read {place}: {describe(error)}.")
 
 
 def _open(place: Place) -> Any:

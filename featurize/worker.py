@@ -56,8 +56,7 @@ def write_features(
     if folder.local and not folder.is_folder():
         # It would be made here, on the wrong disk.
         raise CollectionLostError(
-            f"{folder} is not there on {socket.gethostname()}. Mount it on every node, or use a URI. Finished "
-            "shards are kept; mend it and run the same command again to go on."
+            f"{folder} is not there on {socket.gethostname()}. Mount it on every node, or use a URI."
         )
     had_rows, had_rejects = _read_earlier(plan, folder)
     writer = ShardWriter(plan)
@@ -148,5 +147,5 @@ def _refuse_lost_collection(plan: ShardPlan, track: Track, reject: Reject) -> No
     except OSError as error:
         raise CollectionLostError(
             f"{place.local.parent} was there when the run began and can no longer be read ({describe(error)}). Is "
-            "its disk still mounted? Finished shards are kept; mend it and run the same command again to go on."
+            "its disk still mounted?"
         ) from error

@@ -4,6 +4,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -40,8 +41,16 @@ Workers = Annotated[
 RetryRejects = Annotated[bool, typer.Option("--retry-rejects", help="Try tracks again that were rejected before.")]
 RunFolder = Annotated[str, typer.Option("--out", metavar="RUN", help="Where everything goes: a folder or a URI.")]
 
+
+class Format(StrEnum):
+    """How `predict` answers."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
 _KEPT = "What was finished is kept: the same command goes on from there."
-_INTERRUPTED = f"Stopped. {_KEPT}"
 
 
 @app.command()
@@ -234,12 +243,64 @@ def evaluate(
 
 
 @app.command()
+def predict(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A folder or URI made by earmark run or earmark train.")
+    ],
+    targets: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE_OR_FOLDER...", help="What to listen to: audio files, folders of them, URIs."),
+    ],
+    top: Annotated[int, typer.Option(min=1, help="How many genres of each track, the most probable first.")] = 3,
+    form: Annotated[
+        Format, typer.Option("--format", help="How: a table for people, JSON for programs, CSV for spreadsheets.")
+    ] = Format.table,
+    timeline: Annotated[
+        bool, typer.Option("--timeline", help="Also those of each segment, with its time.")
+    ] = False,
+    workers: Workers = None,
+) -> None:
+    """Name the genres of files that a trained model has never heard.
+
+    The answer goes to standard output, all else to standard error. A file that cannot be heard is named with the
+    reason, and the rest goes on; status 1 if none could be heard.
+    """
+    with _plain_errors(kept=""):
+        from featurize.storage import Place
+        from jobs.answers import FORMATS
+        from jobs.console import Teller
+        from jobs.predicting import predict as predict_all
+
+        teller = Teller()
+        answers = predict_all(Place.of(run), targets, workers, teller)
+        typer.echo(FORMATS[form.value](answers, top, timeline), nl=False)
+        for path, reason in answers.rejects:
+            teller.say(f"{path}: {reason}")
+        if not answers.tracks:
+            raise typer.Exit(1)
+
+
+@app.command()
 def config(config: ConfigFile = None, overrides: Overrides = None) -> None:
     """Print the settings that --config and --set come to, with a comment on each."""
     with _plain_errors():
         from jobs.config import load_config, to_yaml
 
         typer.echo(to_yaml(load_config(config, overrides or [])), nl=False)
+
+
+@app.command()
+def check() -> None:
+    """Try what this machine can do, up to a run of everything on ten tones; status 1 if anything is broken."""
+    with _plain_errors(kept=""):
+        from jobs.check import check_all
+
+        broken = 0
+        for finding in check_all():
+            typer.echo(finding)
+            broken += finding.state == "broken"
+        if broken:
+            raise typer.Exit(1)
 
 
 @app.command()
@@ -268,12 +329,16 @@ def main() -> None:
 
 
 @contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Turn what a user can mend into a sentence and an exit status: 1, 2 for settings, 130 for Ctrl-C."""
+def _plain_errors(kept: str = _KEPT) -> Iterator[None]:
+    """Turn what a user can mend into a sentence and an exit status: 1, 2 for settings, 130 for Ctrl-C.
+
+    Args:
+        kept: what there is to say of an end in the middle.
+    """
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo(_INTERRUPTED, err=True)
+        typer.echo(f"Stopped. {kept}".strip(), err=True)
         raise typer.Exit(130) from None
     except Exception as error:
         from featurize.errors import FeaturizeError
@@ -286,7 +351,7 @@ def _plain_errors() -> Iterator[None]:
             typer.echo(f"Stopped: {error}. The same command goes on from there.", err=True)
             raise typer.Exit(128 + error.signum) from None
         if isinstance(error, OSError):
-            typer.echo(f"earmark: {describe(error)}. {_KEPT}", err=True)
+            typer.echo(f"earmark: {describe(error)}. {kept}".strip(), err=True)
         elif isinstance(error, FeaturizeError | ConfigError | TrainError):
             typer.echo(f"earmark: {error}", err=True)
         else:
@@ -295,7 +360,7 @@ def _plain_errors() -> Iterator[None]:
 
 
 def _terminate(signum: int, frame: object) -> None:
-    typer.echo(_INTERRUPTED, err=True)
+    typer.echo(f"Stopped. {_KEPT}", err=True)
     sys.exit(128 + signum)
 
 

@@ -48,6 +48,17 @@ class Teller:
             yield on_progress
 
     @contextmanager
+    def listening(self, total: int) -> Iterator[Callable[[int, int], None]]:
+        """Show how many tracks of all were listened to, and how many of them were rejects."""
+        with self._bar("tracks") as show:
+
+            def on_progress(done: int, rejects: int) -> None:
+                if done < total:  # the last word is another one's
+                    show(done, total, f"{rejects} rejects" if rejects else "")
+
+            yield on_progress
+
+    @contextmanager
     def training(self) -> Iterator[tuple[Callable[[int, int], None], Callable[[dict[str, Any], int], None]]]:
         """Show steps done and, after each epoch, its figures."""
         with self._bar("steps") as show:

@@ -5,12 +5,7 @@ process that featurizes loads no TensorFlow.
 """
 
 import gc
-import os
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from featurize.cluster import on_cluster, ray_workers
@@ -19,6 +14,7 @@ from featurize.lock import only_run_in
 from featurize.storage import Place
 from jobs.config import JobConfig, featurized_with, to_yaml
 from jobs.console import Teller
+from jobs.quiet import quiet_tensorflow
 from jobs.signals import Interrupted, noted_signals
 
 if TYPE_CHECKING:
@@ -80,7 +76,7 @@ def make_model(features: Place, out: Place, config: JobConfig, teller: Teller) -
     if (made_with := features / "config.yaml").is_file():
         # What the run records is what the features were made with, not what they would be made with now.
         config = config.model_copy(update={"featurize": featurized_with(made_with)})
-    with _quiet_tensorflow():
+    with quiet_tensorflow():
         from train.listener import Listener, Stopped
         from train.run import Run
         from train.trainer import begin, learn
@@ -116,7 +112,7 @@ def judge_model(out: Place, features: Place | None, teller: Teller, again: bool 
         DatasetError: the features are not a whole dataset.
         TrainError: there is no model, or it was trained on another dataset.
     """
-    with _quiet_tensorflow():
+    with quiet_tensorflow():
         from train.judge import is_judged, judge
         from train.run import Run
 
@@ -156,7 +152,7 @@ def cross_validate(features: Place, out: Place, config: JobConfig, teller: Telle
         TrainError: a fold cannot be learned from, or a fold's folder belongs to other settings.
     """
     dataset = open_dataset(features)
-    with _quiet_tensorflow():
+    with quiet_tensorflow():
         from train.baseline import describe_tracks, judge_svm
         from train.counts import training_counts
         from train.crossval import fold_configs, summarize
@@ -197,26 +193,3 @@ def conclusion(out: Place, metrics: dict[str, Any]) -> str:
 def how_to_see(curves: Place) -> str:
     """Say what to type to see TensorBoard's curves."""
     return f"tensorboard --logdir {curves}" if curves.local else f"{curves} (copy it here for TensorBoard)"
-
-
-@contextmanager
-def _quiet_tensorflow() -> Iterator[None]:
-    """Import TensorFlow without its notices about CUDA and CPU features, which look like errors and are not.
-
-    It writes them past Python, straight to the file descriptor, before its log level counts. They are shown
-    where the import fails.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    screen = os.dup(2)
-    with tempfile.TemporaryFile() as notices:
-        os.dup2(notices.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            notices.seek(0)
-            os.write(screen, notices.read())
-            raise
-        finally:
-            os.dup2(screen, 2)
-            os.close(screen)

@@ -15,7 +15,19 @@ MODULES = {
 }
 
 
-VERBS = ("run", "featurize", "status", "verify", "train", "crossval", "evaluate", "submit", "config", "demo")
+VERBS = (
+    "run",
+    "featurize",
+    "status",
+    "verify",
+    "train",
+    "crossval",
+    "evaluate",
+    "predict",
+    "submit",
+    "config",
+    "demo",
+)
 
 
 def imported(path: Path) -> set[str]:

@@ -134,9 +134,9 @@ def test_ids_are_readable_and_no_two_are_the_same():
 
 
 def test_a_node_that_does_not_see_the_music_is_named(ray_here, tmp_path):
-    refuse_unseen(Place.of(tmp_path), Place.of(tmp_path))
+    refuse_unseen([Place.of(tmp_path)], Place.of(tmp_path))
     with pytest.raises(FeaturizeError, match=r"- [\d.]+ does not see /nowhere/music\nMount them on every node"):
-        refuse_unseen(Place.of("/nowhere/music"), Place.of(tmp_path))
+        refuse_unseen([Place.of("/nowhere/music")], Place.of(tmp_path))
     assert not list(tmp_path.iterdir())
 
 

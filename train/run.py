@@ -67,6 +67,20 @@ class Run:
         """Return the settings that the run was trained with."""
         return TrainConfig.model_validate(self._begun()["train"])
 
+    def trained(self) -> dict[str, Any]:
+        """Return what `model.json` says of the model: `classes`, `features` (settings), `epoch`, `dataset`.
+
+        Raises:
+            TrainError: the run has no model yet.
+        """
+        about: dict[str, Any] | None = self.read("model.json")
+        if not (about and self.model.is_file()):
+            raise TrainError(
+                f"{self.folder} holds no trained model. Go on with its training: earmark train {self.features()} "
+                f"--out {self.folder}"
+            )
+        return about
+
     def history(self) -> list[dict[str, Any]]:
         """Return the figures of each finished epoch."""
         return self.read("history.json") or []

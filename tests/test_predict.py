@@ -1,0 +1,184 @@
+"""Genres of files: made as the model's features were, answered in three formats, whatever lies among the files."""
+
+import csv
+import io
+import json
+import os
+import shutil
+
+import numpy as np
+import pyarrow.compute as pc
+import pytest
+from conftest import earmark
+from training import trained
+
+from featurize.dataset import open_dataset, read_row_group, read_track_ids
+from featurize.errors import FeaturizeError
+from featurize.storage import Place
+from featurize.unlabelled import featurizing, list_files
+from jobs.answers import to_csv, to_json, to_table
+from jobs.console import Teller
+from jobs.predicting import predict
+from train.config import TrainError
+from train.judge import judge
+from train.run import Run
+
+
+@pytest.fixture(scope="module")
+def run(features, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    trained(features, folder, model="modulation", normalise=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def answers(run, music):
+    return predict(Place.of(run), [str(music)], None, Teller())
+
+
+@pytest.fixture
+def mixed(music, tmp_path):
+    """Two pieces among what is none."""
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    shutil.copy(music / "bells" / "1-0.flac", tmp_path / "one.flac")
+    shutil.copy(music / "reeds" / "3-0.wav", tmp_path / "deep" / "er" / 'a, "b".WAV')
+    (tmp_path / "empty.mp3").touch()
+    (tmp_path / "text.mp3").write_text("no music")
+    (tmp_path / "notes.txt").write_text("passed over")
+    os.link(tmp_path / "one.flac", os.fsencode(tmp_path) + b"/\xff.flac")
+    return tmp_path
+
+
+def test_a_training_track_has_the_numbers_of_its_shard_to_the_bit(run, features, music):
+    dataset = open_dataset(features)
+    tracks = dataset.tracks().filter(pc.equal(dataset.tracks()["fold"], 3))["track"].to_pylist()
+    settings = Run(run).trained()["features"]
+    with featurizing(list_files([str(music / track) for track in tracks], []), settings, None, 60) as results:
+        [found] = [result for result in results if result]
+    assert found.names == [str(music / track) for track in tracks]
+    stored = {}
+    for shard in dataset.in_folds({3}):
+        rows = np.concatenate([read_row_group(shard, index)[0] for index in range(len(shard.row_groups))])
+        stored.update(zip(read_track_ids(shard, 4), rows.reshape(-1, 4, 40, 217), strict=True))
+    for track, mfcc in zip(tracks, found.mfcc, strict=True):
+        assert mfcc.tobytes() == stored[track].tobytes()
+
+
+def test_what_is_predicted_of_the_test_fold_is_what_the_run_was_judged_by(run, answers, features, music):
+    dataset = open_dataset(features)
+    metrics = judge(Run(run), dataset)
+    heard = {os.path.relpath(track.path, music): track for track in answers.tracks}
+    confusion = np.zeros((3, 3), int)
+    for row in dataset.tracks().to_pylist():
+        if row["fold"] == metrics["test_fold"]:
+            confusion[dataset.classes.index(row["label"]), heard[row["track"]].track.argmax()] += 1
+    assert confusion.tolist() == metrics["tracks"]["confusion"]
+    assert len(answers.tracks) == 30
+    assert not answers.rejects
+
+
+def test_the_three_formats_say_the_same(answers):
+    content = json.loads(to_json(answers, 2, True))
+    assert content["rejects"] == []
+    rows = list(csv.DictReader(io.StringIO(to_csv(answers, 2, False))))
+    segments = list(csv.DictReader(io.StringIO(to_csv(answers, 2, True))))
+    lines = to_table(answers, 2, True).splitlines()
+    assert (len(rows), len(segments), len(lines)) == (30, 120, 150)
+    assert list(rows[0]) == ["path", "label_1", "probability_1", "label_2", "probability_2"]
+    for index, (track, entry) in enumerate(zip(answers.tracks, content["tracks"], strict=True)):
+        order = np.argsort(-track.track)[:2]
+        expected = [(answers.classes[i], pytest.approx(track.track[i], abs=1e-6)) for i in order]
+        assert entry["path"] == rows[index]["path"] == track.path
+        assert [(genre["label"], genre["probability"]) for genre in entry["genres"]] == expected
+        assert [(rows[index][f"label_{k}"], float(rows[index][f"probability_{k}"])) for k in (1, 2)] == expected
+        assert lines[5 * index].split()[:2] == [track.path, expected[0][0]]
+        assert [segment["start"] for segment in entry["segments"]] == track.starts.tolist()
+        assert [float(row["start"]) for row in segments[4 * index : 4 * index + 4]] == pytest.approx(
+            track.starts, abs=1e-3
+        )
+        assert lines[5 * index + 1].split()[:2] == ["0.00", "s"]
+    assert sum(
+        genre["probability"] for genre in json.loads(to_json(answers, 9, False))["tracks"][0]["genres"]
+    ) == (pytest.approx(1, abs=1e-5))
+
+
+def test_what_cannot_be_heard_is_listed_and_the_rest_goes_on(run, mixed):
+    command = ["predict", run, mixed, mixed / "one.flac", mixed / "notes.txt", mixed / "gone.mp3"]
+    done = earmark(*command, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    content = json.loads(done.stdout)
+    named = [track["path"] for track in content["tracks"]]
+    assert named == [f'{mixed}/deep/er/a, "b".WAV', f"{mixed}/one.flac", f"{mixed}/\\xff.flac"]
+    assert len(content["tracks"][0]["genres"]) == 3
+    assert content["tracks"][1]["genres"] == content["tracks"][2]["genres"]
+    no_audio = "not decodable: neither libsndfile nor FFmpeg recognises it"
+    assert content["rejects"] == [
+        {"path": f"{mixed}/empty.mp3", "reason": "empty: 0 bytes"},
+        {"path": f"{mixed}/text.mp3", "reason": no_audio},
+        {"path": f"{mixed}/notes.txt", "reason": no_audio},
+        {"path": f"{mixed}/gone.mp3", "reason": "missing: there is no such file"},
+    ]
+    assert "1 other files were passed over (.txt: 1)." in done.stderr
+    assert "Heard: 3 of 7 files" in done.stderr
+    assert f"{mixed}/gone.mp3: missing: there is no such file" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_rays_workers_take_a_folder_of_many(run, music, tmp_path, ray_here, answers, capsys):
+    for copy in range(70):
+        os.link(music / "bells" / "1-0.flac", tmp_path / f"{copy:02}.flac")
+    (tmp_path / "35.mp3").touch()
+    many = predict(Place.of(run), [str(tmp_path)], 2, Teller())
+    assert [track.path for track in many.tracks] == [f"{tmp_path}/{copy:02}.flac" for copy in range(70)]
+    assert many.rejects == [(f"{tmp_path}/35.mp3", "empty: 0 bytes")]
+    [alone] = [track for track in answers.tracks if track.path == str(music / "bells" / "1-0.flac")]
+    for track in many.tracks:
+        np.testing.assert_allclose(track.segments, alone.segments, atol=1e-6)
+
+
+def test_a_bucket_is_listened_to_as_a_folder_is(run, music, client, uri, answers):
+    client.upload_file(str(music / "bells" / "1-0.flac"), "music", "in/deep/1.flac")
+    [alone] = [track for track in answers.tracks if track.path == str(music / "bells" / "1-0.flac")]
+    found = predict(Place.of(run), [uri("music/in"), uri("music/in/deep/1.flac"), uri("music/no")], None, Teller())
+    [track] = found.tracks
+    assert track.path == uri("music/in/deep/1.flac")
+    np.testing.assert_allclose(track.segments, alone.segments, atol=1e-6)
+    assert found.rejects == [(uri("music/no"), "missing: there is no such file")]
+
+
+def test_nothing_to_ask_or_to_ask_about_is_a_sentence(run, features, music, tmp_path):
+    with pytest.raises(FeaturizeError, match=r"expected audio files in .*, found none"):
+        predict(Place.of(run), [str(tmp_path)], None, Teller())
+    with pytest.raises(TrainError, match="holds no run"):
+        predict(Place.of(tmp_path), [str(music)], None, Teller())
+    untrained = tmp_path / "untrained"
+    untrained.mkdir()
+    shutil.copy(run / "run.json", untrained)
+    with pytest.raises(
+        TrainError, match=f"holds no trained model. Go on with its training: earmark train {features}"
+    ):
+        predict(Place.of(untrained), [str(music)], None, Teller())
+
+
+def test_a_model_of_other_features_is_refused(run, music, tmp_path):
+    other = shutil.copytree(run, tmp_path / "other")
+    about = json.loads((other / "model.json").read_text())
+    about["features"]["n_mels"] = 64
+    (other / "model.json").write_text(json.dumps(about))
+    with pytest.raises(
+        FeaturizeError, match="features that this Earmark does not make: n_mels 64 there, 128 here"
+    ):
+        predict(Place.of(other), [str(music)], None, Teller())
+
+
+@pytest.mark.slow
+def test_a_file_that_crashes_the_decoder_costs_itself_alone(run, mixed, tmp_path_factory, monkeypatch):
+    from test_kill import FAULTY
+
+    faulty = tmp_path_factory.mktemp("faulty")
+    (faulty / "soundfile.py").write_text(FAULTY)
+    (mixed / "boom.mp3").write_bytes(b"BOOM" * 100)
+    monkeypatch.setenv("PYTHONPATH", str(faulty))
+    found = predict(Place.of(run), [str(mixed)], None, Teller())
+    assert (f"{mixed}/boom.mp3", "crashed the decoder: its process ended with SIGSEGV") in found.rejects
+    assert len(found.tracks) == 3

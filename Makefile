@@ -31,8 +31,9 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)
 	$(BIN)/earmark demo
 
+# Two at once: most of a test's time goes by on one core, or in waiting.
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

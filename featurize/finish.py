@@ -27,6 +27,7 @@ from featurize.errors import FeaturizeError
 from featurize.plan import Plan
 from featurize.shards import dataset_id, plan_id
 from featurize.storage import Place
+from featurize.version import VERSION
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,8 +196,9 @@ def _statistics(sums: list[tuple[int, dict[str, Any]]]) -> list[dict[str, Any]]:
 
 
 def _versions() -> dict[str, str]:
-    packages = ("earmark", "librosa", "numpy", "scipy", "soundfile", "soxr", "pyarrow")
+    packages = ("librosa", "numpy", "scipy", "soundfile", "soxr", "pyarrow")
     return {
+        "earmark": VERSION,
         "python": platform.python_version(),
         **{package: version(package) for package in packages},
         "libsndfile": soundfile.__libsndfile_version__,

@@ -12,7 +12,7 @@ from featurize.errors import FeaturizeError
 
 PACKAGES = ("featurize", "train", "jobs", "configs")
 SETTINGS = "settings.yaml"
-_SUFFIXES = {".py", ".j2", ".yaml"}
+_SUFFIXES = {".py", ".yaml", ".j2", ".css", ".js"}
 _MOST_BYTES = 50 * 10**6
 _NAMED = 5
 

@@ -376,6 +376,7 @@ def test_the_image_holds_every_package_of_the_project():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     copied = {word for line in re.findall(r"(?m)^COPY (?:--\S+ )*(.*) \S+$", DOCKERFILE) for word in line.split()}
     needed = {*project["tool"]["setuptools"]["packages"], project["project"]["readme"]}
+    needed |= {name for name in project["project"]["license-files"] if "/" not in name}
     assert needed | {"pyproject.toml", "requirements.lock"} == copied
 
 

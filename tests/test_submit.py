@@ -97,6 +97,11 @@ def test_a_dry_run_lists_every_file_and_sends_nothing():
     )
 
 
+def test_what_pages_are_made_of_travels_too():
+    templates = {f"train/templates/{path.name}" for path in (ROOT / "train" / "templates").iterdir()}
+    assert templates - code_files().keys() == {"train/templates/alpine.LICENSE"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
@@ -147,6 +152,16 @@ def test_a_clusters_dashboard_is_no_address_to_attach_to(monkeypatch):
     for address, attached in (("", False), ("local", False), ("auto", True), ("10.0.0.1:6379", True)):
         monkeypatch.setenv("RAY_ADDRESS", address)
         assert on_cluster() is attached
+
+
+def test_a_cluster_that_does_not_answer_is_one_sentence(music, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    done = earmark("featurize", music, "--out", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == (  # nothing of the two minutes of warnings that Ray has for it
+        "earmark: the Ray cluster at RAY_ADDRESS = 127.0.0.1:1 cannot be used: nothing answers there (Connection "
+        "refused). To work on this machine alone: unset RAY_ADDRESS\n"
+    )
 
 
 def test_without_a_terminal_a_line_comes_every_thirty_seconds(monkeypatch, capsys):

@@ -1,0 +1,40 @@
+"""What contributors are told to type is what there is."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parent.parent
+CONFIG = ROOT / ".pre-commit-config.yaml"
+
+
+def test_a_commit_runs_what_make_check_runs():
+    # As where the environment is up to date: nothing is built, and nothing runs.
+    dry = ["make", "--dry-run", "--assume-old=.venv/ready", "check"]
+    recipe = subprocess.run(dry, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    commands = [line for line in recipe if not line.startswith("make")]
+    (repository,) = yaml.safe_load(CONFIG.read_text())["repos"]
+    assert repository["repo"] == "local"  # nothing is fetched
+    assert [hook["entry"] for hook in repository["hooks"]] == commands
+    for hook in repository["hooks"]:
+        assert (hook["language"], hook["pass_filenames"], hook["always_run"]) == ("system", False, True)
+
+
+def test_pre_commit_takes_the_config():
+    command = [sys.executable, "-m", "pre_commit", "validate-config", str(CONFIG)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_make_target_that_a_page_names_is_there():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    named = {
+        target
+        for page in pages
+        for target in re.findall(r"(?:^|`|=FOLDER )make ([a-z-]+[a-z])\b", page.read_text(), re.MULTILINE)
+    }
+    assert {"check", "test", "test-slow", "format", "lock"} <= named <= targets

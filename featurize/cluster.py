@@ -7,6 +7,7 @@ module has had its say.
 import os
 import secrets
 import signal
+import socket
 import sys
 import threading
 import time
@@ -29,12 +30,13 @@ _ONE_THREAD = {
 _TASKS_PER_WORKER = 3
 # Where a cluster has no workers yet, what waits is what makes it start some.
 _TASKS_AT_LEAST = 16
-_WORKER_BYTES = 400 << 20  # a worker's peak is 320 MB, whatever the length of its tracks
+WORKER_BYTES = 400 << 20  # a worker's peak is 320 MB, whatever the length of its tracks
 _NODES_LOST = 20  # to one task, before the task itself is suspected
 _SECONDS_BETWEEN_LOOKS = 2.0
 # Of a node that goes Ray tells by a page of its internals; the number of nodes stands in every line of ours.
 _NOT_SHOWN = "Raylet is terminated|marked dead|retries remaining"
-_RAY_OBJECT_STORE_BYTES = 128 << 20  # rows never travel through Ray, so its smallest store will do
+OBJECT_STORE_BYTES = 128 << 20  # rows never travel through Ray, so its smallest store will do
+_TRIES, _TRY_SECONDS, _SECONDS_BETWEEN_TRIES = 3, 3.0, 0.5  # at a cluster's port
 
 
 def on_cluster() -> bool:
@@ -52,6 +54,36 @@ def on_cluster() -> bool:
     return address not in ("", "local")
 
 
+def refuse_silent(address: str) -> None:
+    """Refuse a cluster where nothing answers, which Ray itself would try for two minutes.
+
+    Args:
+        address: as in RAY_ADDRESS; one without a port, as `auto`, is left to Ray.
+
+    Raises:
+        FeaturizeError: nothing listens there.
+    """
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():
+        return
+    for attempt in range(_TRIES):
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _TRY_SECONDS).close()
+            return
+        except (OSError, OverflowError) as error:
+            if attempt == _TRIES - 1:
+                why = getattr(error, "strerror", None) or error
+                raise _unusable(address, f"nothing answers there ({why})") from error
+        time.sleep(_SECONDS_BETWEEN_TRIES)
+
+
+def _unusable(address: str, why: str) -> FeaturizeError:
+    return FeaturizeError(
+        f"the Ray cluster at RAY_ADDRESS = {address} cannot be used: {why.rstrip('.')}. To work on this machine "
+        "alone: unset RAY_ADDRESS"
+    )
+
+
 @contextmanager
 def ray_workers(workers: int | None) -> Iterator[None]:
     """Attach to the cluster that the environment names, or run Ray on this machine for as long as it is needed.
@@ -60,6 +92,9 @@ def ray_workers(workers: int | None) -> Iterator[None]:
 
     Args:
         workers: how many processes at once on this machine; None for as many as it, or its container, has cores.
+
+    Raises:
+        FeaturizeError: the cluster cannot be attached to.
     """
     attached = on_cluster()
     if "ray" not in sys.modules:
@@ -77,20 +112,19 @@ def ray_workers(workers: int | None) -> Iterator[None]:
     on_sigterm = signal.getsignal(signal.SIGTERM)
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if attached:
+        address = os.environ["RAY_ADDRESS"]
+        refuse_silent(address)
         try:
-            ray.init(address=os.environ["RAY_ADDRESS"], **quiet)
+            ray.init(address=address, **quiet)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise FeaturizeError(
-                f"the Ray cluster at RAY_ADDRESS = {os.environ['RAY_ADDRESS']} cannot be used: "
-                f"{str(error).splitlines()[0]} To work on this machine alone: unset RAY_ADDRESS"
-            ) from error
+            raise _unusable(address, str(error).splitlines()[0]) from error
     else:
         with _environment(_ONE_THREAD):  # which the workers inherit; sooner than by a runtime environment
             ray.init(
                 address="local",
                 num_cpus=workers,
                 include_dashboard=False,
-                object_store_memory=_RAY_OBJECT_STORE_BYTES,
+                object_store_memory=OBJECT_STORE_BYTES,
                 **quiet,
             )
     if threading.current_thread() is threading.main_thread():
@@ -134,7 +168,7 @@ class Tasks(Generic[Key]):
         if on_cluster():
             self._options |= {
                 "scheduling_strategy": "SPREAD",
-                "memory": _WORKER_BYTES,
+                "memory": WORKER_BYTES,
                 "runtime_env": {"env_vars": _ONE_THREAD},
             }
             self._most = workers

@@ -1,0 +1,205 @@
+"""`earmark check`: what it says of this machine, and of what it lacks."""
+
+import http.server
+import os
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import soundfile
+from conftest import earmark
+
+from jobs.check import (
+    check_cluster,
+    check_cores,
+    check_dashboard,
+    check_folder,
+    check_memory,
+    check_shared_memory,
+    check_versions,
+)
+from jobs.trial import look_for_gpus, try_libsndfile, try_pyav
+
+GB = 10**9
+
+
+def test_each_check_is_a_line_and_remarks_are_no_failure(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")  # which the run of everything must not heed
+    monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
+    done = earmark("check", cwd=tmp_path)
+    print(done.stdout)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [(line[:7].strip(), line[8:18].strip(), line[19:]) for line in done.stdout.splitlines()]
+    names = [name for _, name, _ in lines if name != "shared"]
+    assert names == [
+        *("versions", "cores", "memory", "temporary", "folder", "cluster"),
+        *("decoders", "decoders", "everything", "GPUs"),
+    ]
+    said = {name: (state, text) for state, name, text in lines}
+    assert said["versions"][1].startswith(f"Python {sys.version_info[0]}.{sys.version_info[1]}")
+    assert said["cluster"][0] == "remark"
+    assert "earmark submit --address" in said["cluster"][1]
+    assert (
+        "ok",
+        "decoders",
+        f"libsndfile {soundfile.__libsndfile_version__}: aiff flac mp3 ogg opus wav",
+    ) in lines
+    assert said["decoders"][1].startswith("FFmpeg by PyAV")
+    assert said["everything"][0] == "ok"
+    assert said["everything"][1].startswith("from ten tones to a model and its report in ")
+    assert not os.listdir(tmp_path)
+
+
+def test_a_package_that_is_missing_or_too_old_is_named(tmp_path, monkeypatch):
+    about = tmp_path / "band-1.0.dist-info"
+    about.mkdir()
+    needs = ["numpy<1", "no-such-thing>=2", 'nor-this; extra == "loud"', "pyarrow>=1"]
+    lines = ["Metadata-Version: 2.1", "Name: band", "Version: 1.0", "Requires-Python: <3"]
+    (about / "METADATA").write_text("\n".join(lines + [f"Requires-Dist: {need}" for need in needs]) + "\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    finding = check_versions("band")
+    assert finding.state == "broken"
+    python, numpy, thing = finding.found.split("; ")
+    assert python.endswith("expected <3")
+    assert numpy.startswith("numpy ")
+    assert numpy.endswith("expected <1")
+    assert thing == "no-such-thing is missing"
+    assert finding.advice == "Type: pip install --upgrade band"
+    assert check_versions("orchestra").found == "orchestra is not installed"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to cores")
+def test_cores_that_ray_counts_and_this_process_may_not_use_are_said():
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        finding = check_cores()
+    finally:
+        os.sched_setaffinity(0, allowed)
+    if (os.cpu_count() or 1) == 1:
+        assert finding.state == "ok"
+    else:
+        assert finding.state == "remark"
+        assert "--workers 1" in str(finding)
+
+
+def test_little_memory_is_a_remark():
+    assert check_memory(4000 * GB, 3000 * GB).state == "ok"
+    little = check_memory(4 * GB, 2 * GB)
+    assert (little.state, little.found) == (
+        "remark",
+        "2.0 GB of 4.0 GB are available; training takes 2.5 GB",
+    )
+    assert check_shared_memory(24 * GB).state == "ok"
+    container = check_shared_memory(64 << 20)
+    assert container.state == "remark"
+    assert "docker run --shm-size=256m" in container.advice
+
+
+def test_a_folder_that_cannot_be_written_to_is_broken(tmp_path):
+    assert check_folder("folder", lambda: str(tmp_path), "").state == "ok"
+    assert not list(tmp_path.iterdir())
+    for folder, why in ((tmp_path / "absent", "No such file or directory"), (Path("/proc"), "/proc/")):
+        finding = check_folder("folder", lambda folder=folder: str(folder), "Go away")
+        assert (finding.state, finding.advice) == ("broken", "Go away")
+        assert why in finding.found
+
+    def nowhere() -> str:
+        raise FileNotFoundError("no usable temporary directory")
+
+    assert check_folder("temporary", nowhere, "").found.endswith("no usable temporary directory")
+
+
+def test_without_pyav_the_remark_says_what_to_install(monkeypatch):
+    assert try_pyav().state == "ok"
+    monkeypatch.setitem(sys.modules, "av", None)  # as where it is not installed
+    finding = try_pyav()
+    assert finding.state == "remark"
+    assert " m4a " in finding.found
+    assert finding.advice == "Type: pip install 'earmark[av]'"
+
+
+def test_a_format_that_libsndfile_lacks_is_named(monkeypatch):
+    monkeypatch.delitem(soundfile._formats, "MP3")  # as in a libsndfile that was built without it
+    finding = try_libsndfile()
+    assert finding.state == "broken"
+    assert ": aiff flac ogg opus wav; not mp3 (" in finding.found
+    assert "pip install" in finding.advice
+
+
+def test_a_cluster_is_asked_whether_it_answers(ray_here, monkeypatch):
+    import ray
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert str(check_cluster()) == "ok      cluster    none named; this machine alone"
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    assert str(check_cluster()) == (
+        "broken  cluster    the Ray cluster at RAY_ADDRESS = 127.0.0.1:1 cannot be used: nothing answers there "
+        "(Connection refused). To work on this machine alone: unset RAY_ADDRESS"
+    )
+    address = ray.get_runtime_context().gcs_address
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    finding = check_cluster()
+    assert finding.state == "ok"
+    assert finding.found.startswith(f"{address} answers: it has 1 node, ")
+
+
+class Dashboard(http.server.BaseHTTPRequestHandler):
+    """Answers as a dashboard does that wants a token."""
+
+    def do_GET(self) -> None:
+        token = self.headers["Authorization"]
+        status = 401 if token is None else 200 if token == "Bearer right" else 403
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(b'{"ray_version": "2.60.0"}' if self.path == "/api/version" else b"<html>")
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+def test_a_dashboard_is_asked_for_its_version():
+    with http.server.HTTPServer(("127.0.0.1", 0), Dashboard) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        assert str(check_dashboard(address, "right")) == f"ok      dashboard  {address} answers: Ray 2.60.0"
+        findings = [check_dashboard(address, ""), check_dashboard(address, "wrong")]
+        findings.append(check_dashboard(f"{address}/elsewhere", "right"))
+        server.shutdown()
+    findings.append(check_dashboard(address, "right"))
+    findings.append(check_dashboard("head:8265", ""))
+    words = ["asks for a token", "does not know the token", "no dashboard of Ray's", "does not answer", "answer"]
+    for finding, expected in zip(findings, words, strict=True):
+        assert finding.state == "broken"
+        assert expected in finding.found
+        assert "unset RAY_API_SERVER_ADDRESS" in finding.advice
+
+
+TWO = "echo NVIDIA A; echo NVIDIA B"
+
+
+@pytest.mark.parametrize(
+    ("script", "seen", "state", "words"),
+    [
+        (TWO, [], "remark", "sees none of NVIDIA A, NVIDIA B. Type: pip install 'earmark[gpu]'"),
+        (TWO, ["NVIDIA B"], "ok", "TensorFlow sees 1 of 2: NVIDIA B"),
+        ("echo no driver; exit 9", [], "remark", "nvidia-smi fails: no driver"),
+        ("echo NVIDIA A", ImportError("no libcudart"), "broken", "cannot be loaded: no libcudart"),
+    ],
+)
+def test_gpus_that_the_driver_has_are_compared_with_those_that_tensorflow_sees(
+    script, seen, state, words, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    finding = look_for_gpus(seen)
+    assert finding.state == state
+    assert words in str(finding)
+
+
+def test_without_a_driver_training_takes_the_cpu(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert look_for_gpus([]).found == "none; training takes the CPU"

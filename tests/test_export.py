@@ -1,0 +1,391 @@
+"""Exports: each answers as its model does, tells what it needs, and runs where there is no Earmark."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import wave
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import earmark
+from training import trained
+
+from featurize.audio import LOUDEST_PEAK, SILENT_PEAK, load
+from featurize.dataset import open_dataset, read_row_group
+from featurize.errors import FeaturizeError
+from featurize.mfcc import AMIN, SAMPLE_RATE, SEGMENT_SAMPLES, Filters, mfcc_segments, segment_starts
+from featurize.storage import Place
+from featurize.worker import featurize_track
+from jobs.exporting import export_model
+from jobs.quiet import quiet_libraries
+from train.config import TrainError
+from train.evaluate import softmax
+from train.mfcc import MfccConstants, TrackMfcc
+
+pytestmark = pytest.mark.usefixtures("logical_cpus")
+
+NAMES = {"keras": "model.keras", "savedmodel": "model", "tflite": "model.tflite", "onnx": "model.onnx"}
+EXAMPLES = re.findall(
+    r"```python\n(.*?)```", (Path(__file__).parent.parent / "docs" / "export.md").read_text(), re.DOTALL
+)
+TOLERANCE = 1e-4
+TOLERANCE_DB = 0.05
+
+
+@pytest.fixture(scope="session")
+def run(features, logical_cpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    trained(features, folder, model="conv3-norm", normalise=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exports(run, tmp_path_factory):
+    """All four of one model below a folder, and what was said of each."""
+    folder = tmp_path_factory.mktemp("exports")
+    return folder, {form: export(run, form, folder / name) for form, name in NAMES.items()}
+
+
+@pytest.fixture(scope="module")
+def filters():
+    return Filters.from_librosa()
+
+
+@pytest.fixture(scope="module")
+def listen(exports):
+    """The signature `samples`, from an array to arrays."""
+    model = tf.saved_model.load(exports[0] / "model")
+    return lambda samples: {
+        name: value.numpy()
+        for name, value in model.signatures["samples"](samples=tf.constant(samples, tf.float32)).items()
+    }
+
+
+def export(run, form, out, features=None):
+    return export_model(Place.of(run), features, form, str(out))
+
+
+def differences(said):
+    """The figures of the lines `checked`, by the names of the outputs."""
+    found = {}
+    for line in said.splitlines()[1:]:
+        assert line.startswith("checked ")
+        for largest, unit, output in re.findall(r"(\d\.\de[+-]\d\d) ?(dB|s)? in (\w+)", line):
+            found.setdefault(f"{output} {unit}".strip(), []).append(float(largest))
+    return {output: max(values) for output, values in found.items()}
+
+
+def all_rows(features):
+    dataset = open_dataset(features)
+    groups = [(shard, index) for shard in dataset.shards for index in range(len(shard.row_groups))]
+    return np.concatenate([read_row_group(*group)[0] for group in groups])
+
+
+def metadata(path, form):
+    """Read `earmark.json` as docs/export.md says."""
+    if form == "savedmodel":
+        return json.loads((path / "assets.extra" / "earmark.json").read_text())
+    if form == "onnx":
+        import onnx
+
+        [entry] = onnx.load(path).metadata_props
+        assert entry.key == "earmark.json"
+        return json.loads(entry.value)
+    return json.loads(zipfile.ZipFile(path).read("earmark.json"))
+
+
+def write_wav(path, samples):
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, SAMPLE_RATE, len(samples), "NONE", ""))
+        file.writeframes((samples * 32767).astype("<i2").tobytes())
+
+
+def test_every_example_runs_without_earmark_and_answers_as_the_model(
+    exports, run, features, music, filters, tmp_path
+):
+    folder, _ = exports
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "features").symlink_to(features)
+    settings = open_dataset(features).info["settings"]
+    write_wav(tmp_path / "song.wav", load(Place.of(music / "bells" / "3-0.wav"), settings))
+    hidden = "import sys\nsys.modules |= dict.fromkeys(['featurize', 'train', 'jobs', 'librosa', 'soundfile'])\n"
+    kept = "\nimport numpy\nanswers = [*globals().get('answers', []), (probabilities.tolist(), classes)]\n"
+    rows, *others = EXAMPLES
+    program = hidden + rows + "".join(example + kept for example in others)
+    program += "import json\njson.dump(answers, open('answers.json', 'w'))\n"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    answers = json.loads((tmp_path / "answers.json").read_text())
+    assert len(answers) == 5
+    model = keras.models.load_model(run / "model.keras", compile=False)
+    expected = softmax(np.asarray(model(all_rows(features))))
+    for probabilities, classes in answers[:4]:
+        np.testing.assert_allclose(probabilities, expected, rtol=0, atol=TOLERANCE)
+        assert classes == ["bells", "pulses", "reeds"]
+    mfcc, _ = featurize_track(Place.of(tmp_path / "song.wav"), settings, filters)
+    probabilities, classes = answers[4]
+    np.testing.assert_allclose(probabilities, softmax(np.asarray(model(mfcc))).mean(axis=0), rtol=0, atol=1e-3)
+    assert classes == ["bells", "pulses", "reeds"]
+
+
+@pytest.mark.parametrize("form", NAMES)
+def test_an_export_says_what_it_is_and_how_far_it_is_from_the_model(exports, run, form):
+    folder, said = exports
+    about = metadata(folder / NAMES[form], form)
+    trained_as = json.loads((run / "model.json").read_text())
+    for key in ("classes", "features", "dataset", "epoch"):
+        assert about[key] == trained_as[key]
+    assert about["format"] == form
+    assert about["normalisation"].startswith("inside")
+    assert list(about["signatures"]) == (["mfcc", "samples"] if form == "savedmodel" else ["mfcc"])
+    assert f"exported  {folder / NAMES[form]} ({form}, " in said[form]
+    assert "checked   64 rows of the dataset: " in said[form]
+    found = differences(said[form])
+    limits = {"logits": TOLERANCE, "probabilities": TOLERANCE}
+    if form == "savedmodel":
+        limits |= {"mfcc dB": TOLERANCE_DB, "start s": 0}
+        limits |= {"segment_logits": TOLERANCE, "segment_probabilities": TOLERANCE}
+    assert found.keys() == limits.keys()
+    assert all(found[output] <= limit for output, limit in limits.items())
+
+
+def test_nothing_but_the_exports_is_left(exports):
+    assert sorted(os.listdir(exports[0])) == sorted(NAMES.values())
+
+
+def test_signatures_are_those_of_the_documentation(exports):
+    model = tf.saved_model.load(exports[0] / "model")
+    assert set(model.signatures) == {"mfcc", "serving_default", "samples"}
+    about = metadata(exports[0] / "model", "savedmodel")
+    for name, signature in about["signatures"].items():
+        assert set(model.signatures[name].structured_outputs) == set(signature["outputs"])
+        assert set(model.signatures[name].structured_input_signature[1]) == set(signature["inputs"])
+
+
+def test_formats_of_lite_and_onnx_take_any_number_of_rows_and_give_names(exports, features):
+    import onnxruntime
+    from ai_edge_litert.interpreter import Interpreter
+
+    rows = all_rows(features)[:5]
+    lite = Interpreter(str(exports[0] / "model.tflite"))
+    assert lite.get_signature_list() == {"mfcc": {"inputs": ["mfcc"], "outputs": ["logits", "probabilities"]}}
+    session = onnxruntime.InferenceSession(exports[0] / "model.onnx")
+    assert [(put.name, put.shape) for put in session.get_inputs()] == [("mfcc", ["batch", 40, 217])]
+    assert {(put.name, *put.shape) for put in session.get_outputs()} == {
+        ("logits", "batch", 3),
+        ("probabilities", "batch", 3),
+    }
+    runner = lite.get_signature_runner("mfcc")
+    for count in (5, 1):
+        logits, probabilities = session.run(["logits", "probabilities"], {"mfcc": rows[:count]})
+        found = runner(mfcc=rows[:count])
+        np.testing.assert_allclose(found["logits"], logits, rtol=0, atol=TOLERANCE)
+        np.testing.assert_allclose(found["probabilities"], softmax(logits), rtol=0, atol=1e-6)
+        np.testing.assert_allclose(probabilities, softmax(logits), rtol=0, atol=1e-6)
+
+
+def test_a_model_of_mixed_precision_is_exported_in_float32(features, tmp_path):
+    trained(features, tmp_path / "run", model="modulation", precision="mixed_bfloat16")
+    for form, name in NAMES.items():
+        found = differences(export(tmp_path / "run", form, tmp_path / name))
+        assert max(found["logits"], found["probabilities"]) <= TOLERANCE
+        assert metadata(tmp_path / name, form)["normalisation"].startswith("none")
+    exported = keras.models.load_model(tmp_path / "model.keras")
+    assert {layer.dtype_policy.name for layer in exported.layers} == {"float32"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "normalise"), [("conv2", False), ("conv3", False), ("conv3-norm", False), ("modulation", True)]
+)
+def test_every_model_in_every_format(model, normalise, features, tmp_path):
+    trained(features, tmp_path / "run", model=model, normalise=normalise)
+    for form, name in NAMES.items():
+        found = differences(export(tmp_path / "run", form, tmp_path / name))
+        assert max(found["logits"], found["probabilities"]) <= TOLERANCE
+
+
+def test_a_track_is_heard_from_its_samples_as_from_its_file(listen, run, features, music, filters):
+    settings = open_dataset(features).info["settings"]
+    place = Place.of(music / "pulses" / "deeper" / "1-1.flac")
+    mfcc, starts = featurize_track(place, settings, filters)
+    heard = listen(load(place, settings))
+    np.testing.assert_allclose(heard["mfcc"], mfcc, rtol=0, atol=TOLERANCE_DB)
+    np.testing.assert_array_equal(heard["start"], starts)
+    logits = np.asarray(keras.models.load_model(run / "model.keras", compile=False)(heard["mfcc"]))
+    np.testing.assert_allclose(heard["segment_logits"], logits, rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(heard["segment_probabilities"], softmax(logits), rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(heard["probabilities"], softmax(logits).mean(axis=0), rtol=0, atol=TOLERANCE)
+    assert [name.decode() for name in heard["classes"]] == ["bells", "pulses", "reeds"]
+
+
+def _signals():
+    rng = np.random.default_rng(3)
+    t = np.arange(8 * SAMPLE_RATE) / SAMPLE_RATE
+    noise, tone = rng.standard_normal(len(t)), np.sin(2 * np.pi * 440 * t)
+    return {
+        "noise": noise / 4,
+        "tone": tone,
+        "high tone": np.sin(2 * np.pi * 10900 * t),
+        "chirp": np.sin(2 * np.pi * (20 + 680 * t) * t),
+        "clipped": np.clip(5 * noise, -1, 1),
+        "quiet": 1e-3 * noise,
+        "hardly to be heard": 1e-5 * noise,
+        "loud and quiet": tone * np.where(t < 4, 1, 1e-4),
+        "far too loud": 1e6 * noise,
+        "silent but for the middle": np.where((t > 3) & (t < 5), tone, 0),
+        "one click": np.arange(len(t)) == len(t) // 2,
+        "constant": np.ones(len(t)),
+        "as short as can be": noise[:SEGMENT_SAMPLES],
+        "a bit longer": tone[: SEGMENT_SAMPLES + 700],
+    }
+
+
+@pytest.mark.parametrize("name", _signals())
+def test_the_mfcc_of_the_graph_are_the_featurizers(listen, filters, name):
+    samples = _signals()[name].astype(np.float32)
+    starts = segment_starts(len(samples), 4)
+    heard = listen(samples)
+    np.testing.assert_allclose(heard["mfcc"], mfcc_segments(samples, starts, filters), rtol=0, atol=TOLERANCE_DB)
+    np.testing.assert_array_equal(heard["start"], starts / SAMPLE_RATE)
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (np.ones(SEGMENT_SAMPLES - 1), "one segment needs 110592 of them"),
+        (np.ones(0), "one segment needs 110592 of them"),
+        (np.zeros(SEGMENT_SAMPLES), "expected a peak from 1e-05 to 1e[+]15 of full scale, found"),
+        (np.full(SEGMENT_SAMPLES, 1e16), "expected a peak from 1e-05 to 1e[+]15 of full scale, found"),
+        (np.where(np.arange(SEGMENT_SAMPLES) == 7, np.nan, 0.1), "some of them are not finite"),
+        (np.where(np.arange(SEGMENT_SAMPLES) == 7, np.inf, 0.1), "some of them are not finite"),
+    ],
+    ids=["short", "empty", "silent", "loud", "nan", "infinite"],
+)
+def test_samples_that_the_featurizer_rejects_are_refused(listen, samples, message):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        listen(samples)
+
+
+@pytest.mark.parametrize("position", ["start", "middle"])
+@pytest.mark.parametrize("seconds", [5.5, 7.3, 60.0])
+def test_an_excerpt_is_cut_as_the_featurizer_cuts_it(features, filters, position, seconds, tmp_path):
+    settings = open_dataset(features).info["settings"]
+    settings |= {"excerpt_seconds": seconds, "excerpt_position": position, "segments_per_track": 3}
+    write_wav(tmp_path / "track.wav", np.random.default_rng(4).uniform(-1, 1, 8 * SAMPLE_RATE + 333))
+    mfcc, starts = featurize_track(Place.of(tmp_path / "track.wav"), settings, filters)
+    samples = load(Place.of(tmp_path / "track.wav"), {**settings, "excerpt_seconds": None})
+    mel = filters.mel.toarray()
+    graph = TrackMfcc(settings, MfccConstants(filters.window, mel, AMIN, (SILENT_PEAK, LOUDEST_PEAK)))
+    found, found_starts = tf.function(graph, input_signature=[tf.TensorSpec([None], tf.float32)])(samples)
+    np.testing.assert_allclose(found, mfcc, rtol=0, atol=TOLERANCE_DB)
+    np.testing.assert_array_equal(found_starts, starts)
+
+
+def test_a_model_of_excerpts_is_checked_on_a_track_that_is_longer(run, features, tmp_path):
+    """The excerpt is part of the check: the composed track is longer than it."""
+    shutil.copytree(run, tmp_path / "run")
+    about = json.loads((run / "model.json").read_text())
+    about["features"] |= {"excerpt_seconds": 6.0, "excerpt_position": "middle", "segments_per_track": 2}
+    (tmp_path / "run" / "model.json").write_text(json.dumps(about))
+    said = export(tmp_path / "run", "savedmodel", tmp_path / "model", Place.of(features))
+    assert "checked   the samples of a track of 2 segments: " in said
+    assert differences(said)["mfcc dB"] <= TOLERANCE_DB
+    heard = tf.saved_model.load(tmp_path / "model").signatures["samples"](samples=tf.sin(tf.range(2e5) / 9))
+    assert heard["start"].numpy().tolist() == [0, int((6 * 22050 - SEGMENT_SAMPLES) / 512) * 512 / 22050]
+
+
+def test_the_command_line_says_what_was_checked_and_nothing_else(run, tmp_path):
+    done = earmark("export", run, "--format", "tflite", "--out", tmp_path / "deep" / "model.tflite")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 2
+    assert done.stdout.startswith(f"exported  {tmp_path / 'deep' / 'model.tflite'} (tflite, ")
+    assert differences(done.stdout).keys() == {"logits", "probabilities"}
+    assert os.listdir(tmp_path / "deep") == ["model.tflite"]
+    unknown = earmark("export", run, "--format", "pickle", "--out", tmp_path / "model.pickle")
+    assert unknown.returncode == 2
+    assert all(repr(form) in unknown.stderr for form in NAMES)
+
+
+def test_an_export_that_cannot_be_made_is_refused_at_once(run, tmp_path, monkeypatch):
+    (tmp_path / "begun").mkdir()
+    shutil.copy(run / "run.json", tmp_path / "begun")
+    with pytest.raises(TrainError, match=r"holds no trained model\. Go on with its training"):
+        export(tmp_path / "begun", "keras", tmp_path / "model.keras")
+    with pytest.raises(TrainError, match=r"expected a name that ends in \.keras"):
+        export(run, "keras", tmp_path / "model.h5")
+    with pytest.raises(TrainError, match=r"s3://bucket/model\.onnx: expected a path on this machine"):
+        export(run, "onnx", "s3://bucket/model.onnx")
+    (tmp_path / "model").mkdir()
+    with pytest.raises(TrainError, match="something is there already"):
+        export(run, "savedmodel", tmp_path / "model")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(TrainError, match=r"needs onnxruntime, .*pip install 'earmark\[export\]'"):
+        export(run, "onnx", tmp_path / "model.onnx")
+    assert sorted(os.listdir(tmp_path)) == ["begun", "model"]
+
+
+def test_the_dataset_may_move_but_must_be_the_one(run, features, tmp_path):
+    lost = tmp_path / "run"
+    shutil.copytree(run, lost)
+    begun = json.loads((run / "run.json").read_text())
+    (lost / "run.json").write_text(json.dumps({**begun, "features": "/was/here"}))
+    with pytest.raises(TrainError, match=r"no longer at /was/here; .* --features FEATURES"):
+        export(lost, "keras", tmp_path / "model.keras")
+    assert "64 rows" in export(lost, "keras", tmp_path / "model.keras", Place.of(features))
+    other = tmp_path / "features"
+    shutil.copytree(features, other)
+    info = json.loads((features / "dataset.json").read_text())
+    (other / "dataset.json").write_text(json.dumps({**info, "id": "0123456789abcdef"}))
+    with pytest.raises(TrainError, match=r"is 0123456789abcdef\. Name the right one with --features"):
+        export(run, "keras", tmp_path / "another.keras", Place.of(other))
+
+
+def test_an_export_that_differs_from_the_model_is_not_left(run, tmp_path):
+    """Logits of millions are rounded to tenths in float32, and each runtime adds up in another order."""
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    model = keras.models.load_model(folder / "model.keras", compile=False)
+    model.layers[-1].kernel.assign(model.layers[-1].kernel * 1e7)
+    model.save(folder / "model.keras")
+    with pytest.raises(TrainError, match=r"(?s)does not answer as the model does:\n  - \S+ in logits on 64 rows"):
+        export(folder, "tflite", tmp_path / "out" / "model.tflite")
+    assert os.listdir(tmp_path / "out") == []
+
+
+def test_features_that_this_version_does_not_make_are_refused(run, features, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    about = json.loads((run / "model.json").read_text())
+    about["features"] |= {"top_db": 60.0, "pre_emphasis": 0.97}
+    (tmp_path / "run" / "model.json").write_text(json.dumps(about))
+    with pytest.raises(
+        FeaturizeError, match=r"pre_emphasis 0\.97 there, None here.*top_db 60\.0 there, 80\.0 here"
+    ):
+        export(tmp_path / "run", "savedmodel", tmp_path / "model", Place.of(features))
+    assert not (tmp_path / "model").exists()
+
+
+def test_what_libraries_write_is_shown_only_where_they_fail(capfd):
+    def write(text, error=None):
+        with quiet_libraries(TrainError):
+            os.write(2, text)
+            if error:
+                raise error
+
+    write(b"one")
+    with pytest.raises(TrainError):
+        write(b"two", TrainError())
+    with pytest.raises(ValueError, match="broken"):
+        write(b"three", ValueError("broken"))
+    os.write(2, b", four")
+    assert capfd.readouterr().err == "three, four"

@@ -356,6 +356,12 @@ def read_track_ids(shard: Shard, segments_per_track: int) -> list[str]:
     return [str(track) for track in column.to_pylist()[::segments_per_track]]
 
 
+def read_segments(shards: Sequence[Shard]) -> pa.Table:
+    """Return `track`, `label`, `segment` and `start` of all rows of some shards, in their order."""
+    names = [name for name in SHARD_SCHEMA.names if name != "mfcc"]
+    return pa.concat_tables(in_threads(lambda shard: _read_table(shard.place, names), shards))
+
+
 def read_labels(shard: Shard, segments_per_track: int) -> NDArray[np.int32]:
     """Return the labels of a shard's tracks, int32 [tracks], in the order of their rows."""
     labels: NDArray[np.int32] = _read_table(shard.place, ["label"])["label"].to_numpy()[::segments_per_track]

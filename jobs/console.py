@@ -1,7 +1,7 @@
 """What a person sees while a job runs: bars on a terminal, plain lines elsewhere. Everything on stderr."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from featurize.driver import Progress as FeaturizeProgress
     from featurize.finish import Summary
     from featurize.inspect import Status
+    from train.compare import Row
 
 _SECONDS_BETWEEN_LINES = 30.0
+_WIDE = 1000  # columns
 
 
 class Teller:
@@ -100,6 +102,17 @@ class Teller:
         for name, counts in zip(summary["classes"], summary["confusion"]["tracks"], strict=True):
             confusion.add_row(escape(name), *map(str, counts))
         self._console.print(confusion)
+
+    def comparison(self, names: Sequence[str], rows: Sequence["Row"]) -> None:
+        """Print runs side by side on standard output, the best of each figure in bold."""
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console = Console(highlight=False, width=_WIDE)  # a file has no edge to break lines at
+        table = Table("", *(escape(name) for name in names))
+        for row in rows:
+            cells = [f"[bold]{escape(c)}[/]" if i in row.best else escape(c) for i, c in enumerate(row.cells)]
+            table.add_row(row.label, *cells)
+        console.print(table)
 
     def verifying(self, shards: Iterable[tuple["Shard", list[str]]], total: int) -> list[str]:
         """Show shards read back, and return their problems, each with its shard's name."""

@@ -1,7 +1,7 @@
 """A command line that is to be run elsewhere: read by the rules of its verb, so that mistakes are found here."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
@@ -32,11 +32,11 @@ class Command:
     out: str
 
 
-def read_command(app: typer.Typer, words: Sequence[str]) -> Command:
+def read_command(verbs: Mapping[str, Any], words: Sequence[str]) -> Command:
     """Read a command line.
 
     Args:
-        app: whose verbs are known.
+        verbs: the commands of the command line, by name.
         words: the verb and its arguments, as they would be typed after `earmark`.
 
     Raises:
@@ -45,10 +45,9 @@ def read_command(app: typer.Typer, words: Sequence[str]) -> Command:
         click.UsageError: the verb's own, where its arguments are not what it expects.
     """
     verb, *rest = words
-    verbs: Any = typer.main.get_command(app)
     if verb not in _VERBS:
         raise typer.BadParameter(f"a cluster runs {', '.join(_VERBS)}; found {verb!r}", param_hint="VERB")
-    known = verbs.commands[verb]
+    known = verbs[verb]
     given = known.make_context(f"earmark {verb}", list(rest)).params
     config = load_config(given.get("config"), given.get("overrides") or [])
     places = {name: str(given[key]) for key, name in _PLACES.items() if given.get(key)}

@@ -23,9 +23,12 @@ VERBS = (
     "train",
     "crossval",
     "evaluate",
+    "export",
+    "compare",
     "predict",
     "submit",
     "config",
+    "check",
     "demo",
 )
 
@@ -60,6 +63,7 @@ def test_imports_run_one_way(module):
         assert {name for name in imported(path) if name.startswith("featurize")} <= {
             "featurize.dataset",
             "featurize.storage",
+            "featurize.version",
         }
 
 
@@ -76,8 +80,8 @@ def test_ray_is_imported_where_it_is_meant_to_be():
     ("library", "modules"),
     [
         ("librosa", {"featurize.mfcc"}),
-        ("soundfile", {"featurize.decoders", "featurize.finish", "jobs.demo"}),
-        ("av", {"featurize.decoders"}),
+        ("soundfile", {"featurize.decoders", "featurize.finish", "jobs.demo", "jobs.trial"}),
+        ("av", {"featurize.decoders", "jobs.trial"}),
         ("mutagen", {"featurize.tags", "jobs.demo"}),
     ],
 )

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 from conftest import earmark
 
@@ -70,7 +71,8 @@ def test_more_than_code_is_refused_and_the_largest_files_named(tmp_path):
 
 def test_what_is_packed_runs_the_verb_with_the_very_settings(tmp_path):
     command = read_command(
-        app, [*HERE_AND_THERE, "--set", "train.model=conv2", "--workers", "3", "--retry-rejects"]
+        typer.main.get_command(app).commands,
+        [*HERE_AND_THERE, "--set", "train.model=conv2", "--workers", "3", "--retry-rejects"],
     )
     assert command.arguments == [
         *("run", "--out", "s3://bucket/run", "--config", SETTINGS, "--workers", "3", "--retry-rejects"),

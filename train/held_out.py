@@ -4,11 +4,12 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from featurize.dataset import Dataset, read_track_ids
+from featurize.dataset import Dataset, Shard, read_segments, read_track_ids
 from train.config import TrainConfig, TrainError
-from train.evaluate import Predictor, score_both
+from train.evaluate import Float64, Int32, Predictor, score_both
 from train.order import StoredOrder
 from train.stream import SegmentStream
 
@@ -19,27 +20,54 @@ class HeldOut:
 
     Attributes:
         stream: in the order in which they are stored, the segments of a track side by side.
-        per_track: how many of each track.
+        shards: where they are stored.
+        kept: bool [segments of a track], which of them the stream has.
         judged: bool [tracks], False for a track whose very rows are also in another fold: a model that has
             heard a copy of it, or was chosen by one, is not judged on it.
         classes: the class names.
     """
 
     stream: SegmentStream
-    per_track: int
+    shards: list[Shard]
+    kept: NDArray[np.bool_]
     judged: NDArray[np.bool_]
     classes: list[str]
+
+    @property
+    def per_track(self) -> int:
+        """How many segments of each track are judged."""
+        return int(self.kept.sum())
 
     def score(self, predictor: Predictor) -> dict[str, Any]:
         """Judge a model.
 
         Returns:
-            `segments` and `tracks`, see `train.evaluate.score`; and `copies_left_out`, a number of tracks.
+            what `score_predicted` returns.
+        """
+        return self.score_predicted(*self.predict(predictor))
+
+    def predict(self, predictor: Predictor) -> tuple[Float64, Int32]:
+        """Ask a model about the judged segments.
+
+        Returns:
+            float64 [segments, classes], the probabilities; and int32 [segments], the labels.
         """
         probabilities, labels = predictor(self.stream)
         rows = np.repeat(self.judged, self.per_track)
-        scores = score_both(probabilities[rows], labels[rows], self.per_track, self.classes)
+        return probabilities[rows], labels[rows]
+
+    def score_predicted(self, probabilities: Float64, labels: Int32) -> dict[str, Any]:
+        """Score what `predict` returned.
+
+        Returns:
+            `segments` and `tracks`, see `train.evaluate.score`; and `copies_left_out`, a number of tracks.
+        """
+        scores = score_both(probabilities, labels, self.per_track, self.classes)
         return {**scores, "copies_left_out": int((~self.judged).sum())}
+
+    def segments(self) -> pa.Table:
+        """Return `track`, `label`, `segment` and `start` of the judged segments, in the order of `predict`."""
+        return read_segments(self.shards).filter(pa.array(np.outer(self.judged, self.kept).ravel()))
 
 
 def held_out(dataset: Dataset, config: TrainConfig, fold: int) -> HeldOut:
@@ -50,6 +78,7 @@ def held_out(dataset: Dataset, config: TrainConfig, fold: int) -> HeldOut:
     """
     shards = dataset.in_folds({fold})
     segments = _judged_segments(dataset, config)
+    kept = np.isin(np.arange(dataset.segments_per_track), segments)
     sizes = [rows for shard in shards for rows in shard.row_groups]
     order = StoredOrder(sizes, dataset.segments_per_track, segments)
     stream = SegmentStream(shards, order, config.batch_size)
@@ -64,7 +93,7 @@ def held_out(dataset: Dataset, config: TrainConfig, fold: int) -> HeldOut:
             )
     else:
         judged = np.ones(order.rows // len(segments), np.bool_)
-    return HeldOut(stream, len(segments), judged, dataset.classes)
+    return HeldOut(stream, shards, kept, judged, dataset.classes)
 
 
 def _judged_segments(dataset: Dataset, config: TrainConfig) -> list[int]:

@@ -1,4 +1,4 @@
-"""A finished run judged on its test fold: `metrics.json` and `report.html`."""
+"""A finished run judged on its test fold: `predictions.parquet`, `report.html` and `metrics.json`."""
 
 import hashlib
 from typing import Any
@@ -12,12 +12,13 @@ from train.config import TrainConfig, TrainError
 from train.devices import make_strategy
 from train.evaluate import Predictor
 from train.held_out import held_out
+from train.predictions import PREDICTIONS, Predictions
 from train.report import render
 from train.run import Run
 
 
 def judge(run: Run, dataset: Dataset) -> dict[str, Any]:
-    """Judge the model of a run on the fold that it never saw, and write the metrics and the report.
+    """Judge the model of a run on the fold that it never saw; write what it said, the report and the metrics.
 
     Returns:
         the content of `metrics.json`: `segments` and `tracks`, each with `accuracy`, `macro_f1`, `per_class`
@@ -26,12 +27,7 @@ def judge(run: Run, dataset: Dataset) -> dict[str, Any]:
     Raises:
         TrainError: the run has no model, or was trained on another dataset.
     """
-    about = run.read("model.json")
-    if not (about and run.model.is_file()):
-        raise TrainError(
-            f"{run.folder} holds no trained model. Go on with its training: earmark train {dataset.folder} "
-            f"--out {run.folder}"
-        )
+    about = run.trained()
     if about["dataset"] != dataset.id:
         raise TrainError(
             f"{run.folder} was trained on the dataset {about['dataset']}, but {dataset.folder} is now "
@@ -41,27 +37,29 @@ def judge(run: Run, dataset: Dataset) -> dict[str, Any]:
     strategy = make_strategy(config.model_copy(update={"workers": 1}))
     with strategy.scope(), run.model.at_hand() as path:
         model = keras.models.load_model(path)
-    scores = held_out(dataset, config, config.test_fold).score(Predictor(strategy, model))
+    fold = held_out(dataset, config, config.test_fold)
+    probabilities, labels = fold.predict(Predictor(strategy, model))
+    predictions = Predictions(fold.segments(), probabilities, labels, fold.per_track, dataset.classes)
     metrics = {
         "model": config.model,
         "epoch": about["epoch"],
         "test_fold": config.test_fold,
         "classes": dataset.classes,
-        **scores,
+        **fold.score_predicted(probabilities, labels),
         "split": describe_split(dataset, config),
         "judged": _fingerprint(run),
     }
-    run.report.write(render(run, dataset, config, metrics).encode())
+    (run.folder / PREDICTIONS).write(predictions.encode())
+    run.report.write(render(run, dataset, config, metrics, predictions).encode())
     run.write("metrics.json", metrics)
     return metrics
 
 
 def is_judged(run: Run) -> bool:
-    """Say whether the metrics and the report that lie in the run are those of its model."""
+    """Say whether the metrics, the report and the predictions that lie in the run are those of its model."""
     metrics = run.read("metrics.json")
-    return bool(
-        metrics and run.report.is_file() and run.model.is_file() and metrics["judged"] == _fingerprint(run)
-    )
+    files = (run.report, run.folder / PREDICTIONS, run.model)
+    return bool(metrics and all(file.is_file() for file in files) and metrics["judged"] == _fingerprint(run))
 
 
 def describe_split(dataset: Dataset, config: TrainConfig) -> dict[str, Any]:

@@ -221,6 +221,7 @@ def _save_model(run: Run, model: keras.Sequential, dataset: Dataset, config: Tra
         "features": dataset.info["settings"],
         "input": "float32 [batch, 40, 217], MFCC in dB as the settings under features make them",
         "output": "float32 [batch, classes], logits: softmax gives the probabilities",
+        "parameters": model.count_params(),
         "epoch": best_epoch(history, config),
         "epochs": len(history),
         "dataset": dataset.id,

@@ -1,0 +1,46 @@
+"""How a verb ends that cannot go on: a sentence on standard error, and a status."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+KEPT = "What was finished is kept: the same command goes on from there."
+
+
+@contextmanager
+def plain_errors(kept: str = KEPT) -> Iterator[None]:
+    """Turn what a user can mend into a sentence and an exit status: 1, 2 for settings, 130 for Ctrl-C.
+
+    Args:
+        kept: what there is to say of an end in the middle.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"Stopped. {kept}".strip(), err=True)
+        raise typer.Exit(130) from None
+    except Exception as error:
+        from featurize.errors import FeaturizeError
+        from featurize.storage import describe
+        from jobs.config import ConfigError
+        from jobs.signals import Interrupted
+        from train.config import TrainError
+
+        if isinstance(error, Interrupted):
+            typer.echo(f"Stopped: {error}. The same command goes on from there.", err=True)
+            raise typer.Exit(128 + error.signum) from None
+        if isinstance(error, OSError):
+            typer.echo(f"earmark: {describe(error)}. {kept}".strip(), err=True)
+        elif isinstance(error, FeaturizeError | ConfigError | TrainError):
+            typer.echo(f"earmark: {error}", err=True)
+        else:
+            raise
+        raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from None
+
+
+def terminate(signum: int, frame: object) -> None:
+    """End at SIGTERM as at Ctrl-C."""
+    typer.echo(f"Stopped. {KEPT}", err=True)
+    sys.exit(128 + signum)

@@ -1,0 +1,92 @@
+"""Runs side by side: in the terminal and on a page, with nothing typed in and nothing left unescaped."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import earmark
+from training import trained
+
+from featurize.dataset import open_dataset
+from train.compare import read_entries, table_of
+from train.config import TrainError
+from train.crossval import summarize
+from train.judge import judge
+from train.run import Run
+
+
+@pytest.fixture(scope="module")
+def runs(features, tmp_path_factory):
+    """A small network, another one, and a cross-validation that holds both as if they were its folds."""
+    root = tmp_path_factory.mktemp("runs")
+    metrics = []
+    for fold, settings in enumerate([{"validation_fold": "next"}, {"validation_fold": "none", "epochs": 3}]):
+        folder = root / f"<b>{fold}" / "run"
+        trained(features, folder, model="modulation", test_fold=fold, seed=fold, **settings)
+        metrics.append(judge(Run(folder), open_dataset(features)))
+        shutil.copytree(folder, root / "folds" / f"fold={fold}")
+    svm = [{"accuracy": 0.5, "macro_f1": 0.5, "confusion": [[0] * 3] * 3}] * 2
+    Run(root / "folds").write("crossval.json", summarize(metrics, svm))
+    return root
+
+
+def test_what_differs_is_shown_and_nothing_else(runs):
+    first, second = f"{runs}/<b>0/run", f"{runs}/<b>1/run"
+    rows = {row.label: row for row in table_of(read_entries([first, second]))}
+    figures = [json.loads((runs / f"<b>{i}" / "run" / "metrics.json").read_text()) for i in range(2)]
+    histories = [Run(runs / f"<b>{i}" / "run").history() for i in range(2)]
+    settings = [label for label in rows if label.startswith(("train.", "featurize.", "dataset"))]
+    assert settings == ["train.epochs", "train.seed", "train.test_fold", "train.validation_fold"]
+    assert rows["model"].cells == ["modulation"] * 2
+    assert rows["train.validation_fold"].cells == ["next", "none"]
+    for part in ("tracks", "segments"):
+        for figure, words in (("accuracy", "accuracy"), ("macro_f1", "macro-F1")):
+            values = [metrics[part][figure] for metrics in figures]
+            row = rows[f"{words} of {part}"]
+            assert row.cells == [f"{value:.3f}" for value in values]
+            assert row.best == {i for i in range(2) if values[i] == max(values)}
+    best = [max(epoch["test"]["accuracy"] for epoch in history) for history in histories]
+    assert rows["best epoch on test, segments"].cells == [f"{value:.3f}" for value in best]
+    assert rows["epochs"].cells == ["2", "3"]
+    # 40 filters x 4 of 25, a normalisation of 320 (four each), dense layers of 256 and 3
+    assert rows["parameters"].cells == [f"{40 * 4 * 25 + 4 * 320 + 321 * 256 + 257 * 3:,}"] * 2
+
+
+def test_a_cross_validation_is_the_mean_over_its_folds(runs):
+    single = read_entries([f"{runs}/<b>0/run", f"{runs}/<b>1/run"])
+    [entry] = folds = read_entries([f"{runs}/folds"])
+    values = [metrics["tracks"]["accuracy"] for each in single for metrics in each.metrics]
+    rows = {row.label: row for row in table_of(folds)}
+    assert rows["accuracy of tracks"].cells == [f"{np.mean(values):.3f} ± {np.std(values):.3f}"]
+    assert rows["judged"].cells == ["12 tracks, folds 0, 1"]
+    assert rows["epochs"].cells == ["2/3"]
+    assert "train.test_fold" not in entry.settings
+
+
+def test_the_page_and_the_terminal_have_the_same_figures(runs, tmp_path):
+    folders = ["<b>0/run", "<b>1/run", "folds"]
+    done = earmark("compare", *folders, "--out", tmp_path / "page.html", cwd=runs)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "page.html").read_text()
+    rows = table_of(read_entries([f"{runs}/{folder}" for folder in folders]))
+    for row in rows:
+        for cell in row.cells:
+            assert f">{cell}</td>" in page
+            assert cell in done.stdout
+    assert "<b>" not in page
+    assert page.count("&lt;b&gt;0/run") == 1
+    assert "The runs were judged on different folds" in page
+    assert "The runs were judged on different folds" in done.stdout
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
+    assert "data:image/svg+xml;base64," in page
+
+
+def test_what_cannot_be_compared_is_named_all_at_once(runs, tmp_path):
+    unjudged = shutil.copytree(runs / "<b>0" / "run", tmp_path / "unjudged")
+    (unjudged / "metrics.json").unlink()
+    with pytest.raises(TrainError) as caught:
+        read_entries([str(tmp_path / "nothing"), f"{runs}/<b>1/run", str(unjudged)])
+    message = str(caught.value)
+    assert f"  - {tmp_path}/nothing holds no run" in message
+    assert f"  - {unjudged} is not judged yet. Type: earmark evaluate {unjudged}" in message

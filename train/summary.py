@@ -48,10 +48,9 @@ def _how_many(tracks: Mapping[str, Any]) -> str:
 def _against_the_most_frequent(confusion: Any, classes: Sequence[str]) -> str:
     totals = confusion.sum(axis=1)
     most = int(totals.argmax())
-    return (
-        f"Always saying {_quoted(classes[most])}, the most frequent class here, would be right for "
-        f"{totals[most]}, {_percent(totals[most] / totals.sum())}."
-    )
+    alone = (totals == totals[most]).sum() == 1
+    said = f"{_quoted(classes[most])}, the most frequent class here," if alone else "one class for all of them"
+    return f"Always saying {said} would be right for {totals[most]}, {_percent(totals[most] / totals.sum())}."
 
 
 def _best_and_worst(per_class: Sequence[Mapping[str, Any]]) -> list[str]:

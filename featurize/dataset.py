@@ -225,7 +225,10 @@ def read_info(folder: Place) -> dict[str, Any] | None:
 def write_music(folder: Place, root: Place) -> None:
     """Record where the music of a dataset is: its place and, on the same disk, the way there, should both move."""
     ways = [os.path.relpath(root.path, folder.path)] if root.local and folder.local else []
-    (folder / _MUSIC).write(json.dumps({"roots": [*ways, str(root)]}, indent=2).encode() + b"\n")
+    content = json.dumps({"roots": [*ways, str(root)]}, indent=2).encode() + b"\n"
+    place = folder / _MUSIC
+    if not place.is_file() or place.read() != content:
+        place.write(content)
 
 
 def _read_music(folder: Place) -> Place | None:

@@ -35,7 +35,7 @@ _NODES_LOST = 20  # to one task, before the task itself is suspected
 _SECONDS_BETWEEN_LOOKS = 2.0
 # Of a node that goes Ray tells by a page of its internals; the number of nodes stands in every line of ours.
 _NOT_SHOWN = "Raylet is terminated|marked dead|retries remaining"
-OBJECT_STORE_BYTES = 128 << 20  # rows never travel through Ray, so its smallest store will do
+OBJECT_STORE_BYTES = 128 << 20  # a dataset's rows never travel through Ray: its smallest store will do
 _TRIES, _TRY_SECONDS, _SECONDS_BETWEEN_TRIES = 3, 3.0, 0.5  # at a cluster's port
 
 

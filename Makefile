@@ -31,12 +31,14 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)
 	$(BIN)/earmark demo
 
-# Two at once: most of a test's time goes by on one core, or in waiting.
+# Most of a test's time goes by on one core, or in waiting.
+TWO_AT_ONCE := --numprocesses 2 --dist loadfile
+
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" $(TWO_AT_ONCE)
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(TWO_AT_ONCE)
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -98,11 +98,13 @@ def remarks_on(entries: Sequence[Entry]) -> list[str]:
     """Return sentences on what makes a comparison less than fair."""
     sentences = []
     if len({entry.settings.get("dataset") for entry in entries}) > 1:
-        sentences.append("The runs were trained on different datasets: they were not judged on the same tracks.")
+        sentences.append(
+            "The runs were trained on different datasets: the tracks, the folds or the features are not the same."
+        )
     elif len({tuple(sorted(m["test_fold"] for m in entry.metrics)) for entry in entries}) > 1:
         sentences.append("The runs were judged on different folds, and thus on different tracks.")
     if any(len(entry.metrics) > 1 for entry in entries):
-        sentences.append("Of a cross-validation: the mean over its folds, and their deviation.")
+        sentences.append("A cross-validation is shown by the mean over its folds, and their deviation.")
     sentences.append(
         "The best epoch on test is read off the test fold itself, as published figures often are: it flatters."
     )

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from featurize.version import VERSION
 from train.compare import Entry, Row, remarks_on
@@ -34,25 +36,32 @@ def render_comparison(entries: Sequence[Entry], rows: Sequence[Row]) -> str:
 
 
 def _curves(entries: Sequence[Entry], figure_name: str) -> Picture:
-    """Draw a figure over the epochs: a colour for each entry, a kind of line for each part."""
+    """Draw a figure over the epochs: a colour for each entry, a kind of line for each part.
+
+    Of a cross-validation the mean over the folds is drawn, and around that of the test folds their deviation.
+    """
 
     def figure(theme: Theme) -> Figure:
         figure = Figure(figsize=(5.4, 3.4), layout="constrained")
         axes = figure.subplots()
         for index, entry in enumerate(entries):
-            for run, history in enumerate(entry.histories):
-                for part in (part for part in _STYLES if part in history[0]):
-                    axes.plot(
-                        [epoch["epoch"] for epoch in history],
-                        [epoch[part][figure_name] for epoch in history],
-                        _STYLES[part],
-                        color=theme.lines[index % len(theme.lines)],
-                        alpha=1 if len(entry.histories) == 1 else 0.5,
-                        label=f"{index + 1} {part}" if run == 0 else None,
-                    )
+            colour = theme.lines[index % len(theme.lines)]
+            for part in (part for part in _STYLES if part in entry.histories[0][0]):
+                values = _values(entry, part, figure_name)
+                epochs, mean = np.arange(1, values.shape[1] + 1), values.mean(axis=0)
+                axes.plot(epochs, mean, _STYLES[part], color=colour, label=f"{index + 1} {part}")
+                if part == "test" and len(values) > 1:
+                    deviation = values.std(axis=0)
+                    axes.fill_between(epochs, mean - deviation, mean + deviation, color=colour, alpha=0.15, lw=0)
         axes.set(xlabel="epoch", ylabel=figure_name)
         axes.locator_params(axis="x", integer=True)
         axes.legend(ncols=min(len(entries), 4), fontsize="small")
         return figure
 
     return draw(figure)
+
+
+def _values(entry: Entry, part: str, figure_name: str) -> NDArray[np.float64]:
+    """Return a figure of each run after each epoch, float64 [runs, epochs], as far as all of them went."""
+    epochs = min(map(len, entry.histories))
+    return np.array([[epoch[part][figure_name] for epoch in history[:epochs]] for history in entry.histories])

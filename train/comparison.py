@@ -46,7 +46,7 @@ def _curves(entries: Sequence[Entry], figure_name: str) -> Picture:
         axes = figure.subplots()
         for index, entry in enumerate(entries):
             colour = theme.lines[index % len(theme.lines)]
-            for part in (part for part in _STYLES if part in entry.histories[0][0]):
+            for part in (part for part in _STYLES if all(part in history[0] for history in entry.histories)):
                 values = _values(entry, part, figure_name)
                 epochs, mean = np.arange(1, values.shape[1] + 1), values.mean(axis=0)
                 axes.plot(epochs, mean, _STYLES[part], color=colour, label=f"{index + 1} {part}")

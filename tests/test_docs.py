@@ -90,7 +90,10 @@ def stranger(tmp_path) -> dict[str, str]:
     project.mkdir()
     for name in ("configs", "docs", "Makefile", "requirements.lock", "pyproject.toml"):
         (project / name).symlink_to(ROOT / name)
-    (project / ".venv").symlink_to(sys.prefix)
+    # An environment of its own to make, which would clear it before it built it again; the programs are these.
+    (project / ".venv").mkdir()
+    (project / ".venv" / "bin").symlink_to(Path(sys.prefix, "bin"))
+    (project / ".venv" / "ready").touch()
     tools = tmp_path / "tools"
     tools.mkdir()
     # A desktop opens what is there.

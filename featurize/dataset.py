@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from featurize.errors import FeaturizeError
+from featurize.music import find_music
 from featurize.storage import Place, describe
 
 FORMAT_VERSION = 3
@@ -67,7 +68,6 @@ DUPLICATES_SCHEMA = pa.schema(
     + [pa.field("fold", pa.int32(), nullable=False)]
 )
 
-_MUSIC = "music.json"
 _SHARD_NAME = re.compile(r"fold=(\d+)/part-(\d{5,})-[0-9a-f]{16}\.parquet")
 FOOTER_KEY = b"earmark"
 UNREADABLE = (pa.ArrowException, OSError, KeyError, TypeError, ValueError)  # what reading a broken shard raises
@@ -145,7 +145,7 @@ class Dataset:
 
     def music(self) -> Place | None:
         """Return the folder that the tracks' ids begin at; None where it is no longer there."""
-        return _read_music(self.folder)
+        return find_music(self.folder)
 
     def copies_across(self, fold: int) -> set[str]:
         """Return the tracks of a fold that have their very rows in another fold, too."""
@@ -220,25 +220,6 @@ def read_info(folder: Place) -> dict[str, Any] | None:
             f"{folder} has format {found_version}; this Earmark reads {FORMAT_VERSION}. Featurize again."
         )
     return dict(info)
-
-
-def write_music(folder: Place, root: Place) -> None:
-    """Record where the music of a dataset is: its place and, on the same disk, the way there, should both move."""
-    ways = [os.path.relpath(root.path, folder.path)] if root.local and folder.local else []
-    content = json.dumps({"roots": [*ways, str(root)]}, indent=2).encode() + b"\n"
-    place = folder / _MUSIC
-    if not place.is_file() or place.read() != content:
-        place.write(content)
-
-
-def _read_music(folder: Place) -> Place | None:
-    """Return the first of the recorded places that is there."""
-    try:
-        roots = json.loads((folder / _MUSIC).read())["roots"]
-    except UNREADABLE:
-        return None
-    places = (Place.of(os.path.normpath(way.path)) if (way := folder / root).local else way for root in roots)
-    return next((place for place in places if place.is_folder()), None)
 
 
 def _open_shard(folder: Place, name: str, settings: dict[str, Any]) -> Shard | str:

@@ -12,12 +12,13 @@ from featurize.attempts import Work, work_off
 from featurize.catalog import build_catalog
 from featurize.cluster import Tasks, on_cluster, ray_workers, run_all
 from featurize.config import FeaturizeConfig
-from featurize.dataset import in_threads, list_shards, part_of, read_info, rejects_of, write_music
+from featurize.dataset import in_threads, list_shards, part_of, read_info, rejects_of
 from featurize.errors import CollectionLostError, FeaturizeError, Reject
 from featurize.finish import Summary, finish, summarize
 from featurize.lock import only_run_in
 from featurize.mfcc import Filters
 from featurize.mounts import refuse_unseen
+from featurize.music import write_music
 from featurize.plan import Plan, make_plan, read_plan
 from featurize.shards import ShardPlan, plan_id
 from featurize.storage import Place, describe

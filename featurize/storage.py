@@ -240,7 +240,9 @@ def describe(error: OSError) -> str:
         if code in text:
             return words
     words = error.strerror or text.splitlines()[0]
-    return f"{words} ({error.filename})" if error.filename else words
+    # Of a rename the second one is what the caller asked for, the first a temporary name.
+    name = error.filename2 or error.filename
+    return f"{words} ({name})" if name else words
 
 
 def _temporary_name(name: str) -> str:

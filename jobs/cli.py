@@ -3,12 +3,10 @@
 What a verb needs is imported inside it, so that help is there at once.
 """
 
-import signal
-
 import typer
 
 from jobs import asking, making
-from jobs.exits import terminate
+from jobs.exits import terminable
 
 app = typer.Typer(
     help="Learn to tell music genres by ear: from a folder of labelled music to a trained classifier.",
@@ -37,8 +35,8 @@ for verb in (
 
 def main() -> None:
     """Run a verb; SIGTERM ends it as cleanly as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, terminate)
-    app()
+    with terminable():
+        app()
 
 
 if __name__ == "__main__":

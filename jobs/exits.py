@@ -1,5 +1,6 @@
 """How a verb ends that cannot go on: a sentence on standard error, and a status."""
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,7 +41,22 @@ def plain_errors(kept: str = KEPT) -> Iterator[None]:
         raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from None
 
 
-def terminate(signum: int, frame: object) -> None:
-    """End at SIGTERM as at Ctrl-C."""
-    typer.echo(f"Stopped. {KEPT}", err=True)
-    sys.exit(128 + signum)
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM end what runs inside as cleanly as Ctrl-C does, with status 143."""
+    came: list[int] = []
+
+    def terminate(signum: int, frame: object) -> None:
+        came.append(signum)
+        typer.echo(f"Stopped. {KEPT}", err=True)
+        sys.exit(128 + signum)
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except SystemExit as end:
+        if came:  # Ray, where it was waited for, makes a status of its own of ours
+            sys.exit(128 + came[0])
+        if end.code == signal.SIGTERM:  # by a handler of Ray's, which is in the place of this one while Ray starts
+            terminate(signal.SIGTERM, None)
+        raise

@@ -22,6 +22,9 @@ def plain_errors(kept: str = KEPT) -> Iterator[None]:
     except KeyboardInterrupt:
         typer.echo(f"Stopped. {kept}".strip(), err=True)
         raise typer.Exit(130) from None
+    except SystemExit:  # at SIGTERM
+        typer.echo(f"Stopped. {kept}".strip(), err=True)
+        raise
     except Exception as error:
         from featurize.errors import FeaturizeError
         from featurize.storage import describe
@@ -48,7 +51,6 @@ def terminable() -> Iterator[None]:
 
     def terminate(signum: int, frame: object) -> None:
         came.append(signum)
-        typer.echo(f"Stopped. {KEPT}", err=True)
         sys.exit(128 + signum)
 
     signal.signal(signal.SIGTERM, terminate)

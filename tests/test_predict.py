@@ -160,6 +160,14 @@ def test_nothing_to_ask_or_to_ask_about_is_a_sentence(run, features, music, tmp_
         predict(Place.of(untrained), [str(music)], None, Teller())
 
 
+def test_a_broken_model_is_a_sentence(run, music, tmp_path):
+    broken = shutil.copytree(run, tmp_path / "broken")
+    for content in (b"", (run / "model.keras").read_bytes()[:5000]):
+        (broken / "model.keras").write_bytes(content)
+        with pytest.raises(TrainError, match=r"model\.keras is no whole model: .*\. Remove it, and"):
+            predict(Place.of(broken), [str(music / "bells")], None, Teller())
+
+
 def test_a_model_of_other_features_is_refused(run, music, tmp_path):
     other = shutil.copytree(run, tmp_path / "other")
     about = json.loads((other / "model.json").read_text())

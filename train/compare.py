@@ -121,7 +121,7 @@ def _read_entry(folder: str) -> Entry:
     for run in runs:
         settings = _settings(run)
         judged = run.read("metrics.json")
-        if judged is None:
+        if not (judged and judged.keys() >= {"tracks", "segments", "test_fold"} and run.history()):
             raise TrainError(f"{run.folder} is not judged yet. Type: earmark evaluate {run.folder}")
         metrics.append(judged)
     if summary:

@@ -18,6 +18,7 @@ from train.evaluate import softmax
 from train.formats import FORMATS, Exportable, samples_outputs
 from train.mfcc import MfccConstants, TrackMfcc
 from train.run import Run
+from train.trained import load_model
 
 Float32 = NDArray[np.float32]
 
@@ -107,8 +108,7 @@ def export(run: Run, dataset: Dataset, form: str, out: Path, hearing: Hearing | 
 
 
 def _load_in_float32(run: Run) -> keras.Sequential:
-    with run.model.at_hand() as path:
-        model = keras.models.load_model(path, compile=False)
+    model = load_model(run)
     _compute_in_float32(model)
     return model
 

@@ -3,7 +3,6 @@
 import hashlib
 from typing import Any
 
-import keras
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,6 +14,7 @@ from train.held_out import held_out
 from train.predictions import PREDICTIONS, Predictions
 from train.report import render
 from train.run import Run
+from train.trained import load_model
 
 
 def judge(run: Run, dataset: Dataset) -> dict[str, Any]:
@@ -35,8 +35,8 @@ def judge(run: Run, dataset: Dataset) -> dict[str, Any]:
         )
     config = run.config()
     strategy = make_strategy(config.model_copy(update={"workers": 1}))
-    with strategy.scope(), run.model.at_hand() as path:
-        model = keras.models.load_model(path)
+    with strategy.scope():
+        model = load_model(run)
     fold = held_out(dataset, config, config.test_fold)
     probabilities, labels = fold.predict(Predictor(strategy, model))
     predictions = Predictions(fold.segments(), probabilities, labels, fold.per_track, dataset.classes)

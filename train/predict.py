@@ -1,12 +1,12 @@
 """A trained model asked about the segments of tracks."""
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from train.evaluate import softmax
 from train.run import Run
+from train.trained import load_model
 
 _SEGMENTS_AT_ONCE = 1024
 
@@ -18,11 +18,10 @@ class Listened:
         """Load the model of a run.
 
         Raises:
-            TrainError: the run has none.
+            TrainError: the run has none, or a broken one.
         """
         self.classes: list[str] = run.trained()["classes"]
-        with run.model.at_hand() as path:
-            model = keras.models.load_model(path, compile=False)
+        model = load_model(run)
         self._logits = tf.function(
             lambda mfcc: model(mfcc, training=False),
             input_signature=[tf.TensorSpec(model.input_shape, tf.float32)],

@@ -1,0 +1,23 @@
+"""The model that a run has left, read back."""
+
+import keras
+
+from train.config import TrainError
+from train.run import Run
+
+
+def load_model(run: Run) -> keras.Sequential:
+    """Load the model of a run, from float32 [batch, 40, 217] to logits, float32 [batch, classes].
+
+    Raises:
+        TrainError: the file is broken.
+    """
+    with run.model.at_hand() as path:
+        try:
+            return keras.models.load_model(path, compile=False)
+        except (KeyError, OSError, TypeError, ValueError) as error:
+            why = str(error).splitlines()[0].rstrip(".")
+            raise TrainError(
+                f"{run.model} is no whole model: {why}. Remove it, and the same earmark train makes it again from "
+                "the latest checkpoint."
+            ) from error

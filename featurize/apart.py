@@ -48,7 +48,7 @@ class Apart(Generic[Key]):
 
     def submit(self, key: Key, function: Callable[..., Any], *arguments: object) -> None:
         """Start a process; the function and what it takes and returns must be such as can be pickled."""
-        command = [sys.executable, "-m", "featurize.apart"]
+        command = [sys.executable, "-m", __name__]
         pipe = subprocess.PIPE
         process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
         self._under_way[process.pid] = key, process

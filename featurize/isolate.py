@@ -43,7 +43,7 @@ def find_poison(plan: ShardPlan, track_timeout: float) -> dict[str, Reject]:
 
 def _first_poison(plan: ShardPlan, begin: int, track_timeout: float) -> tuple[int | None, Reject | None]:
     """Load tracks from `begin` on until one of them is the end of the other process."""
-    command = [sys.executable, "-m", "featurize.isolate", str(begin)]
+    command = [sys.executable, "-m", __name__, str(begin)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdin
         assert child.stdout

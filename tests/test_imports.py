@@ -3,17 +3,18 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+PACKAGES = ("featurize", "train", "jobs")
 MODULES = {
-    path.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."): path
-    for package in ("featurize", "train", "jobs")
-    for path in sorted((ROOT / package).glob("*.py"))
+    path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__"): path
+    for package in PACKAGES
+    for path in sorted((ROOT / package).rglob("*.py"))
 }
-
 
 VERBS = (
     "run",
@@ -89,11 +90,25 @@ def test_audio_libraries_are_imported_where_they_are_meant_to_be(library, module
     assert {module for module, path in MODULES.items() if library in tops(path)} == modules
 
 
-def test_package_files_import_nothing():
-    for package in ("featurize", "train", "jobs"):
-        tree = ast.parse((ROOT / package / "__init__.py").read_text())
+def test_every_folder_of_code_is_a_package_whose_file_imports_nothing():
+    folders = {path.parent for path in MODULES.values()}
+    assert folders >= {ROOT / package for package in PACKAGES}
+    for folder in folders:
+        tree = ast.parse((folder / "__init__.py").read_text())
         assert ast.get_docstring(tree)
         assert len(tree.body) == 1
+
+
+def test_every_package_is_installed_and_travels_to_a_cluster():
+    from setuptools import find_packages
+
+    from jobs.package import code_files
+
+    finder = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
+    installed = {name for name in find_packages(ROOT, include=finder["include"]) if name.split(".")[0] in PACKAGES}
+    assert installed == {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in MODULES.values()}
+    travels = {name for name in code_files() if name.split("/")[0] in PACKAGES and name.endswith(".py")}
+    assert travels == {path.relative_to(ROOT).as_posix() for path in MODULES.values()}
 
 
 @pytest.mark.parametrize("verb", [[], *([verb] for verb in VERBS)])

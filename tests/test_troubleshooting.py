@@ -13,7 +13,7 @@ VALUE = "\0"  # in the place of what is put into a message
 TREES = [
     ast.parse(path.read_text())
     for package in ("featurize", "train", "jobs")
-    for path in (ROOT / package).glob("*.py")
+    for path in (ROOT / package).rglob("*.py")
 ]
 
 

@@ -25,7 +25,7 @@ def environment() -> jinja2.Environment:
     reads it. `asset(name)` is the text of a file in `templates/`, as it is.
     """
     engine = jinja2.Environment(
-        loader=jinja2.PackageLoader("train", "templates"),
+        loader=jinja2.PackageLoader(__package__),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -59,4 +59,4 @@ def class_colours(count: int) -> list[str]:
 
 
 def _asset(name: str) -> Markup:
-    return Markup((importlib.resources.files("train") / "templates" / name).read_text(encoding="utf-8"))
+    return Markup((importlib.resources.files(__package__) / "templates" / name).read_text(encoding="utf-8"))

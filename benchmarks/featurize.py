@@ -43,7 +43,7 @@ from featurize.driver import featurize
 from featurize.listing import AUDIO_SUFFIXES
 from featurize.mfcc import HOP_LENGTH, N_FFT, N_MELS, N_MFCC, SAMPLE_RATE, SEGMENT_SAMPLES, Filters, segment_starts
 from featurize.shards import feature_settings
-from featurize.storage import Place
+from featurize.storage import StoragePath
 from featurize.worker import featurize_track
 from jobs.demo import compose_collection
 
@@ -97,7 +97,7 @@ def main() -> None:
 def one_core(clips: Sequence[Path], rounds: int) -> dict[str, list[float]]:
     """Measure the contenders in turn, round after round; clips a second of each round."""
     contenders: dict[str, Contender] = {
-        "earmark": lambda path: featurize_track(Place.of(path), SETTINGS, FILTERS),
+        "earmark": lambda path: featurize_track(StoragePath.of(path), SETTINGS, FILTERS),
         "decode": decode_alone,
         "librosa": with_librosa,
         **peers(),
@@ -142,7 +142,7 @@ def peers() -> dict[str, Contender]:
         cut = {"frameSize": N_FFT, "hopSize": HOP_LENGTH, "startFromZero": False}
         found["essentia"] = lambda path: [
             [mfcc(spectrum(window(frame)))[1] for frame in es.FrameGenerator(segment, **cut)]
-            for segment in segments(load(Place.of(path), SETTINGS))
+            for segment in segments(load(StoragePath.of(path), SETTINGS))
         ]
     if importlib.util.find_spec("torchaudio"):
         import torch
@@ -152,7 +152,7 @@ def peers() -> dict[str, Contender]:
         spectrogram = {"n_fft": N_FFT, "hop_length": HOP_LENGTH, "n_mels": N_MELS}
         transform = torchaudio.transforms.MFCC(SAMPLE_RATE, N_MFCC, melkwargs=spectrogram)
         found["torchaudio"] = lambda path: transform(
-            torch.from_numpy(np.stack(list(segments(load(Place.of(path), SETTINGS)))))
+            torch.from_numpy(np.stack(list(segments(load(StoragePath.of(path), SETTINGS)))))
         )
     return found
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from featurize.config import FeaturizeConfig
 from featurize.mfcc import Filters
 from featurize.shards import ShardPlan, Track, feature_settings
-from featurize.storage import Place
+from featurize.storage import StoragePath
 from featurize.worker import write_features
 
 
@@ -21,11 +21,11 @@ def main() -> None:
     track, folder = sys.argv[1:]
     plan = ShardPlan(
         "fold=0/part-00000-0000000000000000.parquet",
-        Place.of(os.path.dirname(track)),
+        StoragePath.of(os.path.dirname(track)),
         [Track(track, track, 0, os.path.getsize(track))],
         feature_settings(FeaturizeConfig()),
     )
-    write_features(plan, Place.of(folder), Filters.from_librosa())
+    write_features(plan, StoragePath.of(folder), Filters.from_librosa())
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     print(int(peak.split()[1]) / 1024)
 

@@ -14,7 +14,7 @@ from featurize.dataset import MFCC_SHAPE, Shard, fold_of, list_shards, shard_nam
 from featurize.mfcc import HOP_LENGTH, SAMPLE_RATE, SEGMENT_FRAMES, segment_starts
 from featurize.shard_writer import ShardWriter
 from featurize.shards import ShardPlan, Track, feature_settings
-from featurize.storage import Place
+from featurize.storage import StoragePath
 
 SETTINGS = feature_settings(FeaturizeConfig())
 TRACKS_PER_SHARD = FeaturizeConfig().tracks_per_shard
@@ -40,7 +40,7 @@ def compose_shard(folder: Path, index: int, tracks: int) -> None:
     """Write the rows of one shard in each of the formats."""
     random = np.random.default_rng(index)
     starts = segment_starts(TRACK_SECONDS * SAMPLE_RATE, SETTINGS["segments_per_track"])
-    shard = ShardWriter(ShardPlan(shard_name(0, index, "0" * 16), Place.of(folder), [], SETTINGS))
+    shard = ShardWriter(ShardPlan(shard_name(0, index, "0" * 16), StoragePath.of(folder), [], SETTINGS))
     with (
         tf.io.TFRecordWriter(str(folder / "tfrecord" / f"{index:05d}")) as floats,
         tf.io.TFRecordWriter(str(folder / "tfrecord_bytes" / f"{index:05d}")) as raw,
@@ -53,7 +53,7 @@ def compose_shard(folder: Path, index: int, tracks: int) -> None:
             for segment in mfcc:
                 floats.write(before + segment.tobytes() + after)
                 raw.write(byte_example(segment, label))
-    shard.finish(Place.of(folder))
+    shard.finish(StoragePath.of(folder))
 
 
 def compose_track(random: np.random.Generator, starts: np.ndarray) -> np.ndarray:
@@ -86,7 +86,7 @@ def shards_of(folder: Path) -> list[Shard]:
     """Return the composed shards."""
     shards = []
     for name in sorted(list_shards(folder)):
-        place = Place.of(folder) / "shards" / name
+        place = StoragePath.of(folder) / "shards" / name
         metadata = pq.read_metadata(place.path, **place.arrow)
         sizes = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
         shards.append(Shard(name, place, fold_of(name), sizes))

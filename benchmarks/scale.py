@@ -29,13 +29,13 @@ import pyarrow.parquet as pq
 from featurize.catalog import build_catalog
 from featurize.config import FeaturizeConfig
 from featurize.dataset import MFCC_SHAPE
-from featurize.driver import Progress, featurize
+from featurize.driver import FeaturizeProgress, featurize
 from featurize.errors import Reject
 from featurize.mfcc import Filters
 from featurize.plan import make_plan, read_plan
 from featurize.shard_writer import ShardWriter
 from featurize.shards import ShardPlan
-from featurize.storage import Place
+from featurize.storage import StoragePath
 from featurize.worker import ShardResult
 
 RESULTS = Path(__file__).parent / "results" / "scale.json"
@@ -55,7 +55,7 @@ def main() -> None:
         begun, processor = time.perf_counter(), time.process_time()
         planned: list[tuple[float, float]] = []
 
-        def on_progress(progress: Progress) -> None:
+        def on_progress(progress: FeaturizeProgress) -> None:
             if not planned:
                 planned.append((time.perf_counter(), time.process_time()))
 
@@ -67,7 +67,7 @@ def main() -> None:
         resumed = time.perf_counter() - resumed
         apart(write_table, table, range(tracks // 1000, tracks + tracks // 1000))
         grown = time.perf_counter()
-        make_plan(build_catalog(str(table)), CONFIG, read_plan(Place.of(features)), lambda places: [])
+        make_plan(build_catalog(str(table)), CONFIG, read_plan(StoragePath.of(features)), lambda places: [])
         grown = time.perf_counter() - grown
     results = {
         "tracks": summary.tracks,
@@ -109,10 +109,10 @@ def write_table(path: Path, numbers: range) -> None:
 
 def write_nothing(
     plan: ShardPlan,
-    folder: Place,
+    folder: StoragePath,
     filters: Filters,
     track_timeout: float | None,
-    condemned: dict[str, Reject],
+    excluded: dict[str, Reject],
 ) -> ShardResult:
     """Write a shard without listening: a segment of zeros for each track, and in it the number of the track."""
     writer = ShardWriter(plan)

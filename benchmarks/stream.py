@@ -57,7 +57,7 @@ import tensorflow as tf
 
 from benchmarks.rows import compose, shards_of
 from featurize.dataset import MFCC_SHAPE, read_row_group
-from train.order import ShuffledOrder
+from train.order import ShuffleSampler
 from train.stream import SegmentStream
 
 RESULTS = Path(__file__).parent / "results" / "stream.json"
@@ -103,7 +103,7 @@ def earmark(folder: Path, device: str) -> Contender:
     """
     shards = shards_of(folder)
     sizes = [rows for shard in shards for rows in shard.row_groups]
-    stream = SegmentStream(shards, ShuffledOrder(sizes, seed=0, window_rows=WINDOW), BATCH_SIZE)
+    stream = SegmentStream(shards, ShuffleSampler(sizes, seed=0, window_rows=WINDOW), BATCH_SIZE)
     epochs = itertools.count(0, 2)
 
     def begin() -> Batches:

@@ -124,7 +124,7 @@ def contend(name: str, folder: Path, config: TrainConfig, device: str, end: Conn
 
 def earmark(folder: Path, config: TrainConfig, report: Report) -> None:
     """Train from shards."""
-    from train.listener import Listener
+    from train.listener import Callbacks
     from train.run import Run
     from train.trainer import train
 
@@ -134,7 +134,7 @@ def earmark(folder: Path, config: TrainConfig, report: Report) -> None:
         segments = round(entry["examples_per_second"] * entry["seconds"])
         report(entry["seconds"], segments, entry["wait_fraction"])
 
-    train(dataset, Run(folder / f"run-{config.model}"), config, "", Listener(epoch=on_epoch))
+    train(dataset, Run(folder / f"run-{config.model}"), config, "", Callbacks(epoch=on_epoch))
 
 
 def in_memory(folder: Path, config: TrainConfig, report: Report) -> None:

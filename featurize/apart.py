@@ -19,15 +19,15 @@ Argument = TypeVar("Argument")
 _SECONDS_BETWEEN_LOOKS = 2.0
 
 
-class Apart(Generic[Key]):
-    """One function at a time in a process of its own; it offers what `featurize.cluster.Tasks` offers."""
+class SubprocessTask(Generic[Key]):
+    """One function at a time in a process of its own; it offers what `featurize.cluster.RayTaskPool` offers."""
 
     def __init__(self) -> None:
         """Begin with none."""
         self._under_way: dict[int, tuple[Key, subprocess.Popen[bytes]]] = {}
         self._ended: queue.Queue[tuple[int, bytes, bytes]] = queue.Queue()
 
-    def __enter__(self) -> "Apart[Key]":
+    def __enter__(self) -> "SubprocessTask[Key]":
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -53,10 +53,10 @@ class Apart(Generic[Key]):
         process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
         self._under_way[process.pid] = key, process
 
-        def attend() -> None:
+        def wait() -> None:
             self._ended.put((process.pid, *process.communicate(pickle.dumps((function, arguments)))))
 
-        threading.Thread(target=attend, daemon=True).start()
+        threading.Thread(target=wait, daemon=True).start()
 
     def finished(self) -> Iterator[tuple[Key, Any]]:
         """Wait a while for a process to end; yield its key, and what the function returned or raised."""

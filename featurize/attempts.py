@@ -9,24 +9,24 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from featurize.errors import CollectionLostError, FeaturizeError, Reject
-from featurize.isolate import find_poison
+from featurize.isolate import find_crashing_tracks
 from featurize.shards import ShardPlan
 
 _ATTEMPTS = 3  # at a plan, each of them up to three times in Ray's hands
 
 
 @dataclasses.dataclass
-class Work:
+class PlanAttempts:
     """A plan on its way: what was found out about its tracks, and how often it has failed."""
 
     plan: ShardPlan
-    condemned: dict[str, Reject] = dataclasses.field(default_factory=dict)
+    excluded: dict[str, Reject] = dataclasses.field(default_factory=dict)
     failures: int = 0
     isolating: bool = False
 
 
-class Crew(Protocol):
-    """Where functions run: `featurize.cluster.Tasks`, or `featurize.apart.Apart`."""
+class TaskPool(Protocol):
+    """Where functions run: `featurize.cluster.RayTaskPool`, or `featurize.apart.SubprocessTask`."""
 
     def __len__(self) -> int:
         """Return how many are under way."""
@@ -35,15 +35,15 @@ class Crew(Protocol):
     def full(self) -> bool:
         """Whether all hands are busy."""
 
-    def submit(self, key: Work, function: Callable[..., Any], *arguments: object) -> None:
+    def submit(self, key: PlanAttempts, function: Callable[..., Any], *arguments: object) -> None:
         """Start a function."""
 
-    def finished(self) -> Iterator[tuple[Work, Any]]:
+    def finished(self) -> Iterator[tuple[PlanAttempts, Any]]:
         """Wait a while; yield what has ended, with its result or with what it raised."""
 
 
-def work_off(
-    crew: Crew,
+def run_with_retries(
+    pool: TaskPool,
     plans: Iterator[ShardPlan],
     track_timeout: float,
     function: Callable[..., Any],
@@ -52,7 +52,7 @@ def work_off(
     """Have a function called on each plan, a bounded number at a time.
 
     Args:
-        crew: where.
+        pool: Runs the calls.
         plans: taken one by one, when there is a hand for them.
         track_timeout: seconds that one track may take.
         function: called with a plan, `arguments`, `track_timeout` and a dict of condemned tracks (a Reject by
@@ -67,31 +67,31 @@ def work_off(
         OSError: what the function raised.
     """
 
-    def submit(work: Work) -> None:
+    def submit(work: PlanAttempts) -> None:
         if work.isolating:
-            crew.submit(work, find_poison, work.plan, track_timeout)
+            pool.submit(work, find_crashing_tracks, work.plan, track_timeout)
         else:
-            crew.submit(work, function, work.plan, *arguments, track_timeout, work.condemned)
+            pool.submit(work, function, work.plan, *arguments, track_timeout, work.excluded)
 
     while True:
-        while not crew.full and (plan := next(plans, None)):
-            submit(Work(plan))
-        if not len(crew):
+        while not pool.full and (plan := next(plans, None)):
+            submit(PlanAttempts(plan))
+        if not len(pool):
             return
         yield None
-        for work, outcome in crew.finished():
+        for work, outcome in pool.finished():
             if isinstance(outcome, Exception):
                 _after_failure(work, outcome)
                 submit(work)
             elif work.isolating:
-                work.condemned.update(outcome)
+                work.excluded.update(outcome)
                 work.isolating = False
                 submit(work)
             else:
                 yield outcome
 
 
-def _after_failure(work: Work, error: Exception) -> None:
+def _after_failure(work: PlanAttempts, error: Exception) -> None:
     """Say what comes next for a plan that could not be worked on, or raise what there is no way around."""
     work.failures += 1
     lost = isinstance(error, CollectionLostError)

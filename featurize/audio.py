@@ -14,7 +14,7 @@ from featurize.decoders import Decoder, open_decoder
 from featurize.errors import Reject
 from featurize.mfcc import SEGMENT_SAMPLES
 from featurize.source import BytesSource, Source, open_source
-from featurize.storage import Place
+from featurize.storage import StoragePath
 
 Float32 = NDArray[np.float32]
 
@@ -24,7 +24,7 @@ SILENT_PEAK, LOUDEST_PEAK = 1e-5, 1e15
 _MEMORY_SAMPLES = 12_000_000  # nine minutes, 48 MB; longer tracks lie in a temporary file
 
 
-def load(place: Place, settings: Mapping[str, Any]) -> Float32:
+def load(place: StoragePath, settings: Mapping[str, Any]) -> Float32:
     """Read a track, or the excerpt of it that the settings ask for.
 
     Channels are averaged and the result is resampled by soxr at high quality, as `librosa.load` does; an

@@ -15,7 +15,7 @@ import pyarrow.fs as pafs
 from featurize.dataset import FOLDS
 from featurize.errors import FeaturizeError
 from featurize.listing import list_audio, size_of
-from featurize.storage import Place, describe
+from featurize.storage import StoragePath, describe
 from featurize.table import TABLE_SUFFIXES, read_table
 
 _NOT_PLAIN = r"^/|//|/$|(^|/)\.\.?(/|$)"  # absolute, a URI, or with parts that normpath takes out
@@ -44,7 +44,7 @@ class Catalog:
         remarks: whole sentences.
     """
 
-    root: Place
+    root: StoragePath
     tracks: pa.Table
     remarks: list[str]
 
@@ -58,7 +58,7 @@ def build_catalog(music: str) -> Catalog:
     Raises:
         FeaturizeError: nothing is there, nothing in it is audio, or it cannot be split into folds.
     """
-    place = Place.of(music)
+    place = StoragePath.of(music)
     remarks: list[str] = []
     try:
         if place.is_folder():
@@ -91,12 +91,12 @@ def build_catalog(music: str) -> Catalog:
     return Catalog(root, tracks, remarks)
 
 
-def location(root: Place, track: str, path: bytes | None) -> Place:
+def location(root: StoragePath, track: str, path: bytes | None) -> StoragePath:
     """Return where a track's file is."""
     return root / (track if path is None else os.fsdecode(path))
 
 
-def _from_folder(root: Place, remarks: list[str]) -> pa.Table:
+def _from_folder(root: StoragePath, remarks: list[str]) -> pa.Table:
     paths, sizes = [], []
     for found in list_audio(root, remarks):
         paths.append(found.path)
@@ -108,7 +108,7 @@ def _from_folder(root: Place, remarks: list[str]) -> pa.Table:
     return pa.table(columns, schema=CATALOG_SCHEMA)
 
 
-def _from_table(place: Place) -> pa.Table:
+def _from_table(place: StoragePath) -> pa.Table:
     rows = read_table(place, FOLDS)
     root = place.parent
     paths = rows["path"].combine_chunks()
@@ -130,7 +130,7 @@ def _nothing(ids: pa.Array) -> list[pa.Array]:
     return [pa.nulls(len(ids), pa.string()), pa.nulls(len(ids), pa.int32())]
 
 
-def _sizes(root: Place, paths: pa.Array) -> Iterator[int]:
+def _sizes(root: StoragePath, paths: pa.Array) -> Iterator[int]:
     """Return the size of each file; a bucket is listed once, and not asked for one object after another."""
     known = dict(root.files()) if root.scheme else {}
     for path in (scalar.as_py() for scalar in paths):
@@ -138,7 +138,7 @@ def _sizes(root: Place, paths: pa.Array) -> Iterator[int]:
         yield size_of(root / path) if size is None else size
 
 
-def _below(path: str, root: Place) -> str:
+def _below(path: str, root: StoragePath) -> str:
     """Name a track of a table by its path below the table's folder, or by its whole path if it lies elsewhere."""
     if "://" in path:
         return path
@@ -169,7 +169,7 @@ def _refuse_repeated(tracks: pa.Table) -> None:
         )
 
 
-def _explain_absence(place: Place) -> None:
+def _explain_absence(place: StoragePath) -> None:
     """Say why there is nothing: on an object store a listing tells a missing bucket from a missing folder."""
     if place.scheme:
         with contextlib.suppress(FileNotFoundError):

@@ -150,7 +150,7 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-class Tasks(Generic[Key]):
+class RayTaskPool(Generic[Key]):
     """Ray tasks under way, each on one core, known by a key."""
 
     def __init__(self, workers: int | None = None) -> None:
@@ -232,7 +232,7 @@ class Tasks(Generic[Key]):
 
 def run_all(function: Callable[..., Result], calls: Iterable[tuple[Any, ...]]) -> list[Result]:
     """Run a function on many tuples of arguments, and return the results in order; an error of one is raised."""
-    tasks: Tasks[int] = Tasks()
+    tasks: RayTaskPool[int] = RayTaskPool()
     results: dict[int, Result] = {}
     waiting = enumerate(calls)
     while True:

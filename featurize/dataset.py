@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from featurize.errors import FeaturizeError
 from featurize.music import find_music
-from featurize.storage import Place, describe
+from featurize.storage import StoragePath, describe
 
 FORMAT_VERSION = 3
 FOLDS = 5
@@ -88,7 +88,7 @@ class Shard:
     """One shard file: its name below `shards/`, its place, its fold, and the rows of each row group."""
 
     name: str
-    place: Place
+    place: StoragePath
     fold: int
     row_groups: tuple[int, ...]
 
@@ -108,7 +108,7 @@ class Dataset:
         shards: in the order of their names.
     """
 
-    folder: Place
+    folder: StoragePath
     info: dict[str, Any]
     shards: list[Shard]
 
@@ -143,7 +143,7 @@ class Dataset:
         """Return the tracks that share their rows to the bit with another one, by DUPLICATES_SCHEMA."""
         return _read_table(self.folder / "duplicates.parquet")
 
-    def music(self) -> Place | None:
+    def music(self) -> StoragePath | None:
         """Return the folder that the tracks' ids begin at; None where it is no longer there."""
         return find_music(self.folder)
 
@@ -155,7 +155,7 @@ class Dataset:
         return set(here.filter(pc.is_in(here["digest"], value_set=elsewhere))["track"].to_pylist())
 
 
-def open_dataset(folder: str | os.PathLike[str] | Place) -> Dataset:
+def open_dataset(folder: str | os.PathLike[str] | StoragePath) -> Dataset:
     """Open a dataset and check that its shards are all there, whole, and its own.
 
     Args:
@@ -165,7 +165,7 @@ def open_dataset(folder: str | os.PathLike[str] | Place) -> Dataset:
         DatasetError: there is no dataset, it is of another format, or shards are missing, broken, foreign or
             made with other settings.
     """
-    folder = Place.of(folder)
+    folder = StoragePath.of(folder)
     info = read_info(folder)
     if info is None:
         raise DatasetError(
@@ -199,7 +199,7 @@ def open_dataset(folder: str | os.PathLike[str] | Place) -> Dataset:
     return Dataset(folder, info, shards)
 
 
-def read_info(folder: Place) -> dict[str, Any] | None:
+def read_info(folder: StoragePath) -> dict[str, Any] | None:
     """Return the content of `dataset.json`, None where there is none.
 
     Raises:
@@ -222,7 +222,7 @@ def read_info(folder: Place) -> dict[str, Any] | None:
     return dict(info)
 
 
-def _open_shard(folder: Place, name: str, settings: dict[str, Any]) -> Shard | str:
+def _open_shard(folder: StoragePath, name: str, settings: dict[str, Any]) -> Shard | str:
     """Return a shard, or what is wrong with it."""
     place = folder / "shards" / name
     try:
@@ -260,9 +260,9 @@ def fold_of(name: str) -> int:
     return part_of(name)[0]
 
 
-def list_shards(folder: str | os.PathLike[str] | Place) -> set[str]:
+def list_shards(folder: str | os.PathLike[str] | StoragePath) -> set[str]:
     """Return the names of the finished shards in a dataset folder: one listing, no file is opened."""
-    return {name for name, _ in (Place.of(folder) / "shards").files() if _SHARD_NAME.fullmatch(name)}
+    return {name for name, _ in (StoragePath.of(folder) / "shards").files() if _SHARD_NAME.fullmatch(name)}
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterable[Result]:
@@ -271,12 +271,12 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Ite
         yield from readers.map(function, items)
 
 
-def read_footer(place: Place) -> Any:
+def read_footer(place: StoragePath) -> Any:
     """Return what a `ShardWriter` put into the footer; only the end of the file is read."""
     return json.loads(pq.read_metadata(place.path, **place.arrow).metadata[FOOTER_KEY])
 
 
-def rejects_of(folder: Place, name: str) -> list[dict[str, str]] | None:
+def rejects_of(folder: StoragePath, name: str) -> list[dict[str, str]] | None:
     """Return the tracks that a shard rejects, None where the shard cannot be read."""
     try:
         return list(read_footer(folder / "shards" / name)["rejects"])
@@ -352,6 +352,6 @@ def read_labels(shard: Shard, segments_per_track: int) -> NDArray[np.int32]:
     return labels
 
 
-def _read_table(place: Place, columns: list[str] | None = None) -> pa.Table:
+def _read_table(place: StoragePath, columns: list[str] | None = None) -> pa.Table:
     # The file itself and not its path: the folder called fold=K above it is none of its columns.
     return pq.ParquetFile(place.path, **place.arrow).read(columns)

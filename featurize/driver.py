@@ -7,10 +7,10 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Protocol
 
-from featurize.apart import Apart
-from featurize.attempts import Work, work_off
+from featurize.apart import SubprocessTask
+from featurize.attempts import PlanAttempts, run_with_retries
 from featurize.catalog import build_catalog
-from featurize.cluster import Tasks, on_cluster, ray_workers, run_all
+from featurize.cluster import RayTaskPool, on_cluster, ray_workers, run_all
 from featurize.config import FeaturizeConfig
 from featurize.dataset import in_threads, list_shards, part_of, read_info, rejects_of
 from featurize.errors import CollectionLostError, FeaturizeError, Reject
@@ -21,7 +21,7 @@ from featurize.mounts import refuse_unseen
 from featurize.music import write_music
 from featurize.plan import Plan, make_plan, read_plan
 from featurize.shards import ShardPlan, plan_id
-from featurize.storage import Place, describe
+from featurize.storage import StoragePath, describe
 from featurize.tags import read_tags
 from featurize.worker import ShardResult, write_features
 
@@ -35,16 +35,16 @@ class ShardMaker(Protocol):
     def __call__(
         self,
         plan: ShardPlan,
-        folder: Place,
+        folder: StoragePath,
         filters: Filters,
         track_timeout: float | None,
-        condemned: dict[str, Reject],
+        excluded: dict[str, Reject],
     ) -> ShardResult:
         """Write the shard."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Progress:
+class FeaturizeProgress:
     """How far featurizing is: tracks done of all, of them by this run, rejects seen by this run; nodes at work."""
 
     done: int
@@ -56,11 +56,11 @@ class Progress:
 
 def featurize(
     music: str,
-    folder: str | os.PathLike[str] | Place,
+    folder: str | os.PathLike[str] | StoragePath,
     config: FeaturizeConfig,
     workers: int | None = None,
     retry_rejects: bool = False,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_progress: Callable[[FeaturizeProgress], None] = lambda progress: None,
     on_remark: Callable[[str], None] = lambda remark: None,
     make_shard: ShardMaker = write_features,
 ) -> Summary:
@@ -83,14 +83,14 @@ def featurize(
     Raises:
         FeaturizeError: the collection or the folder cannot be used, or a worker failed.
     """
-    folder = Place.of(folder)
+    folder = StoragePath.of(folder)
     catalog = build_catalog(music)
     for remark in catalog.remarks:
         on_remark(remark)
     with only_run_in(folder), _explained(folder), ExitStack() as stack:
         if on_cluster():
             stack.enter_context(ray_workers(workers))
-            refuse_unseen([Place.of(music)], folder)
+            refuse_unseen([StoragePath.of(music)], folder)
         folder.remove_leftovers()
         write_music(folder, catalog.root)
         plan = make_plan(
@@ -107,26 +107,28 @@ def featurize(
         plan.save(folder)
         total = len(plan.tracks)
         done = total - sum(int(plan.bounds[i + 1] - plan.bounds[i]) for i in missing)
-        on_progress(Progress(done, total))
+        on_progress(FeaturizeProgress(done, total))
         done_now = rejected_now = 0
         if missing:
-            with Apart[str]() as apart:  # librosa takes two seconds and 150 MB, which this process need not spend
+            with SubprocessTask[
+                str
+            ]() as apart:  # librosa takes two seconds and 150 MB, which this process need not spend
                 apart.submit("filters", Filters.from_librosa)
                 stack.enter_context(ray_workers(workers))
                 filters = apart.result()
             waiting = _with_predecessors(plan, missing, finished, again)
-            tasks: Tasks[Work] = Tasks(workers)
+            tasks: RayTaskPool[PlanAttempts] = RayTaskPool(workers)
             shared = tasks.share(filters)
-            results = work_off(tasks, waiting, config.track_timeout, make_shard, folder, shared)
+            results = run_with_retries(tasks, waiting, config.track_timeout, make_shard, folder, shared)
             for result in results:
                 if result:
                     done_now += result.tracks
                     rejected_now += result.rejects
-                on_progress(Progress(done + done_now, total, done_now, rejected_now, tasks.nodes))
+                on_progress(FeaturizeProgress(done + done_now, total, done_now, rejected_now, tasks.nodes))
         return finish(folder, plan)
 
 
-def refuse_too_many_rejects(summary: Summary, config: FeaturizeConfig, folder: Place) -> None:
+def refuse_too_many_rejects(summary: Summary, config: FeaturizeConfig, folder: StoragePath) -> None:
     """Raise a FeaturizeError where more tracks were rejected than `max_reject_fraction` allows."""
     if summary.rejected > config.max_reject_fraction * summary.tracks or summary.rejected == summary.tracks:
         raise FeaturizeError(
@@ -137,7 +139,7 @@ def refuse_too_many_rejects(summary: Summary, config: FeaturizeConfig, folder: P
         )
 
 
-def _read_groups(stack: ExitStack, workers: int | None, tag: str, places: list[Place]) -> list[str | None]:
+def _read_groups(stack: ExitStack, workers: int | None, tag: str, places: list[StoragePath]) -> list[str | None]:
     """Read the tag of many files: here if they are few, else on the workers, which run until the stack closes."""
     if len(places) <= _TAGS_AT_ONCE and not on_cluster():
         return read_tags(places, tag)
@@ -146,7 +148,7 @@ def _read_groups(stack: ExitStack, workers: int | None, tag: str, places: list[P
     return [group for part in run_all(read_tags, calls) for group in part]
 
 
-def _already_complete(folder: Place, plan: Plan, finished: set[str]) -> Summary | None:
+def _already_complete(folder: StoragePath, plan: Plan, finished: set[str]) -> Summary | None:
     """Return the figures of the dataset that lies in the folder if it is the planned one, else None."""
     try:
         info = read_info(folder)
@@ -156,7 +158,7 @@ def _already_complete(folder: Place, plan: Plan, finished: set[str]) -> Summary 
     return summarize(info) if info and complete else None
 
 
-def _with_rejects(folder: Place, plan: Plan, finished: set[str]) -> set[str]:
+def _with_rejects(folder: StoragePath, plan: Plan, finished: set[str]) -> set[str]:
     """Return the shards that have rejects, or cannot be read."""
     names = sorted(finished & set(plan.names))
     found = in_threads(lambda name: rejects_of(folder, name), names)
@@ -168,12 +170,12 @@ def _with_predecessors(plan: Plan, missing: list[int], finished: set[str], again
     before = {part_of(name): name for name in sorted(finished - set(plan.names))}
     for index in missing:
         name = plan.names[index]
-        earlier = name if name in again else before.get(part_of(name))
-        yield plan.shard(index, earlier, name in again)
+        previous = name if name in again else before.get(part_of(name))
+        yield plan.shard(index, previous, name in again)
 
 
 @contextmanager
-def _explained(folder: Place) -> Iterator[None]:
+def _explained(folder: StoragePath) -> Iterator[None]:
     """Say of a full disk, a lost mount or a denied bucket what it means for the run."""
     try:
         yield

@@ -26,7 +26,7 @@ from featurize.dataset import (
 from featurize.errors import FeaturizeError
 from featurize.plan import Plan
 from featurize.shards import dataset_id, plan_id
-from featurize.storage import Place
+from featurize.storage import StoragePath
 from featurize.version import VERSION
 
 
@@ -58,7 +58,7 @@ def summarize(info: dict[str, Any]) -> Summary:
     return Summary(info["tracks"], info["segments"], rejects, info["duplicates"])
 
 
-def finish(folder: Place, plan: Plan) -> Summary:
+def finish(folder: StoragePath, plan: Plan) -> Summary:
     """Write `rejects.parquet`, `duplicates.parquet` and, last of all, `dataset.json`.
 
     Before that, what killed workers have left behind is removed, and so are shards that are not in the plan:
@@ -112,7 +112,7 @@ class _Gathered:
     statistics: list[tuple[int, dict[str, Any]]]
 
 
-def _gather(folder: Place, plan: Plan) -> _Gathered:
+def _gather(folder: StoragePath, plan: Plan) -> _Gathered:
     gathered = _Gathered([], [], [])
     broken = []
     for index, footer in enumerate(in_threads(lambda name: _footer(folder, name), plan.names)):
@@ -133,7 +133,7 @@ def _gather(folder: Place, plan: Plan) -> _Gathered:
     return gathered
 
 
-def _footer(folder: Place, name: str) -> Any:
+def _footer(folder: StoragePath, name: str) -> Any:
     try:
         return read_footer(folder / "shards" / name)
     except UNREADABLE:
@@ -205,7 +205,7 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _write_table(place: Place, table: pa.Table) -> None:
+def _write_table(place: StoragePath, table: pa.Table) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     place.write(sink.getvalue())

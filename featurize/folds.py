@@ -16,7 +16,7 @@ Int64 = NDArray[np.int64]
 _RELATIVE, _ABSOLUTE = 1e-5, 1e-8
 
 
-def settle_folds(groups: pa.Array, labels: Int64, given: pa.Array, before: Int64) -> Int64:
+def resolve_folds(groups: pa.Array, labels: Int64, given: pa.Array, before: Int64) -> Int64:
     """Say which fold each track is in.
 
     Args:

@@ -25,7 +25,7 @@ from featurize.finish import count_rejects
 from featurize.lock import holder_of
 from featurize.plan import read_plan
 from featurize.shard_writer import digest
-from featurize.storage import Place, describe
+from featurize.storage import StoragePath, describe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Status:
     broken: list[str]
 
 
-def read_status(folder: Place) -> Status:
+def read_status(folder: StoragePath) -> Status:
     """Say how far a dataset is; nothing is changed, and a run may be at work there.
 
     Raises:

@@ -20,7 +20,7 @@ from featurize.shards import ShardPlan
 _START_SECONDS = 60  # that a new process may take until it begins its first track
 
 
-def find_poison(plan: ShardPlan, track_timeout: float) -> dict[str, Reject]:
+def find_crashing_tracks(plan: ShardPlan, track_timeout: float) -> dict[str, Reject]:
     """Load the tracks of a plan one after another, each apart from this process.
 
     Args:
@@ -30,18 +30,18 @@ def find_poison(plan: ShardPlan, track_timeout: float) -> dict[str, Reject]:
     Returns:
         a Reject, `crashed the decoder` or `timed out`, for each track that ended or stopped the other process.
     """
-    poison: dict[str, Reject] = {}
+    crashing: dict[str, Reject] = {}
     begin = 0
     while begin < len(plan.tracks):
-        index, reject = _first_poison(plan, begin, track_timeout)
+        index, reject = _first_crashing_track(plan, begin, track_timeout)
         if index is None or reject is None:
             break
-        poison[plan.tracks[index].id] = reject
+        crashing[plan.tracks[index].id] = reject
         begin = index + 1
-    return poison
+    return crashing
 
 
-def _first_poison(plan: ShardPlan, begin: int, track_timeout: float) -> tuple[int | None, Reject | None]:
+def _first_crashing_track(plan: ShardPlan, begin: int, track_timeout: float) -> tuple[int | None, Reject | None]:
     """Load tracks from `begin` on until one of them is the end of the other process."""
     command = [sys.executable, "-m", __name__, str(begin)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:

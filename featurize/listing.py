@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from featurize.errors import FeaturizeError
-from featurize.storage import Place, describe
+from featurize.storage import StoragePath, describe
 
 # What libsndfile decodes, and what PyAV adds to it.
 SNDFILE_SUFFIXES = frozenset({".aif", ".aifc", ".aiff", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav"})
@@ -25,7 +25,7 @@ class Found:
     size: int
 
 
-def list_audio(root: Place, remarks: list[str]) -> Iterator[Found]:
+def list_audio(root: StoragePath, remarks: list[str]) -> Iterator[Found]:
     """Find the audio files below each first-level subfolder.
 
     Args:
@@ -45,7 +45,7 @@ def list_audio(root: Place, remarks: list[str]) -> Iterator[Found]:
         remarks.append(f"{unclassed} audio files lie outside any class folder and were passed over.")
 
 
-def list_all_audio(root: Place, remarks: list[str]) -> Iterator[Found]:
+def list_all_audio(root: StoragePath, remarks: list[str]) -> Iterator[Found]:
     """Find the audio files of a folder at any depth; otherwise as `list_audio`."""
     passed_over: Counter[str] = Counter()
     for path, size in _local_files(root.path) if root.local else _remote_files(root):
@@ -65,7 +65,7 @@ def list_all_audio(root: Place, remarks: list[str]) -> Iterator[Found]:
         remarks.append(f"{passed_over.total()} other files were passed over ({kinds}).")
 
 
-def size_of(place: Place) -> int:
+def size_of(place: StoragePath) -> int:
     """Return the size of a file in bytes, -1 where it is not there."""
     try:
         return os.stat(place.path).st_size if place.local else int(place.filesystem.get_file_info(place.path).size)
@@ -95,7 +95,7 @@ def _local_files(root: str) -> Iterator[tuple[str, int | None]]:
                 yield path, status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def _remote_files(root: Place) -> Iterator[tuple[str, int | None]]:
+def _remote_files(root: StoragePath) -> Iterator[tuple[str, int | None]]:
     """List a folder elsewhere, page by page; what lies below a hidden folder is left out, as on this machine."""
     try:
         for path, size in root.files():

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from featurize.errors import FeaturizeError
-from featurize.storage import Place
+from featurize.storage import StoragePath
 
 
 @contextmanager
-def only_run_in(folder: Place) -> Iterator[None]:
+def only_run_in(folder: StoragePath) -> Iterator[None]:
     """Hold a folder for this process; the system lets go of it however the process ends.
 
     An object store has no locks. Two runs there do everything twice, and write the same bytes.
@@ -40,7 +40,7 @@ def only_run_in(folder: Place) -> Iterator[None]:
         os.close(lock)
 
 
-def holder_of(folder: Place) -> str | None:
+def holder_of(folder: StoragePath) -> str | None:
     """Return the id of the process that is at work in a folder, None if there is none."""
     try:
         lock = os.open(f"{folder.path}/.lock", os.O_RDWR)

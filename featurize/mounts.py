@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from featurize.cluster import run_on_every_node
 from featurize.errors import FeaturizeError
-from featurize.storage import Place
+from featurize.storage import StoragePath
 
 
-def refuse_unseen(read: Sequence[Place], written: Place | None = None) -> None:
+def refuse_unseen(read: Sequence[StoragePath], written: StoragePath | None = None) -> None:
     """Compare what the nodes see with what this process sees; places behind URIs are the same for all.
 
     Args:

@@ -3,12 +3,12 @@
 import json
 import os
 
-from featurize.storage import Place
+from featurize.storage import StoragePath
 
 _MUSIC = "music.json"
 
 
-def write_music(folder: Place, root: Place) -> None:
+def write_music(folder: StoragePath, root: StoragePath) -> None:
     """Record where the music of a dataset is: its place and, on the same disk, the way there, should both move."""
     ways = [os.path.relpath(root.path, folder.path)] if root.local and folder.local else []
     content = json.dumps({"roots": [*ways, str(root)]}, indent=2).encode() + b"\n"
@@ -17,11 +17,13 @@ def write_music(folder: Place, root: Place) -> None:
         place.write(content)
 
 
-def find_music(folder: Place) -> Place | None:
+def find_music(folder: StoragePath) -> StoragePath | None:
     """Return the first of the recorded places that is there on this machine; a bucket is not asked."""
     try:
         roots = json.loads((folder / _MUSIC).read())["roots"]
     except (OSError, KeyError, TypeError, ValueError):
         return None
-    places = (Place.of(os.path.normpath(os.path.join(folder.path, root))) for root in roots if "://" not in root)
+    places = (
+        StoragePath.of(os.path.normpath(os.path.join(folder.path, root))) for root in roots if "://" not in root
+    )
     return next((place for place in places if place.is_folder()), None)

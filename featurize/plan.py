@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from featurize.catalog import Catalog, location
 from featurize.config import FeaturizeConfig
 from featurize.dataset import FOLDS, FORMAT_VERSION, TRACKS_SCHEMA, part_of, shard_name
-from featurize.folds import settle_folds
+from featurize.folds import resolve_folds
 from featurize.shards import ShardPlan, Track, feature_settings, fingerprint
-from featurize.storage import Place
+from featurize.storage import StoragePath
 
 Int64 = NDArray[np.int64]
-GroupReader = Callable[[list[Place]], Sequence[str | None]]
+GroupReader = Callable[[list[StoragePath]], Sequence[str | None]]
 
 _PLAN_KEY = b"earmark"
 
@@ -46,7 +46,7 @@ class Plan:
         bounds: int64 [shards + 1]; the tracks of shard i are the rows [bounds[i], bounds[i + 1]).
     """
 
-    root: Place
+    root: StoragePath
     settings: dict[str, Any]
     classes: list[str]
     grouping: str
@@ -54,7 +54,7 @@ class Plan:
     names: list[str]
     bounds: Int64
 
-    def shard(self, index: int, earlier: str | None, retry_rejects: bool) -> ShardPlan:
+    def shard(self, index: int, previous: str | None, retry_rejects: bool) -> ShardPlan:
         """Return the work for one shard."""
         rows = self._rows(index)
         tracks = [
@@ -66,9 +66,9 @@ class Plan:
             )
             for row in rows.to_pylist()
         ]
-        return ShardPlan(self.names[index], self.root, tracks, self.settings, earlier, retry_rejects)
+        return ShardPlan(self.names[index], self.root, tracks, self.settings, previous, retry_rejects)
 
-    def save(self, folder: Place) -> None:
+    def save(self, folder: StoragePath) -> None:
         """Write `tracks.parquet`, in the order of the tracks' names."""
         lengths = np.diff(self.bounds)
         names = pa.DictionaryArray.from_arrays(
@@ -96,7 +96,7 @@ class Plan:
 
 
 @dataclasses.dataclass(frozen=True)
-class Earlier:
+class PreviousPlan:
     """The plan that a folder was last worked on by.
 
     Attributes:
@@ -110,7 +110,7 @@ class Earlier:
     grouping: str
 
 
-def read_plan(folder: Place) -> Earlier | None:
+def read_plan(folder: StoragePath) -> PreviousPlan | None:
     """Read the plan that lies in a folder; None where there is none, or one of another format."""
     path = folder / "tracks.parquet"
     if not path.is_file():
@@ -122,13 +122,13 @@ def read_plan(folder: Place) -> Earlier | None:
         return None
     if about["format"] != FORMAT_VERSION:
         return None
-    return Earlier(tracks, about["settings"], about["classes"], about["grouping"])
+    return PreviousPlan(tracks, about["settings"], about["classes"], about["grouping"])
 
 
 def make_plan(
     catalog: Catalog,
     config: FeaturizeConfig,
-    earlier: Earlier | None,
+    previous: PreviousPlan | None,
     read_groups: GroupReader,
     on_remark: Callable[[str], None] = lambda remark: None,
 ) -> Plan:
@@ -141,7 +141,7 @@ def make_plan(
     Args:
         catalog: the collection.
         config: the settings.
-        earlier: the plan before this one.
+        previous: The plan before this one; None for a new folder.
         read_groups: reads the tag that groups tracks, None where a file has none.
         on_remark: called with what the owner of the collection may want to read.
 
@@ -150,19 +150,19 @@ def make_plan(
     """
     settings = feature_settings(config)
     ids = catalog.tracks["track"].combine_chunks()
-    before = _rows_of_earlier(ids, earlier)
-    grouping, groups = _settle_groups(catalog, config, earlier, before, read_groups, on_remark)
-    classes, labels = _settle_classes(catalog, earlier)
+    before = _rows_of_previous(ids, previous)
+    grouping, groups = _resolve_groups(catalog, config, previous, before, read_groups, on_remark)
+    classes, labels = _resolve_classes(catalog, previous)
     folds_before = np.full(len(ids), -1)
-    if earlier is not None and earlier.grouping == grouping:
-        folds_before = np.where(before >= 0, earlier.tracks["fold"].to_numpy()[before], -1)
-    folds = settle_folds(groups, labels, catalog.tracks["fold"].combine_chunks(), folds_before)
+    if previous is not None and previous.grouping == grouping:
+        folds_before = np.where(before >= 0, previous.tracks["fold"].to_numpy()[before], -1)
+    folds = resolve_folds(groups, labels, catalog.tracks["fold"].combine_chunks(), folds_before)
     digests = np.fromiter(
         (int.from_bytes(hashlib.sha256(track.as_py().encode()).digest()[:8], "big") for track in ids),
         np.uint64,
         len(ids),
     )
-    parts = _settle_parts(folds, digests, config.tracks_per_shard, settings, earlier, before)
+    parts = _resolve_shard_indices(folds, digests, config.tracks_per_shard, settings, previous, before)
     order = np.lexsort((digests, parts, folds))
     tracks = pa.table(
         {
@@ -195,18 +195,18 @@ def _fingerprint(tracks: pa.Table, classes: list[str], settings: dict[str, Any],
     )
 
 
-def _rows_of_earlier(ids: pa.Array, earlier: Earlier | None) -> Int64:
+def _rows_of_previous(ids: pa.Array, previous: PreviousPlan | None) -> Int64:
     """Say at which row of the earlier plan each track stands, -1 where it is new."""
-    if earlier is None:
+    if previous is None:
         return np.full(len(ids), -1)
-    found = pc.fill_null(pc.index_in(ids, value_set=earlier.tracks["track"].combine_chunks()), -1)
+    found = pc.fill_null(pc.index_in(ids, value_set=previous.tracks["track"].combine_chunks()), -1)
     return np.asarray(found.to_numpy(zero_copy_only=False), np.int64)
 
 
-def _settle_groups(
+def _resolve_groups(
     catalog: Catalog,
     config: FeaturizeConfig,
-    earlier: Earlier | None,
+    previous: PreviousPlan | None,
     before: Int64,
     read_groups: GroupReader,
     on_remark: Callable[[str], None],
@@ -218,11 +218,11 @@ def _settle_groups(
         return "table" if given.null_count < len(given) else "none", pc.coalesce(
             given, tracks["track"].combine_chunks()
         )
-    if earlier is not None and earlier.grouping == config.group_by:
+    if previous is not None and previous.grouping == config.group_by:
         # A file of the same size has the same tags: they are not read again.
         there = pa.array(np.maximum(before, 0), mask=before < 0)
-        same = pc.equal(pc.take(earlier.tracks["size"].combine_chunks(), there), tracks["size"].combine_chunks())
-        group = pc.take(earlier.tracks["group"].combine_chunks(), there)
+        same = pc.equal(pc.take(previous.tracks["size"].combine_chunks(), there), tracks["size"].combine_chunks())
+        group = pc.take(previous.tracks["group"].combine_chunks(), there)
         given = pc.if_else(pc.fill_null(same, False), group, pa.scalar(None, pa.string()))
     unread = pc.indices_nonzero(pc.is_null(given)).to_numpy()
     paths = tracks.select(["track", "path"]).take(unread).to_pylist()
@@ -236,30 +236,30 @@ def _settle_groups(
     return config.group_by, pc.replace_with_mask(given, pc.is_null(given), pa.array(own, pa.string()))
 
 
-def _settle_classes(catalog: Catalog, earlier: Earlier | None) -> tuple[list[str], Int64]:
+def _resolve_classes(catalog: Catalog, previous: PreviousPlan | None) -> tuple[list[str], Int64]:
     """Put the classes in alphabetical order, new ones after those that a dataset has already."""
     labels = catalog.tracks["label"].combine_chunks()
     present = set(labels.dictionary.take(labels.indices.unique()).to_pylist())
-    known = [label for label in earlier.classes if label in present] if earlier else []
+    known = [label for label in previous.classes if label in present] if previous else []
     classes = known + sorted(present - set(known))
     index_of = {label: index for index, label in enumerate(classes)}
     index = np.array([index_of.get(label, -1) for label in labels.dictionary.to_pylist()], np.int64)
     return classes, index[labels.indices.to_numpy()]
 
 
-def _settle_parts(
+def _resolve_shard_indices(
     folds: Int64,
     digests: NDArray[np.uint64],
     tracks_per_shard: int,
     settings: dict[str, Any],
-    earlier: Earlier | None,
+    previous: PreviousPlan | None,
     before: Int64,
 ) -> Int64:
     """Number the shard of each track within its fold: the one it is in, or one of nearly equal new ones."""
     parts = np.full(len(folds), -1)
     next_part = np.zeros(FOLDS, np.int64)
-    if earlier is not None and earlier.settings == settings:
-        shard = earlier.tracks["shard"].combine_chunks()
+    if previous is not None and previous.settings == settings:
+        shard = previous.tracks["shard"].combine_chunks()
         there = np.array([part_of(name) for name in shard.dictionary.to_pylist()], np.int64)[
             shard.indices.to_numpy()
         ]

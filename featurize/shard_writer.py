@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from featurize.dataset import FOOTER_KEY, MFCC_SHAPE, SHARD_SCHEMA, TRACKS_PER_ROW_GROUP, mfcc_column
 from featurize.errors import Reject
 from featurize.shards import ShardPlan, Track
-from featurize.storage import Place
+from featurize.storage import StoragePath
 
 _PAGE_BYTES = 1 << 26
 
@@ -71,7 +71,7 @@ class ShardWriter:
             {"path": track.id, "stage": reject.stage, "reason": reject.reason, "message": reject.message}
         )
 
-    def finish(self, folder: Place) -> None:
+    def finish(self, folder: StoragePath) -> None:
         """Write the shard below the dataset's folder."""
         self._write_row_group()
         footer = {

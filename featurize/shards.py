@@ -9,7 +9,7 @@ from typing import Any
 from featurize.config import FeaturizeConfig
 from featurize.dataset import FORMAT_VERSION
 from featurize.mfcc import HOP_LENGTH, N_FFT, N_MELS, N_MFCC, SAMPLE_RATE, SEGMENT_SAMPLES, TOP_DB
-from featurize.storage import Place
+from featurize.storage import StoragePath
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,10 +43,10 @@ class ShardPlan:
     """
 
     name: str
-    root: Place
+    root: StoragePath
     tracks: list[Track]
     settings: dict[str, Any]
-    earlier: str | None = None
+    previous: str | None = None
     retry_rejects: bool = False
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from featurize.errors import CollectionLostError, Reject
-from featurize.storage import Place, describe
+from featurize.storage import StoragePath, describe
 
 _WHOLE_BYTES = 32 << 20  # files up to this size are read at once, longer ones as the decoder asks for them
 _BUFFER_BYTES = 4 << 20
@@ -68,7 +68,7 @@ class BytesSource(io.BytesIO):
 
 
 @contextmanager
-def open_source(place: Place) -> Iterator[Source | BytesSource]:
+def open_source(place: StoragePath) -> Iterator[Source | BytesSource]:
     """Open the bytes of a file.
 
     Raises:
@@ -96,7 +96,7 @@ def open_source(place: Place) -> Iterator[Source | BytesSource]:
                 raise _explained(place, source.error)
 
 
-def _explained(place: Place, error: OSError) -> Exception:
+def _explained(place: StoragePath, error: OSError) -> Exception:
     """Say whose fault it is that a file cannot be read: its own, or that of the place where all of them lie."""
     if isinstance(error, FileNotFoundError):
         return Reject("open", "missing", "there is no such file")
@@ -105,7 +105,7 @@ def _explained(place: Place, error: OSError) -> Exception:
     return CollectionLostError(f"cannot read {place}: {describe(error)}.")
 
 
-def _open(place: Place) -> Any:
+def _open(place: StoragePath) -> Any:
     if not place.local:
         return io.BufferedReader(place.filesystem.open_input_file(place.path), _BUFFER_BYTES)
     # Without waiting: nobody may ever write to a pipe that has an mp3's name.

@@ -33,7 +33,7 @@ _WORDS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class StoragePath:
     """A file or a folder, which may or may not exist.
 
     Attributes:
@@ -49,13 +49,13 @@ class Place:
     query: str = ""
 
     @classmethod
-    def of(cls, text: "str | os.PathLike[str] | Place") -> "Place":
+    def of(cls, text: "str | os.PathLike[str] | StoragePath") -> "StoragePath":
         """Read a path or a URI; credentials come from the usual variables, an endpoint from `?endpoint_override=`.
 
         Raises:
             FeaturizeError: the URI is of no kind that pyarrow knows, or its library cannot be loaded.
         """
-        if isinstance(text, Place):
+        if isinstance(text, StoragePath):
             return text
         text = os.fspath(text)
         scheme, separator, rest = text.partition("://")
@@ -75,10 +75,10 @@ class Place:
         _, _, query = rest.partition("?")
         return cls(filesystem, path.rstrip("/"), scheme, query)
 
-    def __truediv__(self, name: str) -> "Place":
+    def __truediv__(self, name: str) -> "StoragePath":
         """Return a place below this one; a name that is itself a URI or an absolute path stays what it is."""
         if "://" in name or os.path.isabs(name):
-            return Place.of(name)
+            return StoragePath.of(name)
         return dataclasses.replace(self, path=f"{self.path.rstrip('/')}/{name}")
 
     def __str__(self) -> str:
@@ -92,7 +92,7 @@ class Place:
         return None if self.scheme else Path(self.path)
 
     @property
-    def parent(self) -> "Place":
+    def parent(self) -> "StoragePath":
         """The folder that holds it."""
         return dataclasses.replace(self, path=os.path.dirname(self.path))
 

@@ -7,13 +7,13 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from featurize.errors import FeaturizeError
-from featurize.storage import Place, describe
+from featurize.storage import StoragePath, describe
 
 TABLE_SUFFIXES = frozenset({".csv", ".parquet", ".jsonl", ".ndjson"})
 _COLUMNS = ("path", "label", "group", "fold")
 
 
-def read_table(place: Place, folds: int) -> pa.Table:
+def read_table(place: StoragePath, folds: int) -> pa.Table:
     """Read a table of tracks and refuse everything that is wrong with it in one message.
 
     Args:
@@ -52,7 +52,7 @@ def read_table(place: Place, folds: int) -> pa.Table:
     return pa.table(columns)
 
 
-def _parse(place: Place) -> pa.Table:
+def _parse(place: StoragePath) -> pa.Table:
     try:
         with place.filesystem.open_input_file(place.path) as file:
             if place.suffix == ".parquet":

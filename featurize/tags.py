@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import mutagen
 import pyarrow as pa
 
-from featurize.storage import Place
+from featurize.storage import StoragePath
 
 # The ID3 frames behind mutagen's easy names: WAV and AIFF files carry ID3 without the easy interface.
 _ID3_FRAME = {"artist": "TPE1", "album": "TALB"}
@@ -16,7 +16,7 @@ _LONGEST = 300  # characters of an artist; damaged tags hold megabytes
 _BUFFER_BYTES = 1 << 16  # of a file that is read over a network
 
 
-def read_tags(places: Sequence[Place], tag: str) -> list[str | None]:
+def read_tags(places: Sequence[StoragePath], tag: str) -> list[str | None]:
     """Read one tag of many files, in order; None where a file does not carry it.
 
     Values that differ in case or in surrounding space alone are the same group.
@@ -25,7 +25,7 @@ def read_tags(places: Sequence[Place], tag: str) -> list[str | None]:
         return list(readers.map(lambda place: read_tag(place, tag), places))
 
 
-def read_tag(place: Place, tag: str) -> str | None:
+def read_tag(place: StoragePath, tag: str) -> str | None:
     """Read one tag of one file, casefolded; None where there is none, or where mutagen cannot read the file.
 
     A file that mutagen cannot read is not refused here: whether it is audio is for the decoder to say.

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurize.apart import Apart
-from featurize.attempts import Work, work_off
+from featurize.apart import SubprocessTask
+from featurize.attempts import PlanAttempts, run_with_retries
 from featurize.catalog import printable
-from featurize.cluster import Tasks, on_cluster, ray_workers
+from featurize.cluster import RayTaskPool, on_cluster, ray_workers
 from featurize.config import FeaturizeConfig
 from featurize.dataset import MFCC_SHAPE
 from featurize.errors import FeaturizeError, Reject
@@ -21,7 +21,7 @@ from featurize.listing import list_all_audio, size_of
 from featurize.mfcc import Filters
 from featurize.mounts import refuse_unseen
 from featurize.shards import ShardPlan, Track, feature_settings
-from featurize.storage import Place
+from featurize.storage import StoragePath
 from featurize.worker import featurize_track, time_limit
 
 _AT_ONCE = 16  # tracks: 6.7 MB of rows, on their way through Ray's store
@@ -42,7 +42,7 @@ class File:
     """
 
     name: str
-    root: Place
+    root: StoragePath
     path: str
     size: int
 
@@ -75,10 +75,10 @@ def list_files(targets: Sequence[str], remarks: list[str]) -> list[File]:
     Raises:
         FeaturizeError: a URI cannot be used, or a folder cannot be listed.
     """
-    here = Place.of("/")
+    here = StoragePath.of("/")
     files: dict[str, File] = {}
     for target in targets:
-        place = Place.of(target)
+        place = StoragePath.of(target)
         if place.is_folder():
             names = {audio.path: audio.size for audio in list_all_audio(place, remarks)}
             found = [(_below(target, place, path), place, path, size) for path, size in sorted(names.items())]
@@ -125,30 +125,30 @@ def featurizing(
         track_timeout: seconds that one track may take.
 
     Yields:
-        the results as they come, in any order, and None as `work_off` does; the work begins with the first.
+        the results as they come, in any order, and None as `run_with_retries` does; work starts with the first.
 
     Raises:
-        FeaturizeError: Ray cannot be used, or nodes do not see the files; see `work_off` for what comes later.
+        FeaturizeError: Ray cannot be used, or nodes do not see the files; later, as `run_with_retries`.
     """
     chosen = dict(settings)
-    with Apart[Any]() as apart:
+    with SubprocessTask[Any]() as apart:
         if len(files) <= _FEW:
             plans = _plans(files, chosen, _FEW)
-            yield work_off(apart, plans, track_timeout, featurize_files, None)
+            yield run_with_retries(apart, plans, track_timeout, featurize_files, None)
             return
         apart.submit("filters", Filters.from_librosa)
         with ray_workers(workers):
             if on_cluster():
                 there = [file for file in files if file.size >= 0]
                 refuse_unseen([file.root / file.path for file in there[:: -(-len(there) // _LOOKED_FOR) or 1]])
-            tasks: Tasks[Work] = Tasks(workers)
+            tasks: RayTaskPool[PlanAttempts] = RayTaskPool(workers)
             plans = _plans(files, chosen, _AT_ONCE)
             filters = tasks.share(apart.result())
-            yield work_off(tasks, plans, track_timeout, featurize_files, filters)
+            yield run_with_retries(tasks, plans, track_timeout, featurize_files, filters)
 
 
 def featurize_files(
-    plan: ShardPlan, filters: Filters | None, track_timeout: float, condemned: Mapping[str, Reject]
+    plan: ShardPlan, filters: Filters | None, track_timeout: float, excluded: Mapping[str, Reject]
 ) -> Featurized:
     """Featurize the tracks of a plan, as `featurize.worker.write_features` does, and return them.
 
@@ -159,8 +159,8 @@ def featurize_files(
     names, mfcc, starts, rejects = [], [], [], []
     for track in plan.tracks:
         try:
-            if track.id in condemned:
-                raise condemned[track.id]
+            if track.id in excluded:
+                raise excluded[track.id]
             with time_limit(track_timeout):
                 rows, seconds = featurize_track(plan.root / track.path, plan.settings, filters)
         except Reject as reject:
@@ -187,6 +187,6 @@ def _plans(files: Sequence[File], settings: dict[str, Any], at_once: int) -> Ite
             yield ShardPlan(part[0].name, part[0].root, tracks, settings)
 
 
-def _below(target: str, folder: Place, path: str) -> str:
+def _below(target: str, folder: StoragePath, path: str) -> str:
     """Name a file of a folder by the folder as it was given."""
     return str(folder / path) if folder.scheme else os.path.join(target, path)

@@ -19,9 +19,9 @@ from featurize.errors import CollectionLostError, Reject
 from featurize.mfcc import Filters, mfcc_segments, segment_starts
 from featurize.shard_writer import ShardWriter
 from featurize.shards import ShardPlan, Track
-from featurize.storage import Place, describe
+from featurize.storage import StoragePath, describe
 
-Rows = tuple[NDArray[np.float32], NDArray[np.float64]]
+TrackSegments = tuple[NDArray[np.float32], NDArray[np.float64]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,10 +35,10 @@ class ShardResult:
 
 def write_features(
     plan: ShardPlan,
-    folder: Place,
+    folder: StoragePath,
     filters: Filters,
     track_timeout: float | None = None,
-    condemned: Mapping[str, Reject] | None = None,
+    excluded: Mapping[str, Reject] | None = None,
 ) -> ShardResult:
     """Featurize the tracks of a plan and write their shard, rows and rejects in one step.
 
@@ -47,7 +47,7 @@ def write_features(
         folder: the dataset's folder.
         filters: from `Filters.from_librosa()`.
         track_timeout: seconds after which a track that is still at work ends this process; None for never.
-        condemned: tracks that are known to crash or to hang the decoder, and are not touched.
+        excluded: tracks that are known to crash or to hang the decoder, and are not touched.
 
     Raises:
         CollectionLostError: files that were there when the run was planned can no longer be reached.
@@ -58,14 +58,14 @@ def write_features(
         raise CollectionLostError(
             f"{folder} is not there on {socket.gethostname()}. Mount it on every node, or use a URI."
         )
-    had_rows, had_rejects = _read_earlier(plan, folder)
+    had_rows, had_rejects = _read_previous(plan, folder)
     writer = ShardWriter(plan)
     for track in plan.tracks:
         if (key := (track.id, track.size)) in had_rows:
             writer.add(track, *had_rows[key])
             continue
         try:
-            if reject := had_rejects.get(track.id) or (condemned or {}).get(track.id):
+            if reject := had_rejects.get(track.id) or (excluded or {}).get(track.id):
                 raise reject
             with time_limit(track_timeout):
                 rows = featurize_track(plan.root / track.path, plan.settings, filters)
@@ -78,7 +78,7 @@ def write_features(
     return ShardResult(plan.name, len(plan.tracks), writer.rejects)
 
 
-def featurize_track(place: Place, settings: Mapping[str, Any], filters: Filters) -> Rows:
+def featurize_track(place: StoragePath, settings: Mapping[str, Any], filters: Filters) -> TrackSegments:
     """Turn one audio file into its segments.
 
     Args:
@@ -112,11 +112,13 @@ def time_limit(seconds: float | None) -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
 
 
-def _read_earlier(plan: ShardPlan, folder: Place) -> tuple[dict[tuple[str, int], Rows], dict[str, Reject]]:
+def _read_previous(
+    plan: ShardPlan, folder: StoragePath
+) -> tuple[dict[tuple[str, int], TrackSegments], dict[str, Reject]]:
     """Read what the earlier shard in this one's place holds of the same settings: rows and rejects by track."""
-    if plan.earlier is None:
+    if plan.previous is None:
         return {}, {}
-    place = folder / "shards" / plan.earlier
+    place = folder / "shards" / plan.previous
     try:
         file = pq.ParquetFile(place.path, **place.arrow)
         footer = json.loads(file.metadata.metadata[FOOTER_KEY])

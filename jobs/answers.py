@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.predicting import Answers, Heard
+from jobs.predicting import PredictionResults, TrackPrediction
 
 _INDENT = "  "
 
 
-def to_table(answers: Answers, top: int, timeline: bool) -> str:
+def to_table(answers: PredictionResults, top: int, timeline: bool) -> str:
     """Return a line for each track, and below it, if asked for, one for each segment."""
     width = max((len(track.path) for track in answers.tracks), default=0)
     lines = []
@@ -27,7 +27,7 @@ def to_table(answers: Answers, top: int, timeline: bool) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def to_json(answers: Answers, top: int, timeline: bool) -> str:
+def to_json(answers: PredictionResults, top: int, timeline: bool) -> str:
     """Return `{"tracks": [{"path", "genres": [{"label", "probability"}]}], "rejects": [{"path", "reason"}]}`.
 
     With a timeline each track has `segments`, too: a list of `start` (seconds) and `genres`.
@@ -39,7 +39,7 @@ def to_json(answers: Answers, top: int, timeline: bool) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
-def to_csv(answers: Answers, top: int, timeline: bool) -> str:
+def to_csv(answers: PredictionResults, top: int, timeline: bool) -> str:
     """Return a row for each track, or with a timeline for each segment; `label_1` is the most probable genre."""
     ranks = range(1, min(top, len(answers.classes)) + 1)
     named = [f"{column}_{rank}" for rank in ranks for column in ("label", "probability")]
@@ -58,7 +58,7 @@ def to_csv(answers: Answers, top: int, timeline: bool) -> str:
 FORMATS = {"table": to_table, "json": to_json, "csv": to_csv}
 
 
-def _track(answers: Answers, track: Heard, top: int, timeline: bool) -> dict[str, Any]:
+def _track(answers: PredictionResults, track: TrackPrediction, top: int, timeline: bool) -> dict[str, Any]:
     content: dict[str, Any] = {"path": track.path, "genres": _genres(answers, track.track, top)}
     if timeline:
         content["segments"] = [
@@ -68,19 +68,21 @@ def _track(answers: Answers, track: Heard, top: int, timeline: bool) -> dict[str
     return content
 
 
-def _genres(answers: Answers, probabilities: NDArray[np.float64], top: int) -> list[dict[str, Any]]:
+def _genres(answers: PredictionResults, probabilities: NDArray[np.float64], top: int) -> list[dict[str, Any]]:
     return [
         {"label": label, "probability": round(probability, 6)}
         for label, probability in _most_probable(answers, probabilities, top)
     ]
 
 
-def _in_words(answers: Answers, probabilities: NDArray[np.float64], top: int) -> str:
+def _in_words(answers: PredictionResults, probabilities: NDArray[np.float64], top: int) -> str:
     genres = _most_probable(answers, probabilities, top)
     return _INDENT.join(f"{label} {probability:.3f}" for label, probability in genres)
 
 
-def _most_probable(answers: Answers, probabilities: NDArray[np.float64], top: int) -> list[tuple[str, float]]:
+def _most_probable(
+    answers: PredictionResults, probabilities: NDArray[np.float64], top: int
+) -> list[tuple[str, float]]:
     """Return the names and probabilities of the most probable classes, the first of equals first."""
     order = np.argsort(-probabilities, kind="stable")[:top]
     return [(answers.classes[index], float(probabilities[index])) for index in order]

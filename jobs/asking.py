@@ -16,10 +16,10 @@ def status(
 ) -> None:
     """Say how far a dataset or a run is: what is done, what is left, how many rejects and why."""
     with plain_errors():
-        from featurize.storage import Place
+        from featurize.storage import StoragePath
         from jobs.progress import progress_lines
 
-        typer.echo(progress_lines(Place.of(folder)))
+        typer.echo(progress_lines(StoragePath.of(folder)))
 
 
 def verify(features: Features) -> None:
@@ -27,10 +27,10 @@ def verify(features: Features) -> None:
     with plain_errors():
         from featurize.dataset import open_dataset
         from featurize.inspect import verify as verify_all
-        from jobs.console import Teller
+        from jobs.console import ConsoleReporter
 
         dataset = open_dataset(features)
-        problems = Teller().verifying(verify_all(dataset), len(dataset.shards))
+        problems = ConsoleReporter().verifying(verify_all(dataset), len(dataset.shards))
         if problems:
             typer.echo(
                 f"earmark: {len(problems)} things are wrong with {features}:\n"
@@ -54,15 +54,15 @@ def compare(
 ) -> None:
     """Put runs side by side: the settings that differ, the figures, the size and the speed."""
     with plain_errors(kept=""):
-        from featurize.storage import Place
-        from jobs.console import Teller
+        from featurize.storage import StoragePath
+        from jobs.console import ConsoleReporter
         from train.compare import read_entries, remarks_on, table_of
         from train.comparison import render_comparison
 
         entries = read_entries(runs)
         rows = table_of(entries)
-        Place.of(out).write(render_comparison(entries, rows).encode())
-        Teller().comparison([entry.name for entry in entries], rows)
+        StoragePath.of(out).write(render_comparison(entries, rows).encode())
+        ConsoleReporter().comparison([entry.name for entry in entries], rows)
         for remark in remarks_on(entries):
             typer.echo(remark)
         typer.echo(f"page      {out}")
@@ -91,16 +91,16 @@ def predict(
     reason, and the rest goes on; status 1 if none could be heard.
     """
     with plain_errors(kept=""):
-        from featurize.storage import Place
+        from featurize.storage import StoragePath
         from jobs.answers import FORMATS
-        from jobs.console import Teller
+        from jobs.console import ConsoleReporter
         from jobs.predicting import predict as predict_all
 
-        teller = Teller()
-        answers = predict_all(Place.of(run), targets, workers, teller)
+        reporter = ConsoleReporter()
+        answers = predict_all(StoragePath.of(run), targets, workers, reporter)
         typer.echo(FORMATS[form.value](answers, top, timeline), nl=False)
         for path, reason in answers.rejects:
-            teller.say(f"{path}: {reason}")
+            reporter.info(f"{path}: {reason}")
         if not answers.tracks:
             raise typer.Exit(1)
 
@@ -122,11 +122,11 @@ def export(
     Its outputs are compared with the model's on rows of the dataset; where they differ, nothing is written.
     """
     with plain_errors(kept=""):
-        from featurize.storage import Place
+        from featurize.storage import StoragePath
         from jobs.exporting import export_model
 
-        moved = Place.of(features) if features else None
-        typer.echo(export_model(Place.of(run), moved, form.value, out))
+        moved = StoragePath.of(features) if features else None
+        typer.echo(export_model(StoragePath.of(run), moved, form.value, out))
 
 
 def config(config: ConfigFile = None, overrides: Overrides = None) -> None:

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from featurize.apart import Apart
+from featurize.apart import SubprocessTask
 from featurize.cluster import OBJECT_STORE_BYTES, WORKER_BYTES, on_cluster, ray_workers, refuse_silent
 from featurize.errors import FeaturizeError
 
@@ -194,7 +194,7 @@ def check_cluster() -> Finding:
         refuse_silent(address)
     except FeaturizeError as error:
         return Finding("cluster", "broken", str(error))
-    with Apart[str]() as apart:
+    with SubprocessTask[str]() as apart:
         apart.submit("cluster", _cluster_in_words)
         outcome = wait_for(apart, _ATTACH_SECONDS)
     if isinstance(outcome, FeaturizeError):
@@ -250,7 +250,7 @@ def _token() -> str:
     return os.environ.get("RAY_AUTH_TOKEN") or _read(Path(named or Path.home() / ".ray" / "auth_token")).strip()
 
 
-def wait_for(apart: Apart[str], seconds: float) -> Any:
+def wait_for(apart: SubprocessTask[str], seconds: float) -> Any:
     """Return what a function apart returned or raised; a TimeoutError where it is at work for too long."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from featurize.config import FeaturizeConfig
-from featurize.storage import Place, describe
+from featurize.storage import StoragePath, describe
 from train.config import TrainConfig
 
 
@@ -26,7 +26,7 @@ class JobConfig(BaseModel):
     train: TrainConfig = TrainConfig()
 
 
-def load_config(file: Path | Place | None, overrides: Sequence[str]) -> JobConfig:
+def load_config(file: Path | StoragePath | None, overrides: Sequence[str]) -> JobConfig:
     """Read a YAML file, lay the overrides over it and validate the whole.
 
     Args:
@@ -55,7 +55,7 @@ def load_config(file: Path | Place | None, overrides: Sequence[str]) -> JobConfi
     return _validate(settings, problems)
 
 
-def featurized_with(file: Path | Place) -> FeaturizeConfig:
+def featurized_with(file: Path | StoragePath) -> FeaturizeConfig:
     """Return the settings that a dataset was made with; its config may have other sections of another version.
 
     Raises:
@@ -87,9 +87,9 @@ def _validate(settings: dict[str, Any], problems: list[str]) -> JobConfig:
     return config
 
 
-def _read_yaml(file: Path | Place) -> dict[str, Any]:
+def _read_yaml(file: Path | StoragePath) -> dict[str, Any]:
     try:
-        settings = yaml.safe_load(Place.of(file).read().decode("utf-8"))
+        settings = yaml.safe_load(StoragePath.of(file).read().decode("utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the config {file}: {describe(error)}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from featurize.dataset import Shard
-    from featurize.driver import Progress as FeaturizeProgress
+    from featurize.driver import FeaturizeProgress
     from featurize.finish import Summary
     from featurize.inspect import Status
     from train.compare import Row
@@ -21,14 +21,14 @@ _SECONDS_BETWEEN_LINES = 30.0
 _WIDE = 1000  # columns
 
 
-class Teller:
+class ConsoleReporter:
     """Tells of progress and of anything worth a sentence."""
 
     def __init__(self) -> None:
         """Find out whether someone is looking."""
         self._console = Console(stderr=True, highlight=False)
 
-    def say(self, sentence: str) -> None:
+    def info(self, sentence: str) -> None:
         """Print a sentence; a running bar stays below it."""
         self._console.print(sentence, markup=False, soft_wrap=True)
 
@@ -72,7 +72,7 @@ class Teller:
             def on_epoch(entry: dict[str, Any], epochs: int) -> None:
                 nonlocal latest
                 latest = f"{entry['examples_per_second']:.0f} segments/s"
-                self.say(_epoch_line(entry, epochs))
+                self.info(_epoch_line(entry, epochs))
 
             yield on_step, on_epoch
 
@@ -155,7 +155,7 @@ class Teller:
             last, ended = now, done == total
             rate = (done - first_done) / max(now - started, 1e-9)
             left = f", {(total - done) / rate:.0f} s left" if rate and done < total else ""
-            self.say(f"{done} of {total} {unit}{left}{', ' + remark if remark else ''}")
+            self.info(f"{done} of {total} {unit}{left}{', ' + remark if remark else ''}")
 
         return show
 

@@ -12,10 +12,10 @@ import mutagen.id3
 import numpy as np
 import soundfile
 
-from featurize.storage import Place, write_whole
+from featurize.storage import StoragePath, write_whole
 from jobs.compose import SAMPLE_RATE, STYLES, Habits, compose
 from jobs.config import load_config
-from jobs.console import Teller
+from jobs.console import ConsoleReporter
 from jobs.pipeline import run
 
 TRACKS_PER_STYLE = 40
@@ -23,14 +23,14 @@ ARTISTS_PER_STYLE = 10
 SECONDS = 10.0
 
 
-def run_demo(out: Path, seed: int, workers: int | None, teller: Teller) -> dict[str, Any]:
+def run_demo(out: Path, seed: int, workers: int | None, reporter: ConsoleReporter) -> dict[str, Any]:
     """Compose the demo music, run everything on it with the quick settings, and return the metrics."""
     music = out / "music"
     composed = compose_collection(music, seed)
-    teller.say(f"Composed: {composed} MP3s in {len(STYLES)} styles. {music}")
+    reporter.info(f"Composed: {composed} MP3s in {len(STYLES)} styles. {music}")
     with as_file(files("configs") / "quick.yaml") as quick:
         config = load_config(quick, [])
-    return run(str(music), Place.of(out / "run"), config, workers, teller)
+    return run(str(music), StoragePath.of(out / "run"), config, workers, reporter)
 
 
 def compose_collection(music: Path, seed: int, tracks_per_style: int = TRACKS_PER_STYLE) -> int:

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from featurize.dataset import Dataset, open_dataset, read_info
 from featurize.errors import FeaturizeError
-from featurize.storage import Place
+from featurize.storage import StoragePath
 from jobs.quiet import quiet_libraries, quiet_tensorflow
 from train.config import TrainError
 from train.run import Run
 
 if TYPE_CHECKING:
-    from train.export import Hearing
+    from train.export import FeaturizerReference
 
 # How names end, and what a format is written with and checked by beside TensorFlow.
 _SUFFIXES = {"keras": ".keras", "savedmodel": "", "tflite": ".tflite", "onnx": ".onnx"}
@@ -26,7 +26,7 @@ _PACKAGES = {"tflite": ("ai_edge_litert",), "onnx": ("onnx", "onnxruntime", "tf2
 _LEAST_SECONDS = 12.0  # of the composed track
 
 
-def export_model(run: Place, features: Place | None, form: str, out: str) -> str:
+def export_model(run: StoragePath, features: StoragePath | None, form: str, out: str) -> str:
     """Export the model of a run, and say in a few lines where it lies and how far it is from the model.
 
     Args:
@@ -54,7 +54,7 @@ def export_model(run: Place, features: Place | None, form: str, out: str) -> str
     tf.config.set_visible_devices([], "GPU")
     with quiet_libraries(TrainError, FeaturizeError, OSError):
         checked = export(trained, dataset, form, path, hearing)
-    size = sum(length for _, length in Place.of(path).files()) if path.is_dir() else path.stat().st_size
+    size = sum(length for _, length in StoragePath.of(path).files()) if path.is_dir() else path.stat().st_size
     lines = [f"exported  {path} ({form}, {size / 1e6:.1f} MB)"]
     for check in checked:
         differences = ", ".join(map(str, check.differences))
@@ -83,7 +83,7 @@ def _free_path(out: str, suffix: str) -> Path:
     return path
 
 
-def _open_dataset(run: Run, features: Place | None) -> Dataset:
+def _open_dataset(run: Run, features: StoragePath | None) -> Dataset:
     """Open the dataset that an export is checked on."""
     folder = features or run.features()
     if not features and read_info(folder) is None:
@@ -94,7 +94,7 @@ def _open_dataset(run: Run, features: Place | None) -> Dataset:
     return open_dataset(folder)
 
 
-def _hear(settings: Mapping[str, Any]) -> "Hearing":
+def _hear(settings: Mapping[str, Any]) -> "FeaturizerReference":
     """Have the featurizer turn a composed track into MFCC by the settings of a model.
 
     Raises:
@@ -104,7 +104,7 @@ def _hear(settings: Mapping[str, Any]) -> "Hearing":
     from featurize.mfcc import AMIN, Filters
     from featurize.unlabelled import refuse_other_settings
     from featurize.worker import featurize_track
-    from train.export import Hearing
+    from train.export import FeaturizerReference
     from train.mfcc import MfccConstants
 
     refuse_other_settings(settings)
@@ -117,8 +117,8 @@ def _hear(settings: Mapping[str, Any]) -> "Hearing":
         with wave.open(str(file), "wb") as writer:
             writer.setparams((1, 2, settings["sample_rate"], len(track), "NONE", ""))
             writer.writeframes(track.astype("<i2").tobytes())
-        mfcc, starts = featurize_track(Place.of(file), settings, filters)
-    return Hearing(constants, (track / 32768).astype(np.float32), mfcc, starts)
+        mfcc, starts = featurize_track(StoragePath.of(file), settings, filters)
+    return FeaturizerReference(constants, (track / 32768).astype(np.float32), mfcc, starts)
 
 
 def _composed_track(settings: Mapping[str, Any]) -> NDArray[np.int16]:

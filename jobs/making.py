@@ -22,14 +22,14 @@ def run(
     Run again after an interruption, it goes on where it stopped.
     """
     with plain_errors():
-        from featurize.storage import Place
+        from featurize.storage import StoragePath
         from jobs.config import load_config
-        from jobs.console import Teller
+        from jobs.console import ConsoleReporter
         from jobs.pipeline import conclusion
         from jobs.pipeline import run as run_all
 
-        settings, place = load_config(config, overrides or []), Place.of(out)
-        metrics = run_all(music, place, settings, workers, Teller(), retry_rejects)
+        settings, place = load_config(config, overrides or []), StoragePath.of(out)
+        metrics = run_all(music, place, settings, workers, ConsoleReporter(), retry_rejects)
         typer.echo(conclusion(place, metrics))
 
 
@@ -48,27 +48,27 @@ def featurize(
     Run again on a collection that has changed, it adds new tracks and takes out removed ones.
     """
     with plain_errors():
-        from featurize.storage import Place
+        from featurize.storage import StoragePath
         from jobs.config import load_config
-        from jobs.console import Teller
+        from jobs.console import ConsoleReporter
         from jobs.pipeline import make_features
 
         settings = load_config(config, overrides or [])
-        make_features(music, Place.of(out), settings, workers, Teller(), retry_rejects)
+        make_features(music, StoragePath.of(out), settings, workers, ConsoleReporter(), retry_rejects)
         typer.echo(f"features  {out}\nnext      earmark train {out} --out RUN")
 
 
 def train(features: Features, out: RunFolder, config: ConfigFile = None, overrides: Overrides = None) -> None:
     """Train a model on a dataset, then evaluate it and write the report."""
     with plain_errors():
-        from featurize.storage import Place
+        from featurize.storage import StoragePath
         from jobs.config import load_config
-        from jobs.console import Teller
-        from jobs.pipeline import conclusion, judge_model, make_model
+        from jobs.console import ConsoleReporter
+        from jobs.pipeline import conclusion, evaluate_model, make_model
 
-        teller, dataset, place = Teller(), Place.of(features), Place.of(out)
-        make_model(dataset, place, load_config(config, overrides or []), teller)
-        typer.echo(conclusion(place, judge_model(place, dataset, teller)))
+        reporter, dataset, place = ConsoleReporter(), StoragePath.of(features), StoragePath.of(out)
+        make_model(dataset, place, load_config(config, overrides or []), reporter)
+        typer.echo(conclusion(place, evaluate_model(place, dataset, reporter)))
 
 
 def crossval(features: Features, out: RunFolder, config: ConfigFile = None, overrides: Overrides = None) -> None:
@@ -78,14 +78,14 @@ def crossval(features: Features, out: RunFolder, config: ConfigFile = None, over
     SVM on the mean and the deviation of each coefficient is judged beside the network.
     """
     with plain_errors():
-        from featurize.storage import Place
+        from featurize.storage import StoragePath
         from jobs.config import load_config
-        from jobs.console import Teller
+        from jobs.console import ConsoleReporter
         from jobs.pipeline import cross_validate, how_to_see
 
-        teller, place = Teller(), Place.of(out)
-        summary = cross_validate(Place.of(features), place, load_config(config, overrides or []), teller)
-        teller.crossval(summary)
+        reporter, place = ConsoleReporter(), StoragePath.of(out)
+        summary = cross_validate(StoragePath.of(features), place, load_config(config, overrides or []), reporter)
+        reporter.crossval(summary)
         typer.echo(f"figures   {place / 'crossval.json'}\ncurves    {how_to_see(place)}")
 
 
@@ -150,12 +150,12 @@ def evaluate(
 ) -> None:
     """Judge a trained model on its test fold again, and write metrics.json and report.html."""
     with plain_errors():
-        from featurize.storage import Place
-        from jobs.console import Teller
-        from jobs.pipeline import conclusion, judge_model
+        from featurize.storage import StoragePath
+        from jobs.console import ConsoleReporter
+        from jobs.pipeline import conclusion, evaluate_model
 
-        moved, place = Place.of(features) if features else None, Place.of(run)
-        typer.echo(conclusion(place, judge_model(place, moved, Teller(), again=True)))
+        moved, place = StoragePath.of(features) if features else None, StoragePath.of(run)
+        typer.echo(conclusion(place, evaluate_model(place, moved, ConsoleReporter(), again=True)))
 
 
 def demo(
@@ -167,10 +167,10 @@ def demo(
 ) -> None:
     """Compose a small collection in three synthetic styles, and run everything on it."""
     with plain_errors():
-        from featurize.storage import Place
-        from jobs.console import Teller
+        from featurize.storage import StoragePath
+        from jobs.console import ConsoleReporter
         from jobs.demo import run_demo
         from jobs.pipeline import conclusion
 
-        metrics = run_demo(out, seed, workers, Teller())
-        typer.echo(conclusion(Place.of(out / "run"), metrics))
+        metrics = run_demo(out, seed, workers, ConsoleReporter())
+        typer.echo(conclusion(StoragePath.of(out / "run"), metrics))

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from featurize.cluster import on_cluster, ray_workers
 from featurize.dataset import open_dataset
 from featurize.lock import only_run_in
-from featurize.storage import Place
+from featurize.storage import StoragePath
 from jobs.config import JobConfig, featurized_with, to_yaml
-from jobs.console import Teller
+from jobs.console import ConsoleReporter
 from jobs.quiet import quiet_tensorflow
 from jobs.signals import Interrupted, noted_signals
 
@@ -23,21 +23,26 @@ if TYPE_CHECKING:
 
 
 def run(
-    music: str, out: Place, config: JobConfig, workers: int | None, teller: Teller, retry_rejects: bool = False
+    music: str,
+    out: StoragePath,
+    config: JobConfig,
+    workers: int | None,
+    reporter: ConsoleReporter,
+    retry_rejects: bool = False,
 ) -> dict[str, Any]:
     """Do everything from a collection to a report below one folder, and return the metrics."""
     features = out / "features"
-    make_features(music, features, config, workers, teller, retry_rejects)
-    make_model(features, out, config, teller)
-    return judge_model(out, None, teller)
+    make_features(music, features, config, workers, reporter, retry_rejects)
+    make_model(features, out, config, reporter)
+    return evaluate_model(out, None, reporter)
 
 
 def make_features(
     music: str,
-    folder: Place,
+    folder: StoragePath,
     config: JobConfig,
     workers: int | None,
-    teller: Teller,
+    reporter: ConsoleReporter,
     retry_rejects: bool = False,
 ) -> "Summary":
     """Make the dataset of a collection, or what is missing of it; rejected tracks are tried again or not.
@@ -48,24 +53,24 @@ def make_features(
     from featurize.driver import featurize, refuse_too_many_rejects
 
     started = time.monotonic()
-    with teller.featurizing() as on_progress:
-        summary = featurize(music, folder, config.featurize, workers, retry_rejects, on_progress, teller.say)
+    with reporter.featurizing() as on_progress:
+        summary = featurize(music, folder, config.featurize, workers, retry_rejects, on_progress, reporter.info)
     (folder / "config.yaml").write(to_yaml(config).encode())
-    teller.rejects(summary)
+    reporter.rejects(summary)
     if summary.duplicates:
-        teller.say(
+        reporter.info(
             f"{summary.duplicates} tracks have the very sound of another one; {folder / 'duplicates.parquet'} "
             "names them. Those with a copy in another fold are not judged."
         )
     refuse_too_many_rejects(summary, config.featurize, folder)
-    teller.say(
+    reporter.info(
         f"Featurized: {summary.tracks - summary.rejected} tracks, {summary.segments} segments, "
         f"{summary.rejected} rejects, {time.monotonic() - started:.1f} s. {folder}"
     )
     return summary
 
 
-def make_model(features: Place, out: Place, config: JobConfig, teller: Teller) -> None:
+def make_model(features: StoragePath, out: StoragePath, config: JobConfig, reporter: ConsoleReporter) -> None:
     """Train a model on a dataset, or go on with it; a model that is there is left as it is.
 
     Raises:
@@ -77,35 +82,37 @@ def make_model(features: Place, out: Place, config: JobConfig, teller: Teller) -
         # What the run records is what the features were made with, not what they would be made with now.
         config = config.model_copy(update={"featurize": featurized_with(made_with)})
     with quiet_tensorflow():
-        from train.listener import Listener, Stopped
+        from train.listener import Callbacks, Stopped
         from train.run import Run
         from train.trainer import begin, learn
 
     started, run = time.monotonic(), Run(out)
     try:
-        with only_run_in(out), teller.training() as (on_step, on_epoch), noted_signals() as stop:
-            listener = Listener(teller.say, on_step, on_epoch, stop)
-            if not begin(dataset, run, config.train, to_yaml(config), teller.say):
+        with only_run_in(out), reporter.training() as (on_step, on_epoch), noted_signals() as stop:
+            callbacks = Callbacks(reporter.info, on_step, on_epoch, stop)
+            if not begin(dataset, run, config.train, to_yaml(config), reporter.info):
                 pass
             elif on_cluster() or config.train.workers > 1:
                 with ray_workers(None):
                     from train.cluster import learn_on_cluster
 
-                    learn_on_cluster(features, run, _with_device(config.train), listener)
+                    learn_on_cluster(features, run, _with_device(config.train), callbacks)
             else:
-                learn(dataset, run, config.train, listener)
+                learn(dataset, run, config.train, callbacks)
     except Stopped as stopped:
         raise Interrupted(stopped.signal, f"a checkpoint holds all {stopped.step} steps") from None
-    teller.say(f"Trained: {config.train.epochs} epochs, {time.monotonic() - started:.1f} s. {out}")
+    reporter.info(f"Trained: {config.train.epochs} epochs, {time.monotonic() - started:.1f} s. {out}")
 
 
-def judge_model(out: Place, features: Place | None, teller: Teller, again: bool = False) -> dict[str, Any]:
+def evaluate_model(
+    out: StoragePath, features: StoragePath | None, reporter: ConsoleReporter, again: bool = False
+) -> dict[str, Any]:
     """Judge a trained model and write its metrics and report, unless they are there already.
 
     Args:
         out: the run's folder.
         features: where the dataset is now; None for where it was when the model was trained.
-        teller: is told what happens.
+        reporter: Prints progress and remarks.
         again: judge it even so.
 
     Raises:
@@ -113,22 +120,22 @@ def judge_model(out: Place, features: Place | None, teller: Teller, again: bool 
         TrainError: there is no model, or it was trained on another dataset.
     """
     with quiet_tensorflow():
-        from train.judge import is_judged, judge
+        from train.judge import evaluate_run, is_evaluated
         from train.run import Run
 
     finished = Run(out)
     dataset = open_dataset(features or finished.features())
-    if is_judged(finished) and not again:
+    if is_evaluated(finished) and not again:
         metrics: dict[str, Any] = finished.read("metrics.json")
         return metrics
     if on_cluster():
         with ray_workers(None):
-            from train.cluster import judge_on_cluster
+            from train.cluster import evaluate_on_cluster
 
-            metrics = judge_on_cluster(dataset.folder, finished, _with_device(finished.config()), teller.say)
+            metrics = evaluate_on_cluster(dataset.folder, finished, _with_device(finished.config()), reporter.info)
     else:
-        metrics = judge(finished, dataset)
-    teller.say(f"Judged: fold {metrics['test_fold']}. {out}")
+        metrics = evaluate_run(finished, dataset)
+    reporter.info(f"Judged: fold {metrics['test_fold']}. {out}")
     return metrics
 
 
@@ -141,7 +148,9 @@ def _with_device(config: "TrainConfig") -> "TrainConfig":
     return config.model_copy(update={"device": "gpu" if on_cluster() or on_gpus() else "cpu"})
 
 
-def cross_validate(features: Place, out: Place, config: JobConfig, teller: Teller) -> dict[str, Any]:
+def cross_validate(
+    features: StoragePath, out: StoragePath, config: JobConfig, reporter: ConsoleReporter
+) -> dict[str, Any]:
     """Train and judge one model for each fold below one folder, or what is missing of it, and an SVM beside them.
 
     Returns:
@@ -153,7 +162,7 @@ def cross_validate(features: Place, out: Place, config: JobConfig, teller: Telle
     """
     dataset = open_dataset(features)
     with quiet_tensorflow():
-        from train.baseline import describe_tracks, judge_svm
+        from train.baseline import describe_tracks, evaluate_svm
         from train.counts import training_counts
         from train.crossval import fold_configs, summarize
         from train.run import Run
@@ -163,18 +172,18 @@ def cross_validate(features: Place, out: Place, config: JobConfig, teller: Telle
         training_counts(dataset, fold_config, lambda remark: None)
     metrics = []
     for fold_config in configs:
-        teller.say(f"Fold {fold_config.test_fold + 1} of {len(configs)}")
+        reporter.info(f"Fold {fold_config.test_fold + 1} of {len(configs)}")
         run = out / f"fold={fold_config.test_fold}"
-        make_model(features, run, config.model_copy(update={"train": fold_config}), teller)
-        metrics.append(judge_model(run, features, teller))
+        make_model(features, run, config.model_copy(update={"train": fold_config}), reporter)
+        metrics.append(evaluate_model(run, features, reporter))
         gc.collect()  # models and their graphs refer to one another, and with them to windows of rows
     tracks = describe_tracks(dataset)
-    summary = summarize(metrics, [judge_svm(tracks, fold_config.test_fold) for fold_config in configs])
+    summary = summarize(metrics, [evaluate_svm(tracks, fold_config.test_fold) for fold_config in configs])
     Run(out).write("crossval.json", summary)
     return summary
 
 
-def conclusion(out: Place, metrics: dict[str, Any]) -> str:
+def conclusion(out: StoragePath, metrics: dict[str, Any]) -> str:
     """Say in a few lines how good the model is and where everything lies."""
     tracks, segments = metrics["tracks"], metrics["segments"]
     return "\n".join(
@@ -190,6 +199,6 @@ def conclusion(out: Place, metrics: dict[str, Any]) -> str:
     )
 
 
-def how_to_see(curves: Place) -> str:
+def how_to_see(curves: StoragePath) -> str:
     """Say what to type to see TensorBoard's curves."""
     return f"tensorboard --logdir {curves}" if curves.local else f"{curves} (copy it here for TensorBoard)"

@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 
 from featurize.config import FeaturizeConfig
 from featurize.errors import FeaturizeError
-from featurize.storage import Place
+from featurize.storage import StoragePath
 from featurize.unlabelled import featurizing, list_files, refuse_other_settings
-from jobs.console import Teller
+from jobs.console import ConsoleReporter
 from jobs.quiet import quiet_tensorflow
 from train.run import Run
 
 if TYPE_CHECKING:
-    from train.predict import Listened
+    from train.predict import TrainedClassifier
 
 
 @dataclasses.dataclass(frozen=True)
-class Heard:
+class TrackPrediction:
     """What a model hears in a track.
 
     Attributes:
@@ -42,7 +42,7 @@ class Heard:
 
 
 @dataclasses.dataclass(frozen=True)
-class Answers:
+class PredictionResults:
     """What became of all files, each in the order in which they were asked about.
 
     Attributes:
@@ -52,18 +52,20 @@ class Answers:
     """
 
     classes: list[str]
-    tracks: list[Heard]
+    tracks: list[TrackPrediction]
     rejects: list[tuple[str, str]]
 
 
-def predict(run: Place, targets: Sequence[str], workers: int | None, teller: Teller) -> Answers:
+def predict(
+    run: StoragePath, targets: Sequence[str], workers: int | None, reporter: ConsoleReporter
+) -> PredictionResults:
     """Ask the model of a run what it hears in files and folders.
 
     Args:
         run: a finished run.
         targets: files and folders; paths or URIs.
         workers: processes that featurize at once, where there are enough files for Ray.
-        teller: is told what happens.
+        reporter: Prints progress and remarks.
 
     Raises:
         TrainError: the run has no model.
@@ -76,32 +78,32 @@ def predict(run: Place, targets: Sequence[str], workers: int | None, teller: Tel
     remarks: list[str] = []
     files = list_files(targets, remarks)
     for remark in remarks:
-        teller.say(remark)
+        reporter.info(remark)
     if not files:
         raise FeaturizeError(f"expected audio files in {', '.join(targets)}, found none. Give files or folders.")
     began, order = time.monotonic(), {file.name: index for index, file in enumerate(files)}
-    model: Listened | None = None
-    tracks: list[Heard] = []
+    model: TrainedClassifier | None = None
+    tracks: list[TrackPrediction] = []
     rejects: list[tuple[str, str]] = []
     timeout = FeaturizeConfig().track_timeout
-    with featurizing(files, settings, workers, timeout) as results, teller.listening(len(files)) as on_progress:
+    with featurizing(files, settings, workers, timeout) as results, reporter.listening(len(files)) as on_progress:
         for result in results:
             # TensorFlow takes as long to load as some tracks to featurize: the first of them are under way.
             model = model or _load(trained)
             if result:
                 heard = zip(result.names, result.starts, model.probabilities(result.mfcc), strict=True)
-                tracks += [Heard(name, starts, segments) for name, starts, segments in heard]
+                tracks += [TrackPrediction(name, starts, segments) for name, starts, segments in heard]
                 rejects += [(name, f"{reason}: {message}") for name, _, reason, message in result.rejects]
             on_progress(len(tracks) + len(rejects), len(rejects))
     assert model
     tracks.sort(key=lambda track: order[track.path])
     rejects.sort(key=lambda reject: order[reject[0]])
-    teller.say(f"Heard: {len(tracks)} of {len(files)} files, {time.monotonic() - began:.1f} s.")
-    return Answers(model.classes, tracks, rejects)
+    reporter.info(f"Heard: {len(tracks)} of {len(files)} files, {time.monotonic() - began:.1f} s.")
+    return PredictionResults(model.classes, tracks, rejects)
 
 
-def _load(run: Run) -> "Listened":
+def _load(run: Run) -> "TrainedClassifier":
     with quiet_tensorflow():
-        from train.predict import Listened
+        from train.predict import TrainedClassifier
 
-    return Listened(run)
+    return TrainedClassifier(run)

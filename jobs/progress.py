@@ -1,12 +1,12 @@
 """How far a dataset or a run is, told from its files alone: from anywhere, while a job is at work and after it."""
 
 from featurize.inspect import read_status
-from featurize.storage import Place
+from featurize.storage import StoragePath
 from jobs.console import status_lines
 from train.run import Run
 
 
-def progress_lines(folder: Place) -> str:
+def progress_lines(folder: StoragePath) -> str:
     """Say in a few lines how far the work in a folder is.
 
     Args:

@@ -19,17 +19,17 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from featurize.apart import Apart
+from featurize.apart import SubprocessTask
 from featurize.audio import decode
 from featurize.config import FeaturizeConfig
 from featurize.errors import Reject
 from featurize.listing import AV_SUFFIXES
 from featurize.shards import feature_settings
 from featurize.source import BytesSource
-from featurize.storage import Place
+from featurize.storage import StoragePath
 from jobs.check import Finding, in_one_line, wait_for
 from jobs.config import load_config
-from jobs.console import Teller
+from jobs.console import ConsoleReporter
 from jobs.quiet import quiet_tensorflow
 
 Float32 = NDArray[np.float32]
@@ -70,7 +70,7 @@ def try_all() -> Iterator[Finding]:
     if isinstance(seen, Exception):
         advice = "See more of it: earmark demo"
         yield Finding("everything", "broken", f"ten tones came to no report: {in_one_line(seen)}", advice)
-        with Apart[str]() as apart:  # was it TensorFlow itself?
+        with SubprocessTask[str]() as apart:  # was it TensorFlow itself?
             apart.submit("gpus", _visible_gpus)
             seen = wait_for(apart, _LOAD_SECONDS)
     else:
@@ -183,7 +183,7 @@ def _run_everything() -> Any:
         with tempfile.TemporaryDirectory(prefix="earmark-check-", ignore_cleanup_errors=True) as folder:
             music = Path(folder, "music")
             _write_tones(music)
-            with Apart[str]() as apart:
+            with SubprocessTask[str]() as apart:
                 apart.submit("run", _run_alone, str(music), folder)
                 return wait_for(apart, _RUN_SECONDS)
     except (OSError, soundfile.SoundFileError) as error:
@@ -204,7 +204,7 @@ def _run_alone(music: str, folder: str) -> list[str]:
     from jobs.pipeline import run
 
     os.environ.pop("RAY_ADDRESS", None)
-    run(music, Place.of(folder) / "run", load_config(None, _SETTINGS), None, Teller())
+    run(music, StoragePath.of(folder) / "run", load_config(None, _SETTINGS), None, ConsoleReporter())
     return _visible_gpus()
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from featurize.storage import Place
+from featurize.storage import StoragePath
 from jobs.compose import SAMPLE_RATE, STYLES, Habits, compose
 
 ARTISTS = 5
@@ -164,7 +164,7 @@ def earmark(*arguments: object, cwd: Path | None = None) -> subprocess.Completed
 
 def contents(folder: Path | str) -> dict[str, bytes]:
     """Every file below a folder by its relative path; no hidden ones, not where the music lies."""
-    place = Place.of(folder)
+    place = StoragePath.of(folder)
     names = sorted(name for name, _ in place.files())
     shown = [name for name in names if not name.split("/")[-1].startswith(".") and name != "music.json"]
     return {name: (place / name).read() for name in shown}

@@ -21,7 +21,7 @@ from featurize.errors import Reject
 from featurize.mfcc import SAMPLE_RATE, SEGMENT_SAMPLES, Filters, mfcc_segments, segment_starts
 from featurize.shards import feature_settings
 from featurize.source import Source
-from featurize.storage import Place
+from featurize.storage import StoragePath
 from featurize.worker import featurize_track
 from jobs.compose import STYLES, Habits, compose
 
@@ -58,10 +58,10 @@ def test_every_format_equals_librosa(suffix, rate, channels, tmp_path):
     path = tmp_path / f"piece{suffix}"
     path.write_bytes(encode(_piece(rate, channels), rate, suffix))
     expected, _ = librosa.load(path)
-    samples = load(Place.of(path), SETTINGS)
+    samples = load(StoragePath.of(path), SETTINGS)
     assert samples.dtype == np.float32
     np.testing.assert_allclose(samples, expected, rtol=0, atol=1e-6)
-    mfcc, starts = featurize_track(Place.of(path), SETTINGS, FILTERS)
+    mfcc, starts = featurize_track(StoragePath.of(path), SETTINGS, FILTERS)
     hops = np.round(starts * SAMPLE_RATE).astype(int)
     np.testing.assert_allclose(mfcc, librosa_mfcc(expected, hops), rtol=0, atol=TOLERANCE_DB)
 
@@ -93,7 +93,7 @@ def test_what_cannot_be_used_says_why(content, stage, reason, tmp_path):
     path = tmp_path / "track.mp3"
     path.write_bytes(content)
     with pytest.raises(Reject) as caught:
-        load(Place.of(path), SETTINGS)
+        load(StoragePath.of(path), SETTINGS)
     assert (caught.value.stage, caught.value.reason) == (stage, reason)
     assert caught.value.message
     assert "0x" not in caught.value.message  # an address would make every run's shard another
@@ -101,14 +101,14 @@ def test_what_cannot_be_used_says_why(content, stage, reason, tmp_path):
 
 def test_what_cannot_be_opened_says_why(tmp_path):
     with pytest.raises(Reject) as caught:
-        load(Place.of(tmp_path / "gone.mp3"), SETTINGS)
+        load(StoragePath.of(tmp_path / "gone.mp3"), SETTINGS)
     assert (caught.value.stage, caught.value.reason) == ("open", "missing")
     with pytest.raises(Reject) as caught:
-        load(Place.of(tmp_path), SETTINGS)
+        load(StoragePath.of(tmp_path), SETTINGS)
     assert (caught.value.stage, caught.value.reason) == ("open", "unreadable")
     os.mkfifo(tmp_path / "pipe.mp3")
     with pytest.raises(Reject, match="not a regular file"):
-        load(Place.of(tmp_path / "pipe.mp3"), SETTINGS)
+        load(StoragePath.of(tmp_path / "pipe.mp3"), SETTINGS)
 
 
 def test_a_truncated_file_gives_what_it_holds():
@@ -144,7 +144,7 @@ def test_an_excerpt_is_librosas_part_of_the_file(suffix, position, tmp_path):
     path = tmp_path / f"piece{suffix}"
     path.write_bytes(encode(np.tile(_piece(rate, 2), (3, 1)), rate, suffix))
     settings = {**SETTINGS, **EXCERPT, "excerpt_position": position}
-    samples = load(Place.of(path), settings)
+    samples = load(StoragePath.of(path), settings)
     frames = soundfile.info(path).frames
     first = (frames - int(5.5 * rate)) // 2 if position == "middle" else 0
     # A quarter of a frame more, so that librosa's own rounding down finds the frame.
@@ -210,7 +210,7 @@ def test_pyav_reads_what_libsndfile_does_not(suffix, codec, rate, tmp_path):
             out.mux(stream.encode(part))
     with pytest.raises(soundfile.LibsndfileError):
         soundfile.info(path)
-    samples = load(Place.of(path), SETTINGS)
+    samples = load(StoragePath.of(path), SETTINGS)
     expected = librosa.resample(piece.mean(axis=1), orig_sr=rate, target_sr=SAMPLE_RATE)
     # Lossy codecs begin with some padding: the best place within it must fit the piece.
     part = expected[20000:60000]

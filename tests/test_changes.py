@@ -23,7 +23,7 @@ from featurize.dataset import (
 from featurize.driver import featurize
 from featurize.errors import FeaturizeError
 from featurize.inspect import read_status, verify
-from featurize.storage import Place
+from featurize.storage import StoragePath
 
 CONFIG = FeaturizeConfig(tracks_per_shard=3, segments_per_track=4)
 
@@ -196,7 +196,7 @@ def test_status_says_what_is_done_and_what_is_left(features, music, ray_here, tm
     open_shards = sorted((folder / "shards").rglob("*.parquet"))
     open_shards[0].unlink()
     open_shards[1].write_bytes(b"")
-    status = read_status(Place.of(folder))
+    status = read_status(StoragePath.of(folder))
     assert (status.complete, status.shards_done, status.shards, status.tracks) == (False, 9, 10, 30)
     assert status.tracks_done == 27
     assert status.broken == [str(open_shards[1].relative_to(folder / "shards"))]

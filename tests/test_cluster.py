@@ -13,7 +13,7 @@ from conftest import contents, earmark
 from nodes import Nodes, nodes, submit
 from training import figures, final_state
 
-from featurize.storage import Place
+from featurize.storage import StoragePath
 from jobs.demo import compose_collection
 from train.run import Run
 
@@ -92,7 +92,7 @@ def training_workers(cluster: Nodes) -> list[psutil.Process]:
     return found
 
 
-def shards_in(folder: Place) -> int:
+def shards_in(folder: StoragePath) -> int:
     return sum(name.startswith("shards/") for name, _ in folder.files())
 
 
@@ -106,9 +106,9 @@ def test_nodes_are_killed_and_others_join_and_the_result_is_the_local_one(cluste
     begun = time.monotonic()
     process = submit(cluster, "--", "run", music, "--out", out, *COMMAND)
 
-    wait_for(lambda: shards_in(Place.of(out) / "features") >= 12, process)
+    wait_for(lambda: shards_in(StoragePath.of(out) / "features") >= 12, process)
     cluster.join("127.0.0.4")
-    killed_at = shards_in(Place.of(out) / "features")
+    killed_at = shards_in(StoragePath.of(out) / "features")
     cluster.kill("127.0.0.3")
     assert killed_at < SHARDS
     told = earmark("status", out).stdout
@@ -128,7 +128,7 @@ def test_nodes_are_killed_and_others_join_and_the_result_is_the_local_one(cluste
     print(f"{time.monotonic() - begun:.0f} s; a node killed at {killed_at} shards, the next one after step {step}")
     print(said)
 
-    assert contents(Place.of(out) / "features") == contents(local / "features")
+    assert contents(StoragePath.of(out) / "features") == contents(local / "features")
     assert "Going on after step" in said
     assert ", 1 node" in said
     assert "Waiting for the training workers (" in said
@@ -136,8 +136,8 @@ def test_nodes_are_killed_and_others_join_and_the_result_is_the_local_one(cluste
     assert state_of(out) == state_of(local)
     metrics = {k: v for k, v in Run(out).read("metrics.json").items() if k != "judged"}
     assert metrics == {k: v for k, v in Run(local).read("metrics.json").items() if k != "judged"}
-    assert not (Place.of(out) / "ray-train").is_folder()
-    files = {name.split("/")[0] for name, _ in Place.of(out).files()}
+    assert not (StoragePath.of(out) / "ray-train").is_folder()
+    files = {name.split("/")[0] for name, _ in StoragePath.of(out).files()}
     assert {"config.yaml", "history.json", "model.keras", "report.html", "tensorboard"} <= files
 
 
@@ -199,7 +199,7 @@ def test_a_job_that_is_left_goes_on_and_one_that_is_stopped_leaves_whole_shards(
     out = bucket("music/left")
     command = ["--", "featurize", bucket("music/songs"), "--out", out, *COMMAND[:4]]
     process = submit(cluster, *command)
-    wait_for(lambda: shards_in(Place.of(out)) >= 5, process)
+    wait_for(lambda: shards_in(StoragePath.of(out)) >= 5, process)
     process.send_signal(signal.SIGINT)
     status, _, told = ended(process, 20)
     assert status == 128 + signal.SIGINT
@@ -210,16 +210,16 @@ def test_a_job_that_is_left_goes_on_and_one_that_is_stopped_leaves_whole_shards(
 
     client = JobSubmissionClient(cluster.address, headers={"Authorization": f"Bearer {cluster.token}"})
     assert client.get_job_status(job) == "RUNNING"
-    assert shards_in(Place.of(out)) < SHARDS
+    assert shards_in(StoragePath.of(out)) < SHARDS
     client.stop_job(job)
     deadline = time.monotonic() + 40
     while not client.get_job_status(job).is_terminal():
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert "Stopped. What was finished is kept" in client.get_job_logs(job)
-    kept = shards_in(Place.of(out))
+    kept = shards_in(StoragePath.of(out))
     assert kept >= 5
-    assert not (Place.of(out) / "dataset.json").is_file()
+    assert not (StoragePath.of(out) / "dataset.json").is_file()
 
     begun = submit(cluster, "--detach", *command)
     status, said, told = ended(begun, 60)
@@ -252,7 +252,7 @@ def test_without_the_token_nothing_starts(token, words, cluster, bucket):
     assert (status, said) == (1, "")
     assert told.startswith(f"earmark: the cluster at {cluster.address} took no job: {words}")
     assert "Traceback" not in told
-    assert not Place.of(out).is_folder()
+    assert not StoragePath.of(out).is_folder()
 
 
 def test_without_a_gpu_training_says_what_it_waits_for_and_ends(cluster, local, tmp_path):

@@ -12,7 +12,7 @@ from featurize.dataset import open_dataset
 from train.compare import read_entries, table_of
 from train.config import TrainError
 from train.crossval import summarize
-from train.judge import judge
+from train.judge import evaluate_run
 from train.run import Run
 
 
@@ -24,7 +24,7 @@ def runs(features, tmp_path_factory):
     for fold, settings in enumerate([{"validation_fold": "next"}, {"validation_fold": "none", "epochs": 3}]):
         folder = root / f"<b>{fold}" / "run"
         trained(features, folder, model="modulation", test_fold=fold, seed=fold, **settings)
-        metrics.append(judge(Run(folder), open_dataset(features)))
+        metrics.append(evaluate_run(Run(folder), open_dataset(features)))
         shutil.copytree(folder, root / "folds" / f"fold={fold}")
     svm = [{"accuracy": 0.5, "macro_f1": 0.5, "confusion": [[0] * 3] * 3}] * 2
     Run(root / "folds").write("crossval.json", summarize(metrics, svm))

@@ -59,7 +59,7 @@ def test_the_svm_is_scikit_learns_on_mean_and_deviation(features):
     from sklearn.svm import SVC
 
     from featurize.dataset import read_row_group
-    from train.baseline import describe_tracks, judge_svm
+    from train.baseline import describe_tracks, evaluate_svm
 
     dataset = open_dataset(features)
     tracks = describe_tracks(dataset)
@@ -73,7 +73,7 @@ def test_the_svm_is_scikit_learns_on_mean_and_deviation(features):
     learned, judged = tracks.folds != 2, tracks.folds == 2
     svm.fit(tracks.vectors[learned], tracks.labels[learned])
     expected = np.mean(svm.predict(tracks.vectors[judged]) == tracks.labels[judged])
-    assert judge_svm(tracks, 2)["accuracy"] == expected
+    assert evaluate_svm(tracks, 2)["accuracy"] == expected
 
 
 def test_a_fold_that_cannot_be_learned_from_is_refused_before_any_is_trained(features, tmp_path):

@@ -21,7 +21,7 @@ from featurize.audio import LOUDEST_PEAK, SILENT_PEAK, load
 from featurize.dataset import open_dataset, read_row_group
 from featurize.errors import FeaturizeError
 from featurize.mfcc import AMIN, SAMPLE_RATE, SEGMENT_SAMPLES, Filters, mfcc_segments, segment_starts
-from featurize.storage import Place
+from featurize.storage import StoragePath
 from featurize.worker import featurize_track
 from jobs.exporting import export_model
 from jobs.quiet import quiet_libraries
@@ -69,7 +69,7 @@ def listen(exports):
 
 
 def export(run, form, out, features=None):
-    return export_model(Place.of(run), features, form, str(out))
+    return export_model(StoragePath.of(run), features, form, str(out))
 
 
 def differences(said):
@@ -114,7 +114,7 @@ def test_every_example_runs_without_earmark_and_answers_as_the_model(
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     (tmp_path / "features").symlink_to(features)
     settings = open_dataset(features).info["settings"]
-    write_wav(tmp_path / "song.wav", load(Place.of(music / "bells" / "3-0.wav"), settings))
+    write_wav(tmp_path / "song.wav", load(StoragePath.of(music / "bells" / "3-0.wav"), settings))
     hidden = "import sys\nsys.modules |= dict.fromkeys(['featurize', 'train', 'jobs', 'librosa', 'soundfile'])\n"
     kept = "\nimport numpy\nanswers = [*globals().get('answers', []), (probabilities.tolist(), classes)]\n"
     rows, *others = EXAMPLES
@@ -131,7 +131,7 @@ def test_every_example_runs_without_earmark_and_answers_as_the_model(
     for probabilities, classes in answers[:4]:
         np.testing.assert_allclose(probabilities, expected, rtol=0, atol=TOLERANCE)
         assert classes == ["bells", "pulses", "reeds"]
-    mfcc, _ = featurize_track(Place.of(tmp_path / "song.wav"), settings, filters)
+    mfcc, _ = featurize_track(StoragePath.of(tmp_path / "song.wav"), settings, filters)
     probabilities, classes = answers[4]
     np.testing.assert_allclose(probabilities, softmax(np.asarray(model(mfcc))).mean(axis=0), rtol=0, atol=1e-3)
     assert classes == ["bells", "pulses", "reeds"]
@@ -216,7 +216,7 @@ def test_every_model_in_every_format(model, normalise, features, tmp_path):
 
 def test_a_track_is_heard_from_its_samples_as_from_its_file(listen, run, features, music, filters):
     settings = open_dataset(features).info["settings"]
-    place = Place.of(music / "pulses" / "deeper" / "1-1.flac")
+    place = StoragePath.of(music / "pulses" / "deeper" / "1-1.flac")
     mfcc, starts = featurize_track(place, settings, filters)
     heard = listen(load(place, settings))
     np.testing.assert_allclose(heard["mfcc"], mfcc, rtol=0, atol=TOLERANCE_DB)
@@ -282,8 +282,8 @@ def test_an_excerpt_is_cut_as_the_featurizer_cuts_it(features, filters, position
     settings = open_dataset(features).info["settings"]
     settings |= {"excerpt_seconds": seconds, "excerpt_position": position, "segments_per_track": 3}
     write_wav(tmp_path / "track.wav", np.random.default_rng(4).uniform(-1, 1, 8 * SAMPLE_RATE + 333))
-    mfcc, starts = featurize_track(Place.of(tmp_path / "track.wav"), settings, filters)
-    samples = load(Place.of(tmp_path / "track.wav"), {**settings, "excerpt_seconds": None})
+    mfcc, starts = featurize_track(StoragePath.of(tmp_path / "track.wav"), settings, filters)
+    samples = load(StoragePath.of(tmp_path / "track.wav"), {**settings, "excerpt_seconds": None})
     mel = filters.mel.toarray()
     graph = TrackMfcc(settings, MfccConstants(filters.window, mel, AMIN, (SILENT_PEAK, LOUDEST_PEAK)))
     found, found_starts = tf.function(graph, input_signature=[tf.TensorSpec([None], tf.float32)])(samples)
@@ -297,7 +297,7 @@ def test_a_model_of_excerpts_is_checked_on_a_track_that_is_longer(run, features,
     about = json.loads((run / "model.json").read_text())
     about["features"] |= {"excerpt_seconds": 6.0, "excerpt_position": "middle", "segments_per_track": 2}
     (tmp_path / "run" / "model.json").write_text(json.dumps(about))
-    said = export(tmp_path / "run", "savedmodel", tmp_path / "model", Place.of(features))
+    said = export(tmp_path / "run", "savedmodel", tmp_path / "model", StoragePath.of(features))
     assert "checked   the samples of a track of 2 segments: " in said
     assert differences(said)["mfcc dB"] <= TOLERANCE_DB
     heard = tf.saved_model.load(tmp_path / "model").signatures["samples"](samples=tf.sin(tf.range(2e5) / 9))
@@ -342,13 +342,13 @@ def test_the_dataset_may_move_but_must_be_the_one(run, features, tmp_path):
     (lost / "run.json").write_text(json.dumps({**begun, "features": "/was/here"}))
     with pytest.raises(TrainError, match=r"no longer at /was/here; .* --features FEATURES"):
         export(lost, "keras", tmp_path / "model.keras")
-    assert "64 rows" in export(lost, "keras", tmp_path / "model.keras", Place.of(features))
+    assert "64 rows" in export(lost, "keras", tmp_path / "model.keras", StoragePath.of(features))
     other = tmp_path / "features"
     shutil.copytree(features, other)
     info = json.loads((features / "dataset.json").read_text())
     (other / "dataset.json").write_text(json.dumps({**info, "id": "0123456789abcdef"}))
     with pytest.raises(TrainError, match=r"is 0123456789abcdef\. Name the right one with --features"):
-        export(run, "keras", tmp_path / "another.keras", Place.of(other))
+        export(run, "keras", tmp_path / "another.keras", StoragePath.of(other))
 
 
 def test_an_export_that_differs_from_the_model_is_not_left(run, tmp_path):
@@ -371,7 +371,7 @@ def test_features_that_this_version_does_not_make_are_refused(run, features, tmp
     with pytest.raises(
         FeaturizeError, match=r"pre_emphasis 0\.97 there, None here.*top_db 60\.0 there, 80\.0 here"
     ):
-        export(tmp_path / "run", "savedmodel", tmp_path / "model", Place.of(features))
+        export(tmp_path / "run", "savedmodel", tmp_path / "model", StoragePath.of(features))
     assert not (tmp_path / "model").exists()
 
 

@@ -18,7 +18,7 @@ from featurize.driver import featurize, refuse_too_many_rejects
 from featurize.errors import FeaturizeError
 from featurize.finish import Summary
 from featurize.lock import only_run_in
-from featurize.storage import Place
+from featurize.storage import StoragePath
 
 CONFIG = FeaturizeConfig(tracks_per_shard=3, segments_per_track=4)
 
@@ -144,9 +144,9 @@ def test_what_cannot_be_used_is_named_and_the_rest_goes_on(music, ray_here, tmp_
     config = CONFIG.model_copy(update={"max_reject_fraction": 0.12})
     summary = featurize(str(root), tmp_path / "features", config)
     assert (summary.tracks, summary.segments, summary.rejected) == (34, 120, 4)
-    refuse_too_many_rejects(summary, config, Place.of(tmp_path))
+    refuse_too_many_rejects(summary, config, StoragePath.of(tmp_path))
     with pytest.raises(FeaturizeError, match=r"4 of 34 tracks were rejected.*max_reject_fraction = 0.1 allows"):
-        refuse_too_many_rejects(summary, CONFIG, Place.of(tmp_path))
+        refuse_too_many_rejects(summary, CONFIG, StoragePath.of(tmp_path))
     rejects = open_dataset(tmp_path / "features").rejects().to_pylist()
     assert [(r["path"], r["stage"], r["reason"]) for r in rejects] == [
         ("bells/empty.mp3", "open", "empty"),
@@ -191,7 +191,7 @@ def test_a_folder_that_is_no_dataset_is_refused(content, expected, tmp_path):
 
 def test_a_second_run_in_the_same_folder_is_told_so(music, tmp_path):
     with (
-        only_run_in(Place.of(tmp_path)),
+        only_run_in(StoragePath.of(tmp_path)),
         pytest.raises(FeaturizeError, match=rf"another run \(process {os.getpid()}\)"),
     ):
         featurize(str(music), tmp_path, CONFIG)

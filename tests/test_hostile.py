@@ -15,7 +15,7 @@ from featurize.dataset import open_dataset, read_row_group, read_track_ids
 from featurize.errors import Reject
 from featurize.mfcc import Filters
 from featurize.shards import feature_settings
-from featurize.storage import Place
+from featurize.storage import StoragePath
 from featurize.worker import featurize_track
 
 # What FFmpeg makes of files that libsndfile does not know at all. The list itself is for a machine without PyAV.
@@ -78,7 +78,7 @@ def test_without_pyav_the_reject_says_what_to_install(hostile, monkeypatch):
         name = str(path.relative_to(folder)).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         verdict, message = None, ""
         try:
-            mfcc, _ = featurize_track(Place.of(path), settings, filters)
+            mfcc, _ = featurize_track(StoragePath.of(path), settings, filters)
         except Reject as reject:
             verdict, message = (reject.stage, reject.reason), reject.message
         else:

@@ -5,7 +5,7 @@ import pytest
 
 from featurize.dataset import open_dataset, read_row_group
 from train.config import Interval, TrainConfig
-from train.selection import best_epoch, is_over
+from train.selection import best_epoch, should_stop
 
 pytestmark = pytest.mark.usefixtures("logical_cpus")
 
@@ -67,15 +67,17 @@ def test_the_loss_is_smoothed_mixed_and_weighed():
     import keras
     import tensorflow as tf
 
-    from train.steps import Lesson, train_step
-    from train.stream import Part
+    from train.steps import StepConfig, train_step
+    from train.stream import ReplicaBatch
 
     net = keras.Sequential([keras.Input((40, 217)), keras.layers.Flatten(), keras.layers.Dense(3)])
     mfcc = np.random.default_rng(1).standard_normal((4, 40, 217)).astype(np.float32)
     labels, others = np.array([0, 1, 2, 0], np.int32), np.array([1, 1, 0, 2], np.int32)
     shares, weights = np.array([1, 0.9, 0.6, 0.5], np.float32), np.array([0.5, 1, 2], np.float32)
-    part = Part(*map(tf.constant, (mfcc, labels, others, shares)), *map(tf.constant, (5, 0, 8)))
-    loss, _, gradients = train_step(net, keras.optimizers.SGD(), Lesson(0, weights, 0.1, 0, 0, np.zeros(40)), part)
+    part = ReplicaBatch(*map(tf.constant, (mfcc, labels, others, shares)), *map(tf.constant, (5, 0, 8)))
+    loss, _, gradients = train_step(
+        net, keras.optimizers.SGD(), StepConfig(0, weights, 0.1, 0, 0, np.zeros(40)), part
+    )
     logits = net(mfcc).numpy().astype(np.float64)
     likelihoods = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 
@@ -144,22 +146,22 @@ def test_the_best_epoch_is_the_one_that_select_by_ranks_first():
     by_loss = TrainConfig(validation_fold="next", select_by="loss", patience=1)
     assert best_epoch(history, by_loss) == 4
     assert best_epoch(history, TrainConfig()) == 4
-    assert not is_over(history, by_f1)
-    assert not is_over(history, by_loss)
-    assert is_over([*history, entry(5, 0.7, 0.9)], by_f1)
-    assert is_over(history, TrainConfig(epochs=4))
+    assert not should_stop(history, by_f1)
+    assert not should_stop(history, by_loss)
+    assert should_stop([*history, entry(5, 0.7, 0.9)], by_f1)
+    assert should_stop(history, TrainConfig(epochs=4))
 
 
 def test_intervals():
     assert TrainConfig(checkpoint_every="10 minutes").checkpoint_interval == Interval(minutes=10)
     assert TrainConfig(checkpoint_every="1 step").checkpoint_interval == Interval(steps=1)
     assert TrainConfig(checkpoint_every="2 epochs").checkpoint_interval == Interval(epochs=2)
-    assert not Interval(minutes=1).is_over(59, 7, True, 3)
-    assert Interval(minutes=1).is_over(60, 7, False, 3)
-    assert Interval(steps=5).is_over(0, 10, False, 0)
-    assert not Interval(steps=5).is_over(0, 11, True, 2)
-    assert Interval(epochs=2).is_over(0, 11, True, 2)
-    assert not Interval(epochs=2).is_over(0, 11, False, 2)
+    assert not Interval(minutes=1).is_due(59, 7, True, 3)
+    assert Interval(minutes=1).is_due(60, 7, False, 3)
+    assert Interval(steps=5).is_due(0, 10, False, 0)
+    assert not Interval(steps=5).is_due(0, 11, True, 2)
+    assert Interval(epochs=2).is_due(0, 11, True, 2)
+    assert not Interval(epochs=2).is_due(0, 11, False, 2)
 
 
 @pytest.mark.parametrize(

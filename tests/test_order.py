@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from train.order import (
     SMALLEST_TAIL,
-    ShuffledOrder,
-    StoredOrder,
+    SequentialSampler,
+    ShuffleSampler,
     batch_bounds,
     replica_bounds,
     steps_per_epoch,
@@ -18,19 +18,19 @@ from train.order import (
 row_groups = st.lists(st.integers(1, 200), min_size=1, max_size=40)
 
 
-def visited(order, epoch, sizes):
+def visit_rows(order, epoch, sizes):
     """The global row numbers of a pass, in the order in which they are taken."""
     first = np.concatenate([[0], np.cumsum(sizes)])
-    one_pass = order.of_epoch(epoch)
+    one_pass = order.epoch_plan(epoch)
     rows = []
     for w, visits in enumerate(one_pass.windows):
         held = np.concatenate(
             [
-                first[one_pass.groups[v]] + order.visited(epoch, one_pass.groups[v], one_pass.turns[v])
+                first[one_pass.groups[v]] + order.visit_rows(epoch, one_pass.groups[v], one_pass.repeats[v])
                 for v in visits
             ]
         )
-        picked = held[order.within(epoch, w)]
+        picked = held[order.window_order(epoch, w)]
         assert len(picked) == one_pass.offsets[w + 1] - one_pass.offsets[w]
         rows.append(picked)
     return np.concatenate(rows)
@@ -38,16 +38,16 @@ def visited(order, epoch, sizes):
 
 @given(sizes=row_groups, seed=st.integers(0, 2**31 - 1), window=st.integers(1, 5000), epoch=st.integers(0, 1000))
 def test_every_row_comes_once_an_epoch(sizes, seed, window, epoch):
-    order = ShuffledOrder(sizes, seed, window)
-    rows = visited(order, epoch, sizes)
+    order = ShuffleSampler(sizes, seed, window)
+    rows = visit_rows(order, epoch, sizes)
     assert sorted(rows.tolist()) == list(range(sum(sizes)))
-    assert visited(ShuffledOrder(sizes, seed, window), epoch, sizes).tolist() == rows.tolist()
+    assert visit_rows(ShuffleSampler(sizes, seed, window), epoch, sizes).tolist() == rows.tolist()
 
 
 @given(sizes=row_groups, window=st.integers(1, 5000))
 def test_windows_are_about_as_large_as_asked(sizes, window):
-    order = ShuffledOrder(sizes, 0, window)
-    held = np.diff(order.of_epoch(0).offsets)
+    order = ShuffleSampler(sizes, 0, window)
+    held = np.diff(order.epoch_plan(0).offsets)
     assert (held > 0).all()
     assert held.max() <= 1.5 * window + 2 * max(sizes)
 
@@ -55,7 +55,9 @@ def test_windows_are_about_as_large_as_asked(sizes, window):
 def test_epochs_and_seeds_differ():
     sizes = [96] * 30
     orders = {
-        tuple(visited(ShuffledOrder(sizes, seed, 500), epoch, sizes)) for seed in range(3) for epoch in range(3)
+        tuple(visit_rows(ShuffleSampler(sizes, seed, 500), epoch, sizes))
+        for seed in range(3)
+        for epoch in range(3)
     }
     assert len(orders) == 9
 
@@ -64,10 +66,10 @@ def test_a_row_may_come_anywhere_whatever_its_place_on_disk():
     """Over many epochs each row's mean position is in the middle, and rows stored side by side part."""
     sizes = [48] * 40
     n, epochs = sum(sizes), 300
-    order = ShuffledOrder(sizes, 5, 480)
+    order = ShuffleSampler(sizes, 5, 480)
     positions = np.empty((epochs, n))
     for epoch in range(epochs):
-        positions[epoch, visited(order, epoch, sizes)] = np.arange(n) / n
+        positions[epoch, visit_rows(order, epoch, sizes)] = np.arange(n) / n
     spread = 1 / np.sqrt(12)
     assert np.abs(positions.mean(axis=0) - 0.5).max() < 5 * spread / np.sqrt(epochs)
     assert np.abs(positions.std(axis=0) - spread).max() < 0.25 * spread
@@ -80,10 +82,10 @@ def test_classes_in_separate_shards_meet_in_every_batch():
     group_rows, groups, window, batch = 96, 960, 4096, 256
     sizes = [group_rows] * groups
     label_of_row = np.repeat(np.arange(3), groups // 3 * group_rows)
-    order = ShuffledOrder(sizes, 11, window)
+    order = ShuffleSampler(sizes, 11, window)
     share = 1 / 3
     deviation = np.sqrt(share * (1 - share) * (group_rows / window + 1 / batch))
-    batches = label_of_row[visited(order, 0, sizes)].reshape(-1, batch)
+    batches = label_of_row[visit_rows(order, 0, sizes)].reshape(-1, batch)
     shares = np.stack([(batches == label).mean(axis=1) for label in range(3)])
     assert np.abs(shares - share).max() < 5 * deviation
     assert shares.std() < 1.2 * deviation
@@ -97,8 +99,8 @@ tracks_of_groups = st.lists(st.integers(1, 8), min_size=1, max_size=20)
 def test_an_epoch_draws_as_many_segments_of_each_track_as_asked(tracks, segments, seed, data):
     drawn = data.draw(st.integers(1, 15))
     sizes = [count * segments for count in tracks]
-    order = ShuffledOrder(sizes, seed, 100, segments, drawn)
-    rows = visited(order, 3, sizes)
+    order = ShuffleSampler(sizes, seed, 100, segments, drawn)
+    rows = visit_rows(order, 3, sizes)
     assert len(rows) == len(set(rows)) == order.rows
     expected = np.full(sum(tracks), min(drawn, segments))
     np.testing.assert_array_equal(np.bincount(rows // segments, minlength=sum(tracks)), expected)
@@ -106,8 +108,8 @@ def test_an_epoch_draws_as_many_segments_of_each_track_as_asked(tracks, segments
 
 def test_over_the_epochs_every_segment_is_drawn_equally_often():
     sizes, epochs = [8 * 12] * 4, 400
-    order = ShuffledOrder(sizes, 0, 4096, 12, 3)
-    rows = np.concatenate([visited(order, epoch, sizes) for epoch in range(epochs)])
+    order = ShuffleSampler(sizes, 0, 4096, 12, 3)
+    rows = np.concatenate([visit_rows(order, epoch, sizes) for epoch in range(epochs)])
     counts = np.bincount(rows, minlength=sum(sizes))
     assert np.abs(counts / epochs - 3 / 12).max() < 5 * np.sqrt(0.25 * 0.75 / epochs)
 
@@ -117,8 +119,8 @@ def test_balanced_sampling_visits_each_class_equally_often_and_its_tracks_alike(
     segments, count = 3, sum(tracks)
     labels = np.array(data.draw(st.lists(st.integers(0, classes - 1), min_size=count, max_size=count)), np.int32)
     sizes = [n * segments for n in tracks]
-    order = ShuffledOrder(sizes, seed, 50, segments, labels=labels)
-    rows = visited(order, 1, sizes)
+    order = ShuffleSampler(sizes, seed, 50, segments, labels=labels)
+    rows = visit_rows(order, 1, sizes)
     assert len(rows) == order.rows
     times = np.bincount(rows // segments, minlength=count) // segments
     per_class = np.bincount(labels, weights=times)
@@ -126,8 +128,8 @@ def test_balanced_sampling_visits_each_class_equally_often_and_its_tracks_alike(
     for label in np.unique(labels):
         assert np.ptp(times[labels == label]) <= 1
     np.testing.assert_array_equal(np.bincount(rows, minlength=count * segments), np.repeat(times, segments))
-    again = ShuffledOrder(sizes, seed, 50, segments, labels=labels)
-    assert visited(again, 1, sizes).tolist() == rows.tolist()
+    again = ShuffleSampler(sizes, seed, 50, segments, labels=labels)
+    assert visit_rows(again, 1, sizes).tolist() == rows.tolist()
 
 
 def test_repeated_tracks_are_spread_over_the_epoch():
@@ -135,8 +137,8 @@ def test_repeated_tracks_are_spread_over_the_epoch():
     labels = np.zeros(104, np.int32)
     labels[50] = 1
     sizes = [8 * 4] * 13
-    order = ShuffledOrder(sizes, 2, 40, 4, labels=labels)
-    rows = visited(order, 0, sizes)
+    order = ShuffleSampler(sizes, 2, 40, 4, labels=labels)
+    rows = visit_rows(order, 0, sizes)
     places = np.flatnonzero(rows // 4 == 50) / len(rows)
     assert len(places) == 103 * 4
     np.testing.assert_allclose(np.histogram(places, bins=4, range=(0, 1))[0] / len(places), 0.25, atol=0.1)
@@ -169,8 +171,8 @@ def test_replicas_share_a_batch_evenly_and_none_is_left_out(start, rows, replica
 def test_stored_order_keeps_the_wanted_segments_of_each_track(tracks, segments, data):
     kept = data.draw(st.sets(st.integers(0, segments - 1), min_size=1))
     sizes = [count * segments for count in tracks]
-    order = StoredOrder(sizes, segments, sorted(kept))
-    rows = visited(order, 0, sizes)
+    order = SequentialSampler(sizes, segments, sorted(kept))
+    rows = visit_rows(order, 0, sizes)
     expected = [row for row in range(sum(sizes)) if row % segments in kept]
     assert rows.tolist() == expected
     assert order.rows == len(expected)

@@ -14,13 +14,13 @@ from training import trained
 
 from featurize.dataset import open_dataset, read_row_group, read_track_ids
 from featurize.errors import FeaturizeError
-from featurize.storage import Place
+from featurize.storage import StoragePath
 from featurize.unlabelled import featurizing, list_files
 from jobs.answers import to_csv, to_json, to_table
-from jobs.console import Teller
+from jobs.console import ConsoleReporter
 from jobs.predicting import predict
 from train.config import TrainError
-from train.judge import judge
+from train.judge import evaluate_run
 from train.run import Run
 
 
@@ -33,7 +33,7 @@ def run(features, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def answers(run, music):
-    return predict(Place.of(run), [str(music)], None, Teller())
+    return predict(StoragePath.of(run), [str(music)], None, ConsoleReporter())
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_a_training_track_has_the_numbers_of_its_shard_to_the_bit(run, features,
 
 def test_what_is_predicted_of_the_test_fold_is_what_the_run_was_judged_by(run, answers, features, music):
     dataset = open_dataset(features)
-    metrics = judge(Run(run), dataset)
+    metrics = evaluate_run(Run(run), dataset)
     heard = {os.path.relpath(track.path, music): track for track in answers.tracks}
     confusion = np.zeros((3, 3), int)
     for row in dataset.tracks().to_pylist():
@@ -128,7 +128,7 @@ def test_rays_workers_take_a_folder_of_many(run, music, tmp_path, ray_here, answ
     for copy in range(70):
         os.link(music / "bells" / "1-0.flac", tmp_path / f"{copy:02}.flac")
     (tmp_path / "35.mp3").touch()
-    many = predict(Place.of(run), [str(tmp_path)], 2, Teller())
+    many = predict(StoragePath.of(run), [str(tmp_path)], 2, ConsoleReporter())
     assert [track.path for track in many.tracks] == [f"{tmp_path}/{copy:02}.flac" for copy in range(70)]
     assert many.rejects == [(f"{tmp_path}/35.mp3", "empty: 0 bytes")]
     [alone] = [track for track in answers.tracks if track.path == str(music / "bells" / "1-0.flac")]
@@ -139,7 +139,12 @@ def test_rays_workers_take_a_folder_of_many(run, music, tmp_path, ray_here, answ
 def test_a_bucket_is_listened_to_as_a_folder_is(run, music, client, uri, answers):
     client.upload_file(str(music / "bells" / "1-0.flac"), "music", "in/deep/1.flac")
     [alone] = [track for track in answers.tracks if track.path == str(music / "bells" / "1-0.flac")]
-    found = predict(Place.of(run), [uri("music/in"), uri("music/in/deep/1.flac"), uri("music/no")], None, Teller())
+    found = predict(
+        StoragePath.of(run),
+        [uri("music/in"), uri("music/in/deep/1.flac"), uri("music/no")],
+        None,
+        ConsoleReporter(),
+    )
     [track] = found.tracks
     assert track.path == uri("music/in/deep/1.flac")
     np.testing.assert_allclose(track.segments, alone.segments, atol=1e-6)
@@ -148,16 +153,16 @@ def test_a_bucket_is_listened_to_as_a_folder_is(run, music, client, uri, answers
 
 def test_nothing_to_ask_or_to_ask_about_is_a_sentence(run, features, music, tmp_path):
     with pytest.raises(FeaturizeError, match=r"expected audio files in .*, found none"):
-        predict(Place.of(run), [str(tmp_path)], None, Teller())
+        predict(StoragePath.of(run), [str(tmp_path)], None, ConsoleReporter())
     with pytest.raises(TrainError, match="holds no run"):
-        predict(Place.of(tmp_path), [str(music)], None, Teller())
+        predict(StoragePath.of(tmp_path), [str(music)], None, ConsoleReporter())
     untrained = tmp_path / "untrained"
     untrained.mkdir()
     shutil.copy(run / "run.json", untrained)
     with pytest.raises(
         TrainError, match=f"holds no trained model. Go on with its training: earmark train {features}"
     ):
-        predict(Place.of(untrained), [str(music)], None, Teller())
+        predict(StoragePath.of(untrained), [str(music)], None, ConsoleReporter())
 
 
 def test_a_broken_model_is_a_sentence(run, music, tmp_path):
@@ -165,7 +170,7 @@ def test_a_broken_model_is_a_sentence(run, music, tmp_path):
     for content in (b"", (run / "model.keras").read_bytes()[:5000]):
         (broken / "model.keras").write_bytes(content)
         with pytest.raises(TrainError, match=r"model\.keras is no whole model: .*\. Remove it, and"):
-            predict(Place.of(broken), [str(music / "bells")], None, Teller())
+            predict(StoragePath.of(broken), [str(music / "bells")], None, ConsoleReporter())
 
 
 def test_a_model_of_other_features_is_refused(run, music, tmp_path):
@@ -176,7 +181,7 @@ def test_a_model_of_other_features_is_refused(run, music, tmp_path):
     with pytest.raises(
         FeaturizeError, match="features that this Earmark does not make: n_mels 64 there, 128 here"
     ):
-        predict(Place.of(other), [str(music)], None, Teller())
+        predict(StoragePath.of(other), [str(music)], None, ConsoleReporter())
 
 
 @pytest.mark.slow
@@ -187,6 +192,6 @@ def test_a_file_that_crashes_the_decoder_costs_itself_alone(run, mixed, tmp_path
     (faulty / "soundfile.py").write_text(FAULTY)
     (mixed / "boom.mp3").write_bytes(b"BOOM" * 100)
     monkeypatch.setenv("PYTHONPATH", str(faulty))
-    found = predict(Place.of(run), [str(mixed)], None, Teller())
+    found = predict(StoragePath.of(run), [str(mixed)], None, ConsoleReporter())
     assert (f"{mixed}/boom.mp3", "crashed the decoder: its process ended with SIGSEGV") in found.rejects
     assert len(found.tracks) == 3

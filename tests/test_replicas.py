@@ -21,12 +21,12 @@ def learn(features, replicas, steps, **settings):
     import keras
 
     from train.counts import training_counts
-    from train.delivery import Delivery
+    from train.delivery import DistributedBatches
     from train.devices import make_strategy
     from train.models import build_model
     from train.optimizer import make_optimizer
     from train.steps import distributed_step
-    from train.trainer import make_lesson, training_statistics, training_stream
+    from train.trainer import make_step_config, training_statistics, training_stream
 
     dataset = open_dataset(features)
     config = TrainConfig.model_validate({"batch_size": 30, "shuffle_window": 40, "replicas": replicas, **settings})
@@ -39,9 +39,9 @@ def learn(features, replicas, steps, **settings):
         optimizer = make_optimizer(config, stream.steps_per_epoch)
         optimizer.build(model.trainable_variables)
     counts = training_counts(dataset, config, lambda text: None)
-    lesson = make_lesson(config, counts, statistics)
-    with Delivery(strategy, stream, 0, steps) as batches:
-        step = distributed_step(strategy, model, optimizer, lesson, batches.spec, compiled=False)
+    step_config = make_step_config(config, counts, statistics)
+    with DistributedBatches(strategy, stream, 0, steps) as batches:
+        step = distributed_step(strategy, model, optimizer, step_config, batches.spec, compiled=False)
         losses = np.array([float(step(part)[0]) for part in batches])
     return losses, model.get_weights()
 
@@ -118,14 +118,14 @@ def test_every_row_has_a_mask_of_its_own_and_every_step_new_ones():
     import keras
     import tensorflow as tf
 
-    from train.steps import Draws, forward
-    from train.stream import Part
+    from train.steps import StatelessRng, forward
+    from train.stream import ReplicaBatch
 
     net = keras.Sequential([keras.Input((1000,)), keras.layers.Dropout(0.4)])
 
     def masked(step, first, rows):
-        part = Part(None, None, None, None, tf.constant(step), tf.constant(first), tf.constant(8))
-        return forward(net, tf.ones((rows, 1000)), Draws(7, part)).numpy()
+        part = ReplicaBatch(None, None, None, None, tf.constant(step), tf.constant(first), tf.constant(8))
+        return forward(net, tf.ones((rows, 1000)), StatelessRng(7, part)).numpy()
 
     whole = masked(3, 0, 8)
     assert np.mean(whole == 0) == pytest.approx(0.4, abs=0.05)
@@ -138,14 +138,14 @@ def test_every_row_has_a_mask_of_its_own_and_every_step_new_ones():
 def test_masks_hide_spans_behind_the_mean():
     import tensorflow as tf
 
-    from train.steps import Draws, Lesson, mask
-    from train.stream import Part
+    from train.steps import StatelessRng, StepConfig, mask
+    from train.stream import ReplicaBatch
 
     fill = np.arange(40, dtype=np.float32) + 1000
-    lesson = Lesson(0, np.ones(3, np.float32), 0.0, 50, 10, fill)
+    step_config = StepConfig(0, np.ones(3, np.float32), 0.0, 50, 10, fill)
     rows = 200
-    part = Part(None, None, None, None, tf.constant(5), tf.constant(0), tf.constant(rows))
-    masked = mask(tf.zeros((rows, 40, 217)), lesson, Draws(1, part)).numpy()
+    part = ReplicaBatch(None, None, None, None, tf.constant(5), tf.constant(0), tf.constant(rows))
+    masked = mask(tf.zeros((rows, 40, 217)), step_config, StatelessRng(1, part)).numpy()
     hidden = masked != 0
     assert (masked[hidden] == np.broadcast_to(fill[:, None], (40, 217))[None].repeat(rows, 0)[hidden]).all()
     frames, coefficients = hidden.all(axis=1).sum(axis=1), hidden.all(axis=2).sum(axis=1)
@@ -158,10 +158,10 @@ def test_masks_hide_spans_behind_the_mean():
 
 
 def test_a_replica_without_rows_is_refused(features):
-    from train.delivery import Delivery
+    from train.delivery import DistributedBatches
     from train.devices import make_strategy
     from train.trainer import training_stream
 
     stream = training_stream(open_dataset(features), TrainConfig(batch_size=3))
     with pytest.raises(TrainError, match="4 replicas cannot share a batch of 3 segments"):
-        Delivery(make_strategy(TrainConfig(replicas=4)), stream, 0, 1)
+        DistributedBatches(make_strategy(TrainConfig(replicas=4)), stream, 0, 1)

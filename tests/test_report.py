@@ -76,11 +76,11 @@ def dataset(ray_here, tmp_path_factory):
 def run(dataset, logical_cpus):
     from training import trained
 
-    from train.judge import judge
+    from train.judge import evaluate_run
 
     folder = dataset.folder.local.parent / "runs" / "one"
     trained(dataset.folder, folder, validation_fold="none", epochs=2, model="modulation", batch_size=8)
-    judge(Run(folder), dataset)
+    evaluate_run(Run(folder), dataset)
     return folder
 
 
@@ -134,12 +134,12 @@ def test_only_the_judged_segments_are_predicted(dataset):
 
 
 def test_a_run_without_its_predictions_is_judged_again(run, tmp_path):
-    from train.judge import is_judged
+    from train.judge import is_evaluated
 
-    assert is_judged(Run(run))
+    assert is_evaluated(Run(run))
     shutil.copytree(run, tmp_path / "run")
     (tmp_path / "run" / "predictions.parquet").unlink()
-    assert not is_judged(Run(tmp_path / "run"))
+    assert not is_evaluated(Run(tmp_path / "run"))
 
 
 class Reader(HTMLParser):
@@ -183,29 +183,29 @@ def test_alpine_is_the_published_file():
 
 
 def test_music_that_is_not_at_hand_has_no_link(tmp_path):
-    from featurize.storage import Place
+    from featurize.storage import StoragePath
     from train.predictions import audio_link
 
-    music, folder = tmp_path / "music", Place.of(tmp_path / "runs" / "one")
+    music, folder = tmp_path / "music", StoragePath.of(tmp_path / "runs" / "one")
     music.mkdir()
     (music / "a:b %.mp3").write_bytes(b"")
-    assert audio_link("a:b %.mp3", Place.of(music), folder) == "../../music/a%3Ab%20%25.mp3"
-    assert audio_link("absent.mp3", Place.of(music), folder) is None
+    assert audio_link("a:b %.mp3", StoragePath.of(music), folder) == "../../music/a%3Ab%20%25.mp3"
+    assert audio_link("absent.mp3", StoragePath.of(music), folder) is None
     assert audio_link("a:b %.mp3", None, folder) is None
-    elsewhere = dataclasses.replace(Place.of(music), scheme="s3")
+    elsewhere = dataclasses.replace(StoragePath.of(music), scheme="s3")
     assert audio_link("a:b %.mp3", elsewhere, folder) is None
-    assert audio_link("a:b %.mp3", Place.of(music), elsewhere) is None
+    assert audio_link("a:b %.mp3", StoragePath.of(music), elsewhere) is None
 
 
 def judged(labels, predicted, classes, **settings):
     """The summary of a run that heard tracks of some classes as others."""
     from train.evaluate import score_predicted
-    from train.summary import summarise
+    from train.summary import summarize_run
 
     tracks = score_predicted(np.array(predicted), np.array(labels, np.int32), classes)
     metrics = {"tracks": tracks, "classes": classes, "epoch": 3}
     small = settings.pop("small", {})
-    text = "\n".join(summarise(metrics, TrainConfig(**settings), 5, small))
+    text = "\n".join(summarize_run(metrics, TrainConfig(**settings), 5, small))
     return text.replace("\N{NO-BREAK SPACE}", " ")
 
 

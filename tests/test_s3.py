@@ -12,7 +12,7 @@ from featurize.catalog import build_catalog
 from featurize.dataset import DatasetError, list_shards, open_dataset, read_row_group
 from featurize.errors import CollectionLostError, FeaturizeError
 from featurize.mfcc import Filters
-from featurize.storage import Place
+from featurize.storage import StoragePath
 from featurize.worker import featurize_track
 
 SETTINGS = ["--set", "featurize.tracks_per_shard=3", "--set", "featurize.segments_per_track=4"]
@@ -57,7 +57,7 @@ def test_a_bucket_gives_the_very_dataset_and_a_run_goes_on_there(client, uri, up
     after = written()
     assert after.pop(gone)
     assert after == before
-    again = {name: (Place.of(out) / name).read() for name, _ in Place.of(out).files()}
+    again = {name: (StoragePath.of(out) / name).read() for name, _ in StoragePath.of(out).files()}
     assert {name: again[name] for name in found} == found
 
 
@@ -93,8 +93,8 @@ def test_a_long_file_is_read_as_it_is_decoded(client, uri, music, tmp_path):
     from featurize.shards import feature_settings
 
     settings, filters = feature_settings(FeaturizeConfig(segments_per_track=3)), Filters.from_librosa()
-    here, _ = featurize_track(Place.of(path), settings, filters)
-    there, _ = featurize_track(Place.of(uri("music/long.wav")), settings, filters)
+    here, _ = featurize_track(StoragePath.of(path), settings, filters)
+    there, _ = featurize_track(StoragePath.of(uri("music/long.wav")), settings, filters)
     np.testing.assert_array_equal(here, there)
 
 
@@ -144,7 +144,7 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(client, uri, features, logical_c
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from training import figures, final_state, stop_when, trained
 
-    from train.judge import judge
+    from train.judge import evaluate_run
     from train.listener import Stopped
     from train.run import Run
 
@@ -163,7 +163,7 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(client, uri, features, logical_c
     names = {name.split("/")[0] for name, _ in Run(there).checkpoints.files()}
     assert names == {path.name for path in (tmp_path / "checkpoints").iterdir()}
 
-    metrics = [judge(Run(folder), open_dataset(features)) for folder in (there, tmp_path)]
+    metrics = [evaluate_run(Run(folder), open_dataset(features)) for folder in (there, tmp_path)]
     assert metrics[0]["tracks"] == metrics[1]["tracks"]
     assert b"<html" in Run(there).report.read()
     with Run(there).tensorboard.at_hand() as curves:
@@ -176,6 +176,6 @@ def test_an_endpoint_that_does_not_answer_is_no_verdict_on_a_track(server, music
     from featurize.config import FeaturizeConfig
     from featurize.shards import feature_settings
 
-    place = Place.of("s3://music/small/bells/0-0.mp3?endpoint_override=http://127.0.0.1:9")
+    place = StoragePath.of("s3://music/small/bells/0-0.mp3?endpoint_override=http://127.0.0.1:9")
     with pytest.raises(CollectionLostError, match="the endpoint does not answer"):
         featurize_track(place, feature_settings(FeaturizeConfig()), Filters.from_librosa())

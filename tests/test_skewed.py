@@ -44,7 +44,7 @@ def test_balanced_beats_none_on_macro_f1_over_seeds(nine_classes, tmp_path):
     from training import trained
 
     from featurize.dataset import open_dataset
-    from train.judge import judge
+    from train.judge import evaluate_run
     from train.run import Run
 
     dataset = open_dataset(nine_classes)
@@ -71,7 +71,7 @@ def test_balanced_beats_none_on_macro_f1_over_seeds(nine_classes, tmp_path):
                 shuffle_window=4096,
                 **settings,
             )
-            metrics = judge(Run(run), dataset)
+            metrics = evaluate_run(Run(run), dataset)
             macro_f1.setdefault(name, []).append(metrics["tracks"]["macro_f1"])
             assert any("bells in the rhythm of bells (18)" in sentence for sentence in said)
             told = any("times the segments of the smallest" in sentence for sentence in said)

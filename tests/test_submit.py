@@ -14,7 +14,7 @@ from featurize.cluster import on_cluster
 from featurize.driver import Progress
 from featurize.errors import FeaturizeError
 from featurize.mounts import refuse_unseen
-from featurize.storage import Place
+from featurize.storage import StoragePath
 from jobs.cli import app
 from jobs.config import load_config
 from jobs.package import SETTINGS, code_files, pack, sizes
@@ -136,9 +136,9 @@ def test_ids_are_readable_and_no_two_are_the_same():
 
 
 def test_a_node_that_does_not_see_the_music_is_named(ray_here, tmp_path):
-    refuse_unseen([Place.of(tmp_path)], Place.of(tmp_path))
+    refuse_unseen([StoragePath.of(tmp_path)], StoragePath.of(tmp_path))
     with pytest.raises(FeaturizeError, match=r"- [\d.]+ does not see /nowhere/music\nMount them on every node"):
-        refuse_unseen([Place.of("/nowhere/music")], Place.of(tmp_path))
+        refuse_unseen([StoragePath.of("/nowhere/music")], StoragePath.of(tmp_path))
     assert not list(tmp_path.iterdir())
 
 
@@ -164,7 +164,7 @@ def test_a_cluster_that_does_not_answer_is_one_sentence(music, tmp_path, monkeyp
 def test_without_a_terminal_a_line_comes_every_thirty_seconds(monkeypatch, capsys):
     now = 0.0
     monkeypatch.setattr(jobs.console.time, "monotonic", lambda: now)
-    with jobs.console.Teller().featurizing() as on_progress:
+    with jobs.console.ConsoleReporter().featurizing() as on_progress:
         on_progress(Progress(0, 400))
         for second in range(2, 201, 2):  # as the driver does, whether a shard is there or not
             now = float(second)

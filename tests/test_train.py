@@ -95,10 +95,10 @@ def test_the_model_can_be_used_with_keras_and_what_lies_beside_it(features, run)
     import keras
 
     from train.held_out import held_out
-    from train.judge import judge
+    from train.judge import evaluate_run
 
     dataset = open_dataset(features)
-    metrics = judge(Run(run), dataset)
+    metrics = evaluate_run(Run(run), dataset)
     about = json.loads((run / "model.json").read_text())
     assert about["classes"] == ["bells", "pulses", "reeds"]
     assert about["features"]["sample_rate"] == 22050

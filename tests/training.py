@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from featurize.dataset import open_dataset
 from train.config import TrainConfig
-from train.listener import Listener
+from train.listener import Callbacks
 from train.run import Run
 from train.trainer import train
 
@@ -31,8 +31,8 @@ def trained(features, folder, stop=lambda: None, **settings):
     """Train with the quick settings and some others; return the sentences said and the epochs of this call."""
     said, epochs = [], []
     config = TrainConfig.model_validate({**QUICK.model_dump(), **settings})
-    listener = Listener(said.append, epoch=lambda entry, total: epochs.append(entry), stop=stop)
-    train(open_dataset(features), Run(folder), config, "the: config\n", listener)
+    callbacks = Callbacks(said.append, epoch=lambda entry, total: epochs.append(entry), stop=stop)
+    train(open_dataset(features), Run(folder), config, "the: config\n", callbacks)
     return said, epochs
 
 

@@ -55,7 +55,7 @@ def describe_tracks(dataset: Dataset) -> Tracks:
     return Tracks(vectors, labels, folds, copied, dataset.classes)
 
 
-def judge_svm(tracks: Tracks, test_fold: int) -> dict[str, Any]:
+def evaluate_svm(tracks: Tracks, test_fold: int) -> dict[str, Any]:
     """Train an SVM on all folds but one and judge it on that.
 
     scikit-learn's StandardScaler and SVC as they come: radial basis functions, C = 1. Of more than 20,000 tracks

@@ -13,13 +13,13 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from tensorboard.compat.proto import event_pb2
 
-from featurize.storage import Place
+from featurize.storage import StoragePath
 
 _BY_STEP = ("steps/", "input/")
 _IMAGES_PER_CLASS = 3
 
 
-class Board:
+class TensorBoardWriter:
     """Event files of a run: one sub-folder for training and one for each held-out fold.
 
     The same tag in each of them, so that TensorBoard draws their curves into one chart. The step of scalars and
@@ -29,7 +29,7 @@ class Board:
     each `flush`.
     """
 
-    def __init__(self, folder: Place, parts: Sequence[str], epoch: int, step: int) -> None:
+    def __init__(self, folder: StoragePath, parts: Sequence[str], epoch: int, step: int) -> None:
         """Open a writer for each part: `train`, `validation`, `test`.
 
         What an interrupted run has shown beyond the epoch and the step at which this one goes on is taken out.
@@ -48,7 +48,7 @@ class Board:
         self._open.callback(self.flush)
         self._copied: dict[str, int] = {}
 
-    def __enter__(self) -> "Board":
+    def __enter__(self) -> "TensorBoardWriter":
         return self
 
     def __exit__(
@@ -103,7 +103,7 @@ class Board:
             writer.flush()
         if self._folder.local:
             return
-        for name, size in Place.of(self._here).files():
+        for name, size in StoragePath.of(self._here).files():
             if self._copied.get(name) != size:
                 (self._folder / name).write((self._here / name).read_bytes())
                 self._copied[name] = size

@@ -19,15 +19,16 @@ from typing import Any
 
 import tensorflow as tf
 
-from featurize.storage import Place, describe
+from featurize.storage import StoragePath, describe
 from train.config import TrainError
 
 _NAME = re.compile(r"step-(\d{8,})-epochs-(\d+)")
 _STATE, _PROGRESS, _BEST = "state", "progress.json", "best"
+_STORED_AS_CORRECT = "right"  # the key of progress.json; renaming it would make older checkpoints unreadable
 
 
 @dataclasses.dataclass
-class Progress:
+class TrainingProgress:
     """How far training has come, beside the weights and the optimizer's slots.
 
     Attributes:
@@ -42,15 +43,33 @@ class Progress:
     step: int = 0
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     loss_sum: float = 0.0
-    right: int = 0
+    correct: int = 0
     seconds: float = 0.0
     waited: float = 0.0
+
+    def to_json(self) -> bytes:
+        """Return the content of progress.json."""
+        content = dataclasses.asdict(self)
+        content[_STORED_AS_CORRECT] = content.pop("correct")
+        return json.dumps(content).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> "TrainingProgress":
+        """Read progress.json.
+
+        Raises:
+            TypeError, ValueError: it is not what `to_json` returned.
+        """
+        content = json.loads(text)
+        return cls(**{"correct" if key == _STORED_AS_CORRECT else key: value for key, value in content.items()})
 
 
 class Checkpoints:
     """The checkpoints of one run."""
 
-    def __init__(self, folder: Place, model: Any, optimizer: Any, keep: int, into: Place | None = None) -> None:
+    def __init__(
+        self, folder: StoragePath, model: Any, optimizer: Any, keep: int, into: StoragePath | None = None
+    ) -> None:
         """Take what is to be saved, and how many of the latest checkpoints to keep.
 
         Args:
@@ -65,7 +84,7 @@ class Checkpoints:
         self._keep = keep
         self._state = tf.train.Checkpoint(model=model, optimizer=optimizer)
 
-    def restore_latest(self, remark: Callable[[str], None]) -> Progress:
+    def restore_latest(self, remark: Callable[[str], None]) -> TrainingProgress:
         """Go back to the latest whole checkpoint, or to the beginning where there is none.
 
         Args:
@@ -77,7 +96,7 @@ class Checkpoints:
         for folder in reversed(_saved(self._folder)):
             try:
                 with folder.at_hand() as here:
-                    progress = Progress(**json.loads((here / _PROGRESS).read_bytes()))
+                    progress = TrainingProgress.from_json((here / _PROGRESS).read_bytes())
                     _read_all(here)
                     self._restore(here)
             except (tf.errors.OpError, OSError, ValueError, TypeError) as error:
@@ -88,14 +107,14 @@ class Checkpoints:
                     _remove(folder)
                 continue
             return progress
-        return Progress()
+        return TrainingProgress()
 
     def restore_best(self) -> None:
         """Go back to the best checkpoint."""
         with _saved(self._folder / _BEST)[-1].at_hand() as here:
             self._restore(here)
 
-    def save(self, progress: Progress) -> None:
+    def save(self, progress: TrainingProgress) -> None:
         """Save the state as the latest.
 
         Raises:
@@ -104,7 +123,7 @@ class Checkpoints:
         self._save(self._into, progress)
         _remove(*_saved(self._into)[: -self._keep])
 
-    def save_best(self, progress: Progress) -> None:
+    def save_best(self, progress: TrainingProgress) -> None:
         """Save the state as the best so far.
 
         Raises:
@@ -115,7 +134,7 @@ class Checkpoints:
         self._save(best, progress)
         _remove(*_saved(best)[:-1])
 
-    def _save(self, folder: Place, progress: Progress) -> None:
+    def _save(self, folder: StoragePath, progress: TrainingProgress) -> None:
         final = folder / f"step-{progress.step:08d}-epochs-{len(progress.history)}"
         try:
             if (final / _PROGRESS).is_file():
@@ -124,7 +143,7 @@ class Checkpoints:
                 self._state.write(os.path.join(scratch, _STATE))
                 for path in sorted(Path(scratch).iterdir()):
                     (final / path.name).write(path.read_bytes())
-            (final / _PROGRESS).write(json.dumps(dataclasses.asdict(progress)).encode())
+            (final / _PROGRESS).write(progress.to_json())
         except (tf.errors.OpError, OSError) as error:
             _remove(final)
             raise TrainError(
@@ -136,7 +155,7 @@ class Checkpoints:
         self._state.read(str(folder / _STATE)).assert_consumed()
 
 
-def _saved(folder: Place, since: int = 0) -> list[Place]:
+def _saved(folder: StoragePath, since: int = 0) -> list[StoragePath]:
     """Return the whole checkpoints in a folder from a step on, the earliest first."""
     found = []
     for path, _ in folder.files():
@@ -147,7 +166,7 @@ def _saved(folder: Place, since: int = 0) -> list[Place]:
     return [folder / name for _, _, name in sorted(found)]
 
 
-def _remove_unfinished(folder: Place) -> None:
+def _remove_unfinished(folder: StoragePath) -> None:
     """Remove what a run that was killed in the middle of writing or removing has left."""
     files: dict[str, set[str]] = {}
     for path, _ in folder.files():
@@ -173,7 +192,7 @@ def _reason(error: Exception) -> str:
     return describe(error) if isinstance(error, OSError) else str(error)
 
 
-def _remove(*folders: Place) -> None:
+def _remove(*folders: StoragePath) -> None:
     for folder in folders:
         (folder / _PROGRESS).remove()
         folder.remove_folder()

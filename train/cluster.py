@@ -20,10 +20,10 @@ import ray.train
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from featurize.dataset import DatasetError, open_dataset
-from featurize.storage import Place
+from featurize.storage import StoragePath
 from train.config import TrainConfig, TrainError
-from train.listener import Listener, Stopped
-from train.office import Chief, attend, cluster_in_words, start_office
+from train.listener import Callbacks, Stopped
+from train.office import RemoteCallbacks, cluster_in_words, relay_progress, start_progress_channel
 from train.run import Run
 
 _RESTARTS = 8  # of all workers, each after one was lost
@@ -31,14 +31,14 @@ _SECONDS_BETWEEN_POLLS = 1.0
 _SECONDS_BETWEEN_SENTENCES = 30.0
 
 
-def learn_on_cluster(features: Place, run: Run, config: TrainConfig, listener: Listener) -> None:
+def learn_on_cluster(features: StoragePath, run: Run, config: TrainConfig, callbacks: Callbacks) -> None:
     """Train the model of a run that is begun on workers of the cluster that this process is attached to.
 
     Args:
         features: the dataset, where every node sees it.
         run: where everything goes, where every node sees it.
         config: the settings; its device is cpu or gpu, for what a cluster may still get cannot be looked up.
-        listener: is told of the progress, and is asked for an end.
+        callbacks: Receive progress; may request a stop.
 
     Raises:
         Stopped: the listener asked for it, and a checkpoint holds what was done.
@@ -47,8 +47,8 @@ def learn_on_cluster(features: Place, run: Run, config: TrainConfig, listener: L
     from ray.train.tensorflow import TensorflowTrainer  # loads TensorFlow, which the office does without
 
     bundle = _resources(config)
-    _wait_for_room([bundle] * config.workers, config.wait_minutes, listener, run)
-    office = start_office()
+    _wait_for_room([bundle] * config.workers, config.wait_minutes, callbacks, run)
+    channel = start_progress_channel()
     ended: queue.Queue[BaseException | None] = queue.Queue()
     scratch = run.folder / "ray-train"
     trainer = TensorflowTrainer(
@@ -57,7 +57,7 @@ def learn_on_cluster(features: Place, run: Run, config: TrainConfig, listener: L
             "features": str(features),
             "run": str(run.folder),
             "config": config,
-            "office": office,
+            "office": channel,
         },
         scaling_config=ray.train.ScalingConfig(
             num_workers=config.workers,
@@ -83,7 +83,7 @@ def learn_on_cluster(features: Place, run: Run, config: TrainConfig, listener: L
 
     # Beside the main thread, which hears signals and passes on what the chief says.
     threading.Thread(target=fit, daemon=True).start()
-    error = attend(office, ended, listener, run, config.wait_minutes)
+    error = relay_progress(channel, ended, callbacks, run, config.wait_minutes)
     scratch.remove_folder()  # Ray Train's own notes
     if error:
         *_, last = [type(error).__name__, *str(error).strip().splitlines()]
@@ -93,17 +93,17 @@ def learn_on_cluster(features: Place, run: Run, config: TrainConfig, listener: L
         ) from error
 
 
-def judge_on_cluster(
-    features: Place, run: Run, config: TrainConfig, remark: Callable[[str], None]
+def evaluate_on_cluster(
+    features: StoragePath, run: Run, config: TrainConfig, remark: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Judge a trained run, see `train.judge.judge`, on a node that has what one training worker needs.
+    """Judge a trained run, see `train.judge.evaluate_run`, on a node that has what one training worker needs.
 
     Raises:
         DatasetError, TrainError: as `judge`; also where no such node came.
     """
     bundle = _resources(config)
-    _wait_for_room([bundle], config.wait_minutes, Listener(remark), run)
-    remote = ray.remote(num_cpus=bundle["CPU"], num_gpus=bundle.get("GPU", 0), max_retries=_RESTARTS)(_judge)
+    _wait_for_room([bundle], config.wait_minutes, Callbacks(remark), run)
+    remote = ray.remote(num_cpus=bundle["CPU"], num_gpus=bundle.get("GPU", 0), max_retries=_RESTARTS)(_evaluate)
     try:
         metrics: dict[str, Any] = ray.get(remote.remote(str(features), str(run.folder)))
     except ray.exceptions.RayTaskError as error:
@@ -116,7 +116,7 @@ def _resources(config: TrainConfig) -> dict[str, float]:
     return {"CPU": 1} if config.device == "cpu" else {"CPU": 1, "GPU": config.gpus_per_worker}
 
 
-def _wait_for_room(bundles: list[dict[str, float]], minutes: float, listener: Listener, run: Run) -> None:
+def _wait_for_room(bundles: list[dict[str, float]], minutes: float, callbacks: Callbacks, run: Run) -> None:
     """Wait until the cluster has room for some workers, which makes it start nodes for them where it can.
 
     Raises:
@@ -128,7 +128,7 @@ def _wait_for_room(bundles: list[dict[str, float]], minutes: float, listener: Li
     begun = next_sentence = time.monotonic()
     try:
         while not group.wait(_SECONDS_BETWEEN_POLLS):
-            if (signum := listener.stop()) is not None:
+            if (signum := callbacks.stop()) is not None:
                 raise Stopped(signum, run.latest_step())
             now = time.monotonic()
             if now - begun > 60 * minutes:
@@ -140,7 +140,7 @@ def _wait_for_room(bundles: list[dict[str, float]], minutes: float, listener: Li
                 )
             if now >= next_sentence:
                 waited = f"{(now - begun) / 60:.1f} of {minutes:g} minutes"
-                listener.remark(f"Waiting for room for {needs} ({waited}): {cluster_in_words()}.")
+                callbacks.remark(f"Waiting for room for {needs} ({waited}): {cluster_in_words()}.")
                 next_sentence = now + _SECONDS_BETWEEN_SENTENCES
     finally:
         remove_placement_group(group)
@@ -155,8 +155,8 @@ def _work(given: dict[str, Any]) -> None:
     from train.trainer import learn
 
     _read_on_all_cores()
-    office, config = given["office"], given["config"]
-    if ray.get(office.has_failed.remote()):
+    channel, config = given["office"], given["config"]
+    if ray.get(channel.has_failed.remote()):
         return  # started again though no start can mend it
     rank, run = ray.train.get_context().get_world_rank(), Run(given["run"])
     with tempfile.TemporaryDirectory() as scratch:
@@ -170,22 +170,22 @@ def _work(given: dict[str, Any]) -> None:
                 open_dataset(given["features"]),
                 run,
                 config,
-                Chief(office) if rank == 0 else Listener(),
+                RemoteCallbacks(channel) if rank == 0 else Callbacks(),
                 apart=Run(scratch) if rank else None,
             )
         except Stopped as stopped:
-            ray.get(office.say.remote("stopped", (stopped.signal, stopped.step)))
+            ray.get(channel.post.remote("stopped", (stopped.signal, stopped.step)))
         except (TrainError, DatasetError) as error:
-            ray.get(office.say.remote("failed", str(error)))
+            ray.get(channel.post.remote("failed", str(error)))
             raise
 
 
-def _judge(features: str, run: str) -> dict[str, Any]:
+def _evaluate(features: str, run: str) -> dict[str, Any]:
     """Judge, in the process of a worker."""
-    from train.judge import judge
+    from train.judge import evaluate_run
 
     _read_on_all_cores()
-    return judge(Run(run), open_dataset(features))
+    return evaluate_run(Run(run), open_dataset(features))
 
 
 def _read_on_all_cores() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from featurize.storage import Place
+from featurize.storage import StoragePath
 from train.config import TrainError
 from train.run import Run
 
@@ -112,7 +112,7 @@ def remarks_on(entries: Sequence[Entry]) -> list[str]:
 
 
 def _read_entry(folder: str) -> Entry:
-    place = Place.of(folder)
+    place = StoragePath.of(folder)
     summary = Run(place).read("crossval.json")
     folds = [fold["fold"] for fold in summary["folds"]] if summary else []
     runs = [Run(place / f"fold={fold}") for fold in folds] or [Run(place)]

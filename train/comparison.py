@@ -45,14 +45,14 @@ def _curves(entries: Sequence[Entry], figure_name: str) -> Picture:
         figure = Figure(figsize=(5.4, 3.4), layout="constrained")
         axes = figure.subplots()
         for index, entry in enumerate(entries):
-            colour = theme.lines[index % len(theme.lines)]
+            color = theme.lines[index % len(theme.lines)]
             for part in (part for part in _STYLES if all(part in history[0] for history in entry.histories)):
                 values = _values(entry, part, figure_name)
                 epochs, mean = np.arange(1, values.shape[1] + 1), values.mean(axis=0)
-                axes.plot(epochs, mean, _STYLES[part], color=colour, label=f"{index + 1} {part}")
+                axes.plot(epochs, mean, _STYLES[part], color=color, label=f"{index + 1} {part}")
                 if part == "test" and len(values) > 1:
                     deviation = values.std(axis=0)
-                    axes.fill_between(epochs, mean - deviation, mean + deviation, color=colour, alpha=0.15, lw=0)
+                    axes.fill_between(epochs, mean - deviation, mean + deviation, color=color, alpha=0.15, lw=0)
         axes.set(xlabel="epoch", ylabel=figure_name)
         axes.locator_params(axis="x", integer=True)
         axes.legend(ncols=min(len(entries), 4), fontsize="small")

@@ -178,7 +178,7 @@ class Interval:
     steps: int | None = None
     epochs: int | None = None
 
-    def is_over(self, seconds: float, steps: int, epoch_ended: bool, epochs: int) -> bool:
+    def is_due(self, seconds: float, steps: int, epoch_ended: bool, epochs: int) -> bool:
         """Say whether something is due.
 
         Args:

@@ -24,13 +24,13 @@ def training_counts(dataset: Dataset, config: TrainConfig, remark: Callable[[str
         part = folds.get(entry["fold"], "train")
         counts[part][dataset.classes.index(entry["label"])] += entry["segments"]
     empty = [part for part, count in counts.items() if not count.sum()]
-    unlearnt = _named(dataset.classes, counts["train"] == 0)
-    if empty or unlearnt:
+    unlearned = _named(dataset.classes, counts["train"] == 0)
+    if empty or unlearned:
         raise TrainError(
             (
                 f"no tracks are left for {' and '.join(empty)}. "
                 if empty
-                else f"no track to learn {unlearnt} from. "
+                else f"no track to learn {unlearned} from. "
             )
             + "Groups are never divided over folds, so a class from very few artists can fall into one fold. "
             "Choose another train.test_fold or train.validation_fold=none, or featurize with "

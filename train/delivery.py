@@ -6,10 +6,10 @@ from typing import Any
 import tensorflow as tf
 
 from train.config import TrainError
-from train.stream import PART_SPEC, Part, SegmentStream
+from train.stream import REPLICA_BATCH_SPEC, ReplicaBatch, SegmentStream
 
 
-class Delivery:
+class DistributedBatches:
     """The batches of some steps, one after another, each in parts on the replicas; read ahead onto them.
 
     A context manager: on leaving, TensorFlow stops to read ahead. An iterator that lives on in the frames of an
@@ -30,7 +30,7 @@ class Delivery:
             )
         # Endless, because where there may be an end TensorFlow asks each replica whether there is more, which
         # takes milliseconds a step; the steps are counted here.
-        padding = tf.data.Dataset.from_tensors(Part(*map(_nothing, PART_SPEC))).repeat()
+        padding = tf.data.Dataset.from_tensors(ReplicaBatch(*map(_nothing, REPLICA_BATCH_SPEC))).repeat()
 
         def parts(context: tf.distribute.InputContext) -> tf.data.Dataset:
             here = replicas // context.num_input_pipelines  # of the replicas; each worker has a pipeline
@@ -42,7 +42,7 @@ class Delivery:
         self._left = stop - start
         self._batches: Any = iter(batches) if self._left else iter(())
 
-    def __enter__(self) -> "Delivery":
+    def __enter__(self) -> "DistributedBatches":
         return self
 
     def __exit__(
@@ -50,7 +50,7 @@ class Delivery:
     ) -> None:
         self._batches = iter(())
 
-    def __iter__(self) -> "Delivery":
+    def __iter__(self) -> "DistributedBatches":
         return self
 
     def __next__(self) -> Any:

@@ -8,7 +8,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from train.delivery import Delivery
+from train.delivery import DistributedBatches
 from train.steps import evaluation_step
 from train.stream import SegmentStream
 
@@ -35,7 +35,7 @@ class Predictor:
             float64 [segments, classes], the probabilities; and int32 [segments], the labels.
         """
         logits, labels = [], []
-        with Delivery(self._strategy, stream, 0, stream.steps_per_epoch) as parts:
+        with DistributedBatches(self._strategy, stream, 0, stream.steps_per_epoch) as parts:
             self._step = self._step or self._traced(parts.spec)
             for part in parts:
                 step_logits, step_labels = self._step(part)

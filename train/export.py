@@ -28,7 +28,7 @@ _ROW_GROUPS, _ROWS = 8, 64  # of the dataset, on which an export is compared wit
 
 
 @dataclasses.dataclass(frozen=True)
-class Hearing:
+class FeaturizerReference:
     """How the featurizer turns samples into MFCC: its constants, and a track that it was given.
 
     Attributes:
@@ -65,7 +65,9 @@ class Checked:
     differences: list[Difference]
 
 
-def export(run: Run, dataset: Dataset, form: str, out: Path, hearing: Hearing | None = None) -> list[Checked]:
+def export(
+    run: Run, dataset: Dataset, form: str, out: Path, hearing: FeaturizerReference | None = None
+) -> list[Checked]:
     """Write the model of a run in another format, and compare it with the model before it gets its name.
 
     Whatever the model was trained in, the export computes in float32, and so does the model that it is compared
@@ -193,7 +195,7 @@ def _check_rows(model: keras.Sequential, form: str, path: Path, mfcc: Float32) -
     )
 
 
-def _check_samples(model: keras.Sequential, path: Path, hearing: Hearing) -> Checked:
+def _check_samples(model: keras.Sequential, path: Path, hearing: FeaturizerReference) -> Checked:
     found = samples_outputs(path, hearing.samples)
     # Of its own MFCC: how far those may be from the featurizer's is another question.
     logits = np.asarray(model(found["mfcc"], training=False))

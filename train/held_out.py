@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from featurize.dataset import Dataset, Shard, read_segments, read_track_ids
 from train.config import TrainConfig, TrainError
 from train.evaluate import Float64, Int32, Predictor, score_both
-from train.order import StoredOrder
+from train.order import SequentialSampler
 from train.stream import SegmentStream
 
 
@@ -80,8 +80,8 @@ def held_out(dataset: Dataset, config: TrainConfig, fold: int) -> HeldOut:
     segments = _judged_segments(dataset, config)
     kept = np.isin(np.arange(dataset.segments_per_track), segments)
     sizes = [rows for shard in shards for rows in shard.row_groups]
-    order = StoredOrder(sizes, dataset.segments_per_track, segments)
-    stream = SegmentStream(shards, order, config.batch_size)
+    sampler = SequentialSampler(sizes, dataset.segments_per_track, segments)
+    stream = SegmentStream(shards, sampler, config.batch_size)
     copies = dataset.copies_across(fold)
     if copies:
         tracks = (track for shard in shards for track in read_track_ids(shard, dataset.segments_per_track))
@@ -92,7 +92,7 @@ def held_out(dataset: Dataset, config: TrainConfig, fold: int) -> HeldOut:
                 "names them. Remove the copies from the collection."
             )
     else:
-        judged = np.ones(order.rows // len(segments), np.bool_)
+        judged = np.ones(sampler.rows // len(segments), np.bool_)
     return HeldOut(stream, shards, kept, judged, dataset.classes)
 
 

@@ -17,7 +17,7 @@ from train.run import Run
 from train.trained import load_model
 
 
-def judge(run: Run, dataset: Dataset) -> dict[str, Any]:
+def evaluate_run(run: Run, dataset: Dataset) -> dict[str, Any]:
     """Judge the model of a run on the fold that it never saw; write what it said, the report and the metrics.
 
     Returns:
@@ -55,7 +55,7 @@ def judge(run: Run, dataset: Dataset) -> dict[str, Any]:
     return metrics
 
 
-def is_judged(run: Run) -> bool:
+def is_evaluated(run: Run) -> bool:
     """Say whether the metrics, the report and the predictions that lie in the run are those of its model."""
     metrics = run.read("metrics.json")
     files = (run.report, run.folder / PREDICTIONS, run.model)

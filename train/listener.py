@@ -16,7 +16,7 @@ class Stopped(Exception):  # noqa: N818 - no error: it was asked for
 
 
 @dataclasses.dataclass(frozen=True)
-class Listener:
+class Callbacks:
     """Who is told what happens, and may ask for an end.
 
     Attributes:

@@ -9,16 +9,16 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from train.board import Board
-from train.checkpoints import Checkpoints, Progress
+from train.board import TensorBoardWriter
+from train.checkpoints import Checkpoints, TrainingProgress
 from train.config import TrainConfig, TrainError
-from train.delivery import Delivery
+from train.delivery import DistributedBatches
 from train.evaluate import Predictor
 from train.held_out import HeldOut
-from train.listener import Listener, Stopped
+from train.listener import Callbacks, Stopped
 from train.run import Run
-from train.selection import is_best, is_over
-from train.steps import Lesson, distributed_step
+from train.selection import is_best, should_stop
+from train.steps import StepConfig, distributed_step
 from train.stream import SegmentStream
 
 _STEPS_BETWEEN_POINTS = 50
@@ -75,15 +75,15 @@ class Loop:
     model: keras.Sequential
     optimizer: keras.optimizers.Optimizer
     stream: SegmentStream
-    lesson: Lesson
+    step_config: StepConfig
     held: dict[str, HeldOut]
     checkpoints: Checkpoints
-    board: Board
+    tensorboard: TensorBoardWriter
     probe: NDArray[np.float32]
-    listener: Listener
+    callbacks: Callbacks
     compiled: bool
 
-    def finish(self, progress: Progress) -> None:
+    def finish(self, progress: TrainingProgress) -> None:
         """Train until the last epoch, or until the validation fold says that it is enough.
 
         Raises:
@@ -91,19 +91,19 @@ class Loop:
             TrainError: the loss is no number any more, or a checkpoint cannot be written.
         """
         self.progress = progress
-        self._predictor = Predictor(self.strategy, self.model, self._heed)
+        self._predictor = Predictor(self.strategy, self.model, self._stop_if_requested)
         self._saved_at, self._recent = time.monotonic(), _Recent()
         last = self.config.epochs * self.stream.steps_per_epoch
-        with Delivery(self.strategy, self.stream, progress.step, last) as batches:
+        with DistributedBatches(self.strategy, self.stream, progress.step, last) as batches:
             step = distributed_step(
-                self.strategy, self.model, self.optimizer, self.lesson, batches.spec, self.compiled
+                self.strategy, self.model, self.optimizer, self.step_config, batches.spec, self.compiled
             )
-            while not is_over(progress.history, self.config):
+            while not should_stop(progress.history, self.config):
                 self._take_steps(step, batches, (len(progress.history) + 1) * self.stream.steps_per_epoch)
                 self._end_epoch()
         self.checkpoints.save(progress)
 
-    def _take_steps(self, step: Any, batches: Delivery, stop: int) -> None:
+    def _take_steps(self, step: Any, batches: DistributedBatches, stop: int) -> None:
         """Take the steps up to the end of the epoch."""
         progress = self.progress
         unread = None
@@ -116,17 +116,17 @@ class Loop:
             self._add(unread)
             unread = (progress.step, figures)
             progress.step += 1
-            if progress.step == stop or self._is_due() or self.listener.stop() is not None:
+            if progress.step == stop or self._is_due() or self.callbacks.stop() is not None:
                 self._add(unread)
                 unread = None
             waited, seconds = received - before, time.perf_counter() - before
             progress.waited += waited
             progress.seconds += seconds
             self._recent.add(waited, seconds)
-            self.listener.step(progress.step, self.config.epochs * self.stream.steps_per_epoch)
+            self.callbacks.step(progress.step, self.config.epochs * self.stream.steps_per_epoch)
             self._show_steps()
             if unread is None:
-                self._heed()
+                self._stop_if_requested()
                 if self._is_due():
                     self._save()
 
@@ -134,13 +134,13 @@ class Loop:
         """Add the figures of a step to those of its epoch, once they are there."""
         if unread is None:
             return
-        number, (loss_tensor, right) = unread
+        number, (loss_tensor, correct) = unread
         loss = float(loss_tensor)
         if not np.isfinite(loss):
             raise self._not_finite(number, loss)
         self._recent.loss = loss
         self.progress.loss_sum += loss
-        self.progress.right += int(right)
+        self.progress.correct += int(correct)
 
     def _end_epoch(self) -> None:
         """Judge the model, and write down what the epoch has come to."""
@@ -149,7 +149,7 @@ class Loop:
             "epoch": len(progress.history) + 1,
             "train": {
                 "loss": progress.loss_sum / stream.steps_per_epoch,
-                "accuracy": progress.right / stream.rows,
+                "accuracy": progress.correct / stream.rows,
             },
             "learning_rate": float(tf.convert_to_tensor(self.optimizer.learning_rate)),
             "seconds": progress.seconds,
@@ -159,18 +159,18 @@ class Loop:
         for part, fold in self.held.items():
             entry[part] = _figures(fold.score(self._predictor))
         progress.history.append(entry)
-        progress.loss_sum, progress.right, progress.seconds, progress.waited = 0.0, 0, 0.0, 0.0
+        progress.loss_sum, progress.correct, progress.seconds, progress.waited = 0.0, 0, 0.0, 0.0
         if is_best(progress.history, self.config):
             self.checkpoints.save_best(progress)
         self.run.write("history.json", progress.history)
         self._show_epoch(entry)
         if self._is_due(epoch_ended=True):
             self._save()
-        self.listener.epoch(entry, self.config.epochs)
+        self.callbacks.epoch(entry, self.config.epochs)
 
-    def _heed(self) -> None:
+    def _stop_if_requested(self) -> None:
         """Stop if that is asked for: between two steps, or between two batches of an evaluation."""
-        reason = self.listener.stop()
+        reason = self.callbacks.stop()
         if reason is not None:
             self.checkpoints.save(self.progress)
             raise Stopped(reason, self.progress.step)
@@ -179,10 +179,10 @@ class Loop:
         """Say whether it is time for a checkpoint."""
         seconds = time.monotonic() - self._saved_at
         epochs = len(self.progress.history)
-        return self.config.checkpoint_interval.is_over(seconds, self.progress.step, epoch_ended, epochs)
+        return self.config.checkpoint_interval.is_due(seconds, self.progress.step, epoch_ended, epochs)
 
     def _save(self) -> None:
-        self.board.flush()  # the curves must reach as far as the checkpoint from which they go on
+        self.tensorboard.flush()  # the curves must reach as far as the checkpoint from which they go on
         self.checkpoints.save(self.progress)
         self._saved_at = time.monotonic()
 
@@ -208,16 +208,16 @@ class Loop:
     def _show_steps(self) -> None:
         """Put a point on the curves by step, now and then."""
         if self.progress.step % _STEPS_BETWEEN_POINTS == 0:
-            self.board.scalars("train", self.progress.step, self._recent.points(self.config.batch_size))
+            self.tensorboard.scalars("train", self.progress.step, self._recent.points(self.config.batch_size))
             self._recent = _Recent()
 
     def _show_epoch(self, entry: dict[str, Any]) -> None:
         rates = {key: entry[key] for key in ("learning_rate", "examples_per_second")}
-        self.board.scalars("train", entry["epoch"], {**entry["train"], **rates})
+        self.tensorboard.scalars("train", entry["epoch"], {**entry["train"], **rates})
         for part in self.held:
-            self.board.scalars(part, entry["epoch"], entry[part])
-        self.board.histograms(entry["epoch"], self.model, self.probe)
-        self.board.flush()
+            self.tensorboard.scalars(part, entry["epoch"], entry[part])
+        self.tensorboard.histograms(entry["epoch"], self.model, self.probe)
+        self.tensorboard.flush()
 
 
 def _figures(scores: dict[str, Any]) -> dict[str, float]:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from train.order import Draw, keyed_generator
 from train.stream import Mix
-from train.windows import Rows
+from train.windows import LabeledSegments
 
 
 def mixup(alpha: float, seed: int) -> Mix:
@@ -23,7 +23,7 @@ def mixup(alpha: float, seed: int) -> Mix:
         the labels of what was mixed in, int32 [rows]; and the share of the first in each row, float32 [rows].
     """
 
-    def mix(step: int, rows: Rows) -> tuple[NDArray[Any], ...]:
+    def mix(step: int, rows: LabeledSegments) -> tuple[NDArray[Any], ...]:
         mfcc, labels = rows
         generator = keyed_generator(Draw.MIXUP, seed, step)
         partners = generator.permutation(len(labels))

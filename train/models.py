@@ -33,7 +33,7 @@ class Statistics:
 
 
 @dataclasses.dataclass(frozen=True)
-class Make:
+class LayerFactory:
     """How the layers of one model are made.
 
     Attributes:
@@ -80,7 +80,7 @@ def build_model(
     if normalise_by:
         mean, variance = normalise_by.mean, np.square(normalise_by.deviation)
         layers.append(keras.layers.Normalization(axis=1, mean=mean, variance=variance, name="normalise"))
-    layers += MODELS[name](Make(dropout, precision, synchronized))
+    layers += MODELS[name](LayerFactory(dropout, precision, synchronized))
     layers.append(keras.layers.Dropout(dropout, dtype=precision, name="dropout"))
     layers.append(keras.layers.Dense(classes, dtype="float32", name="logits"))
     return keras.Sequential(layers, name=name.replace("-", "_"))
@@ -91,7 +91,7 @@ def has_batch_norm(name: str) -> bool:
     return name in ("conv3-norm", "modulation")
 
 
-def _published(filters: Sequence[int], normalised: bool, make: Make) -> Layers:
+def _published(filters: Sequence[int], normalised: bool, make: LayerFactory) -> Layers:
     """Return convolutions over the MFCC image, then dense layers.
 
     Each convolution is valid, 5x5, with ReLU and 2x2 max pooling; a normalisation goes over each of the last
@@ -109,7 +109,7 @@ def _published(filters: Sequence[int], normalised: bool, make: Make) -> Layers:
     return layers
 
 
-def _modulation(make: Make) -> Layers:
+def _modulation(make: LayerFactory) -> Layers:
     """Return short filters over each coefficient's course in time, then the mean and deviation of what they pass.
 
     Filters that no other coefficient enters tell slow from fast movement, as a modulation spectrum does; mean
@@ -143,7 +143,7 @@ def _mean_and_deviation(frames: int, channels: int) -> keras.Model:
     return keras.Model(channel_frames, keras.ops.concatenate([mean, log_deviation], axis=-1), name="statistics")
 
 
-MODELS: dict[str, Callable[[Make], Layers]] = {
+MODELS: dict[str, Callable[[LayerFactory], Layers]] = {
     "conv2": lambda make: _published((12, 24), False, make),
     "conv3": lambda make: _published((12, 24, 48), False, make),
     "conv3-norm": lambda make: _published((12, 24, 48), True, make),

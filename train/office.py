@@ -13,7 +13,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from train.config import TrainError
-from train.listener import Listener, Stopped
+from train.listener import Callbacks, Stopped
 from train.run import Run
 
 _SECONDS_BETWEEN_POLLS = 1.0
@@ -23,7 +23,7 @@ _SECONDS_TO_START = 300.0  # that workers may take to load TensorFlow and to fin
 
 
 @dataclasses.dataclass
-class Office:
+class ProgressChannel:
     """What the chief says, until the driver fetches it; whether it is to stop; and when it was heard last."""
 
     said: list[tuple[str, Any]] = dataclasses.field(default_factory=list)
@@ -31,7 +31,7 @@ class Office:
     stop: int | None = None
     heard: float = dataclasses.field(default_factory=time.monotonic)
 
-    def say(self, kind: str, content: Any) -> None:
+    def post(self, kind: str, content: Any) -> None:
         """Take a call of the listener's (`remark`, `step`, `epoch`), or the end: `stopped` or `failed`."""
         self.failed |= kind == "failed"
         self.said.append((kind, content))
@@ -52,16 +52,16 @@ class Office:
         return self.stop
 
 
-def start_office() -> Any:
+def start_progress_channel() -> Any:
     """Start the office on the driver's own node, with which it may go."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(num_cpus=0, scheduling_strategy=here)(Office).remote()
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(ProgressChannel).remote()
 
 
-class Chief(Listener):
+class RemoteCallbacks(Callbacks):
     """Tells the office, and asks it now and then whether to stop."""
 
-    def __init__(self, office: Any) -> None:
+    def __init__(self, channel: Any) -> None:
         told = 0.0
         asked: list[int] = []
 
@@ -69,25 +69,25 @@ class Chief(Listener):
             nonlocal told
             if time.monotonic() - told > _SECONDS_BETWEEN_POLLS:
                 told = time.monotonic()
-                office.say.remote("step", (done, total))
+                channel.post.remote("step", (done, total))
 
         def ask() -> None:
             while not asked:
                 time.sleep(_SECONDS_BETWEEN_POLLS)
-                if (stop := ray.get(office.asked_to_stop.remote())) is not None:
+                if (stop := ray.get(channel.asked_to_stop.remote())) is not None:
                     asked.append(stop)
 
         threading.Thread(target=ask, daemon=True).start()
         super().__init__(
-            remark=lambda text: office.say.remote("remark", (text,)),
+            remark=lambda text: channel.post.remote("remark", (text,)),
             step=step,
-            epoch=lambda entry, epochs: office.say.remote("epoch", (entry, epochs)),
+            epoch=lambda entry, epochs: channel.post.remote("epoch", (entry, epochs)),
             stop=lambda: asked[0] if asked else None,
         )
 
 
-def attend(
-    office: Any, ended: "queue.Queue[BaseException | None]", listener: Listener, run: Run, wait_minutes: float
+def relay_progress(
+    channel: Any, ended: "queue.Queue[BaseException | None]", callbacks: Callbacks, run: Run, wait_minutes: float
 ) -> BaseException | None:
     """Pass on what the chief says until training has ended.
 
@@ -106,14 +106,14 @@ def attend(
             over = True
         except queue.Empty:
             pass
-        stop = listener.stop()
-        said, silent = ray.get(office.fetch.remote(stop))
+        stop = callbacks.stop()
+        said, silent = ray.get(channel.fetch.remote(stop))
         for kind, content in said:
             if kind == "stopped":
                 raise Stopped(*content)
             if kind == "failed":
                 raise TrainError(content)
-            getattr(listener, kind)(*content)
+            getattr(callbacks, kind)(*content)
         if stop is not None and silent > _SECONDS_TO_ANSWER:
             raise Stopped(stop, run.latest_step())
         if silent < _SECONDS_BETWEEN_SENTENCES:
@@ -124,7 +124,7 @@ def attend(
                 "If nodes were lost, start others. Checkpoints are kept: the same command goes on from the latest."
             )
         elif silent >= next_sentence:
-            listener.remark(f"Waiting for the training workers ({silent:.0f} s): {cluster_in_words()}.")
+            callbacks.remark(f"Waiting for the training workers ({silent:.0f} s): {cluster_in_words()}.")
             next_sentence = silent + _SECONDS_BETWEEN_SENTENCES
     return error
 

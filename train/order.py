@@ -31,7 +31,7 @@ class Draw(enum.IntEnum):
 
 
 @dataclasses.dataclass(frozen=True)
-class Pass:
+class EpochPlan:
     """One pass over the rows, cut into windows.
 
     A visit reads some rows of one row group. There may be several visits to a row group, or none.
@@ -46,27 +46,27 @@ class Pass:
     windows: list[Int64]
     offsets: Int64
     groups: Int64
-    turns: Int64
+    repeats: Int64
 
 
-class Order(Protocol):
+class Sampler(Protocol):
     """A rule by which rows are visited, epoch after epoch."""
 
     @property
     def rows(self) -> int:
         """The number of rows in each pass."""
 
-    def of_epoch(self, epoch: int) -> Pass:
+    def epoch_plan(self, epoch: int) -> EpochPlan:
         """Say which visits the windows of an epoch hold."""
 
-    def visited(self, epoch: int, group: int, turn: int) -> Int64:
+    def visit_rows(self, epoch: int, group: int, repeat: int) -> Int64:
         """Say which rows of a row group a visit reads: their places in the row group."""
 
-    def within(self, epoch: int, window: int) -> Int64:
+    def window_order(self, epoch: int, window: int) -> Int64:
         """Say in which order the rows of a window are taken: places in its concatenated visits."""
 
 
-class ShuffledOrder:
+class ShuffleSampler:
     """The order of training, which (seed, epoch) determine.
 
     Every row comes once an epoch, unless only some segments of each track are drawn, or the tracks of smaller
@@ -110,23 +110,25 @@ class ShuffledOrder:
         counts = np.bincount(self._labels)
         return int(counts.max() * np.count_nonzero(counts)) * self._drawn
 
-    def of_epoch(self, epoch: int) -> Pass:
+    def epoch_plan(self, epoch: int) -> EpochPlan:
         """Permute the visits and cut them into windows."""
         return self._recent(epoch)[0]
 
-    def visited(self, epoch: int, group: int, turn: int) -> Int64:
-        """Take those tracks of the row group that come more often than `turn` times, and draw their segments."""
-        tracks = np.flatnonzero(self._times(epoch)[self._first_track[group] : self._first_track[group + 1]] > turn)
+    def visit_rows(self, epoch: int, group: int, repeat: int) -> Int64:
+        """Take those tracks of the row group that come more often than `repeat` times, and draw their segments."""
+        tracks = np.flatnonzero(
+            self._times(epoch)[self._first_track[group] : self._first_track[group + 1]] > repeat
+        )
         segments = np.tile(np.arange(self._segments), (len(tracks), 1))
         if self._drawn < self._segments:
-            generator = keyed_generator(Draw.SEGMENTS, self._seed, epoch, group, turn)
+            generator = keyed_generator(Draw.SEGMENTS, self._seed, epoch, group, repeat)
             segments = np.sort(generator.permuted(segments, axis=1)[:, : self._drawn])
         rows: Int64 = (tracks[:, None] * self._segments + segments).reshape(-1)
         return rows
 
-    def within(self, epoch: int, window: int) -> Int64:
+    def window_order(self, epoch: int, window: int) -> Int64:
         """Permute the rows of a window."""
-        offsets = self.of_epoch(epoch).offsets
+        offsets = self.epoch_plan(epoch).offsets
         return keyed_generator(Draw.ROWS, self._seed, epoch, window).permutation(
             int(offsets[window + 1] - offsets[window])
         )
@@ -134,16 +136,16 @@ class ShuffledOrder:
     def _times(self, epoch: int) -> Int64:
         return self._recent(epoch)[1]
 
-    def _permute(self, epoch: int) -> tuple[Pass, Int64]:
+    def _permute(self, epoch: int) -> tuple[EpochPlan, Int64]:
         """Return the pass of an epoch, and how often each track comes in it."""
         times = self._draw_times(epoch)
         turns_of_group = np.maximum.reduceat(times, self._first_track[:-1])
         groups = np.repeat(np.arange(len(self._tracks)), turns_of_group)
-        turns = np.arange(len(groups)) - np.repeat(np.cumsum(turns_of_group) - turns_of_group, turns_of_group)
+        repeats = np.arange(len(groups)) - np.repeat(np.cumsum(turns_of_group) - turns_of_group, turns_of_group)
         sizes = np.empty(len(groups), np.int64)
-        for turn in range(int(turns_of_group.max())):
-            tracks = np.add.reduceat((times > turn).astype(np.int64), self._first_track[:-1])
-            sizes[turns == turn] = tracks[turns_of_group > turn] * self._drawn
+        for repeat in range(int(turns_of_group.max())):
+            tracks = np.add.reduceat((times > repeat).astype(np.int64), self._first_track[:-1])
+            sizes[repeats == repeat] = tracks[turns_of_group > repeat] * self._drawn
         visits = keyed_generator(Draw.VISITS, self._seed, epoch).permutation(len(groups))
         ends = np.cumsum(sizes[visits])
         # A visit belongs to the window that its middle row falls into; the last window takes what remains.
@@ -152,7 +154,7 @@ class ShuffledOrder:
         window_of_visit = np.minimum(middles * wanted // self.rows, wanted - 1)
         cuts = np.flatnonzero(np.diff(window_of_visit)) + 1
         offsets = np.concatenate([[0], ends[cuts - 1], ends[-1:]])
-        return Pass(np.split(visits, cuts), offsets, groups, turns), times
+        return EpochPlan(np.split(visits, cuts), offsets, groups, repeats), times
 
     def _draw_times(self, epoch: int) -> Int64:
         """Return how often each track comes, int64 [tracks]: alike within a class, to within one."""
@@ -168,7 +170,7 @@ class ShuffledOrder:
         return times
 
 
-class StoredOrder:
+class SequentialSampler:
     """The order of evaluation: rows as they are stored, a row group a window, some segments left out."""
 
     def __init__(self, row_groups: Sequence[int], segments_per_track: int, kept: Sequence[int]) -> None:
@@ -177,22 +179,22 @@ class StoredOrder:
         self._kept = [np.flatnonzero(np.resize(is_kept, size)) for size in row_groups]
         groups = np.arange(len(row_groups))
         offsets = np.concatenate([[0], np.cumsum([len(kept) for kept in self._kept])]).astype(np.int64)
-        self._pass = Pass(list(groups[:, None]), offsets, groups, np.zeros_like(groups))
+        self._pass = EpochPlan(list(groups[:, None]), offsets, groups, np.zeros_like(groups))
 
     @property
     def rows(self) -> int:
         """The number of rows visited."""
         return int(self._pass.offsets[-1])
 
-    def of_epoch(self, epoch: int) -> Pass:
+    def epoch_plan(self, epoch: int) -> EpochPlan:
         """Every pass is the same."""
         return self._pass
 
-    def visited(self, epoch: int, group: int, turn: int) -> Int64:
+    def visit_rows(self, epoch: int, group: int, repeat: int) -> Int64:
         """Leave out the segments that are not wanted."""
         return self._kept[group]
 
-    def within(self, epoch: int, window: int) -> Int64:
+    def window_order(self, epoch: int, window: int) -> Int64:
         """Take the rows as they lie."""
         return np.arange(len(self._kept[window]))
 

@@ -48,7 +48,7 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def class_colours(count: int) -> list[str]:
+def class_colors(count: int) -> list[str]:
     """Return a colour for each of some classes.
 
     Those of Okabe and Ito come first; matplotlib's tab20b goes on from there, and begins again where it ends. So

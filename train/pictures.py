@@ -26,8 +26,8 @@ _STYLE: dict[str, Any] = {
     "svg.hashsalt": "earmark",
     "text.parse_math": False,  # a class called "$x$" is a name, not a formula
 }
-_COLOUR_LEVELS = 48  # of an MFCC image: no eye sees more, and it is two thirds of the bytes
-_WITHIN_COLOURS = 96  # per cent of the numbers that the colours tell apart: the first coefficients are beyond them
+_COLOR_LEVELS = 48  # of an MFCC image: no eye sees more, and it is two thirds of the bytes
+_WITHIN_COLORS = 96  # per cent of the numbers that the colours tell apart: the first coefficients are beyond them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,11 +76,11 @@ def draw_curves(
     def figure(theme: Theme) -> Figure:
         figure = Figure(figsize=(4.4, 2.8), layout="constrained")
         axes = figure.subplots()
-        for colour, (name, (epochs, values)) in enumerate(curves.items()):
+        for color, (name, (epochs, values)) in enumerate(curves.items()):
             axes.plot(
                 epochs,
                 values,
-                color=theme.lines[colour % len(theme.lines)],
+                color=theme.lines[color % len(theme.lines)],
                 marker="." if len(epochs) < 30 else None,
                 label=name,
             )
@@ -102,7 +102,7 @@ def draw_mfcc(mfcc: NDArray[np.float32], seconds: float) -> Picture:
         seconds: its length.
     """
     # Loudness and tilt of the spectrum, the first two coefficients, are far above the others.
-    limit = float(np.percentile(np.abs(mfcc[1:]), _WITHIN_COLOURS))
+    limit = float(np.percentile(np.abs(mfcc[1:]), _WITHIN_COLORS))
 
     def figure(theme: Theme) -> Figure:
         figure = Figure(figsize=(3.4, 2.1))
@@ -111,7 +111,7 @@ def draw_mfcc(mfcc: NDArray[np.float32], seconds: float) -> Picture:
             mfcc,
             aspect="auto",
             origin="lower",
-            cmap=matplotlib.colormaps[theme.diverging].resampled(_COLOUR_LEVELS),
+            cmap=matplotlib.colormaps[theme.diverging].resampled(_COLOR_LEVELS),
             vmin=-limit,
             vmax=limit,
             extent=(0, seconds, -0.5, len(mfcc) - 0.5),
@@ -124,8 +124,8 @@ def draw_mfcc(mfcc: NDArray[np.float32], seconds: float) -> Picture:
 
 
 def _drawn(figure: Callable[[Theme], Figure], theme: Theme) -> str:
-    coloured = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
-    with matplotlib.rc_context({**_STYLE, **dict.fromkeys(coloured, theme.ink)}):
+    colored = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
+    with matplotlib.rc_context({**_STYLE, **dict.fromkeys(colored, theme.ink)}):
         buffer = io.BytesIO()
         figure(theme).savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()

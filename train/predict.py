@@ -11,7 +11,7 @@ from train.trained import load_model
 _SEGMENTS_AT_ONCE = 1024
 
 
-class Listened:
+class TrainedClassifier:
     """A model that has learned, ready to say what it hears."""
 
     def __init__(self, run: Run) -> None:

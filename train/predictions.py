@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featurize.dataset import SHARD_SCHEMA
-from featurize.storage import Place
+from featurize.storage import StoragePath
 from train.evaluate import Float64, Int32, pool_tracks
 
 PREDICTIONS = "predictions.parquet"
@@ -99,7 +99,7 @@ class Predictions:
         ]
 
 
-def audio_link(track: str, music: Place | None, folder: Place) -> str | None:
+def audio_link(track: str, music: StoragePath | None, folder: StoragePath) -> str | None:
     """Return the relative URL by which a page finds the audio of a track, None where that is not at hand.
 
     Args:

@@ -10,11 +10,11 @@ from featurize.dataset import Dataset, read_row_group
 from featurize.version import VERSION
 from train.config import TrainConfig
 from train.counts import small_classes
-from train.page import class_colours, environment
+from train.page import class_colors, environment
 from train.pictures import Picture, draw_curves, draw_mfcc
 from train.predictions import PREDICTIONS, Predictions, audio_link
 from train.run import Run
-from train.summary import summarise
+from train.summary import summarize_run
 
 _REJECTS_SHOWN = 200
 _TRACKS_SHOWN = 2000
@@ -48,8 +48,8 @@ def render(
         .get_template("report.html.j2")
         .render(
             metrics=metrics,
-            summary=summarise(metrics, config, len(history), small_classes(dataset)),
-            colours=class_colours(len(dataset.classes)),
+            summary=summarize_run(metrics, config, len(history), small_classes(dataset)),
+            colors=class_colors(len(dataset.classes)),
             tracks=tracks,
             predictions=PREDICTIONS,
             # A segment's start is where it starts in the file, unless what was read of the file began later.

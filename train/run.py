@@ -5,7 +5,7 @@ import os
 from typing import Any
 
 from featurize.dataset import Dataset
-from featurize.storage import Place
+from featurize.storage import StoragePath
 from train.config import TrainConfig, TrainError
 
 # Settings that a run may be continued with; all others change what the finished part would have been.
@@ -22,9 +22,9 @@ class Run:
     the epochs; model.keras and model.json are the result; metrics.json and report.html judge it.
     """
 
-    def __init__(self, folder: str | os.PathLike[str] | Place) -> None:
+    def __init__(self, folder: str | os.PathLike[str] | StoragePath) -> None:
         """Name the folder, a path or a URI; nothing is created yet."""
-        self.folder = Place.of(folder)
+        self.folder = StoragePath.of(folder)
         self.checkpoints = self.folder / "checkpoints"
         self.tensorboard = self.folder / "tensorboard"
         self.model = self.folder / "model.keras"
@@ -39,16 +39,16 @@ class Run:
         settings = config.model_dump()
         # A cosine reaches nought at the last epoch, so another last epoch is another curve from the first on.
         may_change = _MAY_CHANGE - ({"epochs"} if config.schedule == "cosine" else set())
-        earlier = self.read("run.json")
-        if earlier:
-            before = earlier["train"]
+        previous = self.read("run.json")
+        if previous:
+            before = previous["train"]
             changes = [
                 f"train.{key}: {before.get(key)!r} there, {value!r} now"
                 for key, value in settings.items()
                 if key not in may_change and before.get(key) != value
             ]
-            if earlier["dataset"] != dataset.id:
-                changes.append(f"dataset: {earlier['dataset']} there, {dataset.id} now")
+            if previous["dataset"] != dataset.id:
+                changes.append(f"dataset: {previous['dataset']} there, {dataset.id} now")
             if changes:
                 raise TrainError(
                     f"{self.folder} holds a run made with other settings:\n"
@@ -59,7 +59,7 @@ class Run:
             "run.json", {"dataset": dataset.id, "features": self._relative(dataset.folder), "train": settings}
         )
 
-    def features(self) -> Place:
+    def features(self) -> StoragePath:
         """Return the folder of the dataset that the run was trained on."""
         return self.folder / str(self._begun()["features"])
 
@@ -110,7 +110,7 @@ class Run:
             raise TrainError(f"{self.folder} holds no run: run.json is missing. Train first: earmark train")
         return begun
 
-    def _relative(self, features: Place) -> str:
+    def _relative(self, features: StoragePath) -> str:
         """Name the features relative to the run where they lie inside it, so that both can move together."""
         if features.local and self.folder.local:
             path, folder = features.local.resolve(), self.folder.local.resolve()

@@ -26,7 +26,7 @@ def is_best(history: Sequence[dict[str, Any]], config: TrainConfig) -> bool:
     return config.validation_fold != "none" and best_epoch(history, config) == len(history)
 
 
-def is_over(history: Sequence[dict[str, Any]], config: TrainConfig) -> bool:
+def should_stop(history: Sequence[dict[str, Any]], config: TrainConfig) -> bool:
     """Say whether all epochs are done, or `patience` of them have brought nothing better."""
     if len(history) >= config.epochs:
         return True

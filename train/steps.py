@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from train.stream import Part
+from train.stream import ReplicaBatch
 
 _MASKS = 2  # of each kind in a segment, as in the paper's stronger policies
 
@@ -27,7 +27,7 @@ class _Use(enum.IntEnum):
 
 
 @dataclasses.dataclass(frozen=True)
-class Lesson:
+class StepConfig:
     """How a model is to learn from a batch.
 
     Attributes:
@@ -47,13 +47,13 @@ class Lesson:
     fill: NDArray[np.float32]
 
 
-class Draws:
+class StatelessRng:
     """Uniform random numbers for the rows of one part of a batch."""
 
-    def __init__(self, seed: int, part: Part) -> None:
+    def __init__(self, seed: int, batch: ReplicaBatch) -> None:
         """Key them by the seed and the step."""
-        self._key = tf.stack([tf.constant(seed, tf.int32), tf.cast(part.step, tf.int32)])
-        self._first, self._rows = tf.cast(part.first, tf.int32), tf.cast(part.batch_rows, tf.int32)
+        self._key = tf.stack([tf.constant(seed, tf.int32), tf.cast(batch.step, tf.int32)])
+        self._first, self._rows = tf.cast(batch.first, tf.int32), tf.cast(batch.batch_rows, tf.int32)
 
     def uniform(self, use: int, here: tf.Tensor, shape: tf.Tensor | list[int]) -> tf.Tensor:
         """Return float32 [here, *shape] in [0, 1) for the part's `here` rows.
@@ -65,7 +65,7 @@ class Draws:
         return drawn[self._first : self._first + here]
 
 
-def forward(model: keras.Sequential, mfcc: tf.Tensor, draws: Draws) -> tf.Tensor:
+def forward(model: keras.Sequential, mfcc: tf.Tensor, rng: StatelessRng) -> tf.Tensor:
     """Apply a chain of layers in training mode, with dropout masks of our own.
 
     Keras's own Dropout would give every replica the same mask, and its state is saved nowhere.
@@ -73,7 +73,7 @@ def forward(model: keras.Sequential, mfcc: tf.Tensor, draws: Draws) -> tf.Tensor
     Args:
         model: the layers.
         mfcc: float32 [rows, 40, 217].
-        draws: for the part that the rows are.
+        rng: Random numbers of the batch that the rows belong to.
 
     Returns:
         float32 [rows, classes], the logits.
@@ -82,26 +82,26 @@ def forward(model: keras.Sequential, mfcc: tf.Tensor, draws: Draws) -> tf.Tensor
     for place, layer in enumerate(model.layers):
         if isinstance(layer, keras.layers.Dropout):
             shape = tf.shape(x)
-            kept = draws.uniform(_Use.DROPOUT + place, shape[0], shape[1:]) >= layer.rate
+            kept = rng.uniform(_Use.DROPOUT + place, shape[0], shape[1:]) >= layer.rate
             x = tf.where(kept, x / (1 - layer.rate), tf.zeros_like(x))
         else:
             x = layer(x, training=True)
     return tf.cast(x, tf.float32)
 
 
-def mask(mfcc: tf.Tensor, lesson: Lesson, draws: Draws) -> tf.Tensor:
+def mask(mfcc: tf.Tensor, step_config: StepConfig, rng: StatelessRng) -> tf.Tensor:
     """Hide spans of frames and of coefficients behind the mean (SpecAugment, Park et al. 2019).
 
     Each mask is 0 to `mask_frames` or `mask_coefficients` wide, and anywhere.
     """
     rows, coefficients, frames = tf.shape(mfcc)[0], mfcc.shape[1], mfcc.shape[2]
     hidden = tf.zeros((), tf.bool)
-    if lesson.mask_frames:
-        hidden |= _spans(draws.uniform(_Use.FRAMES, rows, [_MASKS, 2]), lesson.mask_frames, frames)[:, None, :]
-    if lesson.mask_coefficients:
-        drawn = draws.uniform(_Use.COEFFICIENTS, rows, [_MASKS, 2])
-        hidden |= _spans(drawn, lesson.mask_coefficients, coefficients)[:, :, None]
-    return tf.where(hidden, tf.constant(lesson.fill)[None, :, None], mfcc)
+    if step_config.mask_frames:
+        hidden |= _spans(rng.uniform(_Use.FRAMES, rows, [_MASKS, 2]), step_config.mask_frames, frames)[:, None, :]
+    if step_config.mask_coefficients:
+        drawn = rng.uniform(_Use.COEFFICIENTS, rows, [_MASKS, 2])
+        hidden |= _spans(drawn, step_config.mask_coefficients, coefficients)[:, :, None]
+    return tf.where(hidden, tf.constant(step_config.fill)[None, :, None], mfcc)
 
 
 def _spans(drawn: tf.Tensor, widest: int, length: int) -> tf.Tensor:
@@ -113,7 +113,7 @@ def _spans(drawn: tf.Tensor, widest: int, length: int) -> tf.Tensor:
 
 
 def train_step(
-    model: keras.Sequential, optimizer: keras.optimizers.Optimizer, lesson: Lesson, part: Part
+    model: keras.Sequential, optimizer: keras.optimizers.Optimizer, step_config: StepConfig, batch: ReplicaBatch
 ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
     """Find out what to learn from one replica's part of a batch.
 
@@ -123,48 +123,48 @@ def train_step(
     Args:
         model: the layers.
         optimizer: only to scale the loss, where it does that.
-        lesson: how to learn.
-        part: an element of `SegmentStream.dataset`.
+        step_config: Loss and augmentation settings.
+        batch: an element of `SegmentStream.dataset`.
 
     Returns:
         float32, this replica's share of the batch's loss, NaN where a number of the batch or of a gradient is
         none; int64, how many of its rows it got right; and the gradient of each trainable variable.
     """
-    draws = Draws(lesson.seed, part)
-    masks = lesson.mask_frames or lesson.mask_coefficients
-    mfcc = mask(part.mfcc, lesson, draws) if masks else part.mfcc
+    rng = StatelessRng(step_config.seed, batch)
+    masks = step_config.mask_frames or step_config.mask_coefficients
+    mfcc = mask(batch.mfcc, step_config, rng) if masks else batch.mfcc
     with tf.GradientTape() as tape:
-        logits = forward(model, mfcc, draws)
-        losses = part.shares * _cross_entropy(part.labels, logits, lesson)
-        losses += (1 - part.shares) * _cross_entropy(part.others, logits, lesson)
-        loss = tf.reduce_sum(losses) / tf.cast(part.batch_rows, tf.float32)
+        logits = forward(model, mfcc, rng)
+        losses = batch.shares * _cross_entropy(batch.labels, logits, step_config)
+        losses += (1 - batch.shares) * _cross_entropy(batch.others, logits, step_config)
+        loss = tf.reduce_sum(losses) / tf.cast(batch.batch_rows, tf.float32)
         scaled = optimizer.scale_loss(loss)
     gradients = tape.gradient(scaled, model.trainable_variables)
     # A ReLU makes nought of NaN, and the loss looks well while the weights are lost. Gradients that are scaled
     # up for float16 may overflow: the optimizer leaves such steps out.
-    sums = [tf.reduce_sum(part.mfcc)]
+    sums = [tf.reduce_sum(batch.mfcc)]
     if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         sums += [tf.reduce_sum(gradient) for gradient in gradients]
     loss = tf.where(tf.reduce_all(tf.math.is_finite(tf.stack(sums))), loss, np.nan)
-    right = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), part.labels)
-    return loss, tf.reduce_sum(tf.cast(right, tf.int64)), gradients
+    correct = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), batch.labels)
+    return loss, tf.reduce_sum(tf.cast(correct, tf.int64)), gradients
 
 
-def _cross_entropy(labels: tf.Tensor, logits: tf.Tensor, lesson: Lesson) -> tf.Tensor:
+def _cross_entropy(labels: tf.Tensor, logits: tf.Tensor, step_config: StepConfig) -> tf.Tensor:
     """Return the weighed cross-entropy of each row with its smoothed label, float32 [rows], in nats."""
     likelihoods = tf.nn.log_softmax(logits)
     losses = -tf.gather(likelihoods, labels, axis=1, batch_dims=1)
-    if lesson.label_smoothing:
+    if step_config.label_smoothing:
         evenly = -tf.reduce_mean(likelihoods, axis=1)
-        losses = (1 - lesson.label_smoothing) * losses + lesson.label_smoothing * evenly
-    return losses * tf.gather(tf.constant(lesson.class_weights), labels)
+        losses = (1 - step_config.label_smoothing) * losses + step_config.label_smoothing * evenly
+    return losses * tf.gather(tf.constant(step_config.class_weights), labels)
 
 
 def distributed_step(
     strategy: tf.distribute.Strategy,
     model: keras.Sequential,
     optimizer: keras.optimizers.Optimizer,
-    lesson: Lesson,
+    step_config: StepConfig,
     spec: Any,
     compiled: bool,
 ) -> Any:
@@ -177,25 +177,25 @@ def distributed_step(
         a function to the mean loss, float32; and how many rows were classified right, int64.
     """
 
-    def learn(part: Part) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
-        return train_step(model, optimizer, lesson, part)
+    def compute_gradients(batch: ReplicaBatch) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        return train_step(model, optimizer, step_config, batch)
 
     # XLA cannot compile what goes over several devices, so the gradients are added up and applied outside.
-    learn = tf.function(learn, jit_compile=True) if compiled else learn
+    compute_gradients = tf.function(compute_gradients, jit_compile=True) if compiled else compute_gradients
 
-    def on_replica(part: Part) -> tuple[tf.Tensor, tf.Tensor]:
-        loss, right, gradients = learn(part)
+    def on_replica(batch: ReplicaBatch) -> tuple[tf.Tensor, tf.Tensor]:
+        loss, correct, gradients = compute_gradients(batch)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
-        return loss, right
+        return loss, correct
 
-    def step(part: Part) -> tuple[tf.Tensor, tf.Tensor]:
-        loss, right = strategy.run(on_replica, args=(part,))
+    def step(batch: ReplicaBatch) -> tuple[tf.Tensor, tf.Tensor]:
+        loss, correct = strategy.run(on_replica, args=(batch,))
         total = tf.distribute.ReduceOp.SUM
-        return strategy.reduce(total, loss, axis=None), strategy.reduce(total, right, axis=None)
+        return strategy.reduce(total, loss, axis=None), strategy.reduce(total, correct, axis=None)
 
     return tf.function(step, input_signature=[spec])
 
 
-def evaluation_step(model: keras.Sequential, part: Part) -> tuple[tf.Tensor, tf.Tensor]:
+def evaluation_step(model: keras.Sequential, batch: ReplicaBatch) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the logits, float32 [rows, classes], and the labels, int32 [rows], of one replica's part."""
-    return tf.cast(model(part.mfcc, training=False), tf.float32), part.labels
+    return tf.cast(model(batch.mfcc, training=False), tf.float32), batch.labels

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from featurize.dataset import MFCC_SHAPE, Shard
 from train.config import TrainError
-from train.order import Order, batch_bounds, replica_bounds, steps_per_epoch
-from train.windows import Rows, Windows
+from train.order import Sampler, batch_bounds, replica_bounds, steps_per_epoch
+from train.windows import LabeledSegments, Windows
 
 _BATCHES_AHEAD = 4
 _BATCHES_AT_ONCE = 2  # each in a Python thread of its own: more would wait for one another
 
 
-class Part(NamedTuple):
+class ReplicaBatch(NamedTuple):
     """One replica's part of a batch; of arrays or of tensors.
 
     Attributes:
@@ -38,7 +38,7 @@ class Part(NamedTuple):
     batch_rows: Any
 
 
-PART_SPEC = Part(
+REPLICA_BATCH_SPEC = ReplicaBatch(
     tf.TensorSpec((None, *MFCC_SHAPE), tf.float32),
     tf.TensorSpec((None,), tf.int32),
     tf.TensorSpec((None,), tf.int32),
@@ -47,7 +47,7 @@ PART_SPEC = Part(
 )
 
 # (step, the rows of its batch) to mfcc, labels, others and shares of the mixed batch.
-Mix = Callable[[int, Rows], tuple[NDArray[Any], ...]]
+Mix = Callable[[int, LabeledSegments], tuple[NDArray[Any], ...]]
 
 
 class SegmentStream:
@@ -57,24 +57,24 @@ class SegmentStream:
     step n.
     """
 
-    def __init__(self, shards: Sequence[Shard], order: Order, batch_size: int, mix: Mix | None = None) -> None:
-        """Take the shards whose row groups, one after another, `order` counts; `mix` is applied to each batch."""
-        if not order.rows:
+    def __init__(self, shards: Sequence[Shard], sampler: Sampler, batch_size: int, mix: Mix | None = None) -> None:
+        """Stream the row groups of `shards`, in the order that `sampler` gives; `mix` is applied to each batch."""
+        if not sampler.rows:
             raise TrainError("there are no segments to read in these folds")
-        self._windows = Windows(shards, order, disorder=_BATCHES_AT_ONCE * batch_size)
-        self._order = order
+        self._windows = Windows(shards, sampler, lookback=_BATCHES_AT_ONCE * batch_size)
+        self._sampler = sampler
         self._batch_size = batch_size
         self._mix = mix
 
     @property
     def rows(self) -> int:
         """Segments in one epoch."""
-        return self._order.rows
+        return self._sampler.rows
 
     @property
     def steps_per_epoch(self) -> int:
         """Batches in one epoch."""
-        return steps_per_epoch(self._order.rows, self._batch_size)
+        return steps_per_epoch(self._sampler.rows, self._batch_size)
 
     @property
     def smallest_batch(self) -> int:
@@ -82,7 +82,7 @@ class SegmentStream:
         steps = range(max(self.steps_per_epoch - 2, 0), self.steps_per_epoch)
         return min(stop - start for _, start, stop in map(self._bounds, steps))
 
-    def batch(self, step: int) -> Rows:
+    def batch(self, step: int) -> LabeledSegments:
         """Return the batch of a step, counted from the beginning of training.
 
         Returns:
@@ -90,7 +90,7 @@ class SegmentStream:
         """
         return self._windows.rows(*self._bounds(step))
 
-    def part(self, step: int, replica: int, replicas: int) -> Part:
+    def part(self, step: int, replica: int, replicas: int) -> ReplicaBatch:
         """Return one replica's part of the batch of a step, mixed if the stream mixes; its fields are arrays."""
         epoch, start, stop = self._bounds(step)
         first, last = replica_bounds(0, stop - start, replica, replicas)
@@ -101,7 +101,7 @@ class SegmentStream:
         else:
             mfcc, labels = self._windows.rows(epoch, start + first, start + last)
             fields = [mfcc, labels, labels, np.ones(last - first, np.float32)]
-        return Part(*fields, *np.array([step, first, stop - start], np.int64))
+        return ReplicaBatch(*fields, *np.array([step, first, stop - start], np.int64))
 
     def tracks(self, step: int) -> list[str]:
         """Name the track of each row in the batch of a step."""
@@ -110,19 +110,22 @@ class SegmentStream:
     def dataset(self, start: int, stop: int, replicas: int, mine: Sequence[int]) -> tf.data.Dataset:
         """Return the parts that some of all replicas take of the batches of the steps [start, stop).
 
-        An element is a `Part`, that of the first of `mine`, then that of the next. Parts are made in parallel and
-        delivered in order.
+        An element is a `ReplicaBatch`: that of the first of `mine`, then that of the next. They are computed in
+        parallel and delivered in order.
         """
-        types = [spec.dtype for spec in PART_SPEC]
+        types = [spec.dtype for spec in REPLICA_BATCH_SPEC]
 
         def made(index: int) -> list[Any]:
             step, place = divmod(index, len(mine))
             return [*self.part(step, mine[place], replicas)]
 
-        def part(index: tf.Tensor) -> Part:
+        def part(index: tf.Tensor) -> ReplicaBatch:
             fields = tf.numpy_function(lambda i: made(int(i)), [index], types, stateful=False)
-            return Part(
-                *(tf.ensure_shape(field, spec.shape) for field, spec in zip(fields, PART_SPEC, strict=True))
+            return ReplicaBatch(
+                *(
+                    tf.ensure_shape(field, spec.shape)
+                    for field, spec in zip(fields, REPLICA_BATCH_SPEC, strict=True)
+                )
             )
 
         parts = tf.data.Dataset.range(start * len(mine), stop * len(mine))

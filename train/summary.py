@@ -13,7 +13,9 @@ from train.page import counted
 _FEW_TO_JUDGE = 50  # tracks; the interval below is then some 25 points wide
 
 
-def summarise(metrics: Mapping[str, Any], config: TrainConfig, epochs: int, small: Mapping[str, int]) -> list[str]:
+def summarize_run(
+    metrics: Mapping[str, Any], config: TrainConfig, epochs: int, small: Mapping[str, int]
+) -> list[str]:
     """Say how good a model is, what it confuses, and how far its figures can be trusted.
 
     Args:

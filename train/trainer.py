@@ -11,30 +11,30 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from featurize.dataset import Dataset, in_threads, read_labels
-from train.board import Board
+from train.board import TensorBoardWriter
 from train.checkpoints import Checkpoints
 from train.config import TrainConfig, TrainError
 from train.counts import class_weights, training_counts
 from train.devices import describe, make_strategy, on_gpus, refuse_disagreement
 from train.held_out import held_out
-from train.listener import Listener
+from train.listener import Callbacks
 from train.loop import Loop
 from train.mixup import mixup
 from train.models import Statistics, build_model, has_batch_norm
 from train.optimizer import make_optimizer
-from train.order import ShuffledOrder
+from train.order import ShuffleSampler
 from train.run import Run
-from train.selection import best_epoch, is_over
-from train.steps import Lesson
+from train.selection import best_epoch, should_stop
+from train.steps import StepConfig
 from train.stream import SegmentStream
 
 _PROBE_ROWS = 64
 
 
-def train(dataset: Dataset, run: Run, config: TrainConfig, config_text: str, listener: Listener) -> None:
+def train(dataset: Dataset, run: Run, config: TrainConfig, config_text: str, callbacks: Callbacks) -> None:
     """Train a model on a dataset, or go on where an earlier call was interrupted: `begin`, then `learn`."""
-    if begin(dataset, run, config, config_text, listener.remark):
-        learn(dataset, run, config, listener)
+    if begin(dataset, run, config, config_text, callbacks.remark):
+        learn(dataset, run, config, callbacks)
 
 
 def begin(
@@ -67,7 +67,7 @@ def begin(
     return not is_trained(run, config)
 
 
-def learn(dataset: Dataset, run: Run, config: TrainConfig, listener: Listener, apart: Run | None = None) -> None:
+def learn(dataset: Dataset, run: Run, config: TrainConfig, callbacks: Callbacks, apart: Run | None = None) -> None:
     """Train the model of a run that is begun, from its latest checkpoint on.
 
     Ends with `model.keras` and `model.json` in the run's folder.
@@ -76,7 +76,7 @@ def learn(dataset: Dataset, run: Run, config: TrainConfig, listener: Listener, a
         dataset: from `open_dataset`.
         run: where everything goes.
         config: the settings.
-        listener: is told of the progress.
+        callbacks: Receive progress; may request a stop.
         apart: where what would go into the run's folder goes instead. Of several workers only the first writes
             there; the others run the same code and write into folders of their own, which nobody needs.
 
@@ -105,23 +105,25 @@ def learn(dataset: Dataset, run: Run, config: TrainConfig, listener: Listener, a
         optimizer = make_optimizer(config, stream.steps_per_epoch)
         optimizer.build(model.trainable_variables)
         checkpoints = Checkpoints(run.checkpoints, model, optimizer, config.keep_checkpoints, written.checkpoints)
-        progress = checkpoints.restore_latest(listener.remark)
+        progress = checkpoints.restore_latest(callbacks.remark)
     if config.workers > 1:
         refuse_disagreement(strategy, progress.step)
     begun = f" Going on after step {progress.step}." if progress.step else ""
-    listener.remark(
+    callbacks.remark(
         f"Training {config.model} ({model.count_params():,} parameters) on {describe(strategy, config.workers)}: "
         f"{stream.rows:,} segments, {stream.steps_per_epoch} steps an epoch, {config.epochs} epochs.{begun}"
     )
 
     held = {part: held_out(dataset, config, fold) for part, fold in config.held_out.items()}
-    lesson = make_lesson(config, training_counts(dataset, config, lambda remark: None), statistics)
+    step_config = make_step_config(config, training_counts(dataset, config, lambda remark: None), statistics)
     probe, probe_labels = stream.batch(0)
-    with Board(written.tensorboard, ["train", *held], len(progress.history), progress.step) as board:
+    with TensorBoardWriter(
+        written.tensorboard, ["train", *held], len(progress.history), progress.step
+    ) as tensorboard:
         if not progress.step:
-            board.text("config", (run.folder / "config.yaml").read().decode())
-            board.graph(model)
-            board.images(probe, probe_labels, dataset.classes)
+            tensorboard.text("config", (run.folder / "config.yaml").read().decode())
+            tensorboard.graph(model)
+            tensorboard.images(probe, probe_labels, dataset.classes)
         loop = Loop(
             config,
             written,
@@ -129,12 +131,12 @@ def learn(dataset: Dataset, run: Run, config: TrainConfig, listener: Listener, a
             model,
             optimizer,
             stream,
-            lesson,
+            step_config,
             held,
             checkpoints,
-            board,
+            tensorboard,
             probe[:_PROBE_ROWS],
-            listener,
+            callbacks,
             compiled,
         )
         loop.finish(progress)
@@ -149,7 +151,7 @@ def is_trained(run: Run, config: TrainConfig) -> bool:
     """Say whether the run's model is there, and nothing is left to train."""
     about = run.read("model.json")
     history = run.history()
-    return bool(run.model.is_file() and about and about["epochs"] == len(history) and is_over(history, config))
+    return bool(run.model.is_file() and about and about["epochs"] == len(history) and should_stop(history, config))
 
 
 def is_compiled(config: TrainConfig, replicas: int) -> bool:
@@ -167,9 +169,9 @@ def is_compiled(config: TrainConfig, replicas: int) -> bool:
     return config.jit_compile == "always" or (config.jit_compile == "auto" and on_gpus() and not across_replicas)
 
 
-def make_lesson(config: TrainConfig, counts: NDArray[np.int64], statistics: Statistics) -> Lesson:
+def make_step_config(config: TrainConfig, counts: NDArray[np.int64], statistics: Statistics) -> StepConfig:
     """Return how to learn from a batch, given the training segments of each class and the statistics of all."""
-    return Lesson(
+    return StepConfig(
         config.seed,
         class_weights(counts, config),
         config.label_smoothing,
@@ -185,7 +187,7 @@ def training_stream(dataset: Dataset, config: TrainConfig) -> SegmentStream:
     labels = None
     if config.sampling == "balanced":
         labels = np.concatenate(list(in_threads(lambda s: read_labels(s, dataset.segments_per_track), shards)))
-    order = ShuffledOrder(
+    sampler = ShuffleSampler(
         [rows for shard in shards for rows in shard.row_groups],
         config.seed,
         config.shuffle_window,
@@ -194,7 +196,7 @@ def training_stream(dataset: Dataset, config: TrainConfig) -> SegmentStream:
         labels,
     )
     mix = mixup(config.mixup, config.seed) if config.mixup else None
-    return SegmentStream(shards, order, config.batch_size, mix)
+    return SegmentStream(shards, sampler, config.batch_size, mix)
 
 
 def training_statistics(dataset: Dataset, config: TrainConfig) -> Statistics:

@@ -36,16 +36,26 @@ import librosa
 import numpy as np
 import soundfile
 
-from featurize.audio import load
+from featurize.audio.load import load
+from featurize.audio.mfcc import (
+    HOP_LENGTH,
+    N_FFT,
+    N_MELS,
+    N_MFCC,
+    SAMPLE_RATE,
+    SEGMENT_SAMPLES,
+    Filters,
+    segment_starts,
+)
+from featurize.build.driver import featurize
+from featurize.build.worker import featurize_track
+from featurize.collection.listing import AUDIO_SUFFIXES
 from featurize.config import FeaturizeConfig
-from featurize.dataset import list_shards, open_dataset
-from featurize.driver import featurize
-from featurize.listing import AUDIO_SUFFIXES
-from featurize.mfcc import HOP_LENGTH, N_FFT, N_MELS, N_MFCC, SAMPLE_RATE, SEGMENT_SAMPLES, Filters, segment_starts
-from featurize.shards import feature_settings
+from featurize.dataset.dataset import open_dataset
+from featurize.dataset.reader import list_shards
+from featurize.planning.shard_plan import feature_settings
 from featurize.storage import StoragePath
-from featurize.worker import featurize_track
-from jobs.demo import compose_collection
+from jobs.demo.demo import compose_collection
 
 RESULTS = Path(__file__).parent / "results" / "featurize.json"
 SETTINGS = feature_settings(FeaturizeConfig())

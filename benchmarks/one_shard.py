@@ -9,11 +9,11 @@ import os
 import sys
 from pathlib import Path
 
+from featurize.audio.mfcc import Filters
+from featurize.build.worker import write_features
 from featurize.config import FeaturizeConfig
-from featurize.mfcc import Filters
-from featurize.shards import ShardPlan, Track, feature_settings
+from featurize.planning.shard_plan import ShardPlan, Track, feature_settings
 from featurize.storage import StoragePath
-from featurize.worker import write_features
 
 
 def main() -> None:

@@ -26,17 +26,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from featurize.catalog import build_catalog
+from featurize.audio.mfcc import Filters
+from featurize.build.driver import FeaturizeProgress, featurize
+from featurize.build.shard_writer import ShardWriter
+from featurize.build.worker import ShardResult
+from featurize.collection.catalog import build_catalog
 from featurize.config import FeaturizeConfig
-from featurize.dataset import MFCC_SHAPE
-from featurize.driver import FeaturizeProgress, featurize
+from featurize.dataset.schema import MFCC_SHAPE
 from featurize.errors import Reject
-from featurize.mfcc import Filters
-from featurize.plan import make_plan, read_plan
-from featurize.shard_writer import ShardWriter
-from featurize.shards import ShardPlan
+from featurize.planning.plan import make_plan, read_plan
+from featurize.planning.shard_plan import ShardPlan
 from featurize.storage import StoragePath
-from featurize.worker import ShardResult
 
 RESULTS = Path(__file__).parent / "results" / "scale.json"
 CLASSES = 20

@@ -56,9 +56,10 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.rows import compose, shards_of
-from featurize.dataset import MFCC_SHAPE, read_row_group
-from train.order import ShuffleSampler
-from train.stream import SegmentStream
+from featurize.dataset.reader import read_row_group
+from featurize.dataset.schema import MFCC_SHAPE
+from train.input.batches import SegmentStream
+from train.input.sampler import ShuffleSampler
 
 RESULTS = Path(__file__).parent / "results" / "stream.json"
 BATCH_SIZE = 256

@@ -4,8 +4,8 @@
     make bench-train DEVICE=gpu
 
 Both train the same network on the same composed music with the same batches and the same Adam, each in a process
-of its own, epoch by epoch in turn. Earmark's epochs are those of `train.trainer.train`, reading from shards, with
-deterministic operations; Keras has everything in one array and is as fast as it comes.
+of its own, epoch by epoch in turn. Earmark's epochs are those of `train.fit.trainer.train`, reading from
+shards, with deterministic operations; Keras has everything in one array and is as fast as it comes.
 
 Prints a table with the spread over the rounds and writes benchmarks/results/train.json, for each model:
 
@@ -29,10 +29,11 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from featurize.build.driver import featurize
 from featurize.config import FeaturizeConfig
-from featurize.dataset import open_dataset, read_row_group
-from featurize.driver import featurize
-from jobs.demo import compose_collection
+from featurize.dataset.dataset import open_dataset
+from featurize.dataset.reader import read_row_group
+from jobs.demo.demo import compose_collection
 from train.config import TrainConfig
 
 RESULTS = Path(__file__).parent / "results" / "train.json"
@@ -124,9 +125,9 @@ def contend(name: str, folder: Path, config: TrainConfig, device: str, end: Conn
 
 def earmark(folder: Path, config: TrainConfig, report: Report) -> None:
     """Train from shards."""
-    from train.listener import Callbacks
+    from train.callbacks import Callbacks
+    from train.fit.trainer import train
     from train.run import Run
-    from train.trainer import train
 
     dataset = open_dataset(folder / "features")
 
@@ -142,7 +143,7 @@ def in_memory(folder: Path, config: TrainConfig, report: Report) -> None:
     import keras
     import numpy as np
 
-    from train.models import build_model
+    from train.model.architectures import build_model
 
     dataset = open_dataset(folder / "features")
     shards = dataset.in_folds(config.training_folds)

@@ -5,6 +5,10 @@ class FeaturizeError(Exception):
     """Bad input or a place that cannot be used; the message says what was found and what to type next."""
 
 
+class DatasetError(FeaturizeError):
+    """A folder that is not a complete dataset of this format; the message names the files."""
+
+
 class CollectionLostError(FeaturizeError):
     """Files that were there can no longer be reached: a lost mount, a bucket that does not answer."""
 

@@ -5,8 +5,8 @@ What a verb needs is imported inside it, so that help is there at once.
 
 import typer
 
-from jobs import asking, making
-from jobs.exits import terminable
+from jobs.commands import build, query
+from jobs.commands.error_exits import terminable
 
 app = typer.Typer(
     help="Learn to tell music genres by ear: from a folder of labelled music to a trained classifier.",
@@ -15,20 +15,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for verb in (
-    making.run,
-    making.featurize,
-    making.train,
-    making.crossval,
-    making.submit,
-    asking.status,
-    asking.verify,
-    making.evaluate,
-    asking.compare,
-    asking.predict,
-    asking.export,
-    asking.config,
-    asking.check,
-    making.demo,
+    build.run,
+    build.featurize,
+    build.train,
+    build.crossval,
+    build.submit,
+    query.status,
+    query.verify,
+    build.evaluate,
+    query.compare,
+    query.predict,
+    query.export,
+    query.config,
+    query.check,
+    build.demo,
 ):
     app.command()(verb)
 

@@ -8,17 +8,17 @@ import gc
 import time
 from typing import TYPE_CHECKING, Any
 
-from featurize.cluster import on_cluster, ray_workers
-from featurize.dataset import open_dataset
-from featurize.lock import only_run_in
+from featurize.dataset.dataset import open_dataset
+from featurize.execution.folder_lock import only_run_in
+from featurize.execution.ray_tasks import on_cluster, ray_workers
 from featurize.storage import StoragePath
 from jobs.config import JobConfig, featurized_with, to_yaml
-from jobs.console import ConsoleReporter
-from jobs.quiet import quiet_tensorflow
-from jobs.signals import Interrupted, noted_signals
+from jobs.terminal.console import ConsoleReporter
+from jobs.terminal.native_output import quiet_tensorflow
+from jobs.terminal.signals import Interrupted, noted_signals
 
 if TYPE_CHECKING:
-    from featurize.finish import Summary
+    from featurize.build.finalize import Summary
     from train.config import TrainConfig
 
 
@@ -50,7 +50,7 @@ def make_features(
     Raises:
         FeaturizeError: the collection cannot be used, or too much of it was rejected.
     """
-    from featurize.driver import featurize, refuse_too_many_rejects
+    from featurize.build.driver import featurize, refuse_too_many_rejects
 
     started = time.monotonic()
     with reporter.featurizing() as on_progress:
@@ -82,9 +82,9 @@ def make_model(features: StoragePath, out: StoragePath, config: JobConfig, repor
         # What the run records is what the features were made with, not what they would be made with now.
         config = config.model_copy(update={"featurize": featurized_with(made_with)})
     with quiet_tensorflow():
-        from train.listener import Callbacks, Stopped
+        from train.callbacks import Callbacks, Stopped
+        from train.fit.trainer import begin, learn
         from train.run import Run
-        from train.trainer import begin, learn
 
     started, run = time.monotonic(), Run(out)
     try:
@@ -94,7 +94,7 @@ def make_model(features: StoragePath, out: StoragePath, config: JobConfig, repor
                 pass
             elif on_cluster() or config.train.workers > 1:
                 with ray_workers(None):
-                    from train.cluster import learn_on_cluster
+                    from train.cluster.ray_train import learn_on_cluster
 
                     learn_on_cluster(features, run, _with_device(config.train), callbacks)
             else:
@@ -120,7 +120,7 @@ def evaluate_model(
         TrainError: there is no model, or it was trained on another dataset.
     """
     with quiet_tensorflow():
-        from train.judge import evaluate_run, is_evaluated
+        from train.evaluation.evaluate import evaluate_run, is_evaluated
         from train.run import Run
 
     finished = Run(out)
@@ -130,7 +130,7 @@ def evaluate_model(
         return metrics
     if on_cluster():
         with ray_workers(None):
-            from train.cluster import evaluate_on_cluster
+            from train.cluster.ray_train import evaluate_on_cluster
 
             metrics = evaluate_on_cluster(dataset.folder, finished, _with_device(finished.config()), reporter.info)
     else:
@@ -141,7 +141,7 @@ def evaluate_model(
 
 def _with_device(config: "TrainConfig") -> "TrainConfig":
     """Settle what Ray's workers train on: a cluster has GPUs, unless it is said that it has none."""
-    from train.devices import on_gpus
+    from train.model.strategy import on_gpus
 
     if config.device != "auto":
         return config
@@ -154,7 +154,7 @@ def cross_validate(
     """Train and judge one model for each fold below one folder, or what is missing of it, and an SVM beside them.
 
     Returns:
-        what `crossval.json` holds, see `train.crossval.summarize`.
+        what `crossval.json` holds, see `train.evaluation.cross_validation.summarize`.
 
     Raises:
         DatasetError: the features are not a whole dataset.
@@ -162,9 +162,9 @@ def cross_validate(
     """
     dataset = open_dataset(features)
     with quiet_tensorflow():
-        from train.baseline import describe_tracks, evaluate_svm
-        from train.counts import training_counts
-        from train.crossval import fold_configs, summarize
+        from train.evaluation.cross_validation import fold_configs, summarize
+        from train.evaluation.svm_baseline import describe_tracks, evaluate_svm
+        from train.input.class_counts import training_counts
         from train.run import Run
 
     configs = fold_configs(config.train)

@@ -15,15 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_mfcc import TOLERANCE_DB, librosa_mfcc
 
-from featurize.audio import decode, load
+from featurize.audio.load import decode, load
+from featurize.audio.mfcc import SAMPLE_RATE, SEGMENT_SAMPLES, Filters, mfcc_segments, segment_starts
+from featurize.audio.source import Source
+from featurize.build.worker import featurize_track
 from featurize.config import FeaturizeConfig
 from featurize.errors import Reject
-from featurize.mfcc import SAMPLE_RATE, SEGMENT_SAMPLES, Filters, mfcc_segments, segment_starts
-from featurize.shards import feature_settings
-from featurize.source import Source
+from featurize.planning.shard_plan import feature_settings
 from featurize.storage import StoragePath
-from featurize.worker import featurize_track
-from jobs.compose import STYLES, Habits, compose
+from jobs.demo.synthesis import STYLES, Habits, compose
 
 SETTINGS = feature_settings(FeaturizeConfig(segments_per_track=4))
 FILTERS = Filters.from_librosa()

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
-from featurize.catalog import build_catalog, location
+from featurize.collection.catalog import build_catalog, location
+from featurize.collection.tags import read_tags
 from featurize.config import FeaturizeConfig
-from featurize.dataset import FOLDS
+from featurize.dataset.schema import FOLDS
 from featurize.errors import FeaturizeError
-from featurize.folds import assign_folds
-from featurize.plan import make_plan
-from featurize.tags import read_tags
+from featurize.planning.folds import assign_folds
+from featurize.planning.plan import make_plan
 
 UNGROUPED = FeaturizeConfig(group_by="none")
 

@@ -9,20 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import contents, earmark
 
+from featurize.build.driver import featurize
+from featurize.build.verify import read_status, verify
 from featurize.config import FeaturizeConfig
-from featurize.dataset import (
-    FOOTER_KEY,
-    SHARD_SCHEMA,
-    DatasetError,
-    mfcc_array,
-    mfcc_column,
-    open_dataset,
-    read_row_group,
-    read_track_ids,
-)
-from featurize.driver import featurize
-from featurize.errors import FeaturizeError
-from featurize.inspect import read_status, verify
+from featurize.dataset.dataset import open_dataset
+from featurize.dataset.reader import read_row_group, read_track_ids
+from featurize.dataset.schema import FOOTER_KEY, SHARD_SCHEMA, mfcc_array, mfcc_column
+from featurize.errors import DatasetError, FeaturizeError
 from featurize.storage import StoragePath
 
 CONFIG = FeaturizeConfig(tracks_per_shard=3, segments_per_track=4)
@@ -127,7 +120,7 @@ def test_rejects_are_tried_again_when_asked(collection, features, ray_here, tmp_
 
 def test_copies_are_reported_and_not_judged_across_folds(collection, ray_here, tmp_path):
     from train.config import TrainConfig
-    from train.held_out import held_out
+    from train.evaluation.held_out import held_out
 
     paths = sorted(str(path.relative_to(collection)) for path in collection.rglob("*.*"))
     rows = [(path, path.split("/")[0], i % 5) for i, path in enumerate(paths)]

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from conftest import earmark
 
-from jobs.check import (
+from jobs.doctor.doctor import (
     check_cluster,
     check_cores,
     check_dashboard,
@@ -19,7 +19,7 @@ from jobs.check import (
     check_shared_memory,
     check_versions,
 )
-from jobs.trial import look_for_gpus, try_libsndfile, try_pyav
+from jobs.doctor.smoke_test import look_for_gpus, try_libsndfile, try_pyav
 
 GB = 10**9
 

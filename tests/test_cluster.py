@@ -14,7 +14,7 @@ from nodes import Nodes, nodes, submit
 from training import figures, final_state
 
 from featurize.storage import StoragePath
-from jobs.demo import compose_collection
+from jobs.demo.demo import compose_collection
 from train.run import Run
 
 pytestmark = pytest.mark.slow

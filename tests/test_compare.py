@@ -8,11 +8,11 @@ import pytest
 from conftest import earmark
 from training import trained
 
-from featurize.dataset import open_dataset
-from train.compare import read_entries, table_of
+from featurize.dataset.dataset import open_dataset
 from train.config import TrainError
-from train.crossval import summarize
-from train.judge import evaluate_run
+from train.evaluation.cross_validation import summarize
+from train.evaluation.evaluate import evaluate_run
+from train.report.comparison import read_entries, table_of
 from train.run import Run
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from conftest import earmark
 
-from featurize.dataset import open_dataset
+from featurize.dataset.dataset import open_dataset
 from train.config import TrainConfig, TrainError
-from train.crossval import fold_configs, summarize
+from train.evaluation.cross_validation import fold_configs, summarize
 
 SETTINGS = ["--set", "train.model=modulation", "--set", "train.epochs=2", "--set", "train.batch_size=16"]
 SETTINGS += ["--set", "train.normalise=true", "--set", "train.learning_rate=1.0e-3"]
@@ -58,8 +58,8 @@ def test_the_svm_is_scikit_learns_on_mean_and_deviation(features):
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
-    from featurize.dataset import read_row_group
-    from train.baseline import describe_tracks, evaluate_svm
+    from featurize.dataset.reader import read_row_group
+    from train.evaluation.svm_baseline import describe_tracks, evaluate_svm
 
     dataset = open_dataset(features)
     tracks = describe_tracks(dataset)

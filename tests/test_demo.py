@@ -5,8 +5,8 @@ import numpy as np
 import soundfile
 from conftest import contents
 
-from jobs.compose import SAMPLE_RATE, STYLES, Habits, compose
-from jobs.demo import ARTISTS_PER_STYLE, compose_collection
+from jobs.demo.demo import ARTISTS_PER_STYLE, compose_collection
+from jobs.demo.synthesis import SAMPLE_RATE, STYLES, Habits, compose
 
 
 def test_a_seed_composes_the_same_files_and_another_seed_others(tmp_path):

@@ -13,7 +13,7 @@ import typer
 from conftest import encode
 
 from jobs.cli import app
-from jobs.compose import SAMPLE_RATE, STYLES, Habits, compose
+from jobs.demo.synthesis import SAMPLE_RATE, STYLES, Habits, compose
 
 ROOT = Path(__file__).parent.parent
 # As one reads them: what training leaves is compared later.

@@ -17,17 +17,18 @@ import tensorflow as tf
 from conftest import earmark
 from training import trained
 
-from featurize.audio import LOUDEST_PEAK, SILENT_PEAK, load
-from featurize.dataset import open_dataset, read_row_group
+from featurize.audio.load import LOUDEST_PEAK, SILENT_PEAK, load
+from featurize.audio.mfcc import AMIN, SAMPLE_RATE, SEGMENT_SAMPLES, Filters, mfcc_segments, segment_starts
+from featurize.build.worker import featurize_track
+from featurize.dataset.dataset import open_dataset
+from featurize.dataset.reader import read_row_group
 from featurize.errors import FeaturizeError
-from featurize.mfcc import AMIN, SAMPLE_RATE, SEGMENT_SAMPLES, Filters, mfcc_segments, segment_starts
 from featurize.storage import StoragePath
-from featurize.worker import featurize_track
-from jobs.exporting import export_model
-from jobs.quiet import quiet_libraries
+from jobs.inference.export import export_model
+from jobs.terminal.native_output import quiet_libraries
 from train.config import TrainError
-from train.evaluate import softmax
-from train.mfcc import MfccConstants, TrackMfcc
+from train.evaluation.metrics import softmax
+from train.export.tf_mfcc import MfccConstants, TrackMfcc
 
 pytestmark = pytest.mark.usefixtures("logical_cpus")
 

@@ -10,13 +10,14 @@ import pytest
 from conftest import earmark
 from hostile import write_hostile
 
+from featurize.audio.mfcc import Filters
+from featurize.build.worker import featurize_track
 from featurize.config import FeaturizeConfig
-from featurize.dataset import open_dataset, read_row_group, read_track_ids
+from featurize.dataset.dataset import open_dataset
+from featurize.dataset.reader import read_row_group, read_track_ids
 from featurize.errors import Reject
-from featurize.mfcc import Filters
-from featurize.shards import feature_settings
+from featurize.planning.shard_plan import feature_settings
 from featurize.storage import StoragePath
-from featurize.worker import featurize_track
 
 # What FFmpeg makes of files that libsndfile does not know at all. The list itself is for a machine without PyAV.
 WITH_PYAV = {

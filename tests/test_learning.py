@@ -3,15 +3,16 @@
 import numpy as np
 import pytest
 
-from featurize.dataset import open_dataset, read_row_group
+from featurize.dataset.dataset import open_dataset
+from featurize.dataset.reader import read_row_group
 from train.config import Interval, TrainConfig
-from train.selection import best_epoch, should_stop
+from train.fit.early_stopping import best_epoch, should_stop
 
 pytestmark = pytest.mark.usefixtures("logical_cpus")
 
 
 def rates(steps_per_epoch=10, **settings):
-    from train.optimizer import learning_rate
+    from train.fit.optimizer import learning_rate
 
     rate = learning_rate(TrainConfig(epochs=10, learning_rate=0.01, **settings), steps_per_epoch)
     return np.array([float(rate(step)) if callable(rate) else rate for step in range(10 * steps_per_epoch + 1)])
@@ -32,8 +33,8 @@ def test_schedules():
 def test_weight_decay_leaves_biases_and_normalisations_alone():
     import keras
 
-    from train.models import build_model
-    from train.optimizer import make_optimizer
+    from train.fit.optimizer import make_optimizer
+    from train.model.architectures import build_model
 
     model = build_model("conv3-norm", 3, 0.4)
     optimizer = make_optimizer(TrainConfig(weight_decay=0.5, learning_rate=0.1), 10)
@@ -46,7 +47,7 @@ def test_weight_decay_leaves_biases_and_normalisations_alone():
 
 
 def test_mixup_lays_one_segment_over_another():
-    from train.mixup import mixup
+    from train.input.mixup import mixup
 
     rng = np.random.default_rng(0)
     mfcc, labels = rng.standard_normal((200, 40, 217)).astype(np.float32), np.arange(200, dtype=np.int32)
@@ -67,8 +68,8 @@ def test_the_loss_is_smoothed_mixed_and_weighed():
     import keras
     import tensorflow as tf
 
-    from train.steps import StepConfig, train_step
-    from train.stream import ReplicaBatch
+    from train.fit.train_step import StepConfig, train_step
+    from train.input.batches import ReplicaBatch
 
     net = keras.Sequential([keras.Input((40, 217)), keras.layers.Flatten(), keras.layers.Dense(3)])
     mfcc = np.random.default_rng(1).standard_normal((4, 40, 217)).astype(np.float32)
@@ -93,8 +94,8 @@ def test_the_loss_is_smoothed_mixed_and_weighed():
 def test_the_model_holds_the_statistics_of_the_training_folds(features):
     import keras
 
-    from train.models import build_model
-    from train.trainer import training_statistics
+    from train.fit.trainer import training_statistics
+    from train.model.architectures import build_model
 
     dataset = open_dataset(features)
     config = TrainConfig(test_fold=1, validation_fold=3)
@@ -117,7 +118,7 @@ def test_modulation_tells_fast_from_slow_and_forgets_when():
     """The same movement half a period later has about the same deviations, a faster one has others."""
     import keras
 
-    from train.models import build_model
+    from train.model.architectures import build_model
 
     keras.utils.set_random_seed(0)
     model = build_model("modulation", 3, 0.4)

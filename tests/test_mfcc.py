@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featurize.mfcc import (
+from featurize.audio.mfcc import (
     HOP_LENGTH,
     SAMPLE_RATE,
     SEGMENT_SAMPLES,

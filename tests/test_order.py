@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.order import (
+from train.input.sampler import (
     SMALLEST_TAIL,
     SequentialSampler,
     ShuffleSampler,

@@ -12,15 +12,16 @@ import pytest
 from conftest import earmark
 from training import trained
 
-from featurize.dataset import open_dataset, read_row_group, read_track_ids
+from featurize.build.inference_features import featurizing, list_files
+from featurize.dataset.dataset import open_dataset
+from featurize.dataset.reader import read_row_group, read_track_ids
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath
-from featurize.unlabelled import featurizing, list_files
-from jobs.answers import to_csv, to_json, to_table
-from jobs.console import ConsoleReporter
-from jobs.predicting import predict
+from jobs.inference.output_formats import to_csv, to_json, to_table
+from jobs.inference.predict import predict
+from jobs.terminal.console import ConsoleReporter
 from train.config import TrainError
-from train.judge import evaluate_run
+from train.evaluation.evaluate import evaluate_run
 from train.run import Run
 
 

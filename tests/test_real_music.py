@@ -5,7 +5,8 @@ import numpy as np
 from conftest import earmark
 from test_mfcc import TOLERANCE_DB, librosa_mfcc
 
-from featurize.dataset import open_dataset, read_row_group, read_track_ids
+from featurize.dataset.dataset import open_dataset
+from featurize.dataset.reader import read_row_group, read_track_ids
 
 
 def test_every_real_segment_is_librosas_and_shards_are_a_quarter_of_their_floats(real_music, tmp_path):

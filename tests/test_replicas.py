@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from training import EVERYTHING
 
-from featurize.dataset import open_dataset
+from featurize.dataset.dataset import open_dataset
 from train.config import TrainConfig, TrainError
 
 pytestmark = pytest.mark.usefixtures("logical_cpus")
@@ -20,13 +20,13 @@ def learn(features, replicas, steps, **settings):
     """The loss of each step, and the weights after the last."""
     import keras
 
-    from train.counts import training_counts
-    from train.delivery import DistributedBatches
-    from train.devices import make_strategy
-    from train.models import build_model
-    from train.optimizer import make_optimizer
-    from train.steps import distributed_step
-    from train.trainer import make_step_config, training_statistics, training_stream
+    from train.fit.optimizer import make_optimizer
+    from train.fit.train_step import distributed_step
+    from train.fit.trainer import make_step_config, training_statistics, training_stream
+    from train.input.class_counts import training_counts
+    from train.input.distributed import DistributedBatches
+    from train.model.architectures import build_model
+    from train.model.strategy import make_strategy
 
     dataset = open_dataset(features)
     config = TrainConfig.model_validate({"batch_size": 30, "shuffle_window": 40, "replicas": replicas, **settings})
@@ -118,8 +118,8 @@ def test_every_row_has_a_mask_of_its_own_and_every_step_new_ones():
     import keras
     import tensorflow as tf
 
-    from train.steps import StatelessRng, forward
-    from train.stream import ReplicaBatch
+    from train.fit.train_step import StatelessRng, forward
+    from train.input.batches import ReplicaBatch
 
     net = keras.Sequential([keras.Input((1000,)), keras.layers.Dropout(0.4)])
 
@@ -138,8 +138,8 @@ def test_every_row_has_a_mask_of_its_own_and_every_step_new_ones():
 def test_masks_hide_spans_behind_the_mean():
     import tensorflow as tf
 
-    from train.steps import StatelessRng, StepConfig, mask
-    from train.stream import ReplicaBatch
+    from train.fit.train_step import StatelessRng, StepConfig, mask
+    from train.input.batches import ReplicaBatch
 
     fill = np.arange(40, dtype=np.float32) + 1000
     step_config = StepConfig(0, np.ones(3, np.float32), 0.0, 50, 10, fill)
@@ -158,9 +158,9 @@ def test_masks_hide_spans_behind_the_mean():
 
 
 def test_a_replica_without_rows_is_refused(features):
-    from train.delivery import DistributedBatches
-    from train.devices import make_strategy
-    from train.trainer import training_stream
+    from train.fit.trainer import training_stream
+    from train.input.distributed import DistributedBatches
+    from train.model.strategy import make_strategy
 
     stream = training_stream(open_dataset(features), TrainConfig(batch_size=3))
     with pytest.raises(TrainError, match="4 replicas cannot share a batch of 3 segments"):

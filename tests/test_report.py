@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import encode
 
-from featurize.dataset import open_dataset, read_row_group, read_segments
-from jobs.compose import SAMPLE_RATE, STYLES, Habits, compose
+from featurize.dataset.dataset import open_dataset
+from featurize.dataset.reader import read_row_group, read_segments
+from jobs.demo.synthesis import SAMPLE_RATE, STYLES, Habits, compose
 from train.config import TrainConfig
 from train.run import Run
 
@@ -53,8 +54,8 @@ needs_browser = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def dataset(ray_here, tmp_path_factory):
     """Names that break a page, in a table; a copy on the other side of the split; a file that is no music."""
+    from featurize.build.driver import featurize
     from featurize.config import FeaturizeConfig
-    from featurize.driver import featurize
 
     root = tmp_path_factory.mktemp("a place with spaces & #")
     styles = list(STYLES.values())
@@ -76,7 +77,7 @@ def dataset(ray_here, tmp_path_factory):
 def run(dataset, logical_cpus):
     from training import trained
 
-    from train.judge import evaluate_run
+    from train.evaluation.evaluate import evaluate_run
 
     folder = dataset.folder.local.parent / "runs" / "one"
     trained(dataset.folder, folder, validation_fold="none", epochs=2, model="modulation", batch_size=8)
@@ -126,7 +127,7 @@ def test_predictions_are_what_the_model_says_of_each_segment(dataset, run, metri
 
 
 def test_only_the_judged_segments_are_predicted(dataset):
-    from train.held_out import held_out
+    from train.evaluation.held_out import held_out
 
     rows = held_out(dataset, TrainConfig(test_segments="first_last"), 0).segments()
     assert rows["segment"].to_pylist() == [0, SEGMENTS - 1] * len(JUDGED)
@@ -134,7 +135,7 @@ def test_only_the_judged_segments_are_predicted(dataset):
 
 
 def test_a_run_without_its_predictions_is_judged_again(run, tmp_path):
-    from train.judge import is_evaluated
+    from train.evaluation.evaluate import is_evaluated
 
     assert is_evaluated(Run(run))
     shutil.copytree(run, tmp_path / "run")
@@ -176,15 +177,15 @@ def test_names_reach_the_page_as_text_alone(dataset, run, metrics):
 
 def test_alpine_is_the_published_file():
     """That of alpinejs 3.17.5, as npm has it: package/dist/cdn.min.js."""
-    content = (ROOT / "train" / "templates" / "alpine.min.js").read_bytes()
+    content = (ROOT / "train" / "report" / "templates" / "alpine.min.js").read_bytes()
     published = "b4036e9e9ac22fa6f6ae1ba292e015e1f3e9c85d0d79e73e4c8eb9bb139b522e"
     assert hashlib.sha256(content).hexdigest() == published
-    assert "alpinejs 3.17.5" in (ROOT / "train" / "templates" / "alpine.LICENSE").read_text()
+    assert "alpinejs 3.17.5" in (ROOT / "train" / "report" / "templates" / "alpine.LICENSE").read_text()
 
 
 def test_music_that_is_not_at_hand_has_no_link(tmp_path):
     from featurize.storage import StoragePath
-    from train.predictions import audio_link
+    from train.evaluation.predictions import audio_link
 
     music, folder = tmp_path / "music", StoragePath.of(tmp_path / "runs" / "one")
     music.mkdir()
@@ -199,8 +200,8 @@ def test_music_that_is_not_at_hand_has_no_link(tmp_path):
 
 def judged(labels, predicted, classes, **settings):
     """The summary of a run that heard tracks of some classes as others."""
-    from train.evaluate import score_predicted
-    from train.summary import summarize_run
+    from train.evaluation.metrics import score_predicted
+    from train.report.summary import summarize_run
 
     tracks = score_predicted(np.array(predicted), np.array(labels, np.int32), classes)
     metrics = {"tracks": tracks, "classes": classes, "epoch": 3}
@@ -252,9 +253,9 @@ def test_the_summary_warns_only_where_there_is_reason_to():
 @pytest.fixture(scope="module")
 def many(dataset, run, tmp_path_factory):
     """The page of thirty classes and of more tracks than a page shows, drawn by the same code."""
-    from train.evaluate import score_both
-    from train.predictions import Predictions
-    from train.report import render
+    from train.evaluation.metrics import score_both
+    from train.evaluation.predictions import Predictions
+    from train.report.run_page import render
 
     classes = [f"a class with a long name, number {i}" for i in range(30)]
     tracks, random = 2100, np.random.default_rng(0)

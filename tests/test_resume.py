@@ -42,7 +42,7 @@ def assert_same(folder, undisturbed):
 def test_stopped_and_gone_on_it_ends_with_the_same_bits(moment, features, undisturbed, tmp_path):
     from training import EVERYTHING, stop_when, trained
 
-    from train.listener import Stopped
+    from train.callbacks import Stopped
 
     with pytest.raises(Stopped) as stopped:
         trained(features, tmp_path, stop_when(moment), epochs=EPOCHS, **EVERYTHING)
@@ -56,7 +56,7 @@ def test_stopped_and_gone_on_it_ends_with_the_same_bits(moment, features, undist
 def test_a_torn_checkpoint_is_passed_over_for_the_one_before(features, undisturbed, tmp_path):
     from training import EVERYTHING, stop_when, trained
 
-    from train.listener import Stopped
+    from train.callbacks import Stopped
 
     settings = {**EVERYTHING, "epochs": EPOCHS, "checkpoint_every": "1 step"}
     with pytest.raises(Stopped):
@@ -77,7 +77,7 @@ def test_curves_have_no_point_twice_after_going_on(features, undisturbed, tmp_pa
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from training import EVERYTHING, stop_when, trained
 
-    from train.listener import Stopped
+    from train.callbacks import Stopped
 
     settings = {**EVERYTHING, "epochs": EPOCHS, "checkpoint_every": "4 steps"}
     with pytest.raises(Stopped):
@@ -99,7 +99,8 @@ def test_a_loss_that_is_no_number_names_step_and_tracks_and_keeps_the_checkpoint
     import pyarrow.parquet as pq
     from training import trained
 
-    from featurize.dataset import SHARD_SCHEMA, mfcc_array, mfcc_column, open_dataset
+    from featurize.dataset.dataset import open_dataset
+    from featurize.dataset.schema import SHARD_SCHEMA, mfcc_array, mfcc_column
 
     broken = tmp_path / "features"
     shutil.copytree(features, broken)
@@ -139,10 +140,10 @@ COMMAND += ["--set", "train.validation_fold=next", "--set", "train.checkpoint_ev
 # Trains in a process of its own, which kills itself at a moment that a line of code describes.
 KILLED = """
     import os, signal, sys
-    import jobs.pipeline, jobs.console
+    import jobs.pipeline, jobs.terminal.console
     from jobs.config import load_config
-    from featurize.storage import Place
-    import train.loop, train.evaluate, train.run
+    from featurize.storage import StoragePath
+    import train.evaluation.predictor, train.fit.loop, train.run
 
     def die():
         os.kill(os.getpid(), signal.SIGKILL)
@@ -159,15 +160,16 @@ KILLED = """
 
     {moment}
     config = load_config(None, sys.argv[3:][1::2])
-    jobs.pipeline.make_model(Place.of(sys.argv[1]), Place.of(sys.argv[2]), config, jobs.console.Teller())
+    features, out = StoragePath.of(sys.argv[1]), StoragePath.of(sys.argv[2])
+    jobs.pipeline.make_model(features, out, config, jobs.terminal.console.ConsoleReporter())
 """
 MOMENTS = {
-    "in mid-epoch": "train.loop.Loop._add = after(8, train.loop.Loop._add)",
-    "in an evaluation": "train.evaluate.softmax = after(3, train.evaluate.softmax)",
+    "in mid-epoch": "train.fit.loop.Loop._add = after(8, train.fit.loop.Loop._add)",
+    "in an evaluation": "train.evaluation.predictor.softmax = after(3, train.evaluation.predictor.softmax)",
     # The run itself writes two files first; a checkpoint is two of TensorFlow's and progress.json.
-    "while a checkpoint is written": "Place.write = after(7, Place.write)",
-    "before a checkpoint is whole": "Place.write = after(8, Place.write)",
-    "while old checkpoints are removed": "Place.remove_folder = after(1, Place.remove_folder)",
+    "while a checkpoint is written": "StoragePath.write = after(7, StoragePath.write)",
+    "before a checkpoint is whole": "StoragePath.write = after(8, StoragePath.write)",
+    "while old checkpoints are removed": "StoragePath.remove_folder = after(1, StoragePath.remove_folder)",
     "before the model is there": "train.run.Run.write = after(5, train.run.Run.write)",
 }
 

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from conftest import contents, earmark
 
-from featurize.catalog import build_catalog
-from featurize.dataset import DatasetError, list_shards, open_dataset, read_row_group
-from featurize.errors import CollectionLostError, FeaturizeError
-from featurize.mfcc import Filters
+from featurize.audio.mfcc import Filters
+from featurize.build.worker import featurize_track
+from featurize.collection.catalog import build_catalog
+from featurize.dataset.dataset import open_dataset
+from featurize.dataset.reader import list_shards, read_row_group
+from featurize.errors import CollectionLostError, DatasetError, FeaturizeError
 from featurize.storage import StoragePath
-from featurize.worker import featurize_track
 
 SETTINGS = ["--set", "featurize.tracks_per_shard=3", "--set", "featurize.segments_per_track=4"]
 
@@ -90,7 +91,7 @@ def test_a_long_file_is_read_as_it_is_decoded(client, uri, music, tmp_path):
     assert path.stat().st_size > 32 << 20
     client.upload_file(str(path), "music", "long.wav")
     from featurize.config import FeaturizeConfig
-    from featurize.shards import feature_settings
+    from featurize.planning.shard_plan import feature_settings
 
     settings, filters = feature_settings(FeaturizeConfig(segments_per_track=3)), Filters.from_librosa()
     here, _ = featurize_track(StoragePath.of(path), settings, filters)
@@ -144,8 +145,8 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(client, uri, features, logical_c
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from training import figures, final_state, stop_when, trained
 
-    from train.judge import evaluate_run
-    from train.listener import Stopped
+    from train.callbacks import Stopped
+    from train.evaluation.evaluate import evaluate_run
     from train.run import Run
 
     there = uri("music/run")
@@ -174,7 +175,7 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(client, uri, features, logical_c
 
 def test_an_endpoint_that_does_not_answer_is_no_verdict_on_a_track(server, music):
     from featurize.config import FeaturizeConfig
-    from featurize.shards import feature_settings
+    from featurize.planning.shard_plan import feature_settings
 
     place = StoragePath.of("s3://music/small/bells/0-0.mp3?endpoint_override=http://127.0.0.1:9")
     with pytest.raises(CollectionLostError, match="the endpoint does not answer"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import encode
 
-from jobs.compose import SAMPLE_RATE, STYLES, Habits, Style, compose
+from jobs.demo.synthesis import SAMPLE_RATE, STYLES, Habits, Style, compose
 
 COUNTS = (8, 11, 16, 22, 31, 43, 60, 85, 120)
 ARTISTS = 4
@@ -17,8 +17,8 @@ def nine_classes(ray_here, tmp_path_factory):
 
     With two tracks of the smallest class in the test fold, chance would decide.
     """
+    from featurize.build.driver import featurize
     from featurize.config import FeaturizeConfig
-    from featurize.driver import featurize
 
     music, folder = tmp_path_factory.mktemp("nine"), tmp_path_factory.mktemp("nine-features")
     pairs = [(sound, rhythm) for sound in STYLES for rhythm in STYLES]
@@ -43,8 +43,8 @@ def nine_classes(ray_here, tmp_path_factory):
 def test_balanced_beats_none_on_macro_f1_over_seeds(nine_classes, tmp_path):
     from training import trained
 
-    from featurize.dataset import open_dataset
-    from train.judge import evaluate_run
+    from featurize.dataset.dataset import open_dataset
+    from train.evaluation.evaluate import evaluate_run
     from train.run import Run
 
     dataset = open_dataset(nine_classes)

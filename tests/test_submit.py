@@ -9,18 +9,18 @@ import typer
 import yaml
 from conftest import earmark
 
-import jobs.console
-from featurize.cluster import on_cluster
-from featurize.driver import Progress
+import jobs.terminal.console
+from featurize.build.driver import FeaturizeProgress
 from featurize.errors import FeaturizeError
-from featurize.mounts import refuse_unseen
+from featurize.execution.node_mounts import refuse_unseen
+from featurize.execution.ray_tasks import on_cluster
 from featurize.storage import StoragePath
 from jobs.cli import app
 from jobs.config import load_config
-from jobs.package import SETTINGS, code_files, pack, sizes
-from jobs.places import _network_mounts, refuse_hidden
-from jobs.submit import readable_id
-from jobs.verbs import read_command
+from jobs.remote.code_bundle import SETTINGS, code_files, pack, sizes
+from jobs.remote.remote_command import read_command
+from jobs.remote.shared_paths import _network_mounts, refuse_hidden
+from jobs.remote.submit import readable_id
 
 ROOT = Path(__file__).parent.parent
 HERE_AND_THERE = ["run", "s3://bucket/music", "--out", "s3://bucket/run"]
@@ -30,7 +30,7 @@ def test_only_code_and_settings_travel():
     files = code_files()
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
     folders = ("featurize/", "train/", "jobs/", "configs/")
-    stay = {"jobs/Dockerfile", "train/templates/alpine.LICENSE"}
+    stay = {"jobs/Dockerfile", "train/report/templates/alpine.LICENSE"}
     assert set(files) == {name for name in tracked.stdout.split() if name.startswith(folders)} - stay
 
 
@@ -48,7 +48,7 @@ def test_secrets_and_data_beside_the_code_stay_here(tmp_path, monkeypatch):
     (tmp_path / "jobs" / ".git").mkdir()
     (tmp_path / "jobs" / ".git" / "hook.py").write_text("secret")
     (tmp_path / "jobs" / "link.py").symlink_to(kept)
-    code = "import jobs.package as p; print(*sorted(p.code_files()))"
+    code = "import jobs.remote.code_bundle as p; print(*sorted(p.code_files()))"
     package = (ROOT / "jobs" / "package.py").read_text()
     (tmp_path / "jobs" / "package.py").write_text(package)
     (tmp_path / "featurize" / "errors.py").write_text((ROOT / "featurize" / "errors.py").read_text())
@@ -163,13 +163,13 @@ def test_a_cluster_that_does_not_answer_is_one_sentence(music, tmp_path, monkeyp
 
 def test_without_a_terminal_a_line_comes_every_thirty_seconds(monkeypatch, capsys):
     now = 0.0
-    monkeypatch.setattr(jobs.console.time, "monotonic", lambda: now)
-    with jobs.console.ConsoleReporter().featurizing() as on_progress:
-        on_progress(Progress(0, 400))
+    monkeypatch.setattr(jobs.terminal.console.time, "monotonic", lambda: now)
+    with jobs.terminal.console.ConsoleReporter().featurizing() as on_progress:
+        on_progress(FeaturizeProgress(0, 400))
         for second in range(2, 201, 2):  # as the driver does, whether a shard is there or not
             now = float(second)
-            on_progress(Progress(2 * second, 400, 2 * second, second // 100, 1 + second // 60))
-        on_progress(Progress(400, 400, 400, 2, 4))
+            on_progress(FeaturizeProgress(2 * second, 400, 2 * second, second // 100, 1 + second // 60))
+        on_progress(FeaturizeProgress(400, 400, 400, 2, 4))
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
         "60 of 400 tracks, 170 s left, 2.0 tracks/s, no rejects, 1 node",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from training import QUICK, trained
 
-from featurize.dataset import open_dataset
+from featurize.dataset.dataset import open_dataset
 from train.config import TrainConfig, TrainError
 from train.run import Run
 
@@ -94,8 +94,8 @@ def test_tensorboard_has_everything(run):
 def test_the_model_can_be_used_with_keras_and_what_lies_beside_it(features, run):
     import keras
 
-    from train.held_out import held_out
-    from train.judge import evaluate_run
+    from train.evaluation.evaluate import evaluate_run
+    from train.evaluation.held_out import held_out
 
     dataset = open_dataset(features)
     metrics = evaluate_run(Run(run), dataset)
@@ -120,7 +120,7 @@ def test_the_model_can_be_used_with_keras_and_what_lies_beside_it(features, run)
 
 
 def test_the_first_and_the_last_segment_can_be_judged_alone(features):
-    from train.held_out import held_out
+    from train.evaluation.held_out import held_out
 
     dataset = open_dataset(features)
     stream = held_out(dataset, TrainConfig(test_segments="first_last"), 0).stream
@@ -132,7 +132,7 @@ def test_the_first_and_the_last_segment_can_be_judged_alone(features):
 
 
 def test_batches_are_the_same_however_they_are_asked_for(features):
-    from train.trainer import training_stream
+    from train.fit.trainer import training_stream
 
     dataset = open_dataset(features)
     config = TrainConfig(batch_size=16, shuffle_window=30)
@@ -173,7 +173,7 @@ def test_an_empty_test_fold_is_refused(features, tmp_path):
 
 
 def test_skew_is_said_and_weighed():
-    from train.counts import class_weights
+    from train.input.class_counts import class_weights
 
     counts = np.array([100, 10, 40])
     np.testing.assert_array_equal(class_weights(counts, TrainConfig()), [1, 1, 1])
@@ -182,7 +182,7 @@ def test_skew_is_said_and_weighed():
 
 
 def test_a_skewed_collection_is_told_of_the_setting(features, tmp_path):
-    from train.counts import training_counts
+    from train.input.class_counts import training_counts
 
     folder = tmp_path / "features"
     shutil.copytree(features, folder)
@@ -199,7 +199,7 @@ def test_a_skewed_collection_is_told_of_the_setting(features, tmp_path):
 
 
 def test_scores_are_what_they_say():
-    from train.evaluate import score_both
+    from train.evaluation.metrics import score_both
 
     labels = np.array([0, 0, 0, 0, 1, 1, 1, 1], np.int32)
     hits = np.array([0.9, 0.8, 0.4, 0.4, 0.3, 0.3, 0.9, 0.2])
@@ -224,23 +224,24 @@ def test_scores_are_what_they_say():
 
 def test_no_window_is_read_twice_and_few_are_held(features, monkeypatch):
     """Batches are made side by side, so a late one must find its window still there."""
-    import train.windows
-    from train.trainer import training_stream
+    import train.input.window_cache
+    from train.fit.trainer import training_stream
 
     read = []
-    real = train.windows.read_row_groups
-    monkeypatch.setattr(train.windows, "read_row_groups", lambda groups: read.append(len(groups)) or real(groups))
+    real = train.input.window_cache.read_row_groups
+    cache = train.input.window_cache
+    monkeypatch.setattr(cache, "read_row_groups", lambda groups: read.append(len(groups)) or real(groups))
     stream = training_stream(open_dataset(features), TrainConfig(batch_size=4, shuffle_window=24))
     epochs = 6
     for _ in stream.dataset(0, epochs * stream.steps_per_epoch, 1, [0]):
         pass
-    windows = len(stream._windows._order.of_epoch(0).windows)
+    windows = len(stream._windows._sampler.epoch_plan(0).windows)
     assert windows == 4
     assert len(read) in (epochs * windows, epochs * windows + 1)  # and perhaps the first of the epoch after
 
 
 def test_memory_of_batches_is_used_again_when_nobody_holds_them():
-    from train.buffers import Buffers
+    from train.input.buffers import Buffers
 
     buffers = Buffers()
     one, other = buffers.take((4, 40, 217)), buffers.take((4, 40, 217))

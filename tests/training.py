@@ -4,11 +4,11 @@ import signal
 
 import tensorflow as tf
 
-from featurize.dataset import open_dataset
+from featurize.dataset.dataset import open_dataset
+from train.callbacks import Callbacks
 from train.config import TrainConfig
-from train.listener import Callbacks
+from train.fit.trainer import train
 from train.run import Run
-from train.trainer import train
 
 TIMINGS = {"seconds", "examples_per_second", "wait_fraction"}
 QUICK = TrainConfig(validation_fold="next", epochs=2, batch_size=16, learning_rate=1e-3, shuffle_window=40)

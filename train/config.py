@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from featurize.dataset import FOLDS
+from featurize.dataset.schema import FOLDS
 
 Fold = Annotated[int, Field(strict=True, ge=0, lt=FOLDS)]
 PositiveInt = Annotated[int, Field(strict=True, ge=1)]

@@ -4,7 +4,7 @@ import json
 import os
 from typing import Any
 
-from featurize.dataset import Dataset
+from featurize.dataset.dataset import Dataset
 from featurize.storage import StoragePath
 from train.config import TrainConfig, TrainError
 

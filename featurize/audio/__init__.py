@@ -1,0 +1,1 @@
+"""One audio file to MFCC segments: bytes, decoded samples, features."""

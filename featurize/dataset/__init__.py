@@ -1,0 +1,1 @@
+"""The dataset format on disk, and reading it."""

@@ -1,0 +1,1 @@
+"""Who runs a plan, and what happens when a process, a node or a disk is lost."""

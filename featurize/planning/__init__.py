@@ -1,0 +1,1 @@
+"""Which fold and which shard each track goes to."""

@@ -1,0 +1,1 @@
+"""The commands of the command line: arguments, options and exit statuses."""

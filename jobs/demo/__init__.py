@@ -1,0 +1,1 @@
+"""A small synthesized collection, and the whole pipeline on it."""

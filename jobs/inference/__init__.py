@@ -1,0 +1,1 @@
+"""A trained model applied to other files, or written for other programs."""

@@ -1,0 +1,1 @@
+"""A command run on a Ray cluster."""

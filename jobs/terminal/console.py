@@ -1,0 +1,193 @@
+"""What a person sees while a job runs: bars on a terminal, plain lines elsewhere. Everything on stderr."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from featurize.build.driver import FeaturizeProgress
+    from featurize.build.finalize import Summary
+    from featurize.build.verify import Status
+    from featurize.dataset.reader import Shard
+    from train.report.comparison import Row
+
+_SECONDS_BETWEEN_LINES = 30.0
+_WIDE = 1000  # columns
+
+
+class ConsoleReporter:
+    """Tells of progress and of anything worth a sentence."""
+
+    def __init__(self) -> None:
+        """Find out whether someone is looking."""
+        self._console = Console(stderr=True, highlight=False)
+
+    def info(self, sentence: str) -> None:
+        """Print a sentence; a running bar stays below it."""
+        self._console.print(sentence, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def featurizing(self) -> Iterator[Callable[["FeaturizeProgress"], None]]:
+        """Show tracks done, the time left, tracks a second, the rejects so far and the nodes at work."""
+        with self._bar("tracks") as show:
+            started = time.monotonic()
+
+            def on_progress(progress: "FeaturizeProgress") -> None:
+                rate = progress.done_now / max(time.monotonic() - started, 1e-9)
+                if progress.nodes is None:
+                    show(progress.done, progress.total, "starting Ray")
+                    return
+                rejects = f"{progress.rejected_now or 'no'} reject{'' if progress.rejected_now == 1 else 's'}"
+                nodes = f"{progress.nodes or 'no'} node{'' if progress.nodes == 1 else 's'}"
+                show(progress.done, progress.total, f"{rate:.1f} tracks/s, {rejects}, {nodes}")
+
+            yield on_progress
+
+    @contextmanager
+    def listening(self, total: int) -> Iterator[Callable[[int, int], None]]:
+        """Show how many tracks of all were listened to, and how many of them were rejects."""
+        with self._bar("tracks") as show:
+
+            def on_progress(done: int, rejects: int) -> None:
+                if done < total:  # the last word is another one's
+                    show(done, total, f"{rejects} rejects" if rejects else "")
+
+            yield on_progress
+
+    @contextmanager
+    def training(self) -> Iterator[tuple[Callable[[int, int], None], Callable[[dict[str, Any], int], None]]]:
+        """Show steps done and, after each epoch, its figures."""
+        with self._bar("steps") as show:
+            latest = ""
+
+            def on_step(done: int, total: int) -> None:
+                show(done, total, latest)
+
+            def on_epoch(entry: dict[str, Any], epochs: int) -> None:
+                nonlocal latest
+                latest = f"{entry['examples_per_second']:.0f} segments/s"
+                self.info(_epoch_line(entry, epochs))
+
+            yield on_step, on_epoch
+
+    def rejects(self, summary: "Summary") -> None:
+        """Print the table of reasons, if there is any."""
+        if not summary.rejects:
+            return
+        table = Table("stage", "reason", "tracks", title=f"{summary.rejected} of {summary.tracks} tracks rejected")
+        table.columns[2].justify = "right"
+        for (stage, reason), count in summary.rejects.items():
+            table.add_row(escape(stage), escape(reason), str(count))
+        self._console.print(table)
+
+    def crossval(self, summary: dict[str, Any]) -> None:
+        """Print the figures of each fold, their mean and deviation, and the confusion of tracks over all folds."""
+        title = f"{summary['model']} beside an SVM, on whole tracks"
+        columns = ["accuracy", "macro-F1", "of segments", "SVM", "SVM macro-F1"]
+        table = Table("fold", "tracks", *columns, title=title)
+        rows = [(str(fold["fold"]), str(fold["count"]), fold) for fold in summary["folds"]]
+        rows += [("mean", "", summary["mean"]), ("deviation", "", summary["deviation"])]
+        for name, count, figures in rows:
+            tracks, segments, svm = figures["tracks"], figures["segments"], figures["svm_tracks"]
+            shown = [*_both(tracks), segments["accuracy"], *_both(svm)]
+            table.add_row(name, count, *(f"{value:.3f}" for value in shown), end_section=name == rows[-3][0])
+        self._console.print(table)
+        confusion = Table("tracks, all folds", *(f"heard as {escape(name)}" for name in summary["classes"]))
+        for name, counts in zip(summary["classes"], summary["confusion"]["tracks"], strict=True):
+            confusion.add_row(escape(name), *map(str, counts))
+        self._console.print(confusion)
+
+    def comparison(self, names: Sequence[str], rows: Sequence["Row"]) -> None:
+        """Print runs side by side on standard output, the best of each figure in bold."""
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console = Console(highlight=False, width=_WIDE)  # a file has no edge to break lines at
+        table = Table("", *(escape(name) for name in names))
+        for row in rows:
+            cells = [f"[bold]{escape(c)}[/]" if i in row.best else escape(c) for i, c in enumerate(row.cells)]
+            table.add_row(row.label, *cells)
+        console.print(table)
+
+    def verifying(self, shards: Iterable[tuple["Shard", list[str]]], total: int) -> list[str]:
+        """Show shards read back, and return their problems, each with its shard's name."""
+        problems = []
+        with self._bar("shards") as show:
+            for done, (shard, found) in enumerate(shards, 1):
+                problems += [f"{shard.name}: {problem}" for problem in found]
+                show(done, total, f"{len(problems)} problems" if problems else "")
+        return problems
+
+    @contextmanager
+    def _bar(self, unit: str) -> Iterator[Callable[[int, int, str], None]]:
+        """Give a function of (done, total, remark), which draws a bar or now and then prints a line."""
+        if not self._console.is_terminal:
+            yield self._lines(unit)
+            return
+        columns = (
+            TextColumn(unit),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[remark]}"),
+        )
+        with Progress(*columns, console=self._console, transient=True) as bar:
+            task = bar.add_task(unit, total=None, remark="")
+            yield lambda done, total, remark: bar.update(task, completed=done, total=total, remark=remark)
+
+    def _lines(self, unit: str) -> Callable[[int, int, str], None]:
+        started, last = None, time.monotonic()
+        first_done = 0
+        ended = False
+
+        def show(done: int, total: int, remark: str) -> None:
+            nonlocal started, last, first_done, ended
+            now = time.monotonic()
+            if started is None:
+                started, first_done = now, done
+            if ended or (now - last < _SECONDS_BETWEEN_LINES and done < total):
+                return
+            last, ended = now, done == total
+            rate = (done - first_done) / max(now - started, 1e-9)
+            left = f", {(total - done) / rate:.0f} s left" if rate and done < total else ""
+            self.info(f"{done} of {total} {unit}{left}{', ' + remark if remark else ''}")
+
+        return show
+
+
+def status_lines(status: "Status") -> str:
+    """Say in a few lines how far a dataset is."""
+    state = "complete" if status.complete else "unfinished: the same featurize command goes on with it"
+    if status.holder:
+        state = f"process {status.holder} is at work"
+    rejects = sum(reason["tracks"] for reason in status.rejects)
+    lines = [
+        f"state    {state}",
+        f"shards   {status.shards_done} of {status.shards} done, {status.shards - status.shards_done} left",
+        f"tracks   {status.tracks_done} of {status.tracks} done, {status.tracks - status.tracks_done} left",
+        f"rejects  {rejects}",
+    ]
+    lines += [f"         {entry['tracks']:6} {entry['stage']}: {entry['reason']}" for entry in status.rejects]
+    lines += [f"broken   {name}" for name in status.broken]
+    return "\n".join(lines)
+
+
+def _both(scores: dict[str, float]) -> tuple[float, float]:
+    return scores["accuracy"], scores["macro_f1"]
+
+
+def _epoch_line(entry: dict[str, Any], epochs: int) -> str:
+    train = entry["train"]
+    parts = [f"epoch {entry['epoch']:>{len(str(epochs))}}/{epochs}"]
+    parts.append(f"train loss {train['loss']:.3f} accuracy {train['accuracy']:.3f}")
+    for name in ("validation", "test"):
+        if name in entry:
+            figures = entry[name]
+            parts.append(f"{name} loss {figures['loss']:.3f} accuracy {figures['accuracy']:.3f}")
+    parts.append(f"{entry['examples_per_second']:.0f} segments/s")
+    return " | ".join(parts)

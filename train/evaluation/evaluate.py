@@ -1,0 +1,84 @@
+"""A finished run judged on its test fold: `predictions.parquet`, `report.html` and `metrics.json`."""
+
+import hashlib
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from featurize.dataset.dataset import Dataset
+from train.config import TrainConfig, TrainError
+from train.evaluation.held_out import held_out
+from train.evaluation.predictions import PREDICTIONS, Predictions
+from train.evaluation.predictor import Predictor
+from train.evaluation.trained import load_model
+from train.model.strategy import make_strategy
+from train.report.run_page import render
+from train.run import Run
+
+
+def evaluate_run(run: Run, dataset: Dataset) -> dict[str, Any]:
+    """Judge the model of a run on the fold that it never saw; write what it said, the report and the metrics.
+
+    Returns:
+        the content of `metrics.json`: `segments` and `tracks`, each with `accuracy`, `macro_f1`, `per_class`
+        and `confusion` (see `train.evaluation.metrics.score`); the `split`; and what was judged.
+
+    Raises:
+        TrainError: the run has no model, or was trained on another dataset.
+    """
+    about = run.trained()
+    if about["dataset"] != dataset.id:
+        raise TrainError(
+            f"{run.folder} was trained on the dataset {about['dataset']}, but {dataset.folder} is now "
+            f"{dataset.id}: tracks or settings have changed. Train again into another folder."
+        )
+    config = run.config()
+    strategy = make_strategy(config.model_copy(update={"workers": 1}))
+    with strategy.scope():
+        model = load_model(run)
+    fold = held_out(dataset, config, config.test_fold)
+    probabilities, labels = fold.predict(Predictor(strategy, model))
+    predictions = Predictions(fold.segments(), probabilities, labels, fold.per_track, dataset.classes)
+    metrics = {
+        "model": config.model,
+        "epoch": about["epoch"],
+        "test_fold": config.test_fold,
+        "classes": dataset.classes,
+        **fold.score_predicted(probabilities, labels),
+        "split": describe_split(dataset, config),
+        "judged": _fingerprint(run),
+    }
+    (run.folder / PREDICTIONS).write(predictions.encode())
+    run.report.write(render(run, dataset, config, metrics, predictions).encode())
+    run.write("metrics.json", metrics)
+    return metrics
+
+
+def is_evaluated(run: Run) -> bool:
+    """Say whether the metrics, the report and the predictions that lie in the run are those of its model."""
+    metrics = run.read("metrics.json")
+    files = (run.report, run.folder / PREDICTIONS, run.model)
+    return bool(metrics and all(file.is_file() for file in files) and metrics["judged"] == _fingerprint(run))
+
+
+def describe_split(dataset: Dataset, config: TrainConfig) -> dict[str, Any]:
+    """Count what lies on each side of the split, and the groups that lie on two sides (there must be none)."""
+    tracks = dataset.tracks()
+    part_of_fold = {fold: part for part, fold in config.held_out.items()}
+    groups: dict[str, set[str]] = {}
+    parts = {}
+    for part in ("train", *config.held_out):
+        folds = [fold for fold in tracks["fold"].unique().to_pylist() if part_of_fold.get(fold, "train") == part]
+        members = tracks.filter(pc.is_in(tracks["fold"], value_set=pa.array(folds, pa.int32())))
+        groups[part] = set(members["group"].to_pylist())
+        parts[part] = {"folds": sorted(folds), "tracks": members.num_rows, "groups": len(groups[part])}
+    names = list(groups)
+    shared = {
+        group for i, part in enumerate(names) for other in names[i + 1 :] for group in groups[part] & groups[other]
+    }
+    return {"parts": parts, "groups_on_two_sides": sorted(shared)}
+
+
+def _fingerprint(run: Run) -> str:
+    return hashlib.sha256(run.model.read()).hexdigest()

@@ -1,0 +1,233 @@
+"""Training from a dataset to `model.keras`: everything is made, or found again, and given to the loop."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from featurize.dataset.dataset import Dataset
+from featurize.dataset.reader import in_threads, read_labels
+from train.callbacks import Callbacks
+from train.config import TrainConfig, TrainError
+from train.evaluation.held_out import held_out
+from train.fit.checkpoints import Checkpoints
+from train.fit.early_stopping import best_epoch, should_stop
+from train.fit.loop import Loop
+from train.fit.optimizer import make_optimizer
+from train.fit.tensorboard import TensorBoardWriter
+from train.fit.train_step import StepConfig
+from train.input.batches import SegmentStream
+from train.input.class_counts import class_weights, training_counts
+from train.input.mixup import mixup
+from train.input.sampler import ShuffleSampler
+from train.model.architectures import Statistics, build_model, has_batch_norm
+from train.model.strategy import describe, make_strategy, on_gpus, refuse_disagreement
+from train.run import Run
+
+_PROBE_ROWS = 64
+
+
+def train(dataset: Dataset, run: Run, config: TrainConfig, config_text: str, callbacks: Callbacks) -> None:
+    """Train a model on a dataset, or go on where an earlier call was interrupted: `begin`, then `learn`."""
+    if begin(dataset, run, config, config_text, callbacks.remark):
+        learn(dataset, run, config, callbacks)
+
+
+def begin(
+    dataset: Dataset, run: Run, config: TrainConfig, config_text: str, remark: Callable[[str], None]
+) -> bool:
+    """Record what a run is made from.
+
+    Args:
+        dataset: from `open_dataset`.
+        run: where everything goes.
+        config: the settings.
+        config_text: the whole config as YAML, to be kept and shown beside the results.
+        remark: is told what the user may want to know before training begins.
+
+    Returns:
+        whether there is anything to train; not, where the model is there for the epochs that are asked for.
+
+    Raises:
+        TrainError: a class has no tracks to learn from, or the run's folder belongs to other settings or has
+            been trained for longer.
+    """
+    if (finished := len(run.history())) > config.epochs:
+        raise TrainError(
+            f"{run.folder} has been trained for {finished} epochs already; train.epochs = {config.epochs} asks "
+            "for fewer. Ask for as many or more, or give another --out."
+        )
+    training_counts(dataset, config, remark)
+    run.begin(dataset, config)
+    (run.folder / "config.yaml").write(config_text.encode())
+    return not is_trained(run, config)
+
+
+def learn(dataset: Dataset, run: Run, config: TrainConfig, callbacks: Callbacks, apart: Run | None = None) -> None:
+    """Train the model of a run that is begun, from its latest checkpoint on.
+
+    Ends with `model.keras` and `model.json` in the run's folder.
+
+    Args:
+        dataset: from `open_dataset`.
+        run: where everything goes.
+        config: the settings.
+        callbacks: Receive progress; may request a stop.
+        apart: where what would go into the run's folder goes instead. Of several workers only the first writes
+            there; the others run the same code and write into folders of their own, which nobody needs.
+
+    Raises:
+        Stopped: the listener asked for it; the same call goes on from there.
+        TrainError: the devices are not there, or the loss is no number any more.
+    """
+    written = apart or run
+    strategy = make_strategy(config)
+    keras.utils.set_random_seed(config.seed)
+    compiled = is_compiled(config, strategy.num_replicas_in_sync)
+    if not compiled:
+        # XLA has no gradient of a maximum pooling that it would call deterministic.
+        tf.config.experimental.enable_op_determinism()
+    stream = training_stream(dataset, config)
+    statistics = training_statistics(dataset, config)
+    with strategy.scope():
+        model = build_model(
+            config.model,
+            len(dataset.classes),
+            config.dropout,
+            statistics if config.normalise else None,
+            config.precision,
+            synchronized=not compiled,
+        )
+        optimizer = make_optimizer(config, stream.steps_per_epoch)
+        optimizer.build(model.trainable_variables)
+        checkpoints = Checkpoints(run.checkpoints, model, optimizer, config.keep_checkpoints, written.checkpoints)
+        progress = checkpoints.restore_latest(callbacks.remark)
+    if config.workers > 1:
+        refuse_disagreement(strategy, progress.step)
+    begun = f" Going on after step {progress.step}." if progress.step else ""
+    callbacks.remark(
+        f"Training {config.model} ({model.count_params():,} parameters) on {describe(strategy, config.workers)}: "
+        f"{stream.rows:,} segments, {stream.steps_per_epoch} steps an epoch, {config.epochs} epochs.{begun}"
+    )
+
+    held = {part: held_out(dataset, config, fold) for part, fold in config.held_out.items()}
+    step_config = make_step_config(config, training_counts(dataset, config, lambda remark: None), statistics)
+    probe, probe_labels = stream.batch(0)
+    with TensorBoardWriter(
+        written.tensorboard, ["train", *held], len(progress.history), progress.step
+    ) as tensorboard:
+        if not progress.step:
+            tensorboard.text("config", (run.folder / "config.yaml").read().decode())
+            tensorboard.graph(model)
+            tensorboard.images(probe, probe_labels, dataset.classes)
+        loop = Loop(
+            config,
+            written,
+            strategy,
+            model,
+            optimizer,
+            stream,
+            step_config,
+            held,
+            checkpoints,
+            tensorboard,
+            probe[:_PROBE_ROWS],
+            callbacks,
+            compiled,
+        )
+        loop.finish(progress)
+    if apart:
+        return
+    if "validation" in held:
+        checkpoints.restore_best()
+    _save_model(run, model, dataset, config)
+
+
+def is_trained(run: Run, config: TrainConfig) -> bool:
+    """Say whether the run's model is there, and nothing is left to train."""
+    about = run.read("model.json")
+    history = run.history()
+    return bool(run.model.is_file() and about and about["epochs"] == len(history) and should_stop(history, config))
+
+
+def is_compiled(config: TrainConfig, replicas: int) -> bool:
+    """Say whether XLA compiles the steps.
+
+    Raises:
+        TrainError: that is asked for where it cannot be.
+    """
+    across_replicas = has_batch_norm(config.model) and replicas > 1
+    if config.jit_compile == "always" and across_replicas:
+        raise TrainError(
+            f"train.jit_compile = always, but XLA cannot compile the batch normalisation of {config.model} over "
+            f"{replicas} replicas. Set train.jit_compile=never, train.replicas=1, or another train.model."
+        )
+    return config.jit_compile == "always" or (config.jit_compile == "auto" and on_gpus() and not across_replicas)
+
+
+def make_step_config(config: TrainConfig, counts: NDArray[np.int64], statistics: Statistics) -> StepConfig:
+    """Return how to learn from a batch, given the training segments of each class and the statistics of all."""
+    return StepConfig(
+        config.seed,
+        class_weights(counts, config),
+        config.label_smoothing,
+        config.mask_frames,
+        config.mask_coefficients,
+        statistics.mean,
+    )
+
+
+def training_stream(dataset: Dataset, config: TrainConfig) -> SegmentStream:
+    """Return the segments of the training folds, shuffled, drawn and mixed as the settings say."""
+    shards = dataset.in_folds(config.training_folds)
+    labels = None
+    if config.sampling == "balanced":
+        labels = np.concatenate(list(in_threads(lambda s: read_labels(s, dataset.segments_per_track), shards)))
+    sampler = ShuffleSampler(
+        [rows for shard in shards for rows in shard.row_groups],
+        config.seed,
+        config.shuffle_window,
+        dataset.segments_per_track,
+        config.segments_per_epoch,
+        labels,
+    )
+    mix = mixup(config.mixup, config.seed) if config.mixup else None
+    return SegmentStream(shards, sampler, config.batch_size, mix)
+
+
+def training_statistics(dataset: Dataset, config: TrainConfig) -> Statistics:
+    """Return the mean and the deviation of each coefficient over the training folds."""
+    parts = [part for part in dataset.info["statistics"] if part["fold"] in config.training_folds]
+    frames = np.array([part["frames"] for part in parts], np.float64)
+    means, deviations = (np.array([part[key] for part in parts]) for key in ("mean", "deviation"))
+    mean = np.average(means, axis=0, weights=frames)
+    variance = np.average(deviations**2 + means**2, axis=0, weights=frames) - mean**2
+    # A coefficient that never changes has no deviation to divide by.
+    deviation = np.sqrt(np.where(variance > 0, variance, 1))
+    return Statistics(mean.astype(np.float32), deviation.astype(np.float32))
+
+
+def _save_model(run: Run, model: keras.Sequential, dataset: Dataset, config: TrainConfig) -> None:
+    """Write the model, and beside it what is needed to use it on audio."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "model.keras")
+        model.save(path)
+        content = Path(path).read_bytes()
+    history = run.history()
+    about = {
+        "classes": dataset.classes,
+        "features": dataset.info["settings"],
+        "input": "float32 [batch, 40, 217], MFCC in dB as the settings under features make them",
+        "output": "float32 [batch, classes], logits: softmax gives the probabilities",
+        "parameters": model.count_params(),
+        "epoch": best_epoch(history, config),
+        "epochs": len(history),
+        "dataset": dataset.id,
+    }
+    run.write("model.json", about)
+    run.model.write(content)

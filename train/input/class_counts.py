@@ -1,0 +1,72 @@
+"""How many segments of each class there are to learn from: what it forbids, and what a user should know of it."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurize.dataset.dataset import Dataset
+from train.config import TrainConfig, TrainError
+
+FEW_TRACKS = 20
+_LARGEST_SKEW = 4
+
+
+def training_counts(dataset: Dataset, config: TrainConfig, remark: Callable[[str], None]) -> NDArray[np.int64]:
+    """Count the training segments of each class; remark on classes that are small, skewed or not judged.
+
+    Raises:
+        TrainError: a class has no tracks to learn from, or a held-out fold has none at all.
+    """
+    counts = {part: np.zeros(len(dataset.classes), np.int64) for part in ("train", *config.held_out)}
+    folds = {fold: part for part, fold in config.held_out.items()}
+    for entry in dataset.info["counts"]:
+        part = folds.get(entry["fold"], "train")
+        counts[part][dataset.classes.index(entry["label"])] += entry["segments"]
+    empty = [part for part, count in counts.items() if not count.sum()]
+    unlearned = _named(dataset.classes, counts["train"] == 0)
+    if empty or unlearned:
+        raise TrainError(
+            (
+                f"no tracks are left for {' and '.join(empty)}. "
+                if empty
+                else f"no track to learn {unlearned} from. "
+            )
+            + "Groups are never divided over folds, so a class from very few artists can fall into one fold. "
+            "Choose another train.test_fold or train.validation_fold=none, or featurize with "
+            "featurize.group_by=none."
+        )
+    for part, count in counts.items():
+        if missing := _named(dataset.classes, count == 0):
+            remark(f"The {part} fold has no track of {missing}: what it says does not cover them.")
+    if small := small_classes(dataset):
+        named = ", ".join(f"{label} ({tracks})" for label, tracks in small.items())
+        remark(f"Fewer than {FEW_TRACKS} tracks: {named}. What is said of them rests on very little.")
+    skew = counts["train"].max() / counts["train"].min()
+    if skew > _LARGEST_SKEW and config.class_weights == "none" and config.sampling == "natural":
+        remark(
+            f"The largest class has {skew:.1f} times the segments of the smallest, which the model will tend to "
+            "overlook. To give each class the same weight: --set train.class_weights=balanced, or "
+            "--set train.sampling=balanced"
+        )
+    return counts["train"]
+
+
+def small_classes(dataset: Dataset) -> dict[str, int]:
+    """Return the classes with fewer than FEW_TRACKS tracks, and how many each has."""
+    tracks = dict.fromkeys(dataset.classes, 0)
+    for entry in dataset.info["counts"]:
+        tracks[entry["label"]] += entry["tracks"]
+    return {label: count for label, count in tracks.items() if count < FEW_TRACKS}
+
+
+def class_weights(counts: NDArray[np.int64], config: TrainConfig) -> NDArray[np.float32]:
+    """Return the weight of each class in the loss, float32 [classes]; their mean over the rows is 1."""
+    if config.class_weights == "none" or config.sampling == "balanced":
+        return np.ones(len(counts), np.float32)
+    weights: NDArray[np.float32] = (counts.sum() / (len(counts) * counts)).astype(np.float32)
+    return weights
+
+
+def _named(classes: Sequence[str], mask: NDArray[np.bool_]) -> str:
+    return ", ".join(name for name, chosen in zip(classes, mask, strict=True) if chosen)

@@ -1,0 +1,67 @@
+"""The page that shows runs side by side, with their curves over one another."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from featurize.version import VERSION
+from train.report.comparison import Entry, Row, remarks_on
+from train.report.figures import Picture, Theme, draw
+from train.report.html import environment
+
+_STYLES = {"train": ":", "validation": "--", "test": "-"}
+
+
+def render_comparison(entries: Sequence[Entry], rows: Sequence[Row]) -> str:
+    """Draw the comparison of some runs.
+
+    Args:
+        entries: from `train.report.comparison.read_entries`.
+        rows: from `train.report.comparison.table_of`.
+
+    Returns:
+        a whole HTML page, which needs nothing else. Names of folders are escaped.
+    """
+    curves = [
+        (words, _curves(entries, figure))
+        for figure, words in (("accuracy", "Accuracy of segments"), ("loss", "Loss of segments"))
+    ]
+    return (
+        environment()
+        .get_template("compare.html.j2")
+        .render(entries=entries, rows=rows, remarks=remarks_on(entries), curves=curves, version=VERSION)
+    )
+
+
+def _curves(entries: Sequence[Entry], figure_name: str) -> Picture:
+    """Draw a figure over the epochs: a colour for each entry, a kind of line for each part.
+
+    Of a cross-validation the mean over the folds is drawn, and around that of the test folds their deviation.
+    """
+
+    def figure(theme: Theme) -> Figure:
+        figure = Figure(figsize=(5.4, 3.4), layout="constrained")
+        axes = figure.subplots()
+        for index, entry in enumerate(entries):
+            color = theme.lines[index % len(theme.lines)]
+            for part in (part for part in _STYLES if all(part in history[0] for history in entry.histories)):
+                values = _values(entry, part, figure_name)
+                epochs, mean = np.arange(1, values.shape[1] + 1), values.mean(axis=0)
+                axes.plot(epochs, mean, _STYLES[part], color=color, label=f"{index + 1} {part}")
+                if part == "test" and len(values) > 1:
+                    deviation = values.std(axis=0)
+                    axes.fill_between(epochs, mean - deviation, mean + deviation, color=color, alpha=0.15, lw=0)
+        axes.set(xlabel="epoch", ylabel=figure_name)
+        axes.locator_params(axis="x", integer=True)
+        axes.legend(ncols=min(len(entries), 4), fontsize="small")
+        return figure
+
+    return draw(figure)
+
+
+def _values(entry: Entry, part: str, figure_name: str) -> NDArray[np.float64]:
+    """Return a figure of each run after each epoch, float64 [runs, epochs], as far as all of them went."""
+    epochs = min(map(len, entry.histories))
+    return np.array([[epoch[part][figure_name] for epoch in history[:epochs]] for history in entry.histories])

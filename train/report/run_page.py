@@ -1,0 +1,114 @@
+"""The page that shows a run: one HTML file that needs nothing else."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurize.dataset.dataset import Dataset
+from featurize.dataset.reader import read_row_group
+from featurize.version import VERSION
+from train.config import TrainConfig
+from train.evaluation.predictions import PREDICTIONS, Predictions, audio_link
+from train.input.class_counts import small_classes
+from train.report.figures import Picture, draw_curves, draw_mfcc
+from train.report.html import class_colors, environment
+from train.report.summary import summarize_run
+from train.run import Run
+
+_REJECTS_SHOWN = 200
+_TRACKS_SHOWN = 2000
+_NUMBERS_SHOWN = 1_000_000  # of their segments; some four bytes each
+
+
+def render(
+    run: Run, dataset: Dataset, config: TrainConfig, metrics: dict[str, Any], predictions: Predictions
+) -> str:
+    """Draw the report of a run.
+
+    Args:
+        run: for its history and its settings.
+        dataset: for the split, the rejects, one segment of each class, and where the music is.
+        config: for what was held out.
+        metrics: the content of `metrics.json`.
+        predictions: what was said of each segment.
+
+    Returns:
+        a whole HTML page. Names of tracks, classes and groups are escaped.
+    """
+    history, rejects, music = run.history(), dataset.rejects(), dataset.music()
+    settings = dataset.info["settings"]
+    seconds = settings["segment_samples"] / settings["sample_rate"]
+    numbers = predictions.per_track * len(dataset.classes)
+    tracks = predictions.tracks(min(_TRACKS_SHOWN, max(_NUMBERS_SHOWN // numbers, 1)))
+    for track in tracks:
+        track["audio"] = audio_link(track["track"], music, run.folder)
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            metrics=metrics,
+            summary=summarize_run(metrics, config, len(history), small_classes(dataset)),
+            colors=class_colors(len(dataset.classes)),
+            tracks=tracks,
+            predictions=PREDICTIONS,
+            # A segment's start is where it starts in the file, unless what was read of the file began later.
+            seekable=settings["excerpt_seconds"] is None or settings["excerpt_position"] == "start",
+            curves=_curves(history, metrics["epoch"]),
+            examples=[
+                (dataset.classes[label], draw_mfcc(mfcc, seconds)) for label, mfcc in _first_of_each_class(dataset)
+            ],
+            seconds=seconds,
+            counts=_count_table(dataset),
+            held_out={fold: part for part, fold in config.held_out.items()},
+            info=dataset.info,
+            rejects=rejects.slice(0, _REJECTS_SHOWN).to_pylist(),
+            rejected=rejects.num_rows,
+            history=history,
+            config_text=(run.folder / "config.yaml").read().decode(),
+            version=VERSION,
+            run=run.folder,
+            features=dataset.folder,
+        )
+    )
+
+
+def _count_table(dataset: Dataset) -> list[dict[str, Any]]:
+    """Return for each class its name and for each fold its counts, None where there is no track."""
+    cells = {(entry["label"], entry["fold"]): entry for entry in dataset.info["counts"]}
+    folds = sorted({fold for _, fold in cells})
+    return [
+        {"label": label, "folds": [(fold, cells.get((label, fold))) for fold in folds]}
+        for label in dataset.classes
+    ]
+
+
+def _curves(history: Sequence[dict[str, Any]], kept: int) -> list[tuple[str, Picture]]:
+    """Draw the loss and the accuracy of segments over the epochs, and point out the epoch that was kept."""
+    epochs = [entry["epoch"] for entry in history]
+    parts = [part for part in ("train", "validation", "test") if part in history[0]]
+    return [
+        (
+            f"{figure.capitalize()} of segments",
+            draw_curves(
+                {part: (epochs, [entry[part][figure] for entry in history]) for part in parts},
+                figure,
+                kept if kept != epochs[-1] else None,
+            ),
+        )
+        for figure in ("loss", "accuracy")
+    ]
+
+
+def _first_of_each_class(dataset: Dataset) -> list[tuple[int, NDArray[np.float32]]]:
+    """Return (class index, float32 [40, 217]) for the first stored segment of each class that has one."""
+    found: dict[int, NDArray[np.float32]] = {}
+    for shard in dataset.shards:
+        for index in range(len(shard.row_groups)):
+            mfcc, labels = read_row_group(shard, index)
+            for label, row in zip(*np.unique(labels, return_index=True), strict=True):
+                found.setdefault(int(label), mfcc[row].copy())
+            if len(found) == len(dataset.classes):
+                return sorted(found.items(), key=lambda item: item[0])
+    return sorted(found.items(), key=lambda item: item[0])

@@ -47,12 +47,12 @@ from featurize.audio.mfcc import (
     Filters,
     segment_starts,
 )
-from featurize.build.driver import featurize
-from featurize.build.worker import featurize_track
 from featurize.collection.listing import AUDIO_SUFFIXES
 from featurize.config import FeaturizeConfig
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.reader import list_shards
+from featurize.dataset_build.driver import featurize
+from featurize.dataset_build.worker import featurize_track
 from featurize.planning.shard_plan import feature_settings
 from featurize.storage import StoragePath
 from jobs.demo.demo import compose_collection

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from featurize.audio.mfcc import Filters
-from featurize.build.worker import write_features
 from featurize.config import FeaturizeConfig
+from featurize.dataset_build.worker import write_features
 from featurize.planning.shard_plan import ShardPlan, Track, feature_settings
 from featurize.storage import StoragePath
 

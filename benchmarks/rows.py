@@ -10,10 +10,10 @@ import scipy.signal
 import tensorflow as tf
 
 from featurize.audio.mfcc import HOP_LENGTH, SAMPLE_RATE, SEGMENT_FRAMES, segment_starts
-from featurize.build.shard_writer import ShardWriter
 from featurize.config import FeaturizeConfig
 from featurize.dataset.reader import Shard, list_shards
 from featurize.dataset.schema import MFCC_SHAPE, fold_of, shard_name
+from featurize.dataset_build.shard_writer import ShardWriter
 from featurize.planning.shard_plan import ShardPlan, Track, feature_settings
 from featurize.storage import StoragePath
 

@@ -27,12 +27,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featurize.audio.mfcc import Filters
-from featurize.build.driver import FeaturizeProgress, featurize
-from featurize.build.shard_writer import ShardWriter
-from featurize.build.worker import ShardResult
 from featurize.collection.catalog import build_catalog
 from featurize.config import FeaturizeConfig
 from featurize.dataset.schema import MFCC_SHAPE
+from featurize.dataset_build.driver import FeaturizeProgress, featurize
+from featurize.dataset_build.shard_writer import ShardWriter
+from featurize.dataset_build.worker import ShardResult
 from featurize.errors import Reject
 from featurize.planning.plan import make_plan, read_plan
 from featurize.planning.shard_plan import ShardPlan

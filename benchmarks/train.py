@@ -29,10 +29,10 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from featurize.build.driver import featurize
 from featurize.config import FeaturizeConfig
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.reader import read_row_group
+from featurize.dataset_build.driver import featurize
 from jobs.demo.demo import compose_collection
 from train.config import TrainConfig
 

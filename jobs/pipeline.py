@@ -18,7 +18,7 @@ from jobs.terminal.native_output import quiet_tensorflow
 from jobs.terminal.signals import Interrupted, noted_signals
 
 if TYPE_CHECKING:
-    from featurize.build.finalize import Summary
+    from featurize.dataset_build.finalize import Summary
     from train.config import TrainConfig
 
 
@@ -50,7 +50,7 @@ def make_features(
     Raises:
         FeaturizeError: the collection cannot be used, or too much of it was rejected.
     """
-    from featurize.build.driver import featurize, refuse_too_many_rejects
+    from featurize.dataset_build.driver import featurize, refuse_too_many_rejects
 
     started = time.monotonic()
     with reporter.featurizing() as on_progress:
@@ -121,11 +121,14 @@ def evaluate_model(
     """
     with quiet_tensorflow():
         from train.evaluation.evaluate import evaluate_run, is_evaluated
+        from train.report.run_page import write_run_page
         from train.run import Run
 
     finished = Run(out)
     dataset = open_dataset(features or finished.features())
     if is_evaluated(finished) and not again:
+        if not finished.report.is_file():
+            write_run_page(finished, dataset)
         metrics: dict[str, Any] = finished.read("metrics.json")
         return metrics
     if on_cluster():
@@ -135,6 +138,7 @@ def evaluate_model(
             metrics = evaluate_on_cluster(dataset.folder, finished, _with_device(finished.config()), reporter.info)
     else:
         metrics = evaluate_run(finished, dataset)
+        write_run_page(finished, dataset)
     reporter.info(f"Judged: fold {metrics['test_fold']}. {out}")
     return metrics
 

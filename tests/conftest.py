@@ -90,8 +90,8 @@ def ray_here():
 
 @pytest.fixture(scope="session")
 def features(music, ray_here, tmp_path_factory) -> Path:
-    from featurize.build.driver import featurize
     from featurize.config import FeaturizeConfig
+    from featurize.dataset_build.driver import featurize
 
     folder = tmp_path_factory.mktemp("features")
     featurize(str(music), folder, FeaturizeConfig(tracks_per_shard=3, segments_per_track=4))

@@ -18,8 +18,8 @@ from test_mfcc import TOLERANCE_DB, librosa_mfcc
 from featurize.audio.load import decode, load
 from featurize.audio.mfcc import SAMPLE_RATE, SEGMENT_SAMPLES, Filters, mfcc_segments, segment_starts
 from featurize.audio.source import Source
-from featurize.build.worker import featurize_track
 from featurize.config import FeaturizeConfig
+from featurize.dataset_build.worker import featurize_track
 from featurize.errors import Reject
 from featurize.planning.shard_plan import feature_settings
 from featurize.storage import StoragePath

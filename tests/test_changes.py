@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import contents, earmark
 
-from featurize.build.driver import featurize
-from featurize.build.verify import read_status, verify
 from featurize.config import FeaturizeConfig
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.reader import read_row_group, read_track_ids
 from featurize.dataset.schema import FOOTER_KEY, SHARD_SCHEMA, mfcc_array, mfcc_column
+from featurize.dataset_build.driver import featurize
+from featurize.dataset_build.verify import read_status, verify
 from featurize.errors import DatasetError, FeaturizeError
 from featurize.storage import StoragePath
 

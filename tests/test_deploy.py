@@ -375,7 +375,8 @@ def test_the_image_installs_what_earmark_runs_with_and_trains_on_gpus_with(tmp_p
 def test_the_image_holds_every_package_of_the_project():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     copied = {word for line in re.findall(r"(?m)^COPY (?:--\S+ )*(.*) \S+$", DOCKERFILE) for word in line.split()}
-    needed = {*project["tool"]["setuptools"]["packages"], project["project"]["readme"]}
+    found = {pattern.rstrip("*") for pattern in project["tool"]["setuptools"]["packages"]["find"]["include"]}
+    needed = {*found, project["project"]["readme"]}
     needed |= {name for name in project["project"]["license-files"] if "/" not in name}
     assert needed | {"pyproject.toml", "requirements.lock"} == copied
 

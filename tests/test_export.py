@@ -19,9 +19,9 @@ from training import trained
 
 from featurize.audio.load import LOUDEST_PEAK, SILENT_PEAK, load
 from featurize.audio.mfcc import AMIN, SAMPLE_RATE, SEGMENT_SAMPLES, Filters, mfcc_segments, segment_starts
-from featurize.build.worker import featurize_track
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.reader import read_row_group
+from featurize.dataset_build.worker import featurize_track
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath
 from jobs.inference.export import export_model

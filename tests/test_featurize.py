@@ -12,11 +12,11 @@ import pytest
 from conftest import contents, earmark, encode
 from test_mfcc import TOLERANCE_DB, librosa_mfcc
 
-from featurize.build.driver import featurize, refuse_too_many_rejects
-from featurize.build.finalize import Summary
 from featurize.config import FeaturizeConfig
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.reader import list_shards, read_row_group, read_track_ids
+from featurize.dataset_build.driver import featurize, refuse_too_many_rejects
+from featurize.dataset_build.finalize import Summary
 from featurize.errors import DatasetError, FeaturizeError
 from featurize.execution.folder_lock import only_run_in
 from featurize.storage import StoragePath
@@ -111,7 +111,7 @@ def test_one_worker_and_two_make_the_same_bytes(music, features, tmp_path):
 
 
 def test_the_tags_of_many_files_are_read_by_the_workers(music, features, ray_here, tmp_path, monkeypatch):
-    monkeypatch.setattr("featurize.build.driver._TAGS_AT_ONCE", 4)
+    monkeypatch.setattr("featurize.dataset_build.driver._TAGS_AT_ONCE", 4)
     featurize(str(music), tmp_path, CONFIG)
     assert contents(tmp_path) == contents(features)
 

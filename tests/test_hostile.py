@@ -11,10 +11,10 @@ from conftest import earmark
 from hostile import write_hostile
 
 from featurize.audio.mfcc import Filters
-from featurize.build.worker import featurize_track
 from featurize.config import FeaturizeConfig
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.reader import read_row_group, read_track_ids
+from featurize.dataset_build.worker import featurize_track
 from featurize.errors import Reject
 from featurize.planning.shard_plan import feature_settings
 from featurize.storage import StoragePath

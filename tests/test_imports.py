@@ -66,6 +66,26 @@ def test_imports_run_one_way(module):
         assert all(allowed.fullmatch(name) for name in imported(path) if name.startswith("featurize"))
 
 
+# Each folder imports only those before it in its list; modules beside the folders come first, unless listed.
+FOLDERS = {
+    "featurize": ("dataset", "collection", "audio", "planning", "execution", "dataset_build"),
+    "train": ("input", "model", "evaluation", "fit", "report", "export", "cluster"),
+    "jobs": ("terminal", "pipeline", "demo", "inference", "remote", "doctor", "commands", "cli"),
+}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_folders_import_those_before_them(module):
+    package, *rest = module.split(".")
+    folders = FOLDERS[package]
+    own = rest[0] if rest else ""
+    allowed = folders[: folders.index(own) + 1] if own in folders else ()
+    for name in imported(MODULES[module]):
+        other, *inside = name.split(".")
+        if other == package and inside and inside[0] in folders:
+            assert inside[0] in allowed, f"{module} imports {name}"
+
+
 def test_ray_is_imported_where_it_is_meant_to_be():
     assert {module for module, path in MODULES.items() if "ray" in tops(path)} == {
         "featurize.execution.ray_tasks",
@@ -81,7 +101,12 @@ def test_ray_is_imported_where_it_is_meant_to_be():
         ("librosa", {"featurize.audio.mfcc"}),
         (
             "soundfile",
-            {"featurize.audio.decoders", "featurize.build.finalize", "jobs.demo.demo", "jobs.doctor.smoke_test"},
+            {
+                "featurize.audio.decoders",
+                "featurize.dataset_build.finalize",
+                "jobs.demo.demo",
+                "jobs.doctor.smoke_test",
+            },
         ),
         ("av", {"featurize.audio.decoders", "jobs.doctor.smoke_test"}),
         ("mutagen", {"featurize.collection.tags", "jobs.demo.demo"}),
@@ -128,6 +153,6 @@ def test_help_loads_nothing_heavy(verb):
 
 def test_workers_load_nothing_that_they_do_not_need():
     heavy = ("tensorflow", "ray", "librosa", "numba", "av")
-    code = f"import sys, featurize.build.worker; print({{*{heavy}}} & {{*sys.modules}})"
+    code = f"import sys, featurize.dataset_build.worker; print({{*{heavy}}} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

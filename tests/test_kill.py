@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import contents, earmark
 
-from featurize.build.driver import featurize
 from featurize.config import FeaturizeConfig
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.reader import list_shards
+from featurize.dataset_build.driver import featurize
 from featurize.errors import FeaturizeError
 
 SETTINGS = ["--set", "featurize.tracks_per_shard=2", "--set", "featurize.segments_per_track=4"]

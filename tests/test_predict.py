@@ -12,9 +12,9 @@ import pytest
 from conftest import earmark
 from training import trained
 
-from featurize.build.inference_features import featurizing, list_files
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.reader import read_row_group, read_track_ids
+from featurize.dataset_build.inference_features import featurizing, list_files
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath
 from jobs.inference.output_formats import to_csv, to_json, to_table

@@ -20,7 +20,8 @@ from conftest import encode
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.reader import read_row_group, read_segments
 from jobs.demo.synthesis import SAMPLE_RATE, STYLES, Habits, compose
-from train.config import TrainConfig
+from train.config import TrainConfig, TrainError
+from train.evaluation.predictions import PREDICTIONS, Predictions
 from train.run import Run
 
 ROOT = Path(__file__).parent.parent
@@ -54,8 +55,8 @@ needs_browser = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def dataset(ray_here, tmp_path_factory):
     """Names that break a page, in a table; a copy on the other side of the split; a file that is no music."""
-    from featurize.build.driver import featurize
     from featurize.config import FeaturizeConfig
+    from featurize.dataset_build.driver import featurize
 
     root = tmp_path_factory.mktemp("a place with spaces & #")
     styles = list(STYLES.values())
@@ -78,10 +79,13 @@ def run(dataset, logical_cpus):
     from training import trained
 
     from train.evaluation.evaluate import evaluate_run
+    from train.report.run_page import write_run_page
 
     folder = dataset.folder.local.parent / "runs" / "one"
     trained(dataset.folder, folder, validation_fold="none", epochs=2, model="modulation", batch_size=8)
     evaluate_run(Run(folder), dataset)
+    assert not Run(folder).report.is_file()
+    write_run_page(Run(folder), dataset)
     return folder
 
 
@@ -590,3 +594,25 @@ def test_without_javascript_all_but_the_tracks_is_there(page, run, metrics):
         assert part in text
     assert "Press a number" not in text
     assert len(page.all("img")) == 4
+
+
+def test_the_predictions_that_a_run_keeps_are_those_that_its_page_shows(run, metrics):
+    read = Predictions.read(Run(run).folder / PREDICTIONS)
+    assert read.classes == metrics["classes"]
+    assert len(read.labels) == metrics["segments"]["count"] == read.per_track * metrics["tracks"]["count"]
+    assert (read.probabilities.argmax(axis=1) == read.labels).mean() == metrics["segments"]["accuracy"]
+    again = Predictions(read.segments, read.probabilities, read.labels, read.per_track, read.classes)
+    assert again.table().equals(read.table())
+
+
+def test_a_report_is_never_that_of_earlier_metrics(run, dataset, tmp_path):
+    from train.evaluation.evaluate import evaluate_run
+    from train.report.run_page import write_run_page
+
+    shutil.copytree(run, tmp_path / "run")
+    again = Run(tmp_path / "run")
+    evaluate_run(again, dataset)
+    assert not again.report.is_file()
+    (tmp_path / "run" / PREDICTIONS).write_bytes(b"not Parquet")
+    with pytest.raises(TrainError, match=r"(?s)cannot read .*predictions.parquet.*earmark evaluate"):
+        write_run_page(again, dataset)

@@ -9,10 +9,10 @@ import pytest
 from conftest import contents, earmark
 
 from featurize.audio.mfcc import Filters
-from featurize.build.worker import featurize_track
 from featurize.collection.catalog import build_catalog
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.reader import list_shards, read_row_group
+from featurize.dataset_build.worker import featurize_track
 from featurize.errors import CollectionLostError, DatasetError, FeaturizeError
 from featurize.storage import StoragePath
 

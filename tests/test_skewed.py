@@ -17,8 +17,8 @@ def nine_classes(ray_here, tmp_path_factory):
 
     With two tracks of the smallest class in the test fold, chance would decide.
     """
-    from featurize.build.driver import featurize
     from featurize.config import FeaturizeConfig
+    from featurize.dataset_build.driver import featurize
 
     music, folder = tmp_path_factory.mktemp("nine"), tmp_path_factory.mktemp("nine-features")
     pairs = [(sound, rhythm) for sound in STYLES for rhythm in STYLES]

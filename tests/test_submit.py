@@ -1,5 +1,6 @@
 """What `earmark submit` checks and packs before it speaks to a cluster, and what a driver tells meanwhile."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import yaml
 from conftest import earmark
 
 import jobs.terminal.console
-from featurize.build.driver import FeaturizeProgress
+from featurize.dataset_build.driver import FeaturizeProgress
 from featurize.errors import FeaturizeError
 from featurize.execution.node_mounts import refuse_unseen
 from featurize.execution.ray_tasks import on_cluster
@@ -49,14 +50,21 @@ def test_secrets_and_data_beside_the_code_stay_here(tmp_path, monkeypatch):
     (tmp_path / "jobs" / ".git" / "hook.py").write_text("secret")
     (tmp_path / "jobs" / "link.py").symlink_to(kept)
     code = "import jobs.remote.code_bundle as p; print(*sorted(p.code_files()))"
-    package = (ROOT / "jobs" / "package.py").read_text()
-    (tmp_path / "jobs" / "package.py").write_text(package)
+    (tmp_path / "jobs" / "remote").mkdir()
+    for name in ("__init__.py", "code_bundle.py"):
+        shutil.copyfile(ROOT / "jobs" / "remote" / name, tmp_path / "jobs" / "remote" / name)
     (tmp_path / "featurize" / "errors.py").write_text((ROOT / "featurize" / "errors.py").read_text())
     listed = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     ).stdout
     inits = {f"{package}/__init__.py" for package in ("featurize", "train", "jobs", "configs")}
-    own = {"featurize/errors.py", "jobs/package.py", "jobs/kept.py", "jobs/deeper/settings.yaml"}
+    own = {
+        "featurize/errors.py",
+        "jobs/remote/__init__.py",
+        "jobs/remote/code_bundle.py",
+        "jobs/kept.py",
+        "jobs/deeper/settings.yaml",
+    }
     assert set(listed.split()) == inits | own
 
 

@@ -25,8 +25,8 @@ def status(
 def verify(features: Features) -> None:
     """Read a whole dataset back and compare every track with what was written; status 1 if anything differs."""
     with plain_errors():
-        from featurize.build.verify import verify as verify_all
         from featurize.dataset.dataset import open_dataset
+        from featurize.dataset_build.verify import verify as verify_all
         from jobs.terminal.console import ConsoleReporter
 
         dataset = open_dataset(features)

@@ -102,8 +102,8 @@ def _hear(settings: Mapping[str, Any]) -> "FeaturizerReference":
     """
     from featurize.audio.load import LOUDEST_PEAK, SILENT_PEAK
     from featurize.audio.mfcc import AMIN, Filters
-    from featurize.build.inference_features import refuse_other_settings
-    from featurize.build.worker import featurize_track
+    from featurize.dataset_build.inference_features import refuse_other_settings
+    from featurize.dataset_build.worker import featurize_track
     from train.export.export import FeaturizerReference
     from train.export.tf_mfcc import MfccConstants
 

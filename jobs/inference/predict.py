@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from featurize.build.inference_features import featurizing, list_files, refuse_other_settings
 from featurize.config import FeaturizeConfig
+from featurize.dataset_build.inference_features import featurizing, list_files, refuse_other_settings
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath
 from jobs.terminal.console import ConsoleReporter

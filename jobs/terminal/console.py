@@ -11,10 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from featurize.build.driver import FeaturizeProgress
-    from featurize.build.finalize import Summary
-    from featurize.build.verify import Status
     from featurize.dataset.reader import Shard
+    from featurize.dataset_build.driver import FeaturizeProgress
+    from featurize.dataset_build.finalize import Summary
+    from featurize.dataset_build.verify import Status
     from train.report.comparison import Row
 
 _SECONDS_BETWEEN_LINES = 30.0

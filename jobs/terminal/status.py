@@ -1,6 +1,6 @@
 """How far a dataset or a run is, told from its files alone: from anywhere, while a job is at work and after it."""
 
-from featurize.build.verify import read_status
+from featurize.dataset_build.verify import read_status
 from featurize.storage import StoragePath
 from jobs.terminal.console import status_lines
 from train.run import Run

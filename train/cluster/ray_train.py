@@ -186,12 +186,16 @@ def _work(given: dict[str, Any]) -> None:
             raise
 
 
-def _evaluate(features: str, run: str) -> dict[str, Any]:
-    """Judge, in the process of a worker."""
+def _evaluate(features: str, run_folder: str) -> dict[str, Any]:
+    """Evaluate and write the report, in the process of a worker."""
     from train.evaluation.evaluate import evaluate_run
+    from train.report.run_page import write_run_page
 
     _read_on_all_cores()
-    return evaluate_run(Run(run), open_dataset(features))
+    run, dataset = Run(run_folder), open_dataset(features)
+    metrics = evaluate_run(run, dataset)
+    write_run_page(run, dataset)
+    return metrics
 
 
 def _read_on_all_cores() -> None:

@@ -1,4 +1,4 @@
-"""A finished run judged on its test fold: `predictions.parquet`, `report.html` and `metrics.json`."""
+"""Evaluate a finished run on its test fold: `predictions.parquet` and `metrics.json`."""
 
 import hashlib
 from typing import Any
@@ -13,12 +13,13 @@ from train.evaluation.predictions import PREDICTIONS, Predictions
 from train.evaluation.predictor import Predictor
 from train.evaluation.trained import load_model
 from train.model.strategy import make_strategy
-from train.report.run_page import render
 from train.run import Run
 
 
 def evaluate_run(run: Run, dataset: Dataset) -> dict[str, Any]:
-    """Judge the model of a run on the fold that it never saw; write what it said, the report and the metrics.
+    """Evaluate the model of a run on the test fold; write `predictions.parquet`, then `metrics.json`.
+
+    A report of earlier metrics is removed first: where a run has a report, it is that of its metrics.
 
     Returns:
         the content of `metrics.json`: `segments` and `tracks`, each with `accuracy`, `macro_f1`, `per_class`
@@ -49,17 +50,17 @@ def evaluate_run(run: Run, dataset: Dataset) -> dict[str, Any]:
         "split": describe_split(dataset, config),
         "judged": _fingerprint(run),
     }
+    run.report.remove()
     (run.folder / PREDICTIONS).write(predictions.encode())
-    run.report.write(render(run, dataset, config, metrics, predictions).encode())
     run.write("metrics.json", metrics)
     return metrics
 
 
 def is_evaluated(run: Run) -> bool:
-    """Say whether the metrics, the report and the predictions that lie in the run are those of its model."""
+    """Return whether the metrics and the predictions of a run are there, and are those of its model."""
     metrics = run.read("metrics.json")
-    files = (run.report, run.folder / PREDICTIONS, run.model)
-    return bool(metrics and all(file.is_file() for file in files) and metrics["judged"] == _fingerprint(run))
+    there = (run.folder / PREDICTIONS).is_file() and run.model.is_file()
+    return bool(metrics and there and metrics["judged"] == _fingerprint(run))
 
 
 def describe_split(dataset: Dataset, config: TrainConfig) -> dict[str, Any]:

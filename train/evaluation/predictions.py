@@ -8,10 +8,12 @@ from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from featurize.dataset.schema import SHARD_SCHEMA
-from featurize.storage import StoragePath
+from featurize.storage import StoragePath, describe
+from train.config import TrainError
 from train.evaluation.metrics import Float64, Int32, pool_tracks
 
 PREDICTIONS = "predictions.parquet"
@@ -59,6 +61,26 @@ class Predictions:
         )
         track, segment, start = (self.segments[name] for name in ("track", "segment", "start"))
         return pa.table([track, labels, segment, start, probabilities], schema=schema)
+
+    @classmethod
+    def read(cls, path: StoragePath) -> "Predictions":
+        """Read what `encode` returned; the probabilities are rounded to float32.
+
+        Raises:
+            TrainError: the file is missing or broken.
+        """
+        try:
+            table = pq.ParquetFile(path.path, **path.arrow).read()
+            probabilities = table["probabilities"].combine_chunks().flatten().to_numpy().astype(np.float64)
+            classes = json.loads(table.schema.field("probabilities").metadata[b"classes"])
+            labels = table["label"].combine_chunks().indices.to_numpy()
+        except (pa.ArrowException, KeyError, OSError, TypeError, ValueError) as error:
+            reason = describe(error) if isinstance(error, OSError) else error
+            raise TrainError(f"cannot read {path}: {reason}. Type: earmark evaluate {path.parent}") from error
+        segments = table.select(["track", "segment", "start"])
+        return cls(
+            segments, probabilities.reshape(-1, len(classes)), labels, _rows_of_first(table["track"]), classes
+        )
 
     def encode(self) -> pa.Buffer:
         """Return the table as a Parquet file."""
@@ -111,6 +133,11 @@ def audio_link(track: str, music: StoragePath | None, folder: StoragePath) -> st
         return None
     path = os.path.join(music.path, track)
     return quote(os.path.relpath(path, folder.path)) if os.path.isfile(path) else None
+
+
+def _rows_of_first(tracks: pa.ChunkedArray) -> int:
+    """Return how many rows the first track has; all tracks have as many."""
+    return int(pc.sum(pc.equal(tracks, tracks[0])).as_py())
 
 
 def _thousandths(probabilities: Float64) -> Any:

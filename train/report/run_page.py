@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from featurize.dataset.dataset import Dataset
 from featurize.dataset.reader import read_row_group
 from featurize.version import VERSION
-from train.config import TrainConfig
+from train.config import TrainConfig, TrainError
 from train.evaluation.predictions import PREDICTIONS, Predictions, audio_link
 from train.input.class_counts import small_classes
 from train.report.figures import Picture, draw_curves, draw_mfcc
@@ -20,6 +20,19 @@ from train.run import Run
 _REJECTS_SHOWN = 200
 _TRACKS_SHOWN = 2000
 _NUMBERS_SHOWN = 1_000_000  # of their segments; some four bytes each
+
+
+def write_run_page(run: Run, dataset: Dataset) -> None:
+    """Write `report.html` from a run's `metrics.json`, `predictions.parquet` and `history.json`, and its dataset.
+
+    Raises:
+        TrainError: the run is not evaluated, or its predictions cannot be read.
+    """
+    metrics = run.read("metrics.json")
+    if not metrics:
+        raise TrainError(f"{run.folder} is not evaluated yet. Type: earmark evaluate {run.folder}")
+    predictions = Predictions.read(run.folder / PREDICTIONS)
+    run.report.write(render(run, dataset, run.config(), metrics, predictions).encode())
 
 
 def render(

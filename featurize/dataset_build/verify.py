@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 from featurize.dataset.dataset import Dataset, read_info
 from featurize.dataset.reader import Shard, in_threads, list_shards, read_row_group, rejects_of
 from featurize.dataset.schema import FOOTER_KEY, MFCC_SHAPE
+from featurize.dataset_build.finalize import count_rejects
+from featurize.dataset_build.shard_writer import digest
 from featurize.errors import DatasetError
-from featurize.build.finalize import count_rejects
 from featurize.execution.folder_lock import holder_of
 from featurize.planning.plan import read_plan
-from featurize.build.shard_writer import digest
 from featurize.storage import StoragePath, describe
 
 

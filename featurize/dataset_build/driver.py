@@ -7,25 +7,25 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Protocol
 
-from featurize.execution.subprocess_task import SubprocessTask
-from featurize.execution.retries import PlanAttempts, run_with_retries
+from featurize.audio.mfcc import Filters
 from featurize.collection.catalog import build_catalog
-from featurize.execution.ray_tasks import RayTaskPool, on_cluster, ray_workers, run_all
+from featurize.collection.tags import read_tags
 from featurize.config import FeaturizeConfig
 from featurize.dataset.dataset import read_info
+from featurize.dataset.music_root import write_music
 from featurize.dataset.reader import in_threads, list_shards, rejects_of
 from featurize.dataset.schema import part_of
+from featurize.dataset_build.finalize import Summary, finish, summarize
+from featurize.dataset_build.worker import ShardResult, write_features
 from featurize.errors import CollectionLostError, FeaturizeError, Reject
-from featurize.build.finalize import Summary, finish, summarize
 from featurize.execution.folder_lock import only_run_in
-from featurize.audio.mfcc import Filters
 from featurize.execution.node_mounts import refuse_unseen
-from featurize.dataset.music_root import write_music
+from featurize.execution.ray_tasks import RayTaskPool, on_cluster, ray_workers, run_all
+from featurize.execution.retries import PlanAttempts, run_with_retries
+from featurize.execution.subprocess_task import SubprocessTask
 from featurize.planning.plan import Plan, make_plan, read_plan
 from featurize.planning.shard_plan import ShardPlan, plan_id
 from featurize.storage import StoragePath, describe
-from featurize.collection.tags import read_tags
-from featurize.build.worker import ShardResult, write_features
 
 _KEPT = "Finished shards are kept; mend it and run the same command again to go on."
 _TAGS_AT_ONCE = 2000  # files; with more of them to read, the workers share the work

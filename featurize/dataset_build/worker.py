@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from featurize.audio.load import load
+from featurize.audio.mfcc import Filters, mfcc_segments, segment_starts
 from featurize.dataset.reader import UNREADABLE
 from featurize.dataset.schema import FOOTER_KEY, MFCC_SHAPE, mfcc_array
+from featurize.dataset_build.shard_writer import ShardWriter
 from featurize.errors import CollectionLostError, Reject
-from featurize.audio.mfcc import Filters, mfcc_segments, segment_starts
-from featurize.build.shard_writer import ShardWriter
 from featurize.planning.shard_plan import ShardPlan, Track
 from featurize.storage import StoragePath, describe
 

@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurize.execution.subprocess_task import SubprocessTask
-from featurize.execution.retries import PlanAttempts, run_with_retries
+from featurize.audio.mfcc import Filters
 from featurize.collection.catalog import printable
-from featurize.execution.ray_tasks import RayTaskPool, on_cluster, ray_workers
+from featurize.collection.listing import list_all_audio, size_of
 from featurize.config import FeaturizeConfig
 from featurize.dataset.schema import MFCC_SHAPE
+from featurize.dataset_build.worker import featurize_track, time_limit
 from featurize.errors import FeaturizeError, Reject
-from featurize.collection.listing import list_all_audio, size_of
-from featurize.audio.mfcc import Filters
 from featurize.execution.node_mounts import refuse_unseen
+from featurize.execution.ray_tasks import RayTaskPool, on_cluster, ray_workers
+from featurize.execution.retries import PlanAttempts, run_with_retries
+from featurize.execution.subprocess_task import SubprocessTask
 from featurize.planning.shard_plan import ShardPlan, Track, feature_settings
 from featurize.storage import StoragePath
-from featurize.build.worker import featurize_track, time_limit
 
 _AT_ONCE = 16  # tracks: 6.7 MB of rows, on their way through Ray's store
 _FEW = 64  # files; Ray starts in the time in which one process is done with them
@@ -121,7 +121,7 @@ def featurizing(
     Args:
         files: from `list_files`.
         settings: from `feature_settings`.
-        workers: as `featurize.build.driver.featurize` takes them.
+        workers: as `featurize.dataset_build.driver.featurize` takes them.
         track_timeout: seconds that one track may take.
 
     Yields:
@@ -150,7 +150,7 @@ def featurizing(
 def featurize_files(
     plan: ShardPlan, filters: Filters | None, track_timeout: float, excluded: Mapping[str, Reject]
 ) -> Featurized:
-    """Featurize the tracks of a plan, as `featurize.build.worker.write_features` does, and return them.
+    """Featurize the tracks of a plan, as `featurize.dataset_build.worker.write_features` does, and return them.
 
     Raises:
         CollectionLostError: a file elsewhere cannot be reached.

@@ -1,8 +1,32 @@
-"""What can go wrong: with a collection or a dataset as a whole, and with one track."""
+"""What can go wrong: with a collection or a dataset as a whole, and with one track.
+
+    EarmarkError                   root of every error that a user can fix; the command line prints its message
+      FeaturizeError               a collection or a place that cannot be used
+        DatasetError               a folder that is not a complete dataset
+        CollectionLostError        files that were there can no longer be reached
+      train.errors.TrainError      training, evaluation, export or a report cannot start or continue
+      jobs.errors.ConfigError      settings that cannot be used (exit status 2)
+      jobs.errors.SubmitError      a cluster that cannot be reached, or rejects a job
+      jobs.errors.Interrupted      a signal has ended the work (exit status 128 + signal)
+
+`Reject` (a finding about one track) and `train.errors.Stopped` (a request that was obeyed) are not errors.
+"""
 
 
-class FeaturizeError(Exception):
-    """Bad input or a place that cannot be used; the message says what was found and what to type next."""
+class EarmarkError(Exception):
+    """Root of the errors that a user can fix.
+
+    The message is complete: what was found, what was expected, and what to type next.
+
+    Attributes:
+        exit_status: What a command exits with.
+    """
+
+    exit_status: int = 1
+
+
+class FeaturizeError(EarmarkError):
+    """Bad input, or a place that cannot be used."""
 
 
 class DatasetError(FeaturizeError):
@@ -13,13 +37,13 @@ class CollectionLostError(FeaturizeError):
     """Files that were there can no longer be reached: a lost mount, a bucket that does not answer."""
 
 
-class Reject(Exception):  # noqa: N818 - a verdict on one track, not an error of the program
+class Reject(Exception):  # noqa: N818 - a finding about one track, not an error of the program
     """A track that cannot become rows.
 
     Attributes:
-        stage: where it was found out: `open`, `decode` or `check`.
-        reason: what is wrong, from a small fixed vocabulary, so that reasons can be counted.
-        message: the decoder's own words or the figures, for the one who looks into it.
+        stage: Where the problem was found: `open`, `decode` or `check`.
+        reason: What is wrong, from a small fixed vocabulary, so that reasons can be counted.
+        message: Details: the decoder's own message, or the values found.
     """
 
     def __init__(self, stage: str, reason: str, message: str) -> None:

@@ -1,20 +1,40 @@
-"""The command line: its verbs, and how it begins.
+"""The command line: its commands, and how it starts.
 
-What a verb needs is imported inside it, so that help is there at once.
+A command imports what it needs inside its function, so that help prints at once.
 """
+
+from typing import Annotated
 
 import typer
 
+from featurize.version import VERSION
 from jobs.commands import build, query
-from jobs.commands.error_exits import terminable
+from jobs.terminal.signals import terminable
 
 app = typer.Typer(
-    help="Learn to tell music genres by ear: from a folder of labelled music to a trained classifier.",
+    help="Learn to recognize music genres from audio: from a folder of labeled music to a trained classifier.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"earmark {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options that come before the command."""
+
+
+for command in (
     build.run,
     build.featurize,
     build.train,
@@ -27,14 +47,14 @@ for verb in (
     query.predict,
     query.export,
     query.config,
-    query.check,
+    query.doctor,
     build.demo,
 ):
-    app.command()(verb)
+    app.command()(command)
 
 
 def main() -> None:
-    """Run a verb; SIGTERM ends it as cleanly as Ctrl-C does."""
+    """Run a command; SIGTERM ends it as cleanly as Ctrl-C does."""
     with terminable():
         app()
 

@@ -10,11 +10,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from featurize.config import FeaturizeConfig
 from featurize.storage import StoragePath, describe
+from jobs.errors import ConfigError
 from train.config import TrainConfig
-
-
-class ConfigError(Exception):
-    """The settings cannot be used; the message lists everything that is wrong with them."""
 
 
 class JobConfig(BaseModel):

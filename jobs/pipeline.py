@@ -13,9 +13,10 @@ from featurize.execution.folder_lock import only_run_in
 from featurize.execution.ray_tasks import on_cluster, ray_workers
 from featurize.storage import StoragePath
 from jobs.config import JobConfig, featurized_with, to_yaml
+from jobs.errors import Interrupted
 from jobs.terminal.console import ConsoleReporter
 from jobs.terminal.native_output import quiet_tensorflow
-from jobs.terminal.signals import Interrupted, noted_signals
+from jobs.terminal.signals import noted_signals
 
 if TYPE_CHECKING:
     from featurize.dataset_build.finalize import Summary

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -95,7 +96,7 @@ def test_stopped_while_it_trains_it_ends_the_same(how, finished, music, tmp_path
     else:
         assert running.returncode == 128 + how
         assert "a checkpoint holds all" in told
-        assert "The same command goes on from there" in told
+        assert "The same command continues from there" in told
         assert "Traceback" not in told
     assert not (out / "model.keras").exists()
     done = earmark("run", music, "--out", out, *SETTINGS)
@@ -115,7 +116,7 @@ def test_stopped_while_it_featurizes_it_says_how_to_go_on(how, music, tmp_path):
     running.send_signal(how)
     _, told = running.communicate(timeout=60)
     assert running.returncode == 128 + how
-    assert "the same command goes on from there" in told
+    assert "the same command continues from there" in told
     assert "Traceback" not in told
     assert not (tmp_path / "dataset.json").exists()
     for path in tmp_path.glob("shards/*/*.parquet"):
@@ -195,3 +196,29 @@ def test_too_many_rejects_fail_after_a_table_of_reasons(music, tmp_path):
     page = (tmp_path / "run" / "report.html").read_text()
     assert "6 of 36 tracks could not be used" in page
     assert "bells/[bold]0.mp3" in page
+
+
+@pytest.mark.parametrize("arguments", [["-h"], ["run", "-h"], ["submit", "-h"]])
+def test_h_is_help(arguments):
+    short, long = earmark(*arguments), earmark(*arguments[:-1], "--help")
+    assert (short.returncode, short.stderr) == (0, "")
+    assert "Usage: " in short.stdout
+    assert short.stdout == long.stdout
+
+
+def test_the_version_is_that_of_the_package():
+    done = earmark("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"earmark {metadata.version('earmark')}\n", "")
+
+
+def test_completion_names_the_commands():
+    variables = {
+        **os.environ,
+        "_EARMARK_COMPLETE": "complete_bash",
+        "COMP_WORDS": "earmark doc",
+        "COMP_CWORD": "1",
+    }
+    code = "from jobs.cli import app; app(prog_name='earmark')"
+    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["doctor"]
+    assert "complete" in earmark("--show-completion", "bash").stdout

@@ -172,7 +172,7 @@ def test_two_workers_are_killed_and_stopped_and_learn_what_they_would_have(clust
     stopped = run.latest_step()
     assert f"Going on after step {kills[0]}." in said
     assert f"Stopped: a checkpoint holds all {stopped} steps" in said
-    assert "the same submit goes on from there" in told
+    assert "the same submit continues from there" in told
     assert not (out / "model.keras").exists()
 
     process = submit(cluster, *command, out)

@@ -6,7 +6,8 @@ from conftest import earmark
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.config import ConfigError, JobConfig, load_config, to_yaml
+from jobs.config import JobConfig, load_config, to_yaml
+from jobs.errors import ConfigError
 
 
 def test_defaults_are_valid_and_survive_the_round_trip(tmp_path):

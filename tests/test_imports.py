@@ -30,7 +30,7 @@ VERBS = (
     "predict",
     "submit",
     "config",
-    "check",
+    "doctor",
     "demo",
 )
 

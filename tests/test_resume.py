@@ -249,7 +249,7 @@ def test_a_signal_writes_a_checkpoint_and_says_how_to_go_on(signum, features, al
     _, said = process.communicate(timeout=120)
     assert process.returncode == 128 + signum
     assert "Stopped: a checkpoint holds all" in said
-    assert "The same command goes on from there." in said
+    assert "The same command continues from there." in said
     assert "Traceback" not in said
     assert len(list((tmp_path / "checkpoints").glob("step-*"))) == 1
     done = earmark("train", features, "--out", tmp_path, *settings)

@@ -6,13 +6,14 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from featurize.dataset.schema import FOLDS
+from featurize.errors import EarmarkError
 
 Fold = Annotated[int, Field(strict=True, ge=0, lt=FOLDS)]
 PositiveInt = Annotated[int, Field(strict=True, ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class TrainError(Exception):
+class TrainError(EarmarkError):
     """Training cannot start or go on; the message says what was found and what to type next."""
 
 

@@ -137,8 +137,8 @@ def config(config: ConfigFile = None, overrides: Overrides = None) -> None:
         typer.echo(to_yaml(load_config(config, overrides or [])), nl=False)
 
 
-def check() -> None:
-    """Try what this machine can do, up to a run of everything on ten tones; status 1 if anything is broken."""
+def doctor() -> None:
+    """Check what this machine can do, up to a full run on ten tones; status 1 if anything is broken."""
     with plain_errors(kept=""):
         from jobs.doctor.doctor import check_all
 

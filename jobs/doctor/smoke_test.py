@@ -28,7 +28,7 @@ from featurize.execution.subprocess_task import SubprocessTask
 from featurize.planning.shard_plan import feature_settings
 from featurize.storage import StoragePath
 from jobs.config import load_config
-from jobs.doctor.doctor import Finding, in_one_line, wait_for
+from jobs.doctor.finding import Finding, in_one_line, wait_for
 from jobs.terminal.console import ConsoleReporter
 from jobs.terminal.native_output import quiet_tensorflow
 
@@ -70,9 +70,9 @@ def try_all() -> Iterator[Finding]:
     if isinstance(seen, Exception):
         advice = "See more of it: earmark demo"
         yield Finding("everything", "broken", f"ten tones came to no report: {in_one_line(seen)}", advice)
-        with SubprocessTask[str]() as apart:  # was it TensorFlow itself?
-            apart.submit("gpus", _visible_gpus)
-            seen = wait_for(apart, _LOAD_SECONDS)
+        with SubprocessTask[str]() as task:  # was it TensorFlow itself?
+            task.submit("gpus", _visible_gpus)
+            seen = wait_for(task, _LOAD_SECONDS)
     else:
         seconds = time.monotonic() - begun
         yield Finding("everything", "ok", f"from ten tones to a model and its report in {seconds:.0f} s")
@@ -180,12 +180,12 @@ def look_for_gpus(seen: list[str] | Exception) -> Finding:
 def _run_everything() -> Any:
     """Make a dataset, a model and a report of ten tones; return the GPUs seen meanwhile, or what went wrong."""
     try:
-        with tempfile.TemporaryDirectory(prefix="earmark-check-", ignore_cleanup_errors=True) as folder:
+        with tempfile.TemporaryDirectory(prefix="earmark-doctor-", ignore_cleanup_errors=True) as folder:
             music = Path(folder, "music")
             _write_tones(music)
-            with SubprocessTask[str]() as apart:
-                apart.submit("run", _run_alone, str(music), folder)
-                return wait_for(apart, _RUN_SECONDS)
+            with SubprocessTask[str]() as task:
+                task.submit("run", _run_alone, str(music), folder)
+                return wait_for(task, _RUN_SECONDS)
     except (OSError, soundfile.SoundFileError) as error:
         return error
 

@@ -7,7 +7,6 @@ import os
 import re
 import secrets
 import shlex
-import signal
 import sys
 import tempfile
 import time
@@ -17,9 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from featurize.errors import FeaturizeError
+from jobs.errors import Interrupted, SubmitError
 from jobs.remote.code_bundle import pack
-from jobs.terminal.signals import Interrupted
+from jobs.terminal.signals import raised_signals
 
 _PATIENCE_SECONDS = 300  # without an answer from the cluster before the job is left alone
 _STARTING_SECONDS = 60  # that a head may take from its first answer to its first job
@@ -28,10 +27,6 @@ _ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_S
 # Loggers that tell of packing, of sending and of the end of connections.
 _TALKERS = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
 _TOKEN_FILE = Path(".ray", "auth_token")
-
-
-class SubmitError(FeaturizeError):
-    """The cluster cannot be reached, or does not take the job."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +118,7 @@ def follow(job: Job, stop_on_interrupt: bool, remark: Callable[[str], None]) -> 
     """
     log = _Log()
     try:
-        with _signals_raised():
+        with raised_signals():
             info = log.follow(job)
     except Interrupted as interrupted:
         if not stop_on_interrupt:
@@ -133,7 +128,7 @@ def follow(job: Job, stop_on_interrupt: bool, remark: Callable[[str], None]) -> 
         with _explained(job.address):
             job.client.stop_job(job.id)
             log.follow(job)
-        remark("The job has stopped. What was finished is kept: the same submit goes on from there.")
+        remark("The job has stopped. What was finished is kept: the same submit continues from there.")
         return 128 + interrupted.signum
     if info.status == "SUCCEEDED":
         return 0
@@ -142,7 +137,7 @@ def follow(job: Job, stop_on_interrupt: bool, remark: Callable[[str], None]) -> 
         remark(f"earmark: the job has {info.status.lower()}: {info.message}")
         return 1
     if info.status == "STOPPED":
-        remark("The job was stopped. What was finished is kept: the same submit goes on from there.")
+        remark("The job was stopped. What was finished is kept: the same submit continues from there.")
     return code if code > 0 else 128 - code
 
 
@@ -216,18 +211,3 @@ def _explained(address: str) -> Iterator[None]:
         else:
             words = text.splitlines()[0] if text else type(error).__name__
         raise SubmitError(f"the cluster at {address} took no job: {words}") from error
-
-
-@contextmanager
-def _signals_raised() -> Iterator[None]:
-    """Raise `Interrupted` where a signal comes."""
-
-    def raised(signum: int, frame: object) -> None:
-        raise Interrupted(signum, "")
-
-    before = {signum: signal.signal(signum, raised) for signum in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)

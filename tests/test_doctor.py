@@ -1,4 +1,4 @@
-"""`earmark check`: what it says of this machine, and of what it lacks."""
+"""`earmark doctor`: what it reports about this machine, and about what it lacks."""
 
 import http.server
 import os
@@ -10,10 +10,9 @@ import pytest
 import soundfile
 from conftest import earmark
 
-from jobs.doctor.doctor import (
-    check_cluster,
+from jobs.doctor.cluster import check_cluster, check_dashboard
+from jobs.doctor.environment import (
     check_cores,
-    check_dashboard,
     check_folder,
     check_memory,
     check_shared_memory,
@@ -27,7 +26,7 @@ GB = 10**9
 def test_each_check_is_a_line_and_remarks_are_no_failure(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")  # which the run of everything must not heed
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
-    done = earmark("check", cwd=tmp_path)
+    done = earmark("doctor", cwd=tmp_path)
     print(done.stdout)
     assert (done.returncode, done.stderr) == (0, "")
     lines = [(line[:7].strip(), line[8:18].strip(), line[19:]) for line in done.stdout.splitlines()]

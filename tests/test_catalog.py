@@ -27,7 +27,7 @@ UNGROUPED = FeaturizeConfig(group_by="none")
 def _plan(music, config):
     """The tracks of a collection by name, its classes, and what its owner is told."""
     catalog = build_catalog(str(music))
-    remarks = list(catalog.remarks)
+    remarks = []
     plan = make_plan(catalog, config, None, lambda places: read_tags(places, config.group_by), remarks.append)
     tracks = [
         SimpleNamespace(
@@ -50,7 +50,7 @@ def _collection(root, per_class=6):
     _touch(root, *(f"{label}/{n}.mp3" for label in ("jazz", "punk") for n in range(per_class)))
 
 
-def test_a_folder_is_read_with_what_lies_deeper_and_without_what_is_not_music(tmp_path):
+def test_a_folder_is_read_with_what_lies_deeper_and_without_what_is_not_music(tmp_path, caplog):
     _collection(tmp_path)
     _touch(
         tmp_path,
@@ -69,8 +69,10 @@ def test_a_folder_is_read_with_what_lies_deeper_and_without_what_is_not_music(tm
     assert "jazz/live/cd 1/x.FLAC" in ids
     assert catalog.classes == ["jazz", "punk"]
     assert {track.label for track in catalog.tracks if track.id.startswith("jazz/")} == {"jazz"}
-    assert "3 other files were passed over (.jpg: 1, .txt: 1, hidden: 1)." in catalog.remarks
-    assert "1 audio files lie outside any class folder and were passed over." in catalog.remarks
+    assert caplog.messages == [
+        "3 other files were skipped (.jpg: 1, .txt: 1, hidden: 1).",
+        "1 audio files are in no class folder and were skipped.",
+    ]
 
 
 def test_a_track_has_the_same_name_however_its_collection_is_given(tmp_path, monkeypatch):
@@ -161,7 +163,7 @@ def test_a_bad_table_is_refused_with_everything_that_is_wrong(tmp_path):
         _plan(str(_write(tmp_path, rows, ".csv")), UNGROUPED)
     message = str(caught.value)
     assert "1 rows have an empty label: line 4" in message
-    assert "1 rows have a path given before: line 3" in message
+    assert "1 rows have a path of an earlier row: line 3" in message
     assert "2 rows have a fold that is not 0 to 4: line 5, 6" in message
 
 

@@ -54,7 +54,7 @@ def test_a_training_track_has_the_numbers_of_its_shard_to_the_bit(run, features,
     dataset = open_dataset(features)
     tracks = dataset.tracks().filter(pc.equal(dataset.tracks()["fold"], 3))["track"].to_pylist()
     settings = Run(run).trained()["features"]
-    with featurizing(list_files([str(music / track) for track in tracks], []), settings, None, 60) as results:
+    with featurizing(list_files([str(music / track) for track in tracks]), settings, None, 60) as results:
         [found] = [result for result in results if result]
     assert found.names == [str(music / track) for track in tracks]
     stored = {}
@@ -119,7 +119,7 @@ def test_what_cannot_be_heard_is_listed_and_the_rest_goes_on(run, mixed):
         {"path": f"{mixed}/notes.txt", "reason": no_audio},
         {"path": f"{mixed}/gone.mp3", "reason": "missing: there is no such file"},
     ]
-    assert "1 other files were passed over (.txt: 1)." in done.stderr
+    assert "1 other files were skipped (.txt: 1)." in done.stderr
     assert "Heard: 3 of 7 files" in done.stderr
     assert f"{mixed}/gone.mp3: missing: there is no such file" in done.stderr
     assert "Traceback" not in done.stderr

@@ -33,7 +33,7 @@ def test_a_bucket_gives_the_very_dataset_and_a_run_goes_on_there(client, uri, up
     out = uri("music/features")
     done = earmark("featurize", uploaded, "--out", out, *SETTINGS)
     assert done.returncode == 0, done.stderr
-    assert "2 other files were passed over (.txt: 1, hidden: 1)." in done.stderr
+    assert "2 other files were skipped (.txt: 1, hidden: 1)." in done.stderr
     found = contents(out)
     assert found.pop("config.yaml")
     assert found == contents(features)

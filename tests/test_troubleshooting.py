@@ -36,7 +36,7 @@ def is_docstring(node: ast.AST) -> bool:
 def said(node: ast.AST) -> Iterator[str]:
     """Every string below a node that is no docstring, with one space for each stretch of white space."""
     if text := text_of(node):
-        yield " ".join(text.split())
+        yield " ".join(re.sub(r"%(\.\d+)?[sdfgr]", VALUE, text).split())  # as logging's arguments are put in
     for child in ast.iter_child_nodes(node):
         if not is_docstring(child):
             yield from said(child)

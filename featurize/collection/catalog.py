@@ -1,6 +1,6 @@
-"""Which tracks there are: their paths, labels and groups, from class folders or from a table.
+"""Which tracks a collection has: paths, labels and groups, from class folders or from a table.
 
-Tracks are columns and not objects: a million of them take some hundred megabytes less.
+Tracks are Arrow columns, not objects: for a million tracks that saves some hundred megabytes.
 """
 
 import contextlib
@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
-from featurize.collection.listing import list_audio, size_of
+from featurize.collection.listing import list_class_folders, size_of
 from featurize.collection.manifest import TABLE_SUFFIXES, read_table
 from featurize.dataset.schema import FOLDS
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath, describe
 
-_NOT_PLAIN = r"^/|//|/$|(^|/)\.\.?(/|$)"  # absolute, a URI, or with parts that normpath takes out
+_NOT_PLAIN = r"^/|//|/$|(^|/)\.\.?(/|$)"  # absolute, a URI, or with parts that normpath removes
 CATALOG_SCHEMA = pa.schema(
     [
         pa.field("track", pa.string(), nullable=False),
@@ -33,36 +33,33 @@ CATALOG_SCHEMA = pa.schema(
 
 @dataclasses.dataclass(frozen=True)
 class Catalog:
-    """The tracks of a collection, and remarks for its owner: files passed over, groups not found.
+    """The tracks of a collection.
 
     Attributes:
-        root: the folder that paths are relative to.
-        tracks: by CATALOG_SCHEMA, in the order of `track`, which is the path below the root with `/`, unique and
-            the same wherever the root lies. `path` is where the file really is, in the bytes of the file
-            system, null where `track` says it. `group` and `fold` are null where the table does not give them.
-            `size` is in bytes, -1 where the file is missing; a file that changes its size is featurized again.
-        remarks: whole sentences.
+        root: Folder that paths are relative to.
+        tracks: By CATALOG_SCHEMA, sorted by `track`: the path below the root with `/`, unique, and independent of
+            where the root is. `path` holds the bytes of the real file name if `track` cannot (not UTF-8, or
+            outside the root), else null. `group` and `fold` are null if the table does not give them. `size` is
+            in bytes, -1 for a missing file; a file whose size changes is featurized again.
     """
 
     root: StoragePath
     tracks: pa.Table
-    remarks: list[str]
 
 
 def build_catalog(music: str) -> Catalog:
     """List a collection.
 
     Args:
-        music: a folder whose subfolders are the classes, or a CSV, Parquet or JSON-lines table; a path or a URI.
+        music: A folder whose subfolders are the classes, or a CSV, Parquet or JSON-lines table; a path or a URI.
 
     Raises:
-        FeaturizeError: nothing is there, nothing in it is audio, or it cannot be split into folds.
+        FeaturizeError: It does not exist, holds no audio, or cannot be split into folds.
     """
     place = StoragePath.of(music)
-    remarks: list[str] = []
     try:
         if place.is_folder():
-            root, tracks = place, _from_folder(place, remarks)
+            root, tracks = place, _from_folder(place)
         elif place.is_file() and place.suffix in TABLE_SUFFIXES:
             root, tracks = place.parent, _from_table(place)
         elif place.is_file():
@@ -88,23 +85,23 @@ def build_catalog(music: str) -> Catalog:
             f"expected at least {FOLDS} tracks in a class, one for each fold; found {found}. Add tracks to the "
             "collection."
         )
-    return Catalog(root, tracks, remarks)
+    return Catalog(root, tracks)
 
 
 def location(root: StoragePath, track: str, path: bytes | None) -> StoragePath:
-    """Return where a track's file is."""
+    """Return the path of a track's file."""
     return root / (track if path is None else os.fsdecode(path))
 
 
-def _from_folder(root: StoragePath, remarks: list[str]) -> pa.Table:
+def _from_folder(root: StoragePath) -> pa.Table:
     paths, sizes = [], []
-    for found in list_audio(root, remarks):
+    for found in list_class_folders(root):
         paths.append(found.path)
         sizes.append(found.size)
     ids = pa.array([printable(path) for path in paths], pa.string())
-    elsewhere = (None if printable(path) == path else os.fsencode(path) for path in paths)
+    outside = (None if printable(path) == path else os.fsencode(path) for path in paths)
     labels = pc.dictionary_encode(pc.replace_substring_regex(ids, "(?s)/.*", ""))
-    columns = [ids, pa.array(elsewhere, pa.binary()), labels, *_nothing(ids), pa.array(sizes, pa.int64())]
+    columns = [ids, pa.array(outside, pa.binary()), labels, *_no_groups_or_folds(ids), pa.array(sizes, pa.int64())]
     return pa.table(columns, schema=CATALOG_SCHEMA)
 
 
@@ -112,26 +109,26 @@ def _from_table(place: StoragePath) -> pa.Table:
     rows = read_table(place, FOLDS)
     root = place.parent
     paths = rows["path"].combine_chunks()
-    # Python looks at those alone that are not plainly a path below the folder.
+    # Only paths that are not plainly below the folder are looked at one by one.
     odd = pc.match_substring_regex(paths, _NOT_PLAIN)
     named = pa.array([_below(path, root) for path in paths.filter(odd).to_pylist()], pa.string())
     ids = pc.replace_with_mask(paths, odd, named)
-    elsewhere = pc.if_else(pc.equal(ids, paths), pa.scalar(None, pa.binary()), pc.cast(paths, pa.binary()))
+    outside = pc.if_else(pc.equal(ids, paths), pa.scalar(None, pa.binary()), pc.cast(paths, pa.binary()))
     given = [
         rows[name].combine_chunks() if name in rows.column_names else empty
-        for name, empty in zip(("group", "fold"), _nothing(ids), strict=True)
+        for name, empty in zip(("group", "fold"), _no_groups_or_folds(ids), strict=True)
     ]
     sizes = pa.array(_sizes(root, paths), pa.int64())
-    return pa.table([ids, elsewhere, pc.dictionary_encode(rows["label"]), *given, sizes], schema=CATALOG_SCHEMA)
+    return pa.table([ids, outside, pc.dictionary_encode(rows["label"]), *given, sizes], schema=CATALOG_SCHEMA)
 
 
-def _nothing(ids: pa.Array) -> list[pa.Array]:
-    """Return the columns group and fold of a collection that does not give them."""
+def _no_groups_or_folds(ids: pa.Array) -> list[pa.Array]:
+    """Return empty columns `group` and `fold`."""
     return [pa.nulls(len(ids), pa.string()), pa.nulls(len(ids), pa.int32())]
 
 
 def _sizes(root: StoragePath, paths: pa.Array) -> Iterator[int]:
-    """Return the size of each file; a bucket is listed once, and not asked for one object after another."""
+    """Return the size of each file; a bucket is listed once instead of asked for each object."""
     known = dict(root.files()) if root.scheme else {}
     for path in (scalar.as_py() for scalar in paths):
         size = known.get(path)
@@ -139,7 +136,7 @@ def _sizes(root: StoragePath, paths: pa.Array) -> Iterator[int]:
 
 
 def _below(path: str, root: StoragePath) -> str:
-    """Name a track of a table by its path below the table's folder, or by its whole path if it lies elsewhere."""
+    """Return a track's path below the table's folder, or its whole path if it is outside."""
     if "://" in path:
         return path
     whole = os.path.normpath(path)
@@ -149,7 +146,7 @@ def _below(path: str, root: StoragePath) -> str:
 
 
 def printable(name: str) -> str:
-    """Escape bytes of a file name that are not UTF-8, which Arrow and JSON could not hold."""
+    """Escape bytes of a file name that are not UTF-8, which neither Arrow nor JSON can hold."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -158,19 +155,19 @@ def printable(name: str) -> str:
 
 
 def _refuse_repeated(tracks: pa.Table) -> None:
-    """Refuse two files whose names are one: another path to the same file, or bytes that look like an escape."""
+    """Refuse files with the same name: two paths to one file, or bytes that look like an escape."""
     names = tracks["track"].combine_chunks()
     later = names.slice(1)
     repeated = later.filter(pc.equal(later, names.slice(0, len(later))))
     if len(repeated):
         named = ", ".join(repr(name) for name in repeated.unique().to_pylist()[:5])
         raise FeaturizeError(
-            f"{len(repeated)} tracks have the name of another one: {named}. Rename or remove them."
+            f"{len(repeated)} tracks have the same name as another one: {named}. Rename or remove them."
         )
 
 
 def _explain_absence(place: StoragePath) -> None:
-    """Say why there is nothing: on an object store a listing tells a missing bucket from a missing folder."""
+    """Raise for a missing collection; listing an object store tells a missing bucket from a missing folder."""
     if place.scheme:
         with contextlib.suppress(FileNotFoundError):
             place.filesystem.get_file_info(pafs.FileSelector(place.path))

@@ -1,6 +1,7 @@
-"""The audio files of a folder whose subfolders are the classes, here or in a bucket."""
+"""List the audio files of a folder whose subfolders are the classes, on a disk or in a bucket."""
 
 import dataclasses
+import logging
 import os
 import stat
 from collections import Counter
@@ -9,75 +10,77 @@ from collections.abc import Iterator
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath, describe
 
-# What libsndfile decodes, and what PyAV adds to it.
+# Formats that libsndfile decodes, and those that need PyAV.
 SNDFILE_SUFFIXES = frozenset({".aif", ".aifc", ".aiff", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav"})
 AV_SUFFIXES = frozenset(
     {".aac", ".ac3", ".amr", ".ape", ".m4a", ".m4b", ".mka", ".mp4", ".mpc", ".wma", ".wv"}
 )  # fmt: skip
 AUDIO_SUFFIXES = SNDFILE_SUFFIXES | AV_SUFFIXES
 
+_log = logging.getLogger(__name__)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Found:
-    """One audio file: its path below the root, with `/`, and its size in bytes, -1 for a link into nothing."""
+class AudioFile:
+    """One audio file: its path below the root, with `/`, and its size in bytes, -1 for a broken symbolic link."""
 
     path: str
     size: int
 
 
-def list_audio(root: StoragePath, remarks: list[str]) -> Iterator[Found]:
-    """Find the audio files below each first-level subfolder.
-
-    Args:
-        root: the folder.
-        remarks: is told of what was passed over: hidden and other files, audio outside of any class.
+def list_class_folders(root: StoragePath) -> Iterator[AudioFile]:
+    """List the audio files below each first-level subfolder; log what is skipped.
 
     Raises:
-        FeaturizeError: a folder cannot be listed.
+        FeaturizeError: A folder cannot be listed.
     """
     unclassed = 0
-    for found in list_all_audio(root, remarks):
+    for found in list_audio(root):
         if "/" in found.path:
             yield found
         else:
             unclassed += 1
     if unclassed:
-        remarks.append(f"{unclassed} audio files lie outside any class folder and were passed over.")
+        _log.warning("%d audio files are in no class folder and were skipped.", unclassed)
 
 
-def list_all_audio(root: StoragePath, remarks: list[str]) -> Iterator[Found]:
-    """Find the audio files of a folder at any depth; otherwise as `list_audio`."""
-    passed_over: Counter[str] = Counter()
+def list_audio(root: StoragePath) -> Iterator[AudioFile]:
+    """List the audio files of a folder at any depth; log what is skipped: hidden files and other formats.
+
+    Raises:
+        FeaturizeError: A folder cannot be listed.
+    """
+    skipped: Counter[str] = Counter()
     for path, size in _local_files(root.path) if root.local else _remote_files(root):
         name = path.rpartition("/")[2]
         suffix = os.path.splitext(name)[1].lower()
         if name.startswith("."):
-            passed_over["hidden"] += 1
+            skipped["hidden"] += 1
         elif suffix not in AUDIO_SUFFIXES:
-            passed_over[suffix or "no suffix"] += 1
+            skipped[suffix or "no suffix"] += 1
         elif size is None:
-            passed_over["no regular file"] += 1
+            skipped["not a regular file"] += 1
         else:
-            yield Found(path, size)
-    if passed_over:
-        by_count = sorted(passed_over.items(), key=lambda item: (-item[1], item[0]))
+            yield AudioFile(path, size)
+    if skipped:
+        by_count = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
         kinds = ", ".join(f"{kind}: {count}" for kind, count in by_count)
-        remarks.append(f"{passed_over.total()} other files were passed over ({kinds}).")
+        _log.warning("%d other files were skipped (%s).", skipped.total(), kinds)
 
 
-def size_of(place: StoragePath) -> int:
-    """Return the size of a file in bytes, -1 where it is not there."""
+def size_of(path: StoragePath) -> int:
+    """Return the size of a file in bytes, -1 if it does not exist."""
     try:
-        return os.stat(place.path).st_size if place.local else int(place.filesystem.get_file_info(place.path).size)
+        return os.stat(path.path).st_size if path.local else int(path.filesystem.get_file_info(path.path).size)
     except (OSError, TypeError):  # a missing object has the size None
         return -1
 
 
 def _local_files(root: str) -> Iterator[tuple[str, int | None]]:
-    """List a folder of this machine: path and size, None for what is no regular file."""
+    """List a local folder: path, and size in bytes; None for what is not a regular file."""
     visited: set[tuple[int, int]] = set()
     for folder, subfolders, files in os.walk(root, followlinks=True, onerror=_refuse_folder):
-        # A symbolic link may lead back up: each real folder is read once.
+        # A symbolic link may lead back up: read each real folder once.
         status = os.stat(folder)
         if (status.st_dev, status.st_ino) in visited:
             subfolders.clear()
@@ -96,7 +99,7 @@ def _local_files(root: str) -> Iterator[tuple[str, int | None]]:
 
 
 def _remote_files(root: StoragePath) -> Iterator[tuple[str, int | None]]:
-    """List a folder elsewhere, page by page; what lies below a hidden folder is left out, as on this machine."""
+    """List a remote folder page by page; leave out hidden folders, as in a local one."""
     try:
         for path, size in root.files():
             if not any(part.startswith(".") for part in path.split("/")[:-1]):

@@ -1,4 +1,4 @@
-"""The artist or album that a file's tags name."""
+"""Read the artist or album tag of audio files."""
 
 import io
 from collections.abc import Sequence
@@ -9,34 +9,34 @@ import pyarrow as pa
 
 from featurize.storage import StoragePath
 
-# The ID3 frames behind mutagen's easy names: WAV and AIFF files carry ID3 without the easy interface.
+# ID3 frames of mutagen's easy names: WAV and AIFF files carry ID3 without the easy interface.
 _ID3_FRAME = {"artist": "TPE1", "album": "TALB"}
 _READERS = 16
-_LONGEST = 300  # characters of an artist; damaged tags hold megabytes
-_BUFFER_BYTES = 1 << 16  # of a file that is read over a network
+_LONGEST = 300  # characters of an artist name; damaged tags hold megabytes
+_BUFFER_BYTES = 1 << 16  # for files read over a network
 
 
-def read_tags(places: Sequence[StoragePath], tag: str) -> list[str | None]:
-    """Read one tag of many files, in order; None where a file does not carry it.
+def read_tags(paths: Sequence[StoragePath], tag: str) -> list[str | None]:
+    """Read one tag of many files, in order; None for a file without it.
 
-    Values that differ in case or in surrounding space alone are the same group.
+    Values that differ only in case or surrounding space are the same group.
     """
     with ThreadPoolExecutor(_READERS) as readers:
-        return list(readers.map(lambda place: read_tag(place, tag), places))
+        return list(readers.map(lambda path: read_tag(path, tag), paths))
 
 
-def read_tag(place: StoragePath, tag: str) -> str | None:
-    """Read one tag of one file, casefolded; None where there is none, or where mutagen cannot read the file.
+def read_tag(path: StoragePath, tag: str) -> str | None:
+    """Read one tag of one file, casefolded; None if it has none, or if mutagen cannot read the file.
 
-    A file that mutagen cannot read is not refused here: whether it is audio is for the decoder to say.
+    A file that mutagen cannot read is not rejected here: the decoder decides whether it is audio.
     """
     try:
-        if place.local:
-            file = mutagen.File(place.path, easy=True)
+        if path.local:
+            file = mutagen.File(path.path, easy=True)
         else:
-            with place.filesystem.open_input_file(place.path) as remote:
+            with path.filesystem.open_input_file(path.path) as remote:
                 file = mutagen.File(io.BufferedReader(remote, _BUFFER_BYTES), easy=True)
-    # mutagen.File takes nearly all of these for its own errors, but not those of every format.
+    # mutagen.File turns nearly all of these into its own errors, but not for every format.
     except (mutagen.MutagenError, pa.ArrowException, OSError, ValueError, LookupError, EOFError, MemoryError):
         return None
     if file is None or not file.tags:

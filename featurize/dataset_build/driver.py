@@ -87,8 +87,6 @@ def featurize(
     """
     folder = StoragePath.of(folder)
     catalog = build_catalog(music)
-    for remark in catalog.remarks:
-        on_remark(remark)
     with only_run_in(folder), _explained(folder), ExitStack() as stack:
         if on_cluster():
             stack.enter_context(ray_workers(workers))

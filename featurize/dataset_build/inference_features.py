@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from featurize.audio.mfcc import Filters
 from featurize.collection.catalog import printable
-from featurize.collection.listing import list_all_audio, size_of
+from featurize.collection.listing import list_audio, size_of
 from featurize.config import FeaturizeConfig
 from featurize.dataset.schema import MFCC_SHAPE
 from featurize.dataset_build.worker import featurize_track, time_limit
@@ -64,13 +64,12 @@ class Featurized:
     rejects: list[tuple[str, str, str, str]]
 
 
-def list_files(targets: Sequence[str], remarks: list[str]) -> list[File]:
+def list_files(targets: Sequence[str]) -> list[File]:
     """Find what is asked about.
 
     Args:
         targets: files of any name, and folders, whose audio files at any depth are taken; paths or URIs. What is
             not there is taken for a file: it will be a reject.
-        remarks: is told of what was passed over in folders.
 
     Raises:
         FeaturizeError: a URI cannot be used, or a folder cannot be listed.
@@ -80,7 +79,7 @@ def list_files(targets: Sequence[str], remarks: list[str]) -> list[File]:
     for target in targets:
         place = StoragePath.of(target)
         if place.is_folder():
-            names = {audio.path: audio.size for audio in list_all_audio(place, remarks)}
+            names = {audio.path: audio.size for audio in list_audio(place)}
             found = [(_below(target, place, path), place, path, size) for path, size in sorted(names.items())]
         else:
             found = [(target, place.parent, os.path.basename(place.path), size_of(place))]

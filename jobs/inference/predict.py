@@ -75,10 +75,7 @@ def predict(
     trained = Run(run)
     settings = trained.trained()["features"]
     refuse_other_settings(settings)
-    remarks: list[str] = []
-    files = list_files(targets, remarks)
-    for remark in remarks:
-        reporter.info(remark)
+    files = list_files(targets)
     if not files:
         raise FeaturizeError(f"expected audio files in {', '.join(targets)}, found none. Give files or folders.")
     began, order = time.monotonic(), {file.name: index for index, file in enumerate(files)}

@@ -1,5 +1,6 @@
-"""What a person sees while a job runs: bars on a terminal, plain lines elsewhere. Everything on stderr."""
+"""What a person sees while a job runs: progress bars on a terminal, plain lines in a file; all of it on stderr."""
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,14 +20,36 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN_LINES = 30.0
 _WIDE = 1000  # columns
+_LOGGERS = ("featurize", "train", "jobs")
+
+
+class _ConsoleHandler(logging.Handler):
+    """Prints log messages above a running progress bar.
+
+    Not `rich.logging.RichHandler`: it wraps messages at the width of the console, 80 columns in a file, and a
+    command that is broken over two lines cannot be copied.
+    """
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.INFO)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a message as it is."""
+        self._console.print(record.getMessage(), markup=False, soft_wrap=True)
 
 
 class ConsoleReporter:
-    """Tells of progress and of anything worth a sentence."""
+    """Shows progress, tables, and the log messages of Earmark's packages."""
 
     def __init__(self) -> None:
-        """Find out whether someone is looking."""
+        """Write to standard error, and print there what Earmark logs from now on."""
         self._console = Console(stderr=True, highlight=False)
+        for name in _LOGGERS:
+            logger = logging.getLogger(name)
+            logger.setLevel(logging.INFO)
+            logger.handlers = [handler for handler in logger.handlers if not isinstance(handler, _ConsoleHandler)]
+            logger.addHandler(_ConsoleHandler(self._console))
 
     def info(self, sentence: str) -> None:
         """Print a sentence; a running bar stays below it."""

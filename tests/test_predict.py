@@ -112,7 +112,7 @@ def test_what_cannot_be_heard_is_listed_and_the_rest_goes_on(run, mixed):
     assert named == [f'{mixed}/deep/er/a, "b".WAV', f"{mixed}/one.flac", f"{mixed}/\\xff.flac"]
     assert len(content["tracks"][0]["genres"]) == 3
     assert content["tracks"][1]["genres"] == content["tracks"][2]["genres"]
-    no_audio = "not decodable: neither libsndfile nor FFmpeg recognises it"
+    no_audio = "not decodable: neither libsndfile nor FFmpeg recognizes it"
     assert content["rejects"] == [
         {"path": f"{mixed}/empty.mp3", "reason": "empty: 0 bytes"},
         {"path": f"{mixed}/text.mp3", "reason": no_audio},

@@ -1,4 +1,4 @@
-"""Encoded bytes to mono blocks at the file's own rate: by libsndfile, or by PyAV for what that does not know."""
+"""Encoded bytes to mono blocks at the native rate: libsndfile first, then PyAV."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ from featurize.errors import Reject
 
 Float32 = NDArray[np.float32]
 
-LOWEST_RATE, HIGHEST_RATE = 100, 1_000_000  # Hz; what lies outside is damage and not music
-# No allocation depends on what a header claims: a block is bounded in samples and in seconds.
+LOWEST_RATE, HIGHEST_RATE = 100, 1_000_000  # Hz; a rate outside is damage
+# Blocks are bounded in samples and in seconds, so that no allocation depends on what a header claims.
 _BLOCK_SAMPLES = 1 << 18
 _BLOCK_SECONDS = 8
-_SMALLER = 32  # by how much blocks shrink near damage
+_SMALLER = 32  # factor by which blocks shrink near damage
 _UNRECOGNISED = 1  # libsndfile's SF_ERR_UNRECOGNISED_FORMAT
 
 
@@ -26,36 +26,36 @@ class Decoder(Protocol):
     """An open audio file.
 
     Attributes:
-        rate: in Hz.
-        frames: how long its header says that it is, which may be a lie; 0 where it does not say.
+        rate: Native sample rate in Hz.
+        frames: Length by the header, which may be wrong; 0 if the header does not give one.
     """
 
     rate: int
     frames: int
 
     def seek(self, frame: int) -> bool:
-        """Go to a frame, if this decoder can."""
+        """Seek to a frame; return whether that worked."""
 
     def blocks(self) -> Iterator[Float32]:
-        """Yield float32 [frames], the mean of all channels, from here to the end.
+        """Yield float32 [frames], the mean of all channels, from the current position to the end.
 
         Raises:
-            Reject: stage `decode`: the stream breaks in a way that leaves nothing to use.
+            Reject: Stage `decode`: the stream breaks before any sample.
         """
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
 
 def open_decoder(source: Source | BytesSource, suffix: str) -> Decoder:
-    """Open a file with whatever reads it.
+    """Open a file with the first decoder that reads it.
 
     Args:
-        source: the bytes.
-        suffix: of the file's name, for the advice to install PyAV; the bytes alone say what the format is.
+        source: Encoded bytes.
+        suffix: Suffix of the file name, for the advice to install PyAV; the format is found from the bytes alone.
 
     Raises:
-        Reject: stage `decode`: nothing reads it.
+        Reject: Stage `decode`: no decoder reads it.
     """
     try:
         decoder: Decoder = SndfileDecoder(source)
@@ -79,18 +79,18 @@ def open_decoder(source: Source | BytesSource, suffix: str) -> Decoder:
 
 
 class SndfileDecoder:
-    """MP3, FLAC, Ogg Vorbis, Opus, WAV and AIFF, by libsndfile."""
+    """MP3, FLAC, Ogg Vorbis, Opus, WAV and AIFF through libsndfile."""
 
     def __init__(self, source: Source | BytesSource) -> None:
         """Open a file, or raise soundfile.LibsndfileError."""
         self._source = source
         self._file = _ForwardFile(source)
-        self._position = 0  # of the next frame
+        self._position = 0  # next frame
         self.rate: int = self._file.samplerate
         self.frames: int = self._file.frames
 
     def seek(self, frame: int) -> bool:
-        """Go to a frame, as `librosa.load(offset=...)` does."""
+        """Seek to a frame, as `librosa.load(offset=...)` does."""
         try:
             self._position = self._file.seek(frame)
             return self._position == frame
@@ -98,7 +98,7 @@ class SndfileDecoder:
             return False
 
     def blocks(self) -> Iterator[Float32]:
-        """Yield what is left, see Decoder."""
+        """Yield the remaining blocks, see Decoder."""
         frames = max(1, min(_BLOCK_SAMPLES // self._file.channels, _BLOCK_SECONDS * self.rate))
         begin = self._position
         while True:
@@ -109,7 +109,7 @@ class SndfileDecoder:
                     yield _mono(read.T)
                 return
             except soundfile.LibsndfileError as error:
-                # For damage anywhere in a block libsndfile gives none of it: read up to there in smaller ones.
+                # libsndfile returns nothing of a block with damage in it: read up to the damage in smaller blocks.
                 frames //= _SMALLER
                 if frames and self._reopen():
                     continue
@@ -118,22 +118,22 @@ class SndfileDecoder:
                 return
 
     def _reopen(self) -> bool:
-        """Open the file anew where it stands, and say whether that was possible."""
+        """Reopen the file at the current position; return whether that worked."""
         self._file.close()
         self._source.seek(0)
         self._file = _ForwardFile(self._source)
         return self.seek(self._position)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
 
 class _ForwardFile(soundfile.SoundFile):
-    """A file that is read from some place to its end.
+    """A file that is read forward only.
 
-    After each block soundfile seeks to where it already is. In MP3 that restarts the decoder in the middle of
-    its bit reservoir, and at low bit rates the next samples come out wrong. What cannot seek is left alone.
+    After each block, soundfile seeks to the current position. For MP3 that restarts the decoder in the middle of
+    its bit reservoir, and at low bit rates the next samples are wrong. A file that is not seekable avoids it.
     """
 
     def seekable(self) -> bool:
@@ -141,13 +141,13 @@ class _ForwardFile(soundfile.SoundFile):
 
 
 class AvDecoder:
-    """AAC in its containers, WMA, ALAC, APE and whatever else FFmpeg knows, by PyAV."""
+    """AAC in its containers, WMA, ALAC, APE and the other formats of FFmpeg through PyAV."""
 
     frames = 0
 
     def __init__(self, source: Source | BytesSource) -> None:
         """Open a file, or raise a Reject."""
-        import av  # an extra, and slow to load
+        import av  # an extra, and slow to import
 
         self._av = av
         try:
@@ -157,14 +157,14 @@ class AvDecoder:
             self._stream = self._container.streams.audio[0]
             self.rate: int = self._stream.rate or 0
         except (av.FFmpegError, ValueError) as error:
-            raise Reject("decode", "not decodable", "neither libsndfile nor FFmpeg recognises it") from error
+            raise Reject("decode", "not decodable", "neither libsndfile nor FFmpeg recognizes it") from error
 
     def seek(self, frame: int) -> bool:
-        """Stay: the places of frames in these formats are estimates."""
+        """Do not seek: in these formats the position of a frame is an estimate."""
         return False
 
     def blocks(self) -> Iterator[Float32]:
-        """Yield all of it, see Decoder; a stream that breaks in the middle ends there, as in libsndfile."""
+        """Yield all blocks, see Decoder; a stream that breaks in mid-file ends there, as with libsndfile."""
         to_planes = self._av.AudioResampler(format="fltp", layout=self._stream.layout, rate=self.rate)
         try:
             for frame in self._container.decode(self._stream):
@@ -174,17 +174,17 @@ class AvDecoder:
             return
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._container.close()
 
 
 def _mono(channels: Float32) -> Float32:
-    """Average float32 [channels, frames] to float32 [frames], which is always a copy.
+    """Average float32 [channels, frames] to float32 [frames], always a copy.
 
-    By a matrix product: `mean` over interleaved channels takes longer than the MP3 decoder.
+    A matrix product, because `mean` over interleaved channels takes longer than decoding MP3.
     """
     if len(channels) == 1:
         return np.array(channels[0])
-    with np.errstate(invalid="ignore", over="ignore"):  # infinite samples are found further on
+    with np.errstate(invalid="ignore", over="ignore"):  # infinite samples are rejected later
         mono: Float32 = np.full(len(channels), 1 / len(channels), np.float32) @ channels
     return mono

@@ -1,8 +1,8 @@
-"""Samples to MFCC segments, equal to librosa's, with every STFT frame of a track computed once.
+"""Samples to MFCC segments equal to librosa's, with every STFT frame of a track computed once.
 
-Segments of a short track overlap by nine tenths. `librosa.feature.mfcc` on each of them would transform the
-same frames again and again; here the frames are shared, and only the two frames at each edge of a segment,
-which reach into librosa's zero padding, have an FFT of their own.
+The segments of a short track overlap by 90 %, and `librosa.feature.mfcc` on each of them would transform the same
+frames again and again. Here segments share frames; only the two frames at each edge of a segment, which reach into
+librosa's zero padding, are computed separately.
 """
 
 import dataclasses
@@ -23,8 +23,8 @@ AMIN = 1e-10  # power floor of librosa.power_to_db
 SEGMENT_SAMPLES = 216 * HOP_LENGTH  # 5.0155 s
 SEGMENT_FRAMES = 1 + SEGMENT_SAMPLES // HOP_LENGTH  # 217
 
-# A centred frame reaches N_FFT / 2 to each side of its sample: this many frames at each end of a segment
-# touch the padding.
+# A centered frame extends N_FFT / 2 samples to each side: this many frames at each end of a segment reach into
+# the padding.
 _EDGE_FRAMES = N_FFT // 2 // HOP_LENGTH
 _INNER_FRAMES = SEGMENT_FRAMES - 2 * _EDGE_FRAMES
 _FRAMES_AT_ONCE = 48
@@ -34,11 +34,11 @@ Float32 = NDArray[np.float32]
 
 @dataclasses.dataclass(frozen=True)
 class Filters:
-    """The constants of the transform, taken from librosa so that librosa stays the authority.
+    """The constants of the transform, taken from librosa so that librosa stays the reference.
 
     Attributes:
-        window: float32 [n_fft], the periodic Hann window.
-        mel: sparse float32 [n_mels, 1 + n_fft / 2], Slaney's mel filters.
+        window: float32 [n_fft], periodic Hann window.
+        mel: Sparse float32 [n_mels, 1 + n_fft / 2], Slaney's mel filters.
     """
 
     window: Float32
@@ -47,7 +47,7 @@ class Filters:
     @classmethod
     def from_librosa(cls) -> "Filters":
         """Build the filters that `librosa.feature.mfcc(sr=22050, n_mfcc=40)` uses by default."""
-        # Here, because it takes a second that only a worker needs to spend.
+        # Imported here: it takes a second that only a worker has to spend.
         from librosa.filters import get_window, mel
 
         return cls(
@@ -60,16 +60,16 @@ def segment_starts(n_samples: int, segments: int) -> NDArray[np.int64]:
     """Place the segments of a track evenly, on whole hops.
 
     Args:
-        n_samples: length of the track in samples, at least SEGMENT_SAMPLES.
-        segments: how many segments, at least 1.
+        n_samples: Length of the track in samples, at least SEGMENT_SAMPLES.
+        segments: Number of segments, at least 1.
 
     Returns:
-        int64 [segments], the first sample of each segment: the first is 0, the last ends less than one hop
-        before the end of the track. A track with less room than segments repeats some of them, so that every
-        track weighs the same.
+        int64 [segments], the first sample of each segment: the first segment starts at 0, the last ends less than
+        one hop before the end of the track. A very short track repeats segments, so that all tracks have equal
+        weight.
 
     Raises:
-        ValueError: the track is shorter than one segment.
+        ValueError: The track is shorter than one segment.
     """
     room = n_samples - SEGMENT_SAMPLES
     if room < 0:
@@ -87,8 +87,8 @@ def mfcc_segments(samples: Float32, starts: NDArray[np.int64], filters: Filters)
 
     Args:
         samples: float32 [n_samples], mono, at SAMPLE_RATE.
-        starts: int64 [segments], in samples, multiples of HOP_LENGTH, each with a whole segment behind it.
-        filters: from `Filters.from_librosa()`.
+        starts: int64 [segments], in samples, multiples of HOP_LENGTH, each followed by a whole segment.
+        filters: From `Filters.from_librosa()`.
 
     Returns:
         float32 [segments, N_MFCC, SEGMENT_FRAMES], in dB after the DCT.
@@ -107,7 +107,7 @@ def mfcc_segments(samples: Float32, starts: NDArray[np.int64], filters: Filters)
 
     mfcc = np.empty((len(starts), N_MFCC, SEGMENT_FRAMES), np.float32)
     cepstrum = _dct(log_mel)
-    # Overlapping segments often share their loudest frame, and then all that the clamp does.
+    # Overlapping segments often share their loudest frame, and then the clamped frames too.
     for floor in np.unique(floors):
         alike = np.flatnonzero(floors == floor)
         clamped = _distinct(frames[alike])
@@ -120,7 +120,7 @@ def mfcc_segments(samples: Float32, starts: NDArray[np.int64], filters: Filters)
 
 
 def _distinct(indices: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the distinct values of small non-negative integers in rising order, int64 [values]."""
+    """Return the distinct values of small non-negative integers in ascending order, int64 [values]."""
     present = np.zeros(int(indices.max()) + 1, np.bool_)
     present[indices] = True
     return np.flatnonzero(present)
@@ -144,16 +144,16 @@ def _edge_frames(samples: Float32, starts: NDArray[np.int64]) -> Float32:
 def _write_log_mel(frames: Float32, picked: NDArray[np.int64], filters: Filters, out: Float32) -> None:
     """Write the mel spectrum in dB of the picked frames, before `top_db`, to float32 [len(picked), N_MELS].
 
-    A few frames at a time: what is between the samples and the mel bands stays in the cache, and a track of
-    any length needs the same memory.
+    Works on a few frames at a time, so that intermediate results stay in the cache and memory does not grow with the
+    length of the track.
     """
     for first in range(0, len(picked), _FRAMES_AT_ONCE):
         chunk = slice(first, first + _FRAMES_AT_ONCE)
         indices = picked[chunk]
-        # Side by side they usually lie, and then nothing is copied before the window is applied.
+        # The picked frames are usually adjacent, and then windowing is the first copy.
         together = indices[-1] - indices[0] + 1 == len(indices)
         windowed = (frames[indices[0] : indices[-1] + 1] if together else frames[indices]) * filters.window
-        # By columns, because the sparse product wants the bins of all frames side by side.
+        # One column per frame: the sparse product reads a bin of all frames at once.
         spectrum = scipy.fft.rfft(windowed.T, axis=0)
         power = np.square(spectrum.real)
         power += np.square(spectrum.imag)
@@ -166,15 +166,15 @@ def _write_log_mel(frames: Float32, picked: NDArray[np.int64], filters: Filters,
 def _dct(log_mel: Float32) -> Float32:
     """Take the first N_MFCC terms of the orthonormal DCT-II of each frame, float32 [frames, N_MFCC].
 
-    SciPy's transform and not a matrix product: BLAS rounds a frame differently in matrices of other sizes,
-    and then frames that segments share would differ in their last bits.
+    SciPy's transform, not a matrix product: BLAS rounds a frame differently depending on the size of the matrix, so
+    that frames which segments share would differ in their last bits.
     """
     cepstrum: Float32 = scipy.fft.dct(log_mel, axis=1, type=2, norm="ortho")[:, :N_MFCC]
     return cepstrum
 
 
 def _segment_frames(inner: NDArray[np.int64], hops: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Say where among the computed frames each segment's frames lie, int64 [segments, SEGMENT_FRAMES]."""
+    """Return where each segment's frames are among the computed ones, int64 [segments, SEGMENT_FRAMES]."""
     segments = len(hops)
     frames = np.empty((segments, SEGMENT_FRAMES), np.int64)
     frames[:, _EDGE_FRAMES:-_EDGE_FRAMES] = np.searchsorted(inner, hops)[:, None] + np.arange(_INNER_FRAMES)

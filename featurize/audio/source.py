@@ -1,4 +1,4 @@
-"""The encoded bytes of one audio file, opened for a decoder that reads them through callbacks."""
+"""The encoded bytes of one audio file, for a decoder that reads through callbacks."""
 
 import io
 import os
@@ -10,24 +10,24 @@ from typing import Any
 from featurize.errors import CollectionLostError, Reject
 from featurize.storage import StoragePath, describe
 
-_WHOLE_BYTES = 32 << 20  # files up to this size are read at once, longer ones as the decoder asks for them
+_WHOLE_BYTES = 32 << 20  # read files up to this size at once, longer ones on demand
 _BUFFER_BYTES = 4 << 20
 
 
 class Source:
-    """A file for a decoder that cannot be told of an error.
+    """A file for a decoder whose callbacks cannot raise.
 
-    A damaged file may send the decoder to a place before its beginning, and a disk may fail in the middle. The
-    decoder would take both for the end of the file; here the second is remembered.
+    A damaged file may make the decoder seek before the start of the file, and a disk may fail in mid-file. To the
+    decoder both look like the end of the file; `error` keeps the failure of the disk.
     """
 
     def __init__(self, file: Any) -> None:
-        """Take a binary file that can seek."""
+        """Wrap a seekable binary file."""
         self._file = file
         self.error: OSError | None = None
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer as far as possible and return how far; 0 at the end, and after an error."""
+        """Fill a buffer and return the number of bytes read; 0 at the end and after an error."""
         try:
             return int(self._file.readinto(buffer))
         except OSError as error:
@@ -35,7 +35,7 @@ class Source:
             return 0
 
     def read(self, size: int = -1) -> bytes:
-        """Return up to `size` bytes; none at the end, and after an error."""
+        """Return up to `size` bytes; none at the end and after an error."""
         try:
             return bytes(self._file.read(size))
         except OSError as error:
@@ -43,24 +43,24 @@ class Source:
             return b""
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place in the file, or stay where it is if there is no such place."""
+        """Seek, or stay at the current position if the target does not exist."""
         try:
             return int(self._file.seek(offset, whence))
         except (OSError, ValueError):
-            return self.tell()  # which is not what the decoder asked for: it will give up
+            return self.tell()  # not the requested position, so the decoder gives up
 
     def tell(self) -> int:
-        """Return where in the file it is."""
+        """Return the current position."""
         return int(self._file.tell())
 
 
 class BytesSource(io.BytesIO):
-    """A whole file in memory, for the same decoder: reading it cannot fail, and needs no call of Python's."""
+    """A whole file in memory: reading it cannot fail."""
 
     error: OSError | None = None
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place in the file, or stay where it is if there is no such place."""
+        """Seek, or stay at the current position if the target does not exist."""
         try:
             return super().seek(offset, whence)
         except ValueError:
@@ -68,48 +68,48 @@ class BytesSource(io.BytesIO):
 
 
 @contextmanager
-def open_source(place: StoragePath) -> Iterator[Source | BytesSource]:
+def open_source(path: StoragePath) -> Iterator[Source | BytesSource]:
     """Open the bytes of a file.
 
     Raises:
-        Reject: stage `open`: it is missing, empty, no regular file, or may not be read.
-        CollectionLostError: it lies elsewhere and cannot be reached, after the file system's own retries.
+        Reject: Stage `open`: the file is missing, empty, not a regular file, or not readable.
+        CollectionLostError: The file is remote and cannot be reached, after the file system's own retries.
     """
     try:
-        file = _open(place)
+        file = _open(path)
     except OSError as error:
-        raise _explained(place, error) from error
+        raise _read_error(path, error) from error
     with file:
         try:
             size = file.seek(0, io.SEEK_END)
             file.seek(0)
             source = BytesSource(file.read()) if size <= _WHOLE_BYTES else Source(file)
         except OSError as error:
-            raise _explained(place, error) from error
+            raise _read_error(path, error) from error
         if not size:
             raise Reject("open", "empty", "0 bytes")
         try:
             yield source
         finally:
             if source.error:
-                # In the place of whatever the decoder made of the bytes up to there.
-                raise _explained(place, source.error)
+                # Replaces whatever error the truncated bytes caused in the decoder.
+                raise _read_error(path, source.error)
 
 
-def _explained(place: StoragePath, error: OSError) -> Exception:
-    """Say whose fault it is that a file cannot be read: its own, or that of the place where all of them lie."""
+def _read_error(path: StoragePath, error: OSError) -> Exception:
+    """Return a Reject if only this file cannot be read, a CollectionLostError if its storage is gone."""
     if isinstance(error, FileNotFoundError):
         return Reject("open", "missing", "there is no such file")
-    if place.local:
+    if path.local:
         return Reject("open", "unreadable", error.strerror or str(error))
-    return CollectionLostError(f"cannot read {place}: {describe(error)}.")
+    return CollectionLostError(f"cannot read {path}: {describe(error)}.")
 
 
-def _open(place: StoragePath) -> Any:
-    if not place.local:
-        return io.BufferedReader(place.filesystem.open_input_file(place.path), _BUFFER_BYTES)
-    # Without waiting: nobody may ever write to a pipe that has an mp3's name.
-    descriptor = os.open(place.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+def _open(path: StoragePath) -> Any:
+    if not path.local:
+        return io.BufferedReader(path.filesystem.open_input_file(path.path), _BUFFER_BYTES)
+    # Non-blocking: opening a pipe named *.mp3 would otherwise wait for a writer forever.
+    descriptor = os.open(path.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise Reject("open", "unreadable", "not a regular file")

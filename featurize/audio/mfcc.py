@@ -144,8 +144,8 @@ def _edge_frames(samples: Float32, starts: NDArray[np.int64]) -> Float32:
 def _write_log_mel(frames: Float32, picked: NDArray[np.int64], filters: Filters, out: Float32) -> None:
     """Write the mel spectrum in dB of the picked frames, before `top_db`, to float32 [len(picked), N_MELS].
 
-    Works on a few frames at a time, so that intermediate results stay in the cache and memory does not grow with the
-    length of the track.
+    Works on a few frames at a time, so that intermediate results stay in the cache and memory does not grow with
+    the length of the track.
     """
     for first in range(0, len(picked), _FRAMES_AT_ONCE):
         chunk = slice(first, first + _FRAMES_AT_ONCE)
@@ -166,8 +166,8 @@ def _write_log_mel(frames: Float32, picked: NDArray[np.int64], filters: Filters,
 def _dct(log_mel: Float32) -> Float32:
     """Take the first N_MFCC terms of the orthonormal DCT-II of each frame, float32 [frames, N_MFCC].
 
-    SciPy's transform, not a matrix product: BLAS rounds a frame differently depending on the size of the matrix, so
-    that frames which segments share would differ in their last bits.
+    SciPy's transform, not a matrix product: BLAS rounds a frame differently depending on the size of the matrix,
+    so that frames which segments share would differ in their last bits.
     """
     cepstrum: Float32 = scipy.fft.dct(log_mel, axis=1, type=2, norm="ortho")[:, :N_MFCC]
     return cepstrum

@@ -1,23 +1,16 @@
 """A small composed collection, its dataset, and one Ray for all tests that need one."""
 
-import io
 import os
 import secrets
 import signal
-import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import boto3
-import mutagen
-import mutagen.id3
 import numpy as np
 import pytest
-import soundfile
+from support.audio import encode, tag_artist
+from support.s3 import moto_server
 
-from featurize.storage import StoragePath
 from jobs.demo.synthesis import SAMPLE_RATE, STYLES, Habits, compose
 
 ARTISTS = 5
@@ -30,34 +23,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Ray reads them when it is imported, which some test does before the one that starts it here.
 os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-
-# Suffix: libsndfile's container and subtype.
-FORMATS = {
-    ".mp3": ("MP3", "MPEG_LAYER_III"),
-    ".flac": ("FLAC", "PCM_16"),
-    ".ogg": ("OGG", "VORBIS"),
-    ".opus": ("OGG", "OPUS"),
-    ".wav": ("WAV", "PCM_24"),
-    ".aiff": ("AIFF", "PCM_16"),
-}
-
-
-def encode(samples: np.ndarray, rate: int, suffix: str) -> bytes:
-    container, subtype = FORMATS[suffix]
-    file = io.BytesIO()
-    soundfile.write(file, samples, rate, format=container, subtype=subtype)
-    return file.getvalue()
-
-
-def tag_artist(path: Path, artist: str) -> None:
-    file = mutagen.File(path, easy=path.suffix not in (".wav", ".aiff"))
-    if file.tags is None:
-        file.add_tags()
-    if path.suffix in (".wav", ".aiff"):
-        file.tags.add(mutagen.id3.TPE1(encoding=3, text=[artist]))
-    else:
-        file["artist"] = artist
-    file.save()
 
 
 @pytest.fixture(scope="session")
@@ -109,30 +74,8 @@ def logical_cpus() -> None:
 
 @pytest.fixture(scope="module")
 def server():
-    """Start moto's server and let Arrow, here and in what is started from here, find keys for it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
-    before = {name: os.environ.get(name) for name in keys}
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
-        os.environ.update(keys)
-        try:
-            deadline = time.monotonic() + 60
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port), 1).close()
-                    break
-                except OSError:
-                    assert time.monotonic() < deadline
-                    assert running.poll() is None
-                    time.sleep(0.05)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            running.kill()
-            for name, value in before.items():
-                os.environ.pop(name) if value is None else os.environ.update({name: value})
+    with moto_server() as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -154,17 +97,3 @@ def real_music() -> Path:
     if not folder:
         pytest.skip("EARMARK_MUSIC is not set: it names a folder of real music")
     return Path(folder)
-
-
-def earmark(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own."""
-    command = [sys.executable, "-m", "jobs.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
-
-
-def contents(folder: Path | str) -> dict[str, bytes]:
-    """Every file below a folder by its relative path; no hidden ones, not where the music lies."""
-    place = StoragePath.of(folder)
-    names = sorted(name for name, _ in place.files())
-    shown = [name for name in names if not name.split("/")[-1].startswith(".") and name != "music.json"]
-    return {name: (place / name).read() for name in shown}

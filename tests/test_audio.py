@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import scipy.signal
 import soundfile
-from conftest import FORMATS, encode
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_mfcc import TOLERANCE_DB, librosa_mfcc
+from support.audio import FORMATS, encode
+from support.librosa_reference import TOLERANCE_DB, librosa_mfcc
 
 from featurize.audio.load import decode, load
 from featurize.audio.mfcc import SAMPLE_RATE, SEGMENT_SAMPLES, Filters, mfcc_segments, segment_starts

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import contents, earmark
+from support.command_line import contents, earmark
 
 from featurize.config import FeaturizeConfig
 from featurize.dataset.dataset import open_dataset

@@ -11,7 +11,7 @@ from importlib import metadata
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import contents, earmark
+from support.command_line import contents, earmark
 
 SETTINGS = [
     "--set", "featurize.tracks_per_shard=3",

@@ -9,9 +9,9 @@ import time
 
 import psutil
 import pytest
-from conftest import contents, earmark
-from nodes import Nodes, nodes, submit
-from training import figures, final_state
+from support.command_line import contents, earmark
+from support.nodes import Nodes, nodes, submit
+from support.training import figures, final_state
 
 from featurize.storage import StoragePath
 from jobs.demo.demo import compose_collection

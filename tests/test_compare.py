@@ -5,8 +5,8 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import earmark
-from training import trained
+from support.command_line import earmark
+from support.training import trained
 
 from featurize.dataset.dataset import open_dataset
 from train.config import TrainError

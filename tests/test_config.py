@@ -2,9 +2,9 @@
 
 import pytest
 import yaml
-from conftest import earmark
 from hypothesis import given
 from hypothesis import strategies as st
+from support.command_line import earmark
 
 from jobs.config import JobConfig, load_config, to_yaml
 from jobs.errors import ConfigError

@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import earmark
+from support.command_line import earmark
 
 from featurize.dataset.dataset import open_dataset
 from train.config import TrainConfig, TrainError

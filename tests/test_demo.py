@@ -3,7 +3,7 @@
 import mutagen
 import numpy as np
 import soundfile
-from conftest import contents
+from support.command_line import contents
 
 from jobs.demo.demo import ARTISTS_PER_STYLE, compose_collection
 from jobs.demo.synthesis import SAMPLE_RATE, STYLES, Habits, compose

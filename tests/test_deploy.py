@@ -25,16 +25,13 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from support.ray_private import FEATURIZATION, RAY, as_ray_sees_it, checked, started_for
 
 ROOT = Path(__file__).parent.parent
 CLUSTER = (ROOT / "cluster.yaml").read_text()
 RAYJOB = (ROOT / "jobs" / "rayjob.yaml").read_text()
 DOCKERFILE = (ROOT / "jobs" / "Dockerfile").read_text()
 SCHEMA = json.loads((ROOT / "tests" / "rayjob.schema.json").read_text())
-
-# What `earmark run` asks of Ray for each shard, and for each training worker with a GPU.
-FEATURIZATION = {"CPU": 1, "memory": 600e6}
-TRAINING = {"CPU": 1, "GPU": 1}
 
 
 def locked(package: str) -> str:
@@ -58,15 +55,6 @@ def cluster(kind: str = "aws") -> dict:
     return config
 
 
-def checked(config: dict) -> dict:
-    """A cluster's config as `ray up` completes and checks it before it does anything."""
-    from ray.autoscaler._private.util import prepare_config, validate_config
-
-    config = prepare_config(copy.deepcopy(config))
-    validate_config(config)
-    return config
-
-
 def rayjob(volume: bool = False) -> dict:
     """jobs/rayjob.yaml as it stands, or with the blocks for a shared volume."""
     text = RAYJOB
@@ -84,47 +72,6 @@ def groups(manifest: dict) -> dict[str, dict]:
     """The head's and the workers' groups of a RayJob, by name."""
     spec = manifest["spec"]["rayClusterSpec"]
     return {"head": spec["headGroupSpec"], **{group["groupName"]: group for group in spec["workerGroupSpecs"]}}
-
-
-def as_ray_sees_it(manifest: dict) -> dict:
-    """The config that Ray's autoscaler makes of the cluster of a RayJob, in the head's pod."""
-    from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
-
-    metadata = {"name": "earmark", "namespace": "default"}
-    return _derive_autoscaling_config_from_ray_cr(
-        {"metadata": metadata, "spec": manifest["spec"]["rayClusterSpec"]}
-    )
-
-
-def started_for(config: dict, tasks: int = 0, workers: int = 0) -> dict[str, int]:
-    """How many machines of which type Ray's autoscaler starts for so many shards and training workers."""
-    from ray.autoscaler.v2.instance_manager.config import NodeTypeConfig
-    from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
-    from ray.autoscaler.v2.utils import ResourceRequestUtil
-    from ray.core.generated.autoscaler_pb2 import GangResourceRequest
-
-    types = {
-        name: NodeTypeConfig(
-            name=name,
-            min_worker_nodes=fields["min_workers"],
-            max_worker_nodes=fields["max_workers"],
-            resources=fields["resources"],
-        )
-        for name, fields in config["available_node_types"].items()
-    }
-    gang = GangResourceRequest(requests=[ResourceRequestUtil.make(TRAINING) for _ in range(workers)])
-    reply = ResourceDemandScheduler().schedule(
-        SchedulingRequest(
-            disable_launch_config_check=True,
-            node_type_configs=types,
-            max_num_nodes=config["max_workers"],
-            resource_requests=ResourceRequestUtil.group_by_count(
-                [ResourceRequestUtil.make(FEATURIZATION)] * tasks
-            ),
-            gang_resource_requests=[gang] if workers else [],
-        )
-    )
-    return {launch.instance_type: launch.count for launch in reply.to_launch}
 
 
 def autoscaled(kind: str) -> dict:
@@ -528,7 +475,7 @@ def test_the_cluster_comes_up_on_machines_of_ones_own_and_goes_down(two_machines
 
     def ray(*arguments: object, **more: str) -> str:
         ran = subprocess.run(
-            [sys.executable, "-m", "ray.scripts.scripts", *map(str, arguments)],
+            [*RAY, *map(str, arguments)],
             env=environment | more,
             cwd=ROOT,
             capture_output=True,

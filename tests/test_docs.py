@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from conftest import encode
+from support.audio import encode
 
 from jobs.cli import app
 from jobs.demo.synthesis import SAMPLE_RATE, STYLES, Habits, compose

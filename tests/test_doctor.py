@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from conftest import earmark
+from support.command_line import earmark
 
 from jobs.doctor.cluster import check_cluster, check_dashboard
 from jobs.doctor.environment import (

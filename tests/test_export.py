@@ -14,8 +14,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import earmark
-from training import trained
+from support.command_line import earmark
+from support.training import trained
 
 from featurize.audio.load import LOUDEST_PEAK, SILENT_PEAK, load
 from featurize.audio.mfcc import AMIN, SAMPLE_RATE, SEGMENT_SAMPLES, Filters, mfcc_segments, segment_starts

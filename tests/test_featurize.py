@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import contents, earmark, encode
-from test_mfcc import TOLERANCE_DB, librosa_mfcc
+from support.audio import encode
+from support.command_line import contents, earmark
+from support.librosa_reference import TOLERANCE_DB, librosa_mfcc
 
 from featurize.config import FeaturizeConfig
 from featurize.dataset.dataset import open_dataset

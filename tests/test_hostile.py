@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import earmark
 from hostile import write_hostile
+from support.command_line import earmark
 
 from featurize.audio.mfcc import Filters
 from featurize.config import FeaturizeConfig

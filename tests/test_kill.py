@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import contents, earmark
+from support.command_line import contents, earmark
 
 from featurize.config import FeaturizeConfig
 from featurize.dataset.dataset import open_dataset

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.librosa_reference import TOLERANCE_DB, librosa_mfcc
 
 from featurize.audio.mfcc import (
     HOP_LENGTH,
@@ -15,13 +16,7 @@ from featurize.audio.mfcc import (
     segment_starts,
 )
 
-TOLERANCE_DB = 2e-3
 N = 10 * SAMPLE_RATE
-
-
-def librosa_mfcc(samples, starts):
-    cut = (samples[start : start + SEGMENT_SAMPLES] for start in starts)
-    return np.stack([librosa.feature.mfcc(y=y, sr=SAMPLE_RATE, n_mfcc=40) for y in cut])
 
 
 @pytest.fixture(scope="module")

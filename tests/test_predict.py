@@ -9,8 +9,8 @@ import shutil
 import numpy as np
 import pyarrow.compute as pc
 import pytest
-from conftest import earmark
-from training import trained
+from support.command_line import earmark
+from support.training import trained
 
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.reader import read_row_group, read_track_ids

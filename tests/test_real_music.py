@@ -2,8 +2,8 @@
 
 import librosa
 import numpy as np
-from conftest import earmark
-from test_mfcc import TOLERANCE_DB, librosa_mfcc
+from support.command_line import earmark
+from support.librosa_reference import TOLERANCE_DB, librosa_mfcc
 
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.reader import read_row_group, read_track_ids

@@ -8,7 +8,7 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
-from training import EVERYTHING
+from support.training import EVERYTHING
 
 from featurize.dataset.dataset import open_dataset
 from train.config import TrainConfig, TrainError

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import encode
+from support.audio import encode
 
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.reader import read_row_group, read_segments
@@ -76,7 +76,7 @@ def dataset(ray_here, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(dataset, logical_cpus):
-    from training import trained
+    from support.training import trained
 
     from train.evaluation.evaluate import evaluate_run
     from train.report.run_page import write_run_page

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import contents, earmark
+from support.command_line import contents, earmark
 
 from train.config import TrainError
 from train.run import Run
@@ -22,7 +22,7 @@ EPOCHS = 3
 
 @pytest.fixture(scope="module")
 def undisturbed(features, logical_cpus, tmp_path_factory):
-    from training import EVERYTHING, trained
+    from support.training import EVERYTHING, trained
 
     folder = tmp_path_factory.mktemp("undisturbed")
     trained(features, folder, epochs=EPOCHS, **EVERYTHING)
@@ -30,7 +30,7 @@ def undisturbed(features, logical_cpus, tmp_path_factory):
 
 
 def assert_same(folder, undisturbed):
-    from training import figures, final_state
+    from support.training import figures, final_state
 
     assert figures(folder) == figures(undisturbed)
     assert final_state(folder) == final_state(undisturbed)
@@ -40,7 +40,7 @@ def assert_same(folder, undisturbed):
 # each of two folds.
 @pytest.mark.parametrize("moment", [2, 6, 13], ids=["in mid-epoch", "in an evaluation", "in a later epoch"])
 def test_stopped_and_gone_on_it_ends_with_the_same_bits(moment, features, undisturbed, tmp_path):
-    from training import EVERYTHING, stop_when, trained
+    from support.training import EVERYTHING, stop_when, trained
 
     from train.callbacks import Stopped
 
@@ -54,7 +54,7 @@ def test_stopped_and_gone_on_it_ends_with_the_same_bits(moment, features, undist
 
 
 def test_a_torn_checkpoint_is_passed_over_for_the_one_before(features, undisturbed, tmp_path):
-    from training import EVERYTHING, stop_when, trained
+    from support.training import EVERYTHING, stop_when, trained
 
     from train.callbacks import Stopped
 
@@ -74,8 +74,8 @@ def test_a_torn_checkpoint_is_passed_over_for_the_one_before(features, undisturb
 
 
 def test_curves_have_no_point_twice_after_going_on(features, undisturbed, tmp_path):
+    from support.training import EVERYTHING, stop_when, trained
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from training import EVERYTHING, stop_when, trained
 
     from train.callbacks import Stopped
 
@@ -97,7 +97,7 @@ def test_a_loss_that_is_no_number_names_step_and_tracks_and_keeps_the_checkpoint
 
     import pyarrow as pa
     import pyarrow.parquet as pq
-    from training import trained
+    from support.training import trained
 
     from featurize.dataset.dataset import open_dataset
     from featurize.dataset.schema import SHARD_SCHEMA, mfcc_array, mfcc_column
@@ -125,7 +125,7 @@ def test_a_loss_that_is_no_number_names_step_and_tracks_and_keeps_the_checkpoint
     assert track in noted["tracks"]
     kept = sorted((run / "checkpoints").glob("step-*"))
     assert len(kept) == min(noted["step"], 3)
-    from training import final_state
+    from support.training import final_state
 
     for tensor in final_state(run).values() if kept else ():
         if len(tensor) % 4 == 0:
@@ -186,7 +186,7 @@ def hashes(folder):
     """What a run came to: the weights and slots, the figures, and the metrics."""
     import hashlib
 
-    from training import figures, final_state
+    from support.training import figures, final_state
 
     parts = {"weights and slots": final_state(folder), "figures": figures(folder)}
     metrics = {k: v for k, v in Run(folder).read("metrics.json").items() if k != "judged"}

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from conftest import contents, earmark
+from support.command_line import contents, earmark
 
 from featurize.audio.mfcc import Filters
 from featurize.collection.catalog import build_catalog
@@ -142,8 +142,8 @@ def test_what_is_not_there_is_a_sentence(uri, uploaded, tmp_path):
 
 def test_a_run_in_a_bucket_is_the_run_on_a_disk(client, uri, features, logical_cpus, tmp_path):
     """Stopped and gone on: checkpoints, curves, history, model and report are read back from there."""
+    from support.training import figures, final_state, stop_when, trained
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from training import figures, final_state, stop_when, trained
 
     from train.callbacks import Stopped
     from train.evaluation.evaluate import evaluate_run

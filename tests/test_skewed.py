@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import encode
+from support.audio import encode
 
 from jobs.demo.synthesis import SAMPLE_RATE, STYLES, Habits, Style, compose
 
@@ -41,7 +41,7 @@ def nine_classes(ray_here, tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.usefixtures("logical_cpus")
 def test_balanced_beats_none_on_macro_f1_over_seeds(nine_classes, tmp_path):
-    from training import trained
+    from support.training import trained
 
     from featurize.dataset.dataset import open_dataset
     from train.evaluation.evaluate import evaluate_run

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
-from conftest import earmark
+from support.command_line import earmark
 
 import jobs.terminal.console
 from featurize.dataset_build.driver import FeaturizeProgress

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from training import QUICK, trained
+from support.training import QUICK, trained
 
 from featurize.dataset.dataset import open_dataset
 from train.config import TrainConfig, TrainError

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-RAY = [sys.executable, "-m", "ray.scripts.scripts"]
+from support.ray_private import RAY
 
 
 def free_port() -> int:
@@ -136,6 +135,3 @@ def submit(cluster: Nodes, *arguments: object, environment: dict[str, str] | Non
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-KILL = signal.SIGKILL

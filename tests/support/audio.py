@@ -1,0 +1,37 @@
+"""Audio files as tests write them."""
+
+import io
+from pathlib import Path
+
+import mutagen
+import mutagen.id3
+import numpy as np
+import soundfile
+
+# Suffix: libsndfile's container and subtype.
+FORMATS = {
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+    ".flac": ("FLAC", "PCM_16"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".opus": ("OGG", "OPUS"),
+    ".wav": ("WAV", "PCM_24"),
+    ".aiff": ("AIFF", "PCM_16"),
+}
+
+
+def encode(samples: np.ndarray, rate: int, suffix: str) -> bytes:
+    container, subtype = FORMATS[suffix]
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format=container, subtype=subtype)
+    return file.getvalue()
+
+
+def tag_artist(path: Path, artist: str) -> None:
+    file = mutagen.File(path, easy=path.suffix not in (".wav", ".aiff"))
+    if file.tags is None:
+        file.add_tags()
+    if path.suffix in (".wav", ".aiff"):
+        file.tags.add(mutagen.id3.TPE1(encoding=3, text=[artist]))
+    else:
+        file["artist"] = artist
+    file.save()

@@ -1,0 +1,13 @@
+"""The features as librosa computes them."""
+
+import librosa
+import numpy as np
+
+from featurize.audio.mfcc import SAMPLE_RATE, SEGMENT_SAMPLES
+
+TOLERANCE_DB = 2e-3
+
+
+def librosa_mfcc(samples, starts):
+    cut = (samples[start : start + SEGMENT_SAMPLES] for start in starts)
+    return np.stack([librosa.feature.mfcc(y=y, sr=SAMPLE_RATE, n_mfcc=40) for y in cut])

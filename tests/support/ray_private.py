@@ -1,0 +1,61 @@
+"""All that tests use of Ray beyond its documented interface: what another version of Ray may change."""
+
+import copy
+import sys
+
+# The command `ray`, by the module that is behind it.
+RAY = [sys.executable, "-m", "ray.scripts.scripts"]
+
+# What `earmark run` asks of Ray for each shard, and for each training worker with a GPU.
+FEATURIZATION = {"CPU": 1, "memory": 600e6}
+TRAINING = {"CPU": 1, "GPU": 1}
+
+
+def checked(config: dict) -> dict:
+    """A cluster's config as `ray up` completes and checks it before it does anything."""
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    config = prepare_config(copy.deepcopy(config))
+    validate_config(config)
+    return config
+
+
+def as_ray_sees_it(manifest: dict) -> dict:
+    """The config that Ray's autoscaler makes of the cluster of a RayJob, in the head's pod."""
+    from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
+
+    metadata = {"name": "earmark", "namespace": "default"}
+    return _derive_autoscaling_config_from_ray_cr(
+        {"metadata": metadata, "spec": manifest["spec"]["rayClusterSpec"]}
+    )
+
+
+def started_for(config: dict, tasks: int = 0, workers: int = 0) -> dict[str, int]:
+    """How many machines of which type Ray's autoscaler starts for so many shards and training workers."""
+    from ray.autoscaler.v2.instance_manager.config import NodeTypeConfig
+    from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
+    from ray.autoscaler.v2.utils import ResourceRequestUtil
+    from ray.core.generated.autoscaler_pb2 import GangResourceRequest
+
+    types = {
+        name: NodeTypeConfig(
+            name=name,
+            min_worker_nodes=fields["min_workers"],
+            max_worker_nodes=fields["max_workers"],
+            resources=fields["resources"],
+        )
+        for name, fields in config["available_node_types"].items()
+    }
+    gang = GangResourceRequest(requests=[ResourceRequestUtil.make(TRAINING) for _ in range(workers)])
+    reply = ResourceDemandScheduler().schedule(
+        SchedulingRequest(
+            disable_launch_config_check=True,
+            node_type_configs=types,
+            max_num_nodes=config["max_workers"],
+            resource_requests=ResourceRequestUtil.group_by_count(
+                [ResourceRequestUtil.make(FEATURIZATION)] * tasks
+            ),
+            gang_resource_requests=[gang] if workers else [],
+        )
+    )
+    return {launch.instance_type: launch.count for launch in reply.to_launch}

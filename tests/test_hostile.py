@@ -3,11 +3,13 @@
 import os
 import sys
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hostile import write_hostile
+from hostile import hostile_verdicts, write_hostile
+from hostile.verdicts import ROWS, Verdict
 from support.command_line import earmark
 
 from featurize.audio.mfcc import Filters
@@ -39,54 +41,94 @@ WITH_PYAV = {
 }
 
 
+VERDICTS = hostile_verdicts()
+LOST = ("lost", "lost")
+
+each_file = pytest.mark.parametrize("name", VERDICTS)
+
+
+@dataclass
+class Outcome:
+    """What became of one file, and the message or whether its rows are finite."""
+
+    verdict: Verdict
+    message: str = ""
+    is_finite: bool = True
+
+
 @pytest.fixture(scope="module")
-def hostile(tmp_path_factory):
+def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hostile")
-    return folder, write_hostile(folder)
+    write_hostile(folder)
+    return folder
 
 
-def test_a_run_over_hostile_files_ends_with_a_reason_for_each(hostile, tmp_path):
-    folder, verdicts = hostile
-    expected = {**verdicts, **WITH_PYAV}
-    assert len(expected) == len(verdicts) >= 60
+@pytest.fixture(scope="module")
+def with_pyav(folder, tmp_path_factory):
+    """One run over all files: the ended process, and the outcome of each file."""
+    out = tmp_path_factory.mktemp("hostile-features")
     settings = ["--set", "featurize.max_reject_fraction=1", "--set", "featurize.segments_per_track=2"]
-    done = earmark("featurize", folder, "--out", tmp_path, *settings)
+    done = earmark("featurize", folder, "--out", out, *settings)
     assert done.returncode == 0, done.stderr
-    dataset = open_dataset(tmp_path)
-    found: dict[str, tuple[str, str] | None] = {
-        reject["path"]: (reject["stage"], reject["reason"]) for reject in dataset.rejects().to_pylist()
+    dataset = open_dataset(out)
+    outcomes = {
+        reject["path"]: Outcome((reject["stage"], reject["reason"]), reject["message"])
+        for reject in dataset.rejects().to_pylist()
     }
     for shard in dataset.shards:
-        found |= dict.fromkeys(read_track_ids(shard, 2))
-        assert all(np.isfinite(read_row_group(shard, i)[0]).all() for i in range(len(shard.row_groups)))
-    assert {
-        name: (expected[name], found.get(name, "lost")) for name in expected if found.get(name) != expected[name]
-    } == {}
-    assert found.keys() == expected.keys()
-    for verdict, count in Counter(found.values()).most_common():
+        mfcc = np.concatenate([read_row_group(shard, i)[0] for i in range(len(shard.row_groups))])
+        tracks = read_track_ids(shard, 2)
+        finite = np.isfinite(mfcc).reshape(len(tracks), -1).all(axis=1)
+        outcomes |= {name: Outcome(ROWS, is_finite=bool(f)) for name, f in zip(tracks, finite, strict=True)}
+    return done, outcomes
+
+
+@pytest.fixture(scope="module")
+def without_pyav(folder):
+    """The outcome of each file in a process that cannot import PyAV."""
+    settings, filters = feature_settings(FeaturizeConfig(segments_per_track=2)), Filters.from_librosa()
+    outcomes = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "av", None)  # as where it is not installed
+        for path in (Path(root) / name for root, _, names in os.walk(folder) for name in names):
+            name = str(path.relative_to(folder)).encode("utf-8", "surrogateescape")
+            try:
+                mfcc, _ = featurize_track(StoragePath.of(path), settings, filters)
+                outcome = Outcome(ROWS, is_finite=bool(np.isfinite(mfcc).all()))
+            except Reject as reject:
+                outcome = Outcome((reject.stage, reject.reason), reject.message)
+            outcomes[name.decode("utf-8", "backslashreplace")] = outcome
+    return outcomes
+
+
+def test_a_run_over_hostile_files_ends_with_a_reason_for_each(with_pyav):
+    done, outcomes = with_pyav
+    expected = {**VERDICTS, **WITH_PYAV}
+    assert len(expected) == len(VERDICTS) >= 60
+    assert outcomes.keys() == expected.keys()
+    for verdict, count in Counter(outcome.verdict for outcome in outcomes.values()).most_common():
         print(f"{count:5}  {': '.join(verdict) if verdict else 'rows'}")
         if verdict:
             assert f"│ {verdict[0]}" in done.stderr
             assert verdict[1] in done.stderr
 
 
-def test_without_pyav_the_reject_says_what_to_install(hostile, monkeypatch):
-    monkeypatch.setitem(sys.modules, "av", None)  # as where it is not installed
-    folder, verdicts = hostile
-    settings, filters = feature_settings(FeaturizeConfig(segments_per_track=2)), Filters.from_librosa()
-    differing = {}
-    for path in (Path(root) / name for root, _, names in os.walk(folder) for name in names):
-        name = str(path.relative_to(folder)).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        verdict, message = None, ""
-        try:
-            mfcc, _ = featurize_track(StoragePath.of(path), settings, filters)
-        except Reject as reject:
-            verdict, message = (reject.stage, reject.reason), reject.message
-        else:
-            assert np.isfinite(mfcc).all()
-        assert bool(message) == bool(verdict)
-        assert "0x" not in message  # an address would make every run's shard another
-        assert ("pip install 'earmark[av]'" in message) == (verdict == ("decode", "needs PyAV"))
-        if verdict != verdicts[name]:
-            differing[name] = (verdict, verdicts[name])
-    assert differing == {}
+@each_file
+def test_with_pyav(name, with_pyav):
+    outcome = with_pyav[1].get(name, Outcome(LOST))
+    assert outcome.verdict == {**VERDICTS, **WITH_PYAV}[name]
+    assert outcome.is_finite
+
+
+def test_without_pyav_no_file_is_lost(without_pyav):
+    assert without_pyav.keys() == VERDICTS.keys()
+
+
+@each_file
+def test_without_pyav_the_reject_says_what_to_install(name, without_pyav):
+    outcome = without_pyav.get(name, Outcome(LOST))
+    assert outcome.verdict == VERDICTS[name]
+    assert outcome.is_finite
+    assert bool(outcome.message) == bool(outcome.verdict)
+    assert "0x" not in outcome.message  # an address would make every run's shard another
+    assert ("pip install 'earmark[av]'" in outcome.message) == (outcome.verdict == ("decode", "needs PyAV"))

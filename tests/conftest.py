@@ -72,6 +72,20 @@ def logical_cpus() -> None:
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
 
 
+@pytest.fixture(scope="session")
+def report_dataset(ray_here, tmp_path_factory):
+    from support.report import compose_dataset
+
+    return compose_dataset(tmp_path_factory.mktemp("a place with spaces & #"))
+
+
+@pytest.fixture(scope="session")
+def report_run(report_dataset, logical_cpus) -> Path:
+    from support.report import train_run
+
+    return train_run(report_dataset)
+
+
 @pytest.fixture(scope="module")
 def server():
     with moto_server() as address:

@@ -1,0 +1,324 @@
+"""The page of a run, and what a reader can do with it in a browser."""
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from support.browser import needs_browser, start_browser
+from support.report import (
+    DOLLARS,
+    JAZZ,
+    NO_BROWSER_PLAYS,
+    PERCENT,
+    QUOTES,
+    REJECT,
+    SCRIPT,
+    SEGMENTS,
+    expected_order,
+)
+
+from train.config import TrainConfig
+from train.evaluation.predictions import Predictions
+from train.run import Run
+
+
+@pytest.fixture(scope="module")
+def dataset(report_dataset):
+    return report_dataset
+
+
+@pytest.fixture(scope="module")
+def run(report_run):
+    return report_run
+
+
+@pytest.fixture(scope="module")
+def metrics(run):
+    return Run(run).read("metrics.json")
+
+
+@pytest.fixture(scope="module")
+def many(dataset, run, tmp_path_factory):
+    """The page of thirty classes and of more tracks than a page shows, drawn by the same code."""
+    from train.evaluation.metrics import score_both
+    from train.report.run_page import render
+
+    classes = [f"a class with a long name, number {i}" for i in range(30)]
+    tracks, random = 2100, np.random.default_rng(0)
+    labels = np.repeat(np.arange(tracks, dtype=np.int32) % 30, 2)
+    logits = random.normal(size=(2 * tracks, 30)) + 2 * np.eye(30)[labels]
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    segments = pa.table(
+        {
+            "track": [f"{i // 2}.mp3" for i in range(2 * tracks)],
+            "segment": [0, 1] * tracks,
+            "start": [0.0, 5.0] * tracks,
+        }
+    )
+    metrics = {**Run(run).read("metrics.json"), "classes": classes}
+    metrics |= score_both(probabilities, labels, 2, classes)
+    counts = [{"label": label, "fold": 0, "tracks": 70, "groups": 9, "segments": 140} for label in classes]
+    of_thirty = dataclasses.replace(dataset, info={**dataset.info, "classes": classes, "counts": counts})
+    predictions = Predictions(segments, probabilities, labels, 2, classes)
+    path = tmp_path_factory.mktemp("many") / "report.html"
+    path.write_text(render(Run(run), of_thirty, TrainConfig(), metrics, predictions))
+    return path, metrics
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with start_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser, run):
+    """The report, open; nothing may go wrong in it, and nothing may be asked of a network."""
+    browser.open(run / "report.html")
+    yield browser
+    assert [entry for entry in browser.driver.get_log("browser") if entry["level"] == "SEVERE"] == []
+    events = [json.loads(entry["message"])["message"] for entry in browser.driver.get_log("performance")]
+    asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    assert (run / "report.html").as_uri() in asked
+    assert {url.split(":")[0] for url in asked} <= {"file", "data", "blob"}
+
+
+@needs_browser
+def test_it_opens_with_the_surest_mistakes_first(page, run):
+    from selenium.common.exceptions import NoAlertPresentException
+
+    with pytest.raises(NoAlertPresentException):
+        _ = page.driver.switch_to.alert
+    expected = expected_order(run)
+    assert any(row[1] != row[2] for row in expected)
+    assert page.names() == [row[0] for row in expected]
+    assert page.texts("td.is span:last-child") == [row[1] for row in expected]
+    assert page.texts("td.heard span:nth-child(2)") == [row[2] for row in expected]
+    shown = [float(text.split("\N{NO-BREAK SPACE}")[0]) for text in page.texts("td.sureness")]
+    np.testing.assert_allclose(shown, [100 * row[3] for row in expected], atol=0.56)
+    assert len(page.all("td.mistake")) == sum(row[1] != row[2] for row in expected)
+    assert f"Earmark: {DOLLARS}, {JAZZ}" == page.driver.title
+
+
+@needs_browser
+def test_headers_sort_and_a_third_press_goes_back(page):
+    before = page.names()
+    sureness = [int(text.split("\N{NO-BREAK SPACE}")[0]) for text in page.texts("td.sureness")]
+    for key, values, in_order in (
+        # As people count and not as characters do.
+        ("track", page.names, [SCRIPT, PERCENT, NO_BROWSER_PLAYS, QUOTES, "twin 2.wav", "twin 10.wav"]),
+        ("sureness", lambda: page.texts("td.sureness"), [f"{n}\N{NO-BREAK SPACE}%" for n in sorted(sureness)]),
+    ):
+        header = page.one(f"th.{key}")
+        seen = []
+        for direction in ("ascending", "descending", "none"):
+            header.find_element("css selector", "button").click()
+            assert header.get_attribute("aria-sort") == direction
+            seen.append(values())
+        assert seen[:2] == [in_order, in_order[::-1]]
+        assert page.names() == before
+    assert {th.get_attribute("aria-sort") for th in page.all("th[aria-sort]")} == {"none"}
+
+
+@needs_browser
+def test_search_and_mistakes_only(page, run):
+    from selenium.webdriver.common.keys import Keys
+
+    search = page.one("input[type=search]")
+    search.send_keys("TWIN")
+    assert sorted(page.names()) == ["twin 10.wav", "twin 2.wav"]
+    assert page.texts("[role=status]") == ["2 of 6 tracks"]
+    page.one("input[type=checkbox]").click()
+    assert len(page.names()) == 1
+    search.send_keys(Keys.BACKSPACE * 4)
+    assert page.names() == [row[0] for row in expected_order(run) if row[1] != row[2]]
+    search.send_keys("no such track")
+    assert page.names() == []
+    assert page.one("#tracks").text.endswith("No track is like that.")
+
+
+@needs_browser
+@pytest.mark.parametrize("level", ["tracks", "segments"])
+def test_a_cell_opens_the_list_of_its_tracks(level, page, run, metrics):
+    from selenium.webdriver.common.keys import Keys
+
+    dialog = page.one("dialog")
+    expected = expected_order(run)
+    table = pq.read_table(run / "predictions.parquet").to_pylist()
+    for cell in page.all(f"button[data-level={level}]"):
+        is_, heard = (int(cell.get_attribute(f"data-{name}")) for name in ("is", "heard"))
+        count = metrics[level]["confusion"][is_][heard]
+        assert cell.text == str(count)
+        page.press(cell)
+        page.wait(dialog.is_displayed)
+        names = page.texts("dialog li span:first-child")
+        classes = metrics["classes"]
+        assert page.one("dialog h3").text.endswith(f"of {classes[is_]}, heard as {classes[heard]}")
+        if level == "tracks":
+            assert names == [row[0] for row in expected if row[1:3] == (classes[is_], classes[heard])]
+        else:
+            there = [
+                r["track"] for r in table if r["label"] == classes[is_] and np.argmax(r["probabilities"]) == heard
+            ]
+            told = zip(names, page.texts("dialog li span:last-child"), strict=True)
+            assert dict(told) == {track: f"{there.count(track)} of 4 segments" for track in there}
+        page.driver.switch_to.active_element.send_keys(Keys.ESCAPE)
+        page.wait(lambda: not dialog.is_displayed())
+    page.press(cell)
+    page.wait(dialog.is_displayed)
+    first = page.one("dialog li button")
+    name = page.texts("dialog li span:first-child")[0]
+    first.click()
+    page.wait(lambda: not dialog.is_displayed())
+    assert page.names() == [name]
+    assert len(page.all("tr.detail")) == 1
+
+
+@needs_browser
+def test_a_track_opens_to_its_segments(page, run):
+    table = pq.read_table(run / "predictions.parquet").to_pylist()
+    name = page.names()[0]
+    page.one("td.track button").click()
+    assert page.one("td.track button").get_attribute("aria-expanded") == "true"
+    segments = [row for row in table if row["track"] == name]
+    columns = page.all(".columns .column")
+    assert len(columns) == len(segments) == SEGMENTS
+    assert page.texts(".column .start") == [f"{row['start']:.1f}" for row in segments]
+    for column, row in zip(columns, segments, strict=True):
+        label = column.get_attribute("aria-label").replace("\N{NO-BREAK SPACE}", " ")
+        assert label.startswith(f"From {round(row['start'], 2):g} s: ")
+        heights = page.run(
+            "return [...arguments[0].querySelectorAll('i')].map(part => part.getBoundingClientRect().height)",
+            column,
+        )
+        np.testing.assert_allclose(np.array(heights) / 128, row["probabilities"], atol=0.002)
+    page.run("arguments[0].focus()", columns[1])
+    page.wait(lambda: page.one(".pointed").text.startswith(f"From {segments[1]['start']:.2f} s: "))
+    assert sorted(page.texts(".legend .label")) == sorted([JAZZ, DOLLARS])
+    page.one("td.track button").click()
+    assert page.all("tr.detail") == []
+
+
+@needs_browser
+def test_tracks_are_heard_where_their_files_are(page, dataset):
+    assert page.all("audio") == []
+    names = page.names()
+    for place in range(len(names)):
+        page.press(page.all("td.play button")[place])
+        audio = page.one("audio")
+        source = audio.get_attribute("src")
+        if names[place] == NO_BROWSER_PLAYS:
+            page.wait(lambda: "cannot play deeper/ü.aiff" in page.one("[role=alert]").text)
+            continue
+        page.wait(lambda audio=audio: page.run("return arguments[0].readyState", audio) >= 1)
+        assert page.run("return arguments[0].duration", audio) == pytest.approx(5.5, abs=0.01)
+        assert not page.one("[role=alert]").is_displayed()
+        assert source.startswith((dataset.folder.parent / "music").local.as_uri())
+    assert len(page.all("audio")) == 1
+
+
+@needs_browser
+def test_a_segment_is_heard_from_its_start(page):
+    page.one("input[type=search]").send_keys("twin 2")
+    page.one("td.track button").click()
+    page.press(page.all(".column")[3])
+    audio = page.wait(lambda: page.one("audio"))
+    page.wait(lambda: page.run("return arguments[0].currentTime", audio) >= 0.48)
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [390, 1200])
+def test_nothing_is_wider_than_the_screen(width, page, many):
+    for path in (None, many[0]):
+        if path:
+            page.open(path)
+        page.look(width)
+        page.one("td.track button").click()
+        scroll_width, inner_width = page.run("return [document.documentElement.scrollWidth, innerWidth]")
+        assert scroll_width <= inner_width == width
+
+
+CONTRASTS = """
+const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+const luminance = (layers) => {
+  for (const colour of layers) { canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1); }
+  const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map((v) => v / 255)
+    .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const text = "p, h1, h2, th, td, td button, td span, pre, nav a, figcaption, .figures div";
+return [...document.querySelectorAll(text)]
+  .filter((element) => element.textContent.trim() && element.getClientRects().length)
+  .map((element) => {
+    const behind = [];
+    for (let e = element; e; e = e.parentElement) behind.unshift(getComputedStyle(e).backgroundColor);
+    const [a, b] = [behind, [...behind, getComputedStyle(element).color]].map(luminance).sort((x, y) => y - x);
+    return [(a + 0.05) / (b + 0.05), element.textContent.trim().slice(0, 40)];
+  });
+"""
+
+
+@needs_browser
+@pytest.mark.parametrize("dark", [False, True])
+def test_both_themes_can_be_read(dark, page, many):
+    page.look(dark=dark)
+    chosen = "srcset" if dark else "src"
+    offered = page.run(
+        f"return [...document.querySelectorAll('picture')].map(p => p.querySelector('[{chosen}]').{chosen})"
+    )
+    assert len(offered) == 2 + 2  # curves, and an MFCC image of each class
+    page.wait(lambda: page.run("return [...document.images].map(image => image.currentSrc)") == offered)
+    page.wait(lambda: all(page.run("return [...document.images].map(image => image.naturalWidth > 0)")))
+    background = page.run("return getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", background))) < 3 * 128) == dark
+    contrasts = page.run(CONTRASTS)
+    page.open(many[0])
+    page.look(dark=dark)
+    contrasts += page.run(CONTRASTS)
+    assert len(contrasts) > 1000
+    assert [found for found in contrasts if found[0] < 4.5] == []  # WCAG 2.2, level AA
+
+
+@needs_browser
+def test_thousands_of_tracks_are_shown_by_and_by(page, many):
+    path, metrics = many
+    page.open(path)
+    assert "The page has 2000 of 2100 tracks in this order; predictions.parquet" in page.one("#tracks").text
+    assert len(page.names()) == 50
+    more = page.one("#tracks button.boxed")
+    assert more.text == "Show more: 1950 are left"
+    more.click()
+    assert len(page.names()) == 100
+    # The surest of the right ones are left out, and the list of a cell says so.
+    right = metrics["tracks"]["confusion"][3][3]
+    page.press(page.one("button[data-level=tracks][data-is='3'][data-heard='3']"))
+    page.wait(page.one("dialog").is_displayed)
+    listed = len(page.all("dialog li"))
+    assert 0 < listed < right
+    assert f"{right - listed} of them are of tracks that this page leaves out." in page.one("dialog").text
+
+
+@needs_browser
+def test_without_javascript_all_but_the_tracks_is_there(page, run, metrics):
+    page.command("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        page.driver.get((run / "report.html").as_uri())
+        text = page.one("main").text
+    finally:
+        page.command("Emulation.setScriptExecutionDisabled", value=False)
+    for part in (
+        f"It names {round(6 * metrics['tracks']['accuracy'])} of 6 tracks right",
+        "macro-F1 of segments",
+        "The table of tracks needs JavaScript.",
+        "Groups that lie on two sides of the split: 0 of 12",
+        "the: config",
+        "earmark train",
+        REJECT,
+    ):
+        assert part in text
+    assert "Press a number" not in text
+    assert len(page.all("img")) == 4

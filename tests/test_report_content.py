@@ -1,0 +1,157 @@
+"""The page of a run: what it says, and of what."""
+
+import dataclasses
+import hashlib
+import json
+import re
+import shlex
+import shutil
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from support.report import COPIED, DOLLARS, JAZZ, JUDGED, REJECT, SEGMENTS
+
+from featurize.dataset.reader import read_row_group, read_segments
+from train.config import TrainConfig, TrainError
+from train.evaluation.predictions import PREDICTIONS, Predictions
+from train.run import Run
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def dataset(report_dataset):
+    return report_dataset
+
+
+@pytest.fixture(scope="module")
+def run(report_run):
+    return report_run
+
+
+@pytest.fixture(scope="module")
+def metrics(run):
+    return Run(run).read("metrics.json")
+
+
+def test_predictions_are_what_the_model_says_of_each_segment(dataset, run, metrics):
+    import keras
+
+    table = pq.read_table(run / "predictions.parquet")
+    assert table.column_names == ["track", "label", "segment", "start", "probabilities"]
+    assert table.schema.field("start").metadata == {b"unit": b"seconds"}
+    assert json.loads(table.schema.field("probabilities").metadata[b"classes"]) == dataset.classes
+    said = {(row["track"], row["segment"]): row for row in table.to_pylist()}
+    assert set(said) == {(track, segment) for track in JUDGED for segment in range(SEGMENTS)}
+    model = keras.models.load_model(run / "model.keras")
+    for shard in dataset.in_folds({0}):
+        mfcc = np.concatenate([read_row_group(shard, i)[0] for i in range(len(shard.row_groups))])
+        probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(model(mfcc)))
+        for row, expected in zip(read_segments([shard]).to_pylist(), probabilities, strict=True):
+            if row["track"] != COPIED:
+                found = said[row["track"], row["segment"]]
+                assert (found["label"], found["start"]) == (JUDGED[row["track"]], row["start"])
+                np.testing.assert_allclose(found["probabilities"], expected, atol=1e-5)
+    confusion = np.zeros((2, 2), int)
+    for row in said.values():
+        confusion[dataset.classes.index(row["label"]), np.argmax(row["probabilities"])] += 1
+    assert metrics["segments"]["confusion"] == confusion.tolist()
+    assert metrics["copies_left_out"] == 1
+
+
+def test_only_the_judged_segments_are_predicted(dataset):
+    from train.evaluation.held_out import held_out
+
+    rows = held_out(dataset, TrainConfig(test_segments="first_last"), 0).segments()
+    assert rows["segment"].to_pylist() == [0, SEGMENTS - 1] * len(JUDGED)
+    assert set(rows["track"].to_pylist()) == set(JUDGED)
+
+
+def test_a_run_without_its_predictions_is_judged_again(run, tmp_path):
+    from train.evaluation.evaluate import is_evaluated
+
+    assert is_evaluated(Run(run))
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "predictions.parquet").unlink()
+    assert not is_evaluated(Run(tmp_path / "run"))
+
+
+class Reader(HTMLParser):
+    """What a browser makes of a page: how many elements of each kind, and its text."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.text = Counter(), ""
+
+    def handle_starttag(self, tag, attrs):
+        self.tags[tag] += 1
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_names_reach_the_page_as_text_alone(dataset, run, metrics):
+    page = (run / "report.html").read_text()
+    reader = Reader()
+    reader.feed(page)
+    assert reader.tags["script"] == 3  # data, ours and Alpine's
+    assert reader.tags["b"] == 0
+    assert reader.tags["img"] == 4  # two curves, two classes
+    for name in (JAZZ, DOLLARS, REJECT):
+        assert name in reader.text
+    train = next(line for line in reader.text.splitlines() if line.startswith("earmark train"))
+    assert shlex.split(train)[2::4] == [str(dataset.folder), f"{run}/config.yaml"]
+    data = json.loads(re.search('id="data">(.*?)</script>', page, re.DOTALL)[1])
+    assert {track["track"] for track in data["tracks"]} == set(JUDGED)
+    assert data["classes"] == metrics["classes"] == sorted([JAZZ, DOLLARS])
+    assert "Left out: 1 track of which a copy lies in another fold." in page
+    assert "1 of 12 tracks could not be used" in page
+
+
+def test_alpine_is_the_published_file():
+    """That of alpinejs 3.17.5, as npm has it: package/dist/cdn.min.js."""
+    content = (ROOT / "train" / "report" / "templates" / "alpine.min.js").read_bytes()
+    published = "b4036e9e9ac22fa6f6ae1ba292e015e1f3e9c85d0d79e73e4c8eb9bb139b522e"
+    assert hashlib.sha256(content).hexdigest() == published
+    assert "alpinejs 3.17.5" in (ROOT / "train" / "report" / "templates" / "alpine.LICENSE").read_text()
+
+
+def test_music_that_is_not_at_hand_has_no_link(tmp_path):
+    from featurize.storage import StoragePath
+    from train.evaluation.predictions import audio_link
+
+    music, folder = tmp_path / "music", StoragePath.of(tmp_path / "runs" / "one")
+    music.mkdir()
+    (music / "a:b %.mp3").write_bytes(b"")
+    assert audio_link("a:b %.mp3", StoragePath.of(music), folder) == "../../music/a%3Ab%20%25.mp3"
+    assert audio_link("absent.mp3", StoragePath.of(music), folder) is None
+    assert audio_link("a:b %.mp3", None, folder) is None
+    elsewhere = dataclasses.replace(StoragePath.of(music), scheme="s3")
+    assert audio_link("a:b %.mp3", elsewhere, folder) is None
+    assert audio_link("a:b %.mp3", StoragePath.of(music), elsewhere) is None
+
+
+def test_the_predictions_that_a_run_keeps_are_those_that_its_page_shows(run, metrics):
+    read = Predictions.read(Run(run).folder / PREDICTIONS)
+    assert read.classes == metrics["classes"]
+    assert len(read.labels) == metrics["segments"]["count"] == read.per_track * metrics["tracks"]["count"]
+    assert (read.probabilities.argmax(axis=1) == read.labels).mean() == metrics["segments"]["accuracy"]
+    again = Predictions(read.segments, read.probabilities, read.labels, read.per_track, read.classes)
+    assert again.table().equals(read.table())
+
+
+def test_a_report_is_never_that_of_earlier_metrics(run, dataset, tmp_path):
+    from train.evaluation.evaluate import evaluate_run
+    from train.report.run_page import write_run_page
+
+    shutil.copytree(run, tmp_path / "run")
+    again = Run(tmp_path / "run")
+    evaluate_run(again, dataset)
+    assert not again.report.is_file()
+    (tmp_path / "run" / PREDICTIONS).write_bytes(b"not Parquet")
+    with pytest.raises(TrainError, match=r"(?s)cannot read .*predictions.parquet.*earmark evaluate"):
+        write_run_page(again, dataset)

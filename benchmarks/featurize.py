@@ -169,7 +169,7 @@ def peers() -> dict[str, Contender]:
 
 def segments(samples: np.ndarray) -> Sequence[np.ndarray]:
     """Cut the segments of a track."""
-    starts = segment_starts(len(samples), SETTINGS["segments_per_track"])
+    starts = segment_starts(len(samples), SETTINGS.segments_per_track)
     return [samples[start : start + SEGMENT_SAMPLES] for start in starts]
 
 

@@ -25,7 +25,7 @@ CLASSES = 10
 
 def compose(folder: Path, segments: int) -> None:
     """Write the same rows as shards, as Examples of floats and as Examples of bytes."""
-    tracks = max(1, segments // SETTINGS["segments_per_track"])
+    tracks = max(1, segments // SETTINGS.segments_per_track)
     for name in ("tfrecord", "tfrecord_bytes"):
         (folder / name).mkdir()
     calls = [
@@ -40,7 +40,7 @@ def compose(folder: Path, segments: int) -> None:
 def compose_shard(folder: Path, index: int, tracks: int) -> None:
     """Write the rows of one shard in each of the formats."""
     random = np.random.default_rng(index)
-    starts = segment_starts(TRACK_SECONDS * SAMPLE_RATE, SETTINGS["segments_per_track"])
+    starts = segment_starts(TRACK_SECONDS * SAMPLE_RATE, SETTINGS.segments_per_track)
     shard = ShardWriter(ShardPlan(shard_name(0, index, "0" * 16), StoragePath.of(folder), [], SETTINGS))
     with (
         tf.io.TFRecordWriter(str(folder / "tfrecord" / f"{index:05d}")) as floats,

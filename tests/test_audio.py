@@ -38,7 +38,7 @@ RATES = {
 
 
 def _decode(encoded: bytes, **settings) -> np.ndarray:
-    return decode(Source(io.BytesIO(encoded)), ".mp3", {**SETTINGS, **settings})
+    return decode(Source(io.BytesIO(encoded)), ".mp3", SETTINGS.model_copy(update=settings))
 
 
 def _piece(rate: int, channels: int) -> np.ndarray:
@@ -143,7 +143,7 @@ def test_an_excerpt_is_librosas_part_of_the_file(suffix, position, tmp_path):
     rate = RATES[suffix][0]
     path = tmp_path / f"piece{suffix}"
     path.write_bytes(encode(np.tile(_piece(rate, 2), (3, 1)), rate, suffix))
-    settings = {**SETTINGS, **EXCERPT, "excerpt_position": position}
+    settings = SETTINGS.model_copy(update={**EXCERPT, "excerpt_position": position})
     samples = load(StoragePath.of(path), settings)
     frames = soundfile.info(path).frames
     first = (frames - int(5.5 * rate)) // 2 if position == "middle" else 0

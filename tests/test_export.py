@@ -114,7 +114,7 @@ def test_every_example_runs_without_earmark_and_answers_as_the_model(
     folder, _ = exports
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     (tmp_path / "features").symlink_to(features)
-    settings = open_dataset(features).info["settings"]
+    settings = open_dataset(features).info.settings
     write_wav(tmp_path / "song.wav", load(StoragePath.of(music / "bells" / "3-0.wav"), settings))
     hidden = "import sys\nsys.modules |= dict.fromkeys(['featurize', 'train', 'jobs', 'librosa', 'soundfile'])\n"
     kept = "\nimport numpy\nanswers = [*globals().get('answers', []), (probabilities.tolist(), classes)]\n"
@@ -216,7 +216,7 @@ def test_every_model_in_every_format(model, normalise, features, tmp_path):
 
 
 def test_a_track_is_heard_from_its_samples_as_from_its_file(listen, run, features, music, filters):
-    settings = open_dataset(features).info["settings"]
+    settings = open_dataset(features).info.settings
     place = StoragePath.of(music / "pulses" / "deeper" / "1-1.flac")
     mfcc, starts = featurize_track(place, settings, filters)
     heard = listen(load(place, settings))
@@ -280,11 +280,12 @@ def test_samples_that_the_featurizer_rejects_are_refused(listen, samples, messag
 @pytest.mark.parametrize("position", ["start", "middle"])
 @pytest.mark.parametrize("seconds", [5.5, 7.3, 60.0])
 def test_an_excerpt_is_cut_as_the_featurizer_cuts_it(features, filters, position, seconds, tmp_path):
-    settings = open_dataset(features).info["settings"]
-    settings |= {"excerpt_seconds": seconds, "excerpt_position": position, "segments_per_track": 3}
+    settings = open_dataset(features).info.settings
+    update = {"excerpt_seconds": seconds, "excerpt_position": position, "segments_per_track": 3}
+    settings = settings.model_copy(update=update)
     write_wav(tmp_path / "track.wav", np.random.default_rng(4).uniform(-1, 1, 8 * SAMPLE_RATE + 333))
     mfcc, starts = featurize_track(StoragePath.of(tmp_path / "track.wav"), settings, filters)
-    samples = load(StoragePath.of(tmp_path / "track.wav"), {**settings, "excerpt_seconds": None})
+    samples = load(StoragePath.of(tmp_path / "track.wav"), settings.model_copy(update={"excerpt_seconds": None}))
     mel = filters.mel.toarray()
     graph = TrackMfcc(settings, MfccConstants(filters.window, mel, AMIN, (SILENT_PEAK, LOUDEST_PEAK)))
     found, found_starts = tf.function(graph, input_signature=[tf.TensorSpec([None], tf.float32)])(samples)

@@ -52,16 +52,16 @@ def test_the_dataset_holds_what_librosa_says(features, music):
 def test_the_folder_describes_itself(features):
     dataset = open_dataset(features)
     info = dataset.info
-    assert (info["tracks"], info["segments"], info["rejects"]) == (30, 120, [])
-    assert sum(entry["segments"] for entry in info["counts"]) == 120
-    assert {(e["tracks"], e["groups"]) for e in info["counts"]} == {(2, 1)}
+    assert (info.tracks, info.segments, info.rejects) == (30, 120, [])
+    assert sum(count.segments for count in info.counts) == 120
+    assert {(count.tracks, count.groups) for count in info.counts} == {(2, 1)}
     assert dataset.tracks().num_rows == 30
     assert dataset.rejects().num_rows == 0
-    for statistics in info["statistics"]:
-        shards = dataset.in_folds({statistics["fold"]})
+    for statistics in info.statistics:
+        shards = dataset.in_folds({statistics.fold})
         mfcc = np.concatenate([read_row_group(s, i)[0] for s in shards for i in range(len(s.row_groups))])
-        np.testing.assert_allclose(statistics["mean"], mfcc.mean(axis=(0, 2), dtype=np.float64), rtol=1e-6)
-        np.testing.assert_allclose(statistics["deviation"], mfcc.std(axis=(0, 2), dtype=np.float64), rtol=1e-4)
+        np.testing.assert_allclose(statistics.mean, mfcc.mean(axis=(0, 2), dtype=np.float64), rtol=1e-6)
+        np.testing.assert_allclose(statistics.deviation, mfcc.std(axis=(0, 2), dtype=np.float64), rtol=1e-4)
 
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "dataset.md"
@@ -132,7 +132,7 @@ def test_other_settings_make_other_shards_and_leave_no_mixture(music, ray_here, 
     second = list_shards(tmp_path)
     assert not first & second
     dataset = open_dataset(tmp_path)
-    assert dataset.info["segments"] == 60
+    assert dataset.info.segments == 60
     assert {shard.name for shard in dataset.shards} == second
 
 

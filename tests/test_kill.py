@@ -181,7 +181,7 @@ def test_a_file_that_crashes_or_hangs_the_decoder_costs_itself_alone(music, tmp_
         ("bells/boom.mp3", "decode", "crashed the decoder", "its process ended with SIGSEGV"),
         ("reeds/loop.mp3", "decode", "timed out", "still at work after 4 s"),
     ]
-    assert open_dataset(folder).info["segments"] == 30 * 4
+    assert open_dataset(folder).info.segments == 30 * 4
 
 
 @contextlib.contextmanager

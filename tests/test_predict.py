@@ -14,7 +14,7 @@ from support.training import trained
 
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.reader import read_row_group, read_track_ids
-from featurize.dataset_build.inference_features import featurizing, list_files
+from featurize.dataset_build.inference_features import featurizing, list_files, supported_settings
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath
 from jobs.inference.output_formats import to_csv, to_json, to_table
@@ -53,7 +53,7 @@ def mixed(music, tmp_path):
 def test_a_training_track_has_the_numbers_of_its_shard_to_the_bit(run, features, music):
     dataset = open_dataset(features)
     tracks = dataset.tracks().filter(pc.equal(dataset.tracks()["fold"], 3))["track"].to_pylist()
-    settings = Run(run).trained()["features"]
+    settings = supported_settings(Run(run).trained()["features"])
     with featurizing(list_files([str(music / track) for track in tracks]), settings, None, 60) as results:
         [found] = [result for result in results if result]
     assert found.names == [str(music / track) for track in tracks]

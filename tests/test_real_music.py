@@ -26,6 +26,6 @@ def test_every_real_segment_is_librosas_and_shards_are_a_quarter_of_their_floats
         size += shard.place.local.stat().st_size
     fraction = size / (rows * 40 * 217 * 4)
     print(f"{rows} segments; largest difference {worst:.1e} dB; shards {fraction:.3f} of the raw floats")
-    assert rows == dataset.info["segments"]
+    assert rows == dataset.info.segments
     assert worst <= TOLERANCE_DB
     assert fraction <= 0.25

@@ -21,6 +21,7 @@ from support.report import (
     expected_order,
 )
 
+from featurize.dataset.info import ClassFoldCount
 from train.config import TrainConfig
 from train.evaluation.predictions import Predictions
 from train.run import Run
@@ -61,8 +62,9 @@ def many(dataset, run, tmp_path_factory):
     )
     metrics = {**Run(run).read("metrics.json"), "classes": classes}
     metrics |= score_both(probabilities, labels, 2, classes)
-    counts = [{"label": label, "fold": 0, "tracks": 70, "groups": 9, "segments": 140} for label in classes]
-    of_thirty = dataclasses.replace(dataset, info={**dataset.info, "classes": classes, "counts": counts})
+    counts = [ClassFoldCount(label=label, fold=0, tracks=70, groups=9, segments=140) for label in classes]
+    info = dataset.info.model_copy(update={"classes": classes, "counts": counts})
+    of_thirty = dataclasses.replace(dataset, info=info)
     predictions = Predictions(segments, probabilities, labels, 2, classes)
     path = tmp_path_factory.mktemp("many") / "report.html"
     path.write_text(render(Run(run), of_thirty, TrainConfig(), metrics, predictions))

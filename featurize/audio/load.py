@@ -2,7 +2,6 @@
 
 import math
 import tempfile
-from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from featurize.audio.decoders import Decoder, open_decoder
 from featurize.audio.mfcc import SEGMENT_SAMPLES
 from featurize.audio.source import BytesSource, Source, open_source
+from featurize.dataset.info import FeatureSettings
 from featurize.errors import Reject
 from featurize.storage import StoragePath
 
@@ -24,7 +24,7 @@ SILENT_PEAK, LOUDEST_PEAK = 1e-5, 1e15
 _MEMORY_SAMPLES = 12_000_000  # nine minutes, 48 MB; longer tracks lie in a temporary file
 
 
-def load(place: StoragePath, settings: Mapping[str, Any]) -> Float32:
+def load(place: StoragePath, settings: FeatureSettings) -> Float32:
     """Read a track, or the excerpt of it that the settings ask for.
 
     Channels are averaged and the result is resampled by soxr at high quality, as `librosa.load` does; an
@@ -45,11 +45,11 @@ def load(place: StoragePath, settings: Mapping[str, Any]) -> Float32:
         return decode(source, place.suffix, settings)
 
 
-def decode(source: Source | BytesSource, suffix: str, settings: Mapping[str, Any]) -> Float32:
+def decode(source: Source | BytesSource, suffix: str, settings: FeatureSettings) -> Float32:
     """Do what `load` says, from the bytes on."""
-    seconds = settings["excerpt_seconds"]
+    seconds = settings.excerpt_seconds
     with closing(open_decoder(source, suffix)) as decoder:
-        if seconds is None or settings["excerpt_position"] == "start":
+        if seconds is None or settings.excerpt_position == "start":
             return _record(decoder, settings, seconds)
         offset = (decoder.frames - int(seconds * decoder.rate)) // 2
         if offset > 0 and decoder.seek(offset):
@@ -61,28 +61,28 @@ def decode(source: Source | BytesSource, suffix: str, settings: Mapping[str, Any
     source.seek(0)
     with closing(open_decoder(source, suffix)) as decoder:
         samples = _record(decoder, settings, None)
-    wanted = min(int(seconds * settings["sample_rate"]), len(samples))
+    wanted = min(int(seconds * settings.sample_rate), len(samples))
     start = (len(samples) - wanted) // 2
     return samples[start : start + wanted]
 
 
 def _record(
-    decoder: Decoder, settings: Mapping[str, Any], excerpt_seconds: float | None, all_of_it: bool = False
+    decoder: Decoder, settings: FeatureSettings, excerpt_seconds: float | None, all_of_it: bool = False
 ) -> Float32:
     """Read a decoder from where it is up to the end of the excerpt, or to its own end.
 
     Raises:
         EOFError: there is less than all of the excerpt, where `all_of_it` is asked for.
     """
-    longest = int((settings["max_seconds"] if excerpt_seconds is None else excerpt_seconds) * decoder.rate)
-    with closing(_Recording(decoder.rate, settings["sample_rate"])) as recording:
+    longest = int((settings.max_seconds if excerpt_seconds is None else excerpt_seconds) * decoder.rate)
+    with closing(_Recording(decoder.rate, settings.sample_rate)) as recording:
         for block in decoder.blocks():
             room = longest - recording.frames
             if len(block) > room and excerpt_seconds is None:
                 raise Reject(
                     "check",
                     "too long",
-                    f"more than {settings['max_seconds']:g} s; allow more with featurize.max_seconds, or read a "
+                    f"more than {settings.max_seconds:g} s; allow more with featurize.max_seconds, or read a "
                     "part with featurize.excerpt_seconds",
                 )
             recording.add(block[:room])

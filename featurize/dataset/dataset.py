@@ -9,11 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from featurize.dataset.info import DatasetInfo, read_info
 from featurize.dataset.music_root import find_music
 from featurize.dataset.reader import UNREADABLE, Shard, in_threads, list_shards, read_table
-from featurize.dataset.schema import FOOTER_KEY, FORMAT_VERSION, fold_of
+from featurize.dataset.schema import FOOTER_KEY, fold_of
 from featurize.errors import DatasetError
-from featurize.storage import StoragePath, describe
+from featurize.storage import StoragePath
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,28 +23,28 @@ class Dataset:
 
     Attributes:
         folder: where it lies.
-        info: what `dataset.json` says.
+        info: Content of `dataset.json`.
         shards: in the order of their names.
     """
 
     folder: StoragePath
-    info: dict[str, Any]
+    info: DatasetInfo
     shards: list[Shard]
 
     @property
     def classes(self) -> list[str]:
         """The class names; a row's `label` is an index into them."""
-        return list(self.info["classes"])
+        return self.info.classes
 
     @property
     def segments_per_track(self) -> int:
         """How many consecutive rows each track has."""
-        return int(self.info["settings"]["segments_per_track"])
+        return self.info.settings.segments_per_track
 
     @property
     def id(self) -> str:
         """The fingerprint of the whole: another collection or other settings have another."""
-        return str(self.info["id"])
+        return self.info.id
 
     def in_folds(self, folds: set[int]) -> list[Shard]:
         """Return the shards of some folds, without those that hold no rows."""
@@ -90,7 +91,7 @@ def open_dataset(folder: str | os.PathLike[str] | StoragePath) -> Dataset:
             f"{folder} holds no finished dataset: dataset.json is missing. "
             f"Type: earmark featurize MUSIC --out {folder}"
         )
-    names = list_shards(folder)
+    names, settings = list_shards(folder), info.settings.model_dump()
     try:
         listed = set(read_table(folder / "tracks.parquet", ["shard"])["shard"].unique().to_pylist())
     except UNREADABLE as error:
@@ -101,7 +102,7 @@ def open_dataset(folder: str | os.PathLike[str] | StoragePath) -> Dataset:
     problems = [f"{name} is missing" for name in sorted(listed - names)]
     problems += [f"{name} does not belong to this dataset" for name in sorted(names - listed)]
     shards = []
-    for found in in_threads(lambda name: _open_shard(folder, name, info["settings"]), sorted(names & listed)):
+    for found in in_threads(lambda name: _open_shard(folder, name, settings), sorted(names & listed)):
         if isinstance(found, Shard):
             shards.append(found)
         else:
@@ -115,29 +116,6 @@ def open_dataset(folder: str | os.PathLike[str] | StoragePath) -> Dataset:
             + f"\nDelete what is broken or foreign, then type: earmark featurize MUSIC --out {folder}"
         )
     return Dataset(folder, info, shards)
-
-
-def read_info(folder: StoragePath) -> dict[str, Any] | None:
-    """Return the content of `dataset.json`, None where there is none.
-
-    Raises:
-        DatasetError: it cannot be read, or is of another format.
-    """
-    place = folder / "dataset.json"
-    try:
-        info = json.loads(place.read())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise DatasetError(f"cannot read {place}: {describe(error)}.") from error
-    except ValueError as error:
-        raise DatasetError(f"{place} is not JSON: {error}. Featurize again.") from error
-    found_version = info.get("format") if isinstance(info, dict) else None
-    if found_version != FORMAT_VERSION:
-        raise DatasetError(
-            f"{folder} has format {found_version}; this Earmark reads {FORMAT_VERSION}. Featurize again."
-        )
-    return dict(info)
 
 
 def _open_shard(folder: StoragePath, name: str, settings: dict[str, Any]) -> Shard | str:

@@ -11,7 +11,7 @@ from featurize.audio.mfcc import Filters
 from featurize.collection.catalog import build_catalog
 from featurize.collection.tags import read_tags
 from featurize.config import FeaturizeConfig
-from featurize.dataset.dataset import read_info
+from featurize.dataset.info import read_info
 from featurize.dataset.music_root import write_music
 from featurize.dataset.reader import in_threads, list_shards, rejects_of
 from featurize.dataset.schema import part_of
@@ -154,7 +154,7 @@ def _already_complete(folder: StoragePath, plan: Plan, finished: set[str]) -> Su
         info = read_info(folder)
     except FeaturizeError:
         return None
-    complete = info is not None and finished == set(plan.names) and info["plan"] == plan_id(plan.names)
+    complete = info is not None and finished == set(plan.names) and info.plan == plan_id(plan.names)
     return summarize(info) if info and complete else None
 
 

@@ -1,7 +1,6 @@
 """The last step of featurizing: gather what the shards' footers say and declare the dataset complete."""
 
 import dataclasses
-import json
 import platform
 from collections import Counter
 from importlib.metadata import version
@@ -13,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import soundfile
 
+from featurize.dataset.info import ClassFoldCount, DatasetInfo, FoldStatistics, RejectCount
 from featurize.dataset.reader import UNREADABLE, in_threads, list_shards, read_footer
 from featurize.dataset.schema import DUPLICATES_SCHEMA, FORMAT_VERSION, REJECTS_SCHEMA, fold_of
 from featurize.errors import FeaturizeError
@@ -44,10 +44,10 @@ class Summary:
         return sum(self.rejects.values())
 
 
-def summarize(info: dict[str, Any]) -> Summary:
+def summarize(info: DatasetInfo) -> Summary:
     """Read the figures out of `dataset.json`."""
-    rejects = {(entry["stage"], entry["reason"]): entry["tracks"] for entry in info["rejects"]}
-    return Summary(info["tracks"], info["segments"], rejects, info["duplicates"])
+    rejects = {(count.stage, count.reason): count.tracks for count in info.rejects}
+    return Summary(info.tracks, info.segments, rejects, info.duplicates)
 
 
 def finish(folder: StoragePath, plan: Plan) -> Summary:
@@ -67,30 +67,30 @@ def finish(folder: StoragePath, plan: Plan) -> Summary:
     duplicates = _duplicates(tracks, plan.classes)
     _write_table(folder / "duplicates.parquet", duplicates)
 
-    segments = plan.settings["segments_per_track"]
-    info = {
-        "format": FORMAT_VERSION,
-        "id": dataset_id(plan.names, [reject["path"] for reject in rejects]),
-        "plan": plan_id(plan.names),
-        "classes": plan.classes,
-        "settings": plan.settings,
-        "tracks": len(plan.tracks),
-        "segments": (len(plan.tracks) - len(rejects)) * segments,
-        "rejects": count_rejects(rejects),
-        "duplicates": len(duplicates),
-        "counts": _counts(tracks, plan.classes, segments),
-        "statistics": _statistics(gathered.statistics),
-        "versions": _versions(),
-    }
-    (folder / "dataset.json").write(json.dumps(info, indent=2, ensure_ascii=False).encode() + b"\n")
+    segments = plan.settings.segments_per_track
+    info = DatasetInfo(
+        format=FORMAT_VERSION,
+        id=dataset_id(plan.names, [reject["path"] for reject in rejects]),
+        plan=plan_id(plan.names),
+        classes=plan.classes,
+        settings=plan.settings,
+        tracks=len(plan.tracks),
+        segments=(len(plan.tracks) - len(rejects)) * segments,
+        rejects=count_rejects(rejects),
+        duplicates=len(duplicates),
+        counts=_counts(tracks, plan.classes, segments),
+        statistics=_statistics(gathered.statistics),
+        versions=_versions(),
+    )
+    (folder / "dataset.json").write(info.encode())
     return summarize(info)
 
 
-def count_rejects(rejects: list[dict[str, str]]) -> list[dict[str, Any]]:
+def count_rejects(rejects: list[dict[str, str]]) -> list[RejectCount]:
     """Count rejects by stage and reason, the most frequent first."""
     reasons = Counter((reject["stage"], reject["reason"]) for reject in rejects)
     return [
-        {"stage": stage, "reason": reason, "tracks": count}
+        RejectCount(stage=stage, reason=reason, tracks=count)
         for (stage, reason), count in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
     ]
 
@@ -150,24 +150,24 @@ def _duplicates(tracks: pa.Table, classes: list[str]) -> pa.Table:
     return table.sort_by([("digest", "ascending"), ("track", "ascending")])
 
 
-def _counts(tracks: pa.Table, classes: list[str], segments: int) -> list[dict[str, Any]]:
+def _counts(tracks: pa.Table, classes: list[str], segments: int) -> list[ClassFoldCount]:
     """Count tracks, groups and segments of each class in each fold, rejects left out."""
     kept = tracks.select(["label", "fold", "group"]).filter(pc.is_valid(tracks["digest"]))
     counts = kept.group_by(["label", "fold"]).aggregate([([], "count_all"), ("group", "count_distinct")])
     entries = [
-        {
-            "label": classes[row["label"]],
-            "fold": row["fold"],
-            "tracks": row["count_all"],
-            "groups": row["group_count_distinct"],
-            "segments": row["count_all"] * segments,
-        }
+        ClassFoldCount(
+            label=classes[row["label"]],
+            fold=row["fold"],
+            tracks=row["count_all"],
+            groups=row["group_count_distinct"],
+            segments=row["count_all"] * segments,
+        )
         for row in counts.to_pylist()
     ]
-    return sorted(entries, key=lambda entry: (entry["label"], entry["fold"]))
+    return sorted(entries, key=lambda entry: (entry.label, entry.fold))
 
 
-def _statistics(sums: list[tuple[int, dict[str, Any]]]) -> list[dict[str, Any]]:
+def _statistics(sums: list[tuple[int, dict[str, Any]]]) -> list[FoldStatistics]:
     """Return the mean and the standard deviation of each coefficient, fold by fold.
 
     By fold, so that a trainer can combine those of its training folds and never look at the others.
@@ -183,7 +183,9 @@ def _statistics(sums: list[tuple[int, dict[str, Any]]]) -> list[dict[str, Any]]:
         mean = np.sum([part["sum"] for part in parts], axis=0) / frames
         variance = np.sum([part["sum_of_squares"] for part in parts], axis=0) / frames - mean**2
         deviation = np.sqrt(np.maximum(variance, 0))
-        statistics.append({"fold": fold, "frames": frames, "mean": mean.tolist(), "deviation": deviation.tolist()})
+        statistics.append(
+            FoldStatistics(fold=fold, frames=frames, mean=mean.tolist(), deviation=deviation.tolist())
+        )
     return statistics
 
 

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from featurize.audio.mfcc import Filters
 from featurize.collection.catalog import printable
 from featurize.collection.listing import list_audio, size_of
 from featurize.config import FeaturizeConfig
+from featurize.dataset.info import FeatureSettings, describe_invalid
 from featurize.dataset.schema import MFCC_SHAPE
 from featurize.dataset_build.worker import featurize_track, time_limit
 from featurize.errors import FeaturizeError, Reject
@@ -91,29 +93,39 @@ def list_files(targets: Sequence[str]) -> list[File]:
     return list(files.values())
 
 
-def refuse_other_settings(settings: Mapping[str, Any]) -> None:
-    """Refuse the settings of a model whose features this version of Earmark does not make.
+def supported_settings(features: Mapping[str, Any]) -> FeatureSettings:
+    """Return the feature settings of a model, checked to be settings that this version of Earmark supports.
+
+    Args:
+        features: Content of `features` in `model.json`.
 
     Raises:
-        FeaturizeError: a constant of the transform differs, or a setting is unknown.
+        FeaturizeError: a constant of the transform differs, or a setting is unknown or invalid.
     """
-    ours = feature_settings(FeaturizeConfig())
+    ours = feature_settings(FeaturizeConfig()).model_dump()
     differ = [
-        f"{key} {settings.get(key)!r} there, {ours.get(key)!r} here"
-        for key in sorted(ours.keys() | settings.keys())
-        if settings.keys() != ours.keys() or (key not in _CHOSEN and settings[key] != ours[key])
+        f"{key} {features.get(key)!r} there, {ours.get(key)!r} here"
+        for key in sorted(ours.keys() | features.keys())
+        if features.keys() != ours.keys() or (key not in _CHOSEN and features[key] != ours[key])
     ]
     if differ:
-        raise FeaturizeError(
-            "the model was trained on features that this Earmark does not make: "
-            + ", ".join(differ)
-            + ". Use the version that trained it, or train again."
-        )
+        raise _unsupported(", ".join(differ))
+    try:
+        return FeatureSettings.model_validate(features)
+    except ValidationError as error:
+        raise _unsupported(describe_invalid(error)) from error
+
+
+def _unsupported(what: str) -> FeaturizeError:
+    return FeaturizeError(
+        f"the model was trained on features that this Earmark does not make: {what}. Use the version that trained "
+        "it, or train again."
+    )
 
 
 @contextmanager
 def featurizing(
-    files: Sequence[File], settings: Mapping[str, Any], workers: int | None, track_timeout: float
+    files: Sequence[File], settings: FeatureSettings, workers: int | None, track_timeout: float
 ) -> Iterator[Iterator[Featurized | None]]:
     """Featurize files by the settings of a model: a few in a process beside this one, more by Ray's workers.
 
@@ -129,10 +141,9 @@ def featurizing(
     Raises:
         FeaturizeError: Ray cannot be used, or nodes do not see the files; later, as `run_with_retries`.
     """
-    chosen = dict(settings)
     with SubprocessTask[Any]() as apart:
         if len(files) <= _FEW:
-            plans = _plans(files, chosen, _FEW)
+            plans = _plans(files, settings, _FEW)
             yield run_with_retries(apart, plans, track_timeout, featurize_files, None)
             return
         apart.submit("filters", Filters.from_librosa)
@@ -141,7 +152,7 @@ def featurizing(
                 there = [file for file in files if file.size >= 0]
                 refuse_unseen([file.root / file.path for file in there[:: -(-len(there) // _LOOKED_FOR) or 1]])
             tasks: RayTaskPool[PlanAttempts] = RayTaskPool(workers)
-            plans = _plans(files, chosen, _AT_ONCE)
+            plans = _plans(files, settings, _AT_ONCE)
             filters = tasks.share(apart.result())
             yield run_with_retries(tasks, plans, track_timeout, featurize_files, filters)
 
@@ -168,7 +179,7 @@ def featurize_files(
             names.append(track.id)
             mfcc.append(rows)
             starts.append(seconds)
-    shape = (len(names), plan.settings["segments_per_track"])
+    shape = (len(names), plan.settings.segments_per_track)
     return Featurized(
         names,
         np.array(mfcc, np.float32).reshape(*shape, *MFCC_SHAPE),
@@ -177,7 +188,7 @@ def featurize_files(
     )
 
 
-def _plans(files: Sequence[File], settings: dict[str, Any], at_once: int) -> Iterator[ShardPlan]:
+def _plans(files: Sequence[File], settings: FeatureSettings, at_once: int) -> Iterator[ShardPlan]:
     for _, group in itertools.groupby(files, key=lambda file: str(file.root)):
         alike = list(group)
         for first in range(0, len(alike), at_once):

@@ -26,7 +26,7 @@ class ShardWriter:
     def __init__(self, plan: ShardPlan) -> None:
         """Begin with no tracks."""
         self._plan = plan
-        segments = plan.settings["segments_per_track"]
+        segments = plan.settings.segments_per_track
         self._mfcc = np.empty((TRACKS_PER_ROW_GROUP, segments, *MFCC_SHAPE), np.float32)
         self._starts = np.empty((TRACKS_PER_ROW_GROUP, segments), np.float64)
         self._gathered: list[Track] = []
@@ -75,7 +75,7 @@ class ShardWriter:
         """Write the shard below the dataset's folder."""
         self._write_row_group()
         footer = {
-            "settings": self._plan.settings,
+            "settings": self._plan.settings.model_dump(),
             "tracks": self._kept,
             "rejects": self._rejects,
             "statistics": {

@@ -3,13 +3,13 @@
 import dataclasses
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from featurize.dataset.dataset import Dataset, read_info
+from featurize.dataset.dataset import Dataset
+from featurize.dataset.info import RejectCount, read_info
 from featurize.dataset.reader import Shard, in_threads, list_shards, read_row_group, rejects_of
 from featurize.dataset.schema import FOOTER_KEY, MFCC_SHAPE
 from featurize.dataset_build.finalize import count_rejects
@@ -29,7 +29,7 @@ class Status:
         holder: the id of the process that is at work there, None if there is none, or if the folder is elsewhere.
         shards, shards_done: planned, and of these finished.
         tracks, tracks_done: in all planned shards, and in the finished ones.
-        rejects: of the finished shards: stage, reason and number of tracks, the most frequent first.
+        rejects: Counts of the rejects of the finished shards, the most frequent first.
         broken: finished shards whose footers cannot be read.
     """
 
@@ -39,7 +39,7 @@ class Status:
     shards_done: int
     tracks: int
     tracks_done: int
-    rejects: list[dict[str, Any]]
+    rejects: list[RejectCount]
     broken: list[str]
 
 

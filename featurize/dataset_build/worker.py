@@ -7,7 +7,6 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from featurize.audio.load import load
 from featurize.audio.mfcc import Filters, mfcc_segments, segment_starts
+from featurize.dataset.info import FeatureSettings
 from featurize.dataset.reader import UNREADABLE
 from featurize.dataset.schema import FOOTER_KEY, MFCC_SHAPE, mfcc_array
 from featurize.dataset_build.shard_writer import ShardWriter
@@ -79,7 +79,7 @@ def write_features(
     return ShardResult(plan.name, len(plan.tracks), writer.rejects)
 
 
-def featurize_track(place: StoragePath, settings: Mapping[str, Any], filters: Filters) -> TrackSegments:
+def featurize_track(place: StoragePath, settings: FeatureSettings, filters: Filters) -> TrackSegments:
     """Turn one audio file into its segments.
 
     Args:
@@ -96,8 +96,8 @@ def featurize_track(place: StoragePath, settings: Mapping[str, Any], filters: Fi
         CollectionLostError: a file elsewhere cannot be reached.
     """
     samples = load(place, settings)
-    starts = segment_starts(len(samples), settings["segments_per_track"])
-    return mfcc_segments(samples, starts, filters), starts / settings["sample_rate"]
+    starts = segment_starts(len(samples), settings.segments_per_track)
+    return mfcc_segments(samples, starts, filters), starts / settings.sample_rate
 
 
 @contextmanager
@@ -123,12 +123,12 @@ def _read_previous(
     try:
         file = pq.ParquetFile(place.path, **place.arrow)
         footer = json.loads(file.metadata.metadata[FOOTER_KEY])
-        if footer["settings"] != plan.settings:
+        if footer["settings"] != plan.settings.model_dump():
             return {}, {}
         table = file.read(["start", "mfcc"], use_threads=False)
     except UNREADABLE:
         return {}, {}  # broken or gone: everything is computed
-    segments = plan.settings["segments_per_track"]
+    segments = plan.settings.segments_per_track
     mfcc = mfcc_array(table["mfcc"]).reshape(-1, segments, *MFCC_SHAPE)
     starts = table["start"].to_numpy().reshape(-1, segments)
     kept = footer["tracks"]

@@ -11,16 +11,17 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from featurize.collection.catalog import Catalog, location
 from featurize.config import FeaturizeConfig
+from featurize.dataset.info import FeatureSettings
 from featurize.dataset.schema import FOLDS, FORMAT_VERSION, TRACKS_SCHEMA, part_of, shard_name
 from featurize.planning.folds import resolve_folds
 from featurize.planning.shard_plan import ShardPlan, Track, feature_settings, fingerprint
@@ -47,7 +48,7 @@ class Plan:
     """
 
     root: StoragePath
-    settings: dict[str, Any]
+    settings: FeatureSettings
     classes: list[str]
     grouping: str
     tracks: pa.Table
@@ -77,7 +78,7 @@ class Plan:
         )
         about = {
             "format": FORMAT_VERSION,
-            "settings": self.settings,
+            "settings": self.settings.model_dump(),
             "classes": self.classes,
             "grouping": self.grouping,
         }
@@ -101,11 +102,12 @@ class PreviousPlan:
 
     Attributes:
         tracks: by TRACKS_SCHEMA.
-        settings, classes, grouping: as in Plan.
+        settings: Feature settings; None where another version of Earmark wrote other keys.
+        classes, grouping: as in Plan.
     """
 
     tracks: pa.Table
-    settings: dict[str, Any]
+    settings: FeatureSettings | None
     classes: list[str]
     grouping: str
 
@@ -122,7 +124,11 @@ def read_plan(folder: StoragePath) -> PreviousPlan | None:
         return None
     if about["format"] != FORMAT_VERSION:
         return None
-    return PreviousPlan(tracks, about["settings"], about["classes"], about["grouping"])
+    try:
+        settings = FeatureSettings.model_validate(about["settings"])
+    except ValidationError:
+        settings = None
+    return PreviousPlan(tracks, settings, about["classes"], about["grouping"])
 
 
 def make_plan(
@@ -187,7 +193,7 @@ def make_plan(
     return Plan(catalog.root, settings, classes, grouping, tracks, names, bounds)
 
 
-def _fingerprint(tracks: pa.Table, classes: list[str], settings: dict[str, Any], first: int, stop: int) -> str:
+def _fingerprint(tracks: pa.Table, classes: list[str], settings: FeatureSettings, first: int, stop: int) -> str:
     rows = tracks.slice(first, stop - first)
     columns = (rows[name].to_pylist() for name in ("track", "label", "size"))
     return fingerprint(
@@ -251,7 +257,7 @@ def _resolve_shard_indices(
     folds: Int64,
     digests: NDArray[np.uint64],
     tracks_per_shard: int,
-    settings: dict[str, Any],
+    settings: FeatureSettings,
     previous: PreviousPlan | None,
     before: Int64,
 ) -> Int64:

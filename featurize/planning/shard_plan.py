@@ -8,6 +8,7 @@ from typing import Any
 
 from featurize.audio.mfcc import HOP_LENGTH, N_FFT, N_MELS, N_MFCC, SAMPLE_RATE, SEGMENT_SAMPLES, TOP_DB
 from featurize.config import FeaturizeConfig
+from featurize.dataset.info import FeatureSettings
 from featurize.dataset.schema import FORMAT_VERSION
 from featurize.storage import StoragePath
 
@@ -45,31 +46,31 @@ class ShardPlan:
     name: str
     root: StoragePath
     tracks: list[Track]
-    settings: dict[str, Any]
+    settings: FeatureSettings
     previous: str | None = None
     retry_rejects: bool = False
 
 
-def feature_settings(config: FeaturizeConfig) -> dict[str, Any]:
+def feature_settings(config: FeaturizeConfig) -> FeatureSettings:
     """Return every setting that changes the numbers; stored with the dataset and with each model."""
-    return {
-        "sample_rate": SAMPLE_RATE,
-        "n_mfcc": N_MFCC,
-        "n_fft": N_FFT,
-        "hop_length": HOP_LENGTH,
-        "n_mels": N_MELS,
-        "top_db": TOP_DB,
-        "segment_samples": SEGMENT_SAMPLES,
-        "segments_per_track": config.segments_per_track,
-        "excerpt_seconds": config.excerpt_seconds,
-        "excerpt_position": config.excerpt_position,
-        "max_seconds": config.max_seconds,
-    }
+    return FeatureSettings(
+        sample_rate=SAMPLE_RATE,
+        n_mfcc=N_MFCC,
+        n_fft=N_FFT,
+        hop_length=HOP_LENGTH,
+        n_mels=N_MELS,
+        top_db=TOP_DB,
+        segment_samples=SEGMENT_SAMPLES,
+        segments_per_track=config.segments_per_track,
+        excerpt_seconds=config.excerpt_seconds,
+        excerpt_position=config.excerpt_position,
+        max_seconds=config.max_seconds,
+    )
 
 
-def fingerprint(settings: dict[str, Any], rows: Sequence[Sequence[Any]]) -> str:
+def fingerprint(settings: FeatureSettings, rows: Sequence[Sequence[Any]]) -> str:
     """Return 16 hexadecimal digits for the format, the settings and (id, label, index, size) of each track."""
-    return _hash({"format": FORMAT_VERSION, "settings": settings, "tracks": rows})
+    return _hash({"format": FORMAT_VERSION, "settings": settings.model_dump(), "tracks": rows})
 
 
 def plan_id(names: Sequence[str]) -> str:

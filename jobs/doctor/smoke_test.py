@@ -130,7 +130,7 @@ def _listen(encoded: io.BytesIO, suffix: str) -> None:
     """Decode a file and raise a ValueError where it is not the tone that was written."""
     settings = feature_settings(FeaturizeConfig())
     samples = decode(BytesSource(encoded.getvalue()), suffix, settings)
-    pitch = np.abs(np.fft.rfft(samples)).argmax() / len(samples) * settings["sample_rate"]
+    pitch = np.abs(np.fft.rfft(samples)).argmax() / len(samples) * settings.sample_rate
     if abs(pitch - _PITCH) > 1:
         raise ValueError(f"a tone of {_PITCH:g} Hz came back as {pitch:.0f} Hz")
 

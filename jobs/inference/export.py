@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurize.dataset.dataset import Dataset, open_dataset, read_info
+from featurize.dataset.dataset import Dataset, open_dataset
+from featurize.dataset.info import FeatureSettings, read_info
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath
 from jobs.terminal.native_output import quiet_libraries, quiet_tensorflow
@@ -42,14 +43,14 @@ def export_model(run: StoragePath, features: StoragePath | None, form: str, out:
     """
     _refuse_missing_packages(form)
     path, trained = _free_path(out, _SUFFIXES[form]), Run(run)
-    settings = trained.trained()["features"]
+    features_of_model = trained.trained()["features"]
     dataset = _open_dataset(trained, features)
     with quiet_tensorflow():
         import tensorflow as tf
 
         from train.export.export import export
 
-    hearing = _hear(settings) if form == "savedmodel" else None
+    hearing = _hear(features_of_model) if form == "savedmodel" else None
     # A GPU rounds as none of the other runtimes does.
     tf.config.set_visible_devices([], "GPU")
     with quiet_libraries(TrainError, FeaturizeError, OSError):
@@ -94,7 +95,7 @@ def _open_dataset(run: Run, features: StoragePath | None) -> Dataset:
     return open_dataset(folder)
 
 
-def _hear(settings: Mapping[str, Any]) -> "FeaturizerReference":
+def _hear(features: Mapping[str, Any]) -> "FeaturizerReference":
     """Have the featurizer turn a composed track into MFCC by the settings of a model.
 
     Raises:
@@ -102,12 +103,12 @@ def _hear(settings: Mapping[str, Any]) -> "FeaturizerReference":
     """
     from featurize.audio.load import LOUDEST_PEAK, SILENT_PEAK
     from featurize.audio.mfcc import AMIN, Filters
-    from featurize.dataset_build.inference_features import refuse_other_settings
+    from featurize.dataset_build.inference_features import supported_settings
     from featurize.dataset_build.worker import featurize_track
     from train.export.export import FeaturizerReference
     from train.export.tf_mfcc import MfccConstants
 
-    refuse_other_settings(settings)
+    settings = supported_settings(features)
     filters = Filters.from_librosa()
     mel = np.asarray(filters.mel.toarray(), np.float32)
     constants = MfccConstants(filters.window, mel, AMIN, (SILENT_PEAK, LOUDEST_PEAK))
@@ -115,13 +116,13 @@ def _hear(settings: Mapping[str, Any]) -> "FeaturizerReference":
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, "track.wav")
         with wave.open(str(file), "wb") as writer:
-            writer.setparams((1, 2, settings["sample_rate"], len(track), "NONE", ""))
+            writer.setparams((1, 2, settings.sample_rate, len(track), "NONE", ""))
             writer.writeframes(track.astype("<i2").tobytes())
         mfcc, starts = featurize_track(StoragePath.of(file), settings, filters)
     return FeaturizerReference(constants, (track / 32768).astype(np.float32), mfcc, starts)
 
 
-def _composed_track(settings: Mapping[str, Any]) -> NDArray[np.int16]:
+def _composed_track(settings: FeatureSettings) -> NDArray[np.int16]:
     """Compose a track that dies away, so that some segments are loud and others quiet, int16 [n].
 
     It is longer than the excerpt that the settings ask for, if they ask for one.
@@ -129,10 +130,10 @@ def _composed_track(settings: Mapping[str, Any]) -> NDArray[np.int16]:
     from jobs.demo.synthesis import STYLES, Habits, compose
 
     rng = np.random.default_rng(0)
-    excerpt = settings["excerpt_seconds"]
-    seconds = min(_LEAST_SECONDS, settings["max_seconds"]) if excerpt is None else excerpt + 2
+    excerpt = settings.excerpt_seconds
+    seconds = min(_LEAST_SECONDS, settings.max_seconds) if excerpt is None else excerpt + 2
     # Composed at twice the rate; what is folded over by leaving out every second sample is sound as well.
     piece = compose(STYLES["reeds"], Habits.draw(rng), _LEAST_SECONDS, rng)[::2, 0]
-    loud = np.resize(piece, int(seconds * settings["sample_rate"])) / np.abs(piece).max()
+    loud = np.resize(piece, int(seconds * settings.sample_rate)) / np.abs(piece).max()
     track: NDArray[np.int16] = (32767 * loud * np.geomspace(1, 1e-3, len(loud))).astype(np.int16)
     return track

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurize.config import FeaturizeConfig
-from featurize.dataset_build.inference_features import featurizing, list_files, refuse_other_settings
+from featurize.dataset_build.inference_features import featurizing, list_files, supported_settings
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath
 from jobs.terminal.console import ConsoleReporter
@@ -73,8 +73,7 @@ def predict(
             workers failed.
     """
     trained = Run(run)
-    settings = trained.trained()["features"]
-    refuse_other_settings(settings)
+    settings = supported_settings(trained.trained()["features"])
     files = list_files(targets)
     if not files:
         raise FeaturizeError(f"expected audio files in {', '.join(targets)}, found none. Give files or folders.")

@@ -188,14 +188,14 @@ def status_lines(status: "Status") -> str:
     state = "complete" if status.complete else "unfinished: the same featurize command goes on with it"
     if status.holder:
         state = f"process {status.holder} is at work"
-    rejects = sum(reason["tracks"] for reason in status.rejects)
+    rejects = sum(count.tracks for count in status.rejects)
     lines = [
         f"state    {state}",
         f"shards   {status.shards_done} of {status.shards} done, {status.shards - status.shards_done} left",
         f"tracks   {status.tracks_done} of {status.tracks} done, {status.tracks - status.tracks_done} left",
         f"rejects  {rejects}",
     ]
-    lines += [f"         {entry['tracks']:6} {entry['stage']}: {entry['reason']}" for entry in status.rejects]
+    lines += [f"         {count.tracks:6} {count.stage}: {count.reason}" for count in status.rejects]
     lines += [f"broken   {name}" for name in status.broken]
     return "\n".join(lines)
 

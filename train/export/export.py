@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurize.dataset.dataset import Dataset
+from featurize.dataset.info import FeatureSettings
 from featurize.dataset.reader import read_row_group
 from featurize.version import VERSION
 from train.config import TrainError
@@ -95,7 +96,9 @@ def export(
             "Name the right one with --features FEATURES; where there is none any more, train again."
         )
     model = _load_in_float32(run)
-    track_mfcc = TrackMfcc(about["features"], hearing.constants) if hearing else None
+    track_mfcc = (
+        TrackMfcc(FeatureSettings.model_validate(about["features"]), hearing.constants) if hearing else None
+    )
     description = _describe(about, model, form, hears=hearing is not None)
     exportable = Exportable(_with_probabilities(model), description, track_mfcc)
     out.parent.mkdir(parents=True, exist_ok=True)

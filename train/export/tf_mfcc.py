@@ -6,12 +6,12 @@ It computes what `featurize.audio.mfcc` computes, from the same window and the s
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+
+from featurize.dataset.info import FeatureSettings
 
 Float32 = NDArray[np.float32]
 
@@ -36,8 +36,8 @@ class MfccConstants:
 class TrackMfcc:
     """The excerpt, the segments and the MFCC of a track, in operations of TensorFlow alone."""
 
-    def __init__(self, settings: Mapping[str, Any], constants: MfccConstants) -> None:
-        """Take the feature settings of a model, as `model.json` has them, and the featurizer's constants."""
+    def __init__(self, settings: FeatureSettings, constants: MfccConstants) -> None:
+        """Take the feature settings of a model and the featurizer's constants."""
         self._settings = settings
         self._constants = constants
 
@@ -57,28 +57,28 @@ class TrackMfcc:
         """
         track = self._checked(self._excerpt(samples))
         starts = self._starts(tf.size(track, tf.int64))
-        length = self._settings["segment_samples"]
+        length = self._settings.segment_samples
         mfcc = tf.map_fn(
             # A few at a time: the spectra of a segment need fifteen times the memory of its samples.
             lambda start: self._segment(track[start : start + length]),
             starts,
             fn_output_signature=tf.float32,
         )
-        return mfcc, tf.cast(starts, tf.float64) / self._settings["sample_rate"]
+        return mfcc, tf.cast(starts, tf.float64) / self._settings.sample_rate
 
     def _excerpt(self, samples: tf.Tensor) -> tf.Tensor:
         """Cut what `featurize.audio.load.decode` reads of a track."""
-        seconds = self._settings["excerpt_seconds"]
+        seconds = self._settings.excerpt_seconds
         if seconds is None:
             return samples
         found = tf.size(samples)
-        wanted = tf.minimum(int(seconds * self._settings["sample_rate"]), found)
-        start = (found - wanted) // 2 if self._settings["excerpt_position"] == "middle" else 0
+        wanted = tf.minimum(int(seconds * self._settings.sample_rate), found)
+        start = (found - wanted) // 2 if self._settings.excerpt_position == "middle" else 0
         return samples[start : start + wanted]
 
     def _checked(self, samples: tf.Tensor) -> tf.Tensor:
         """Return the samples, once it is known that the featurizer would not reject them."""
-        length, rate = self._settings["segment_samples"], self._settings["sample_rate"]
+        length, rate = self._settings.segment_samples, self._settings.sample_rate
         lowest, highest = self._constants.peaks
         peak = tf.reduce_max(tf.abs(samples))
         finite = tf.reduce_all(tf.math.is_finite(samples))
@@ -100,23 +100,23 @@ class TrackMfcc:
 
     def _starts(self, found: tf.Tensor) -> tf.Tensor:
         """Place segments as `featurize.audio.mfcc.segment_starts` does, int64 [segments], in samples."""
-        segments, hop = self._settings["segments_per_track"], self._settings["hop_length"]
-        room = found - self._settings["segment_samples"]
+        segments, hop = self._settings.segments_per_track, self._settings.hop_length
+        room = found - self._settings.segment_samples
         even = tf.range(segments, dtype=tf.int64) * room // max(segments - 1, 1)
         return even // hop * hop
 
     def _segment(self, samples: tf.Tensor) -> tf.Tensor:
         """Return the MFCC of one segment, float32 [n_mfcc, frames], as `librosa.feature.mfcc` computes it."""
-        n_fft = self._settings["n_fft"]
+        n_fft = self._settings.n_fft
         spectrum = tf.signal.stft(
             tf.pad(samples, [[n_fft // 2, n_fft // 2]]),
             frame_length=n_fft,
-            frame_step=self._settings["hop_length"],
+            frame_step=self._settings.hop_length,
             fft_length=n_fft,
             window_fn=lambda length, dtype: tf.constant(self._constants.window, dtype),
         )
         power = tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum))
         mel = tf.matmul(power, tf.constant(self._constants.mel), transpose_b=True)
         decibels = 10 / math.log(10) * tf.math.log(tf.maximum(mel, self._constants.amin))
-        decibels = tf.maximum(decibels, tf.reduce_max(decibels) - self._settings["top_db"])
-        return tf.transpose(tf.signal.dct(decibels, norm="ortho")[:, : self._settings["n_mfcc"]])
+        decibels = tf.maximum(decibels, tf.reduce_max(decibels) - self._settings.top_db)
+        return tf.transpose(tf.signal.dct(decibels, norm="ortho")[:, : self._settings.n_mfcc])

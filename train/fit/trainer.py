@@ -202,9 +202,10 @@ def training_stream(dataset: Dataset, config: TrainConfig) -> SegmentStream:
 
 def training_statistics(dataset: Dataset, config: TrainConfig) -> Statistics:
     """Return the mean and the deviation of each coefficient over the training folds."""
-    parts = [part for part in dataset.info["statistics"] if part["fold"] in config.training_folds]
-    frames = np.array([part["frames"] for part in parts], np.float64)
-    means, deviations = (np.array([part[key] for part in parts]) for key in ("mean", "deviation"))
+    parts = [part for part in dataset.info.statistics if part.fold in config.training_folds]
+    frames = np.array([part.frames for part in parts], np.float64)
+    means = np.array([part.mean for part in parts])
+    deviations = np.array([part.deviation for part in parts])
     mean = np.average(means, axis=0, weights=frames)
     variance = np.average(deviations**2 + means**2, axis=0, weights=frames) - mean**2
     # A coefficient that never changes has no deviation to divide by.
@@ -221,7 +222,7 @@ def _save_model(run: Run, model: keras.Sequential, dataset: Dataset, config: Tra
     history = run.history()
     about = {
         "classes": dataset.classes,
-        "features": dataset.info["settings"],
+        "features": dataset.info.settings.model_dump(),
         "input": "float32 [batch, 40, 217], MFCC in dB as the settings under features make them",
         "output": "float32 [batch, classes], logits: softmax gives the probabilities",
         "parameters": model.count_params(),

@@ -20,9 +20,9 @@ def training_counts(dataset: Dataset, config: TrainConfig, remark: Callable[[str
     """
     counts = {part: np.zeros(len(dataset.classes), np.int64) for part in ("train", *config.held_out)}
     folds = {fold: part for part, fold in config.held_out.items()}
-    for entry in dataset.info["counts"]:
-        part = folds.get(entry["fold"], "train")
-        counts[part][dataset.classes.index(entry["label"])] += entry["segments"]
+    for entry in dataset.info.counts:
+        part = folds.get(entry.fold, "train")
+        counts[part][dataset.classes.index(entry.label)] += entry.segments
     empty = [part for part, count in counts.items() if not count.sum()]
     unlearned = _named(dataset.classes, counts["train"] == 0)
     if empty or unlearned:
@@ -55,8 +55,8 @@ def training_counts(dataset: Dataset, config: TrainConfig, remark: Callable[[str
 def small_classes(dataset: Dataset) -> dict[str, int]:
     """Return the classes with fewer than FEW_TRACKS tracks, and how many each has."""
     tracks = dict.fromkeys(dataset.classes, 0)
-    for entry in dataset.info["counts"]:
-        tracks[entry["label"]] += entry["tracks"]
+    for entry in dataset.info.counts:
+        tracks[entry.label] += entry.tracks
     return {label: count for label, count in tracks.items() if count < FEW_TRACKS}
 
 

@@ -51,8 +51,8 @@ def render(
         a whole HTML page. Names of tracks, classes and groups are escaped.
     """
     history, rejects, music = run.history(), dataset.rejects(), dataset.music()
-    settings = dataset.info["settings"]
-    seconds = settings["segment_samples"] / settings["sample_rate"]
+    settings = dataset.info.settings
+    seconds = settings.segment_samples / settings.sample_rate
     numbers = predictions.per_track * len(dataset.classes)
     tracks = predictions.tracks(min(_TRACKS_SHOWN, max(_NUMBERS_SHOWN // numbers, 1)))
     for track in tracks:
@@ -67,7 +67,7 @@ def render(
             tracks=tracks,
             predictions=PREDICTIONS,
             # A segment's start is where it starts in the file, unless what was read of the file began later.
-            seekable=settings["excerpt_seconds"] is None or settings["excerpt_position"] == "start",
+            seekable=settings.excerpt_seconds is None or settings.excerpt_position == "start",
             curves=_curves(history, metrics["epoch"]),
             examples=[
                 (dataset.classes[label], draw_mfcc(mfcc, seconds)) for label, mfcc in _first_of_each_class(dataset)
@@ -89,7 +89,7 @@ def render(
 
 def _count_table(dataset: Dataset) -> list[dict[str, Any]]:
     """Return for each class its name and for each fold its counts, None where there is no track."""
-    cells = {(entry["label"], entry["fold"]): entry for entry in dataset.info["counts"]}
+    cells = {(count.label, count.fold): count for count in dataset.info.counts}
     folds = sorted({fold for _, fold in cells})
     return [
         {"label": label, "folds": [(fold, cells.get((label, fold))) for fold in folds]}

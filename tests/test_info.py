@@ -1,0 +1,125 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from featurize.config import FeaturizeConfig
+from featurize.dataset.info import DatasetInfo, FeatureSettings, read_info
+from featurize.dataset_build.inference_features import supported_settings
+from featurize.errors import DatasetError, FeaturizeError
+from featurize.planning.shard_plan import feature_settings, fingerprint
+from featurize.storage import StoragePath
+
+SETTINGS = feature_settings(FeaturizeConfig())
+STORED = {
+    "format": 3,
+    "id": "0123456789abcdef",
+    "plan": "fedcba9876543210",
+    "classes": ["bells", "réeds"],
+    "settings": {
+        "sample_rate": 22050,
+        "n_mfcc": 40,
+        "n_fft": 2048,
+        "hop_length": 512,
+        "n_mels": 128,
+        "top_db": 80.0,
+        "segment_samples": 110592,
+        "segments_per_track": 12,
+        "excerpt_seconds": None,
+        "excerpt_position": "start",
+        "max_seconds": 14400.0,
+    },
+    "tracks": 3,
+    "segments": 24,
+    "rejects": [{"stage": "open", "reason": "missing", "tracks": 1}],
+    "duplicates": 0,
+    "counts": [
+        {"label": "bells", "fold": 0, "tracks": 1, "groups": 1, "segments": 12},
+        {"label": "réeds", "fold": 4, "tracks": 1, "groups": 1, "segments": 12},
+    ],
+    "statistics": [{"fold": 0, "frames": 2604, "mean": [0.1, -3e-17], "deviation": [1.0, 2.5]}],
+    "versions": {"earmark": "0.1.0"},
+}
+
+
+def _stored(folder: Path, content: object) -> StoragePath:
+    (folder / "dataset.json").write_text(json.dumps(content))
+    return StoragePath.of(folder)
+
+
+def test_the_settings_are_stored_with_these_keys_in_this_order():
+    assert json.dumps(SETTINGS.model_dump()) == json.dumps(STORED["settings"])
+    assert fingerprint(SETTINGS, [["a.mp3", "bells", 0, 7]]) == "00c1446f73866f05"
+
+
+def test_what_is_written_is_what_was_read_to_the_byte(tmp_path):
+    info = read_info(_stored(tmp_path, STORED))
+    assert info.settings == SETTINGS
+    assert info.counts[1].label == "réeds"
+    assert info.encode().decode() == json.dumps(STORED, indent=2, ensure_ascii=False) + "\n"
+
+
+def test_a_folder_without_the_file_has_no_info(tmp_path):
+    assert read_info(StoragePath.of(tmp_path)) is None
+    assert read_info(StoragePath.of(tmp_path / "absent")) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda info: info.pop("classes"), "classes is missing"),
+        (lambda info: info.update(genre=1), "genre is not a known key"),
+        (lambda info: info["settings"].pop("n_fft"), "settings.n_fft is missing"),
+        (lambda info: info["settings"].update(window="hann"), "settings.window is not a known key"),
+        (lambda info: info.update(tracks="3"), "tracks is '3', expected a valid integer"),
+        (lambda info: info["counts"][1].pop("label"), "counts.1.label is missing"),
+        (lambda info: info["statistics"][0].update(mean=None), "statistics.0.mean is None, expected a valid list"),
+    ],
+)
+def test_an_invalid_key_is_named_with_the_file(change, problem, tmp_path):
+    content = json.loads(json.dumps(STORED))
+    change(content)
+    with pytest.raises(DatasetError) as caught:
+        read_info(_stored(tmp_path, content))
+    assert str(caught.value) == (
+        f"{tmp_path / 'dataset.json'} is not as Earmark writes it: {problem}. "
+        f"Type: earmark featurize MUSIC --out {tmp_path}"
+    )
+
+
+def test_many_invalid_keys_are_counted(tmp_path):
+    with pytest.raises(DatasetError, match=r"id is missing; plan is missing; .*; and 6 more\. Type"):
+        read_info(_stored(tmp_path, {"format": 3}))
+
+
+@pytest.mark.parametrize("content", [[], {}, {"format": 2}])
+def test_another_format_is_refused(content, tmp_path):
+    with pytest.raises(DatasetError, match=r"has format .*; this Earmark reads 3\. Featurize again\."):
+        read_info(_stored(tmp_path, content))
+
+
+def test_stored_models_are_frozen():
+    info = DatasetInfo.model_validate(STORED)
+    with pytest.raises(ValueError, match="frozen"):
+        info.tracks = 4
+
+
+def test_the_settings_of_a_model_are_read():
+    features = {**STORED["settings"], "segments_per_track": 3, "excerpt_seconds": 6.0}
+    found = supported_settings(features)
+    assert found == SETTINGS.model_copy(update={"segments_per_track": 3, "excerpt_seconds": 6.0})
+    assert isinstance(found, FeatureSettings)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"n_fft": 1024}, "n_fft 1024 there, 2048 here"),
+        ({"window": "hann"}, "window 'hann' there, None here"),
+        ({"excerpt_position": "end"}, "excerpt_position is 'end', expected 'start' or 'middle'"),
+    ],
+)
+def test_settings_that_are_not_supported_are_refused(change, problem):
+    with pytest.raises(FeaturizeError, match="the model was trained on features that this Earmark") as caught:
+        supported_settings({**STORED["settings"], **change})
+    assert problem in str(caught.value)

@@ -1,7 +1,6 @@
 """A finished dataset: opened, checked against its own list of shards, and asked for its tracks."""
 
 import dataclasses
-import json
 import os
 from typing import Any
 
@@ -9,10 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from featurize.dataset.footer import parse_footer
 from featurize.dataset.info import DatasetInfo, read_info
 from featurize.dataset.music_root import find_music
-from featurize.dataset.reader import UNREADABLE, Shard, in_threads, list_shards, read_table
-from featurize.dataset.schema import FOOTER_KEY, fold_of
+from featurize.dataset.reader import UNREADABLE, Shard, in_threads, list_shards
+from featurize.dataset.schema import fold_of
+from featurize.dataset.tables import read_table
 from featurize.errors import DatasetError
 from featurize.storage import StoragePath
 
@@ -123,7 +124,7 @@ def _open_shard(folder: StoragePath, name: str, settings: dict[str, Any]) -> Sha
     place = folder / "shards" / name
     try:
         metadata = pq.read_metadata(place.path, **place.arrow)
-        found = json.loads(metadata.metadata[FOOTER_KEY])["settings"]
+        found = parse_footer(metadata).settings
     except UNREADABLE as error:
         return f"{name} is broken: {error}"
     if found != settings:

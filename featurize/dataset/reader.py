@@ -1,11 +1,10 @@
-"""Reading shards: names, footers, row groups, and the columns beside the features."""
+"""Reading shards: names, row groups, and the columns beside the features."""
 
 import dataclasses
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +12,8 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from featurize.dataset.schema import FOOTER_KEY, SHARD_NAME, SHARD_SCHEMA, mfcc_array
+from featurize.dataset.schema import SHARD_NAME, SHARD_SCHEMA, mfcc_array
+from featurize.dataset.tables import read_table
 from featurize.storage import StoragePath
 
 UNREADABLE = (pa.ArrowException, OSError, KeyError, TypeError, ValueError)  # what reading a broken shard raises
@@ -49,19 +49,6 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Ite
     """Read many small files side by side; the results come in order."""
     with ThreadPoolExecutor(_READERS) as readers:
         yield from readers.map(function, items)
-
-
-def read_footer(place: StoragePath) -> Any:
-    """Return what a `ShardWriter` put into the footer; only the end of the file is read."""
-    return json.loads(pq.read_metadata(place.path, **place.arrow).metadata[FOOTER_KEY])
-
-
-def rejects_of(folder: StoragePath, name: str) -> list[dict[str, str]] | None:
-    """Return the tracks that a shard rejects, None where the shard cannot be read."""
-    try:
-        return list(read_footer(folder / "shards" / name)["rejects"])
-    except UNREADABLE:
-        return None
 
 
 def read_row_group(shard: Shard, index: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
@@ -115,9 +102,3 @@ def read_labels(shard: Shard, segments_per_track: int) -> NDArray[np.int32]:
     """Return the labels of a shard's tracks, int32 [tracks], in the order of their rows."""
     labels: NDArray[np.int32] = read_table(shard.place, ["label"])["label"].to_numpy()[::segments_per_track]
     return labels
-
-
-def read_table(place: StoragePath, columns: list[str] | None = None) -> pa.Table:
-    """Read a Parquet file, or some columns of it."""
-    # The file itself and not its path: the folder called fold=K above it is none of its columns.
-    return pq.ParquetFile(place.path, **place.arrow).read(columns)

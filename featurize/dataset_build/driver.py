@@ -11,9 +11,10 @@ from featurize.audio.mfcc import Filters
 from featurize.collection.catalog import build_catalog
 from featurize.collection.tags import read_tags
 from featurize.config import FeaturizeConfig
+from featurize.dataset.footer import read_rejects
 from featurize.dataset.info import read_info
 from featurize.dataset.music_root import write_music
-from featurize.dataset.reader import in_threads, list_shards, rejects_of
+from featurize.dataset.reader import in_threads, list_shards
 from featurize.dataset.schema import part_of
 from featurize.dataset_build.finalize import Summary, finish, summarize
 from featurize.dataset_build.worker import ShardResult, write_features
@@ -161,7 +162,7 @@ def _already_complete(folder: StoragePath, plan: Plan, finished: set[str]) -> Su
 def _with_rejects(folder: StoragePath, plan: Plan, finished: set[str]) -> set[str]:
     """Return the shards that have rejects, or cannot be read."""
     names = sorted(finished & set(plan.names))
-    found = in_threads(lambda name: rejects_of(folder, name), names)
+    found = in_threads(lambda name: read_rejects(folder, name), names)
     return {name for name, rejects in zip(names, found, strict=True) if rejects is None or rejects}
 
 

@@ -4,17 +4,17 @@ import dataclasses
 import platform
 from collections import Counter
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import soundfile
 
+from featurize.dataset.footer import FeatureSums, RejectedTrack, read_footer
 from featurize.dataset.info import ClassFoldCount, DatasetInfo, FoldStatistics, RejectCount
-from featurize.dataset.reader import UNREADABLE, in_threads, list_shards, read_footer
+from featurize.dataset.reader import in_threads, list_shards
 from featurize.dataset.schema import DUPLICATES_SCHEMA, FORMAT_VERSION, REJECTS_SCHEMA, fold_of
+from featurize.dataset.tables import write_table
 from featurize.errors import FeaturizeError
 from featurize.planning.plan import Plan
 from featurize.planning.shard_plan import dataset_id, plan_id
@@ -61,16 +61,17 @@ def finish(folder: StoragePath, plan: Plan) -> Summary:
     for stale in list_shards(folder) - set(plan.names):
         (folder / "shards" / stale).remove()
     gathered = _gather(folder, plan)
-    rejects = sorted(gathered.rejects, key=lambda reject: reject["path"])
-    _write_table(folder / "rejects.parquet", pa.Table.from_pylist(rejects, schema=REJECTS_SCHEMA))
+    rejects = sorted(gathered.rejects, key=lambda reject: reject.path)
+    rows = [reject.model_dump() for reject in rejects]
+    write_table(folder / "rejects.parquet", pa.Table.from_pylist(rows, schema=REJECTS_SCHEMA))
     tracks = plan.tracks.append_column("digest", pa.chunked_array(gathered.digests))
     duplicates = _duplicates(tracks, plan.classes)
-    _write_table(folder / "duplicates.parquet", duplicates)
+    write_table(folder / "duplicates.parquet", duplicates)
 
     segments = plan.settings.segments_per_track
     info = DatasetInfo(
         format=FORMAT_VERSION,
-        id=dataset_id(plan.names, [reject["path"] for reject in rejects]),
+        id=dataset_id(plan.names, [reject.path for reject in rejects]),
         plan=plan_id(plan.names),
         classes=plan.classes,
         settings=plan.settings,
@@ -86,9 +87,9 @@ def finish(folder: StoragePath, plan: Plan) -> Summary:
     return summarize(info)
 
 
-def count_rejects(rejects: list[dict[str, str]]) -> list[RejectCount]:
+def count_rejects(rejects: list[RejectedTrack]) -> list[RejectCount]:
     """Count rejects by stage and reason, the most frequent first."""
-    reasons = Counter((reject["stage"], reject["reason"]) for reject in rejects)
+    reasons = Counter((reject.stage, reject.reason) for reject in rejects)
     return [
         RejectCount(stage=stage, reason=reason, tracks=count)
         for (stage, reason), count in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
@@ -99,37 +100,30 @@ def count_rejects(rejects: list[dict[str, str]]) -> list[RejectCount]:
 class _Gathered:
     """What the footers say: rejects; the digest of each track in the plan's order, null for rejects; the sums."""
 
-    rejects: list[dict[str, str]]
+    rejects: list[RejectedTrack]
     digests: list[pa.Array]
-    statistics: list[tuple[int, dict[str, Any]]]
+    statistics: list[tuple[int, FeatureSums]]
 
 
 def _gather(folder: StoragePath, plan: Plan) -> _Gathered:
     gathered = _Gathered([], [], [])
     broken = []
-    for index, footer in enumerate(in_threads(lambda name: _footer(folder, name), plan.names)):
+    for index, footer in enumerate(in_threads(lambda name: read_footer(folder, name), plan.names)):
         if footer is None:
             broken.append(plan.names[index])
             continue
-        digest_of = dict(zip(footer["tracks"]["track"], footer["tracks"]["digest"], strict=True))
+        digest_of = dict(zip(footer.tracks.track, footer.tracks.digest, strict=True))
         first, stop = plan.bounds[index : index + 2]
         ids = plan.tracks["track"].slice(first, stop - first).to_pylist()
         gathered.digests.append(pa.array([digest_of.get(track) for track in ids], pa.string()))
-        gathered.rejects.extend(footer["rejects"])
-        gathered.statistics.append((fold_of(plan.names[index]), footer["statistics"]))
+        gathered.rejects.extend(footer.rejects)
+        gathered.statistics.append((fold_of(plan.names[index]), footer.statistics))
     if broken:
         named = "\n".join(f"  - {folder / 'shards' / name}" for name in broken)
         raise FeaturizeError(
             f"{len(broken)} shards are broken:\n{named}\nDelete them, then run the same command again."
         )
     return gathered
-
-
-def _footer(folder: StoragePath, name: str) -> Any:
-    try:
-        return read_footer(folder / "shards" / name)
-    except UNREADABLE:
-        return None
 
 
 def _duplicates(tracks: pa.Table, classes: list[str]) -> pa.Table:
@@ -167,21 +161,21 @@ def _counts(tracks: pa.Table, classes: list[str], segments: int) -> list[ClassFo
     return sorted(entries, key=lambda entry: (entry.label, entry.fold))
 
 
-def _statistics(sums: list[tuple[int, dict[str, Any]]]) -> list[FoldStatistics]:
+def _statistics(sums: list[tuple[int, FeatureSums]]) -> list[FoldStatistics]:
     """Return the mean and the standard deviation of each coefficient, fold by fold.
 
     By fold, so that a trainer can combine those of its training folds and never look at the others.
     """
-    by_fold: dict[int, list[Any]] = {}
+    by_fold: dict[int, list[FeatureSums]] = {}
     for fold, part in sums:
         by_fold.setdefault(fold, []).append(part)
     statistics = []
     for fold, parts in sorted(by_fold.items()):
-        frames = sum(part["frames"] for part in parts)
+        frames = sum(part.frames for part in parts)
         if not frames:
             continue
-        mean = np.sum([part["sum"] for part in parts], axis=0) / frames
-        variance = np.sum([part["sum_of_squares"] for part in parts], axis=0) / frames - mean**2
+        mean = np.sum([part.sum for part in parts], axis=0) / frames
+        variance = np.sum([part.sum_of_squares for part in parts], axis=0) / frames - mean**2
         deviation = np.sqrt(np.maximum(variance, 0))
         statistics.append(
             FoldStatistics(fold=fold, frames=frames, mean=mean.tolist(), deviation=deviation.tolist())
@@ -197,9 +191,3 @@ def _versions() -> dict[str, str]:
         **{package: version(package) for package in packages},
         "libsndfile": soundfile.__libsndfile_version__,
     }
-
-
-def _write_table(place: StoragePath, table: pa.Table) -> None:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    place.write(sink.getvalue())

@@ -1,15 +1,14 @@
 """One shard on its way to the disk: rows gathered a row group at a time, rejects and statistics in the footer."""
 
 import hashlib
-import json
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from featurize.dataset.schema import FOOTER_KEY, MFCC_SHAPE, SHARD_SCHEMA, TRACKS_PER_ROW_GROUP, mfcc_column
+from featurize.dataset.footer import FeatureSums, KeptTracks, RejectedTrack, ShardFooter
+from featurize.dataset.schema import MFCC_SHAPE, SHARD_SCHEMA, TRACKS_PER_ROW_GROUP, mfcc_column
 from featurize.errors import Reject
 from featurize.planning.shard_plan import ShardPlan, Track
 from featurize.storage import StoragePath
@@ -30,8 +29,9 @@ class ShardWriter:
         self._mfcc = np.empty((TRACKS_PER_ROW_GROUP, segments, *MFCC_SHAPE), np.float32)
         self._starts = np.empty((TRACKS_PER_ROW_GROUP, segments), np.float64)
         self._gathered: list[Track] = []
-        self._kept: dict[str, list[Any]] = {"track": [], "size": [], "digest": []}
-        self._rejects: list[dict[str, str]] = []
+        self._kept: list[Track] = []
+        self._digests: list[str] = []
+        self._rejects: list[RejectedTrack] = []
         # In float64 and in the order of the tracks, so that the sums are the same wherever they are made.
         self._sum, self._sum_of_squares = np.zeros(MFCC_SHAPE[0]), np.zeros(MFCC_SHAPE[0])
         self._sink = pa.BufferOutputStream()
@@ -57,9 +57,8 @@ class ShardWriter:
         place = len(self._gathered)
         self._mfcc[place], self._starts[place] = mfcc, starts
         self._gathered.append(track)
-        self._kept["track"].append(track.id)
-        self._kept["size"].append(track.size)
-        self._kept["digest"].append(digest(self._mfcc[place]))
+        self._kept.append(track)
+        self._digests.append(digest(self._mfcc[place]))
         self._sum += mfcc.sum(axis=(0, 2), dtype=np.float64)
         self._sum_of_squares += np.square(mfcc, dtype=np.float64).sum(axis=(0, 2))
         if len(self._gathered) == TRACKS_PER_ROW_GROUP:
@@ -68,23 +67,26 @@ class ShardWriter:
     def reject(self, track: Track, reject: Reject) -> None:
         """Add a track without rows."""
         self._rejects.append(
-            {"path": track.id, "stage": reject.stage, "reason": reject.reason, "message": reject.message}
+            RejectedTrack(path=track.id, stage=reject.stage, reason=reject.reason, message=reject.message)
         )
 
     def finish(self, folder: StoragePath) -> None:
         """Write the shard below the dataset's folder."""
         self._write_row_group()
-        footer = {
-            "settings": self._plan.settings.model_dump(),
-            "tracks": self._kept,
-            "rejects": self._rejects,
-            "statistics": {
-                "frames": len(self._kept["track"]) * self._starts.shape[1] * MFCC_SHAPE[1],
-                "sum": self._sum.tolist(),
-                "sum_of_squares": self._sum_of_squares.tolist(),
-            },
-        }
-        self._writer.add_key_value_metadata({FOOTER_KEY: json.dumps(footer, sort_keys=True)})
+        kept = KeptTracks(
+            track=[track.id for track in self._kept],
+            size=[track.size for track in self._kept],
+            digest=self._digests,
+        )
+        sums = FeatureSums(
+            frames=len(self._kept) * self._starts.shape[1] * MFCC_SHAPE[1],
+            sum=self._sum.tolist(),
+            sum_of_squares=self._sum_of_squares.tolist(),
+        )
+        footer = ShardFooter(
+            settings=self._plan.settings.model_dump(), tracks=kept, rejects=self._rejects, statistics=sums
+        )
+        self._writer.add_key_value_metadata(footer.to_metadata())
         self._writer.close()
         (folder / "shards" / self._plan.name).write(self._sink.getvalue())
 

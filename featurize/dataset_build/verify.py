@@ -1,7 +1,6 @@
 """How far a dataset is, and whether what lies there is what was written."""
 
 import dataclasses
-import json
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,9 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featurize.dataset.dataset import Dataset
+from featurize.dataset.footer import RejectedTrack, parse_footer, read_rejects
 from featurize.dataset.info import RejectCount, read_info
-from featurize.dataset.reader import Shard, in_threads, list_shards, read_row_group, rejects_of
-from featurize.dataset.schema import FOOTER_KEY, MFCC_SHAPE
+from featurize.dataset.reader import Shard, in_threads, list_shards, read_row_group
+from featurize.dataset.schema import MFCC_SHAPE
 from featurize.dataset_build.finalize import count_rejects
 from featurize.dataset_build.shard_writer import digest
 from featurize.errors import DatasetError
@@ -58,9 +58,9 @@ def read_status(folder: StoragePath) -> Status:
     per_shard = plan.tracks.group_by("shard").aggregate([([], "count_all")])
     planned = dict(zip(per_shard["shard"].to_pylist(), per_shard["count_all"].to_pylist(), strict=True))
     done = sorted(planned.keys() & list_shards(folder))
-    rejects: list[dict[str, str]] = []
+    rejects: list[RejectedTrack] = []
     broken = []
-    for name, found in zip(done, in_threads(lambda name: rejects_of(folder, name), done), strict=True):
+    for name, found in zip(done, in_threads(lambda name: read_rejects(folder, name), done), strict=True):
         if found is None:
             broken.append(name)
         else:
@@ -100,10 +100,10 @@ def verify(dataset: Dataset) -> Iterator[tuple[Shard, list[str]]]:
 
 def _problems(shard: Shard, segments: int, planned: dict[str, tuple[int, int]]) -> Iterator[str]:
     with pq.ParquetFile(shard.place.path, **shard.place.arrow) as file:
-        footer = json.loads(file.metadata.metadata[FOOTER_KEY])
+        footer = parse_footer(file.metadata)
         names = file.read(["track", "segment"], use_threads=False)
-    kept = footer["tracks"]["track"]
-    if {*kept, *(reject["path"] for reject in footer["rejects"])} != planned.keys():
+    kept = footer.tracks.track
+    if {*kept, *(reject.path for reject in footer.rejects)} != planned.keys():
         yield "its tracks are not those of the plan"
     if names["track"].to_pylist() != [track for track in kept for _ in range(segments)]:
         yield "its rows are not those of its tracks"
@@ -117,7 +117,7 @@ def _problems(shard: Shard, segments: int, planned: dict[str, tuple[int, int]]) 
             expected_label, expected_fold = planned.get(track, (-1, -1))
             if rows.shape != (segments, *MFCC_SHAPE) or not np.isfinite(rows).all():
                 yield f"{track} has rows that are not finite, or too few"
-            elif digest(rows) != footer["tracks"]["digest"][done]:
+            elif digest(rows) != footer.tracks.digest[done]:
                 yield f"{track} has other numbers than were written"
             if (labels[first : first + segments] != expected_label).any() or shard.fold != expected_fold:
                 yield f"{track} has another label or fold than in the plan"

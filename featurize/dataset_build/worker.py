@@ -2,7 +2,6 @@
 
 import dataclasses
 import faulthandler
-import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
@@ -14,9 +13,10 @@ from numpy.typing import NDArray
 
 from featurize.audio.load import load
 from featurize.audio.mfcc import Filters, mfcc_segments, segment_starts
+from featurize.dataset.footer import parse_footer
 from featurize.dataset.info import FeatureSettings
 from featurize.dataset.reader import UNREADABLE
-from featurize.dataset.schema import FOOTER_KEY, MFCC_SHAPE, mfcc_array
+from featurize.dataset.schema import MFCC_SHAPE, mfcc_array
 from featurize.dataset_build.shard_writer import ShardWriter
 from featurize.errors import CollectionLostError, Reject
 from featurize.planning.shard_plan import ShardPlan, Track
@@ -122,8 +122,8 @@ def _read_previous(
     place = folder / "shards" / plan.previous
     try:
         file = pq.ParquetFile(place.path, **place.arrow)
-        footer = json.loads(file.metadata.metadata[FOOTER_KEY])
-        if footer["settings"] != plan.settings.model_dump():
+        footer = parse_footer(file.metadata)
+        if footer.settings != plan.settings.model_dump():
             return {}, {}
         table = file.read(["start", "mfcc"], use_threads=False)
     except UNREADABLE:
@@ -131,11 +131,11 @@ def _read_previous(
     segments = plan.settings.segments_per_track
     mfcc = mfcc_array(table["mfcc"]).reshape(-1, segments, *MFCC_SHAPE)
     starts = table["start"].to_numpy().reshape(-1, segments)
-    kept = footer["tracks"]
-    rows = {key: (mfcc[i], starts[i]) for i, key in enumerate(zip(kept["track"], kept["size"], strict=True))}
+    kept = zip(footer.tracks.track, footer.tracks.size, strict=True)
+    rows = {key: (mfcc[i], starts[i]) for i, key in enumerate(kept)}
     if plan.retry_rejects:
         return rows, {}
-    return rows, {r["path"]: Reject(r["stage"], r["reason"], r["message"]) for r in footer["rejects"]}
+    return rows, {r.path: Reject(r.stage, r.reason, r.message) for r in footer.rejects}
 
 
 def _refuse_lost_collection(plan: ShardPlan, track: Track, reject: Reject) -> None:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -23,6 +22,7 @@ from featurize.collection.catalog import Catalog, location
 from featurize.config import FeaturizeConfig
 from featurize.dataset.info import FeatureSettings
 from featurize.dataset.schema import FOLDS, FORMAT_VERSION, TRACKS_SCHEMA, part_of, shard_name
+from featurize.dataset.tables import read_table, write_table
 from featurize.planning.folds import resolve_folds
 from featurize.planning.shard_plan import ShardPlan, Track, feature_settings, fingerprint
 from featurize.storage import StoragePath
@@ -87,9 +87,7 @@ class Plan:
             [self.tracks["track"], labels, *(self.tracks[name] for name in ("group", "fold", "size")), names],
             schema=TRACKS_SCHEMA.with_metadata({_PLAN_KEY: json.dumps(about).encode()}),
         ).sort_by("track")
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
-        (folder / "tracks.parquet").write(sink.getvalue())
+        write_table(folder / "tracks.parquet", table)
 
     def _rows(self, index: int) -> pa.Table:
         first, stop = self.bounds[index : index + 2]
@@ -118,7 +116,7 @@ def read_plan(folder: StoragePath) -> PreviousPlan | None:
     if not path.is_file():
         return None
     try:
-        tracks = pq.ParquetFile(path.path, **path.arrow).read()
+        tracks = read_table(path)
         about = json.loads(tracks.schema.metadata[_PLAN_KEY])
     except (pa.ArrowException, KeyError, TypeError, ValueError):
         return None

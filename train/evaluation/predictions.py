@@ -9,9 +9,9 @@ from urllib.parse import quote
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from featurize.dataset.schema import SHARD_SCHEMA
+from featurize.dataset.tables import encode_table, read_table
 from featurize.storage import StoragePath, describe
 from train.config import TrainError
 from train.evaluation.metrics import Float64, Int32, pool_tracks
@@ -70,7 +70,7 @@ class Predictions:
             TrainError: the file is missing or broken.
         """
         try:
-            table = pq.ParquetFile(path.path, **path.arrow).read()
+            table = read_table(path)
             probabilities = table["probabilities"].combine_chunks().flatten().to_numpy().astype(np.float64)
             classes = json.loads(table.schema.field("probabilities").metadata[b"classes"])
             labels = table["label"].combine_chunks().indices.to_numpy()
@@ -84,9 +84,7 @@ class Predictions:
 
     def encode(self) -> pa.Buffer:
         """Return the table as a Parquet file."""
-        buffer = pa.BufferOutputStream()
-        pq.write_table(self.table(), buffer, compression="zstd")
-        return buffer.getvalue()
+        return encode_table(self.table())
 
     def tracks(self, most: int) -> list[dict[str, Any]]:
         """Describe tracks for a reader: the surest mistakes first, then the right ones, the least sure first.

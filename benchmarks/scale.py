@@ -34,7 +34,9 @@ from featurize.dataset_build.driver import FeaturizeProgress, featurize
 from featurize.dataset_build.shard_writer import ShardWriter
 from featurize.dataset_build.worker import ShardResult
 from featurize.errors import Reject
-from featurize.planning.plan import make_plan, read_plan
+from featurize.planning.groups import known_groups
+from featurize.planning.plan import make_plan
+from featurize.planning.previous_plan import read_plan
 from featurize.planning.shard_plan import ShardPlan
 from featurize.storage import StoragePath
 
@@ -67,7 +69,8 @@ def main() -> None:
         resumed = time.perf_counter() - resumed
         apart(write_table, table, range(tracks // 1000, tracks + tracks // 1000))
         grown = time.perf_counter()
-        make_plan(build_catalog(str(table)), CONFIG, read_plan(StoragePath.of(features)), lambda places: [])
+        catalog, previous = build_catalog(str(table)), read_plan(StoragePath.of(features))
+        make_plan(catalog, CONFIG, previous, known_groups(catalog, CONFIG, previous))
         grown = time.perf_counter() - grown
     results = {
         "tracks": summary.tracks,

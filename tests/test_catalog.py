@@ -19,6 +19,7 @@ from featurize.config import FeaturizeConfig
 from featurize.dataset.schema import FOLDS
 from featurize.errors import FeaturizeError
 from featurize.planning.folds import assign_folds
+from featurize.planning.groups import add_tags, known_groups, unread_files
 from featurize.planning.plan import make_plan
 
 UNGROUPED = FeaturizeConfig(group_by="none")
@@ -28,7 +29,9 @@ def _plan(music, config):
     """The tracks of a collection by name, its classes, and what its owner is told."""
     catalog = build_catalog(str(music))
     remarks = []
-    plan = make_plan(catalog, config, None, lambda places: read_tags(places, config.group_by), remarks.append)
+    groups = known_groups(catalog, config, None)
+    tags = read_tags(unread_files(catalog, groups), config.group_by)
+    plan = make_plan(catalog, config, None, add_tags(catalog, groups, tags, remarks.append))
     tracks = [
         SimpleNamespace(
             **{**row, "label": plan.classes[row["label"]], "id": row["track"]},

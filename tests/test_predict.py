@@ -54,8 +54,10 @@ def test_a_training_track_has_the_numbers_of_its_shard_to_the_bit(run, features,
     dataset = open_dataset(features)
     tracks = dataset.tracks().filter(pc.equal(dataset.tracks()["fold"], 3))["track"].to_pylist()
     settings = supported_settings(Run(run).trained()["features"])
-    with featurizing(list_files([str(music / track) for track in tracks]), settings, None, 60) as results:
-        [found] = [result for result in results if result]
+    files, waits = list_files([str(music / track) for track in tracks]), []
+    with featurizing(files, settings, None, 60, lambda: waits.append(1)) as results:
+        [found] = results
+    assert waits
     assert found.names == [str(music / track) for track in tracks]
     stored = {}
     for shard in dataset.in_folds({3}):

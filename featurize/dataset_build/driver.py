@@ -4,7 +4,6 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import Protocol
 
 from featurize.audio.mfcc import Filters
@@ -24,7 +23,9 @@ from featurize.execution.node_mounts import refuse_unseen
 from featurize.execution.ray_tasks import RayTaskPool, on_cluster, ray_workers, run_all
 from featurize.execution.retries import PlanAttempts, run_with_retries
 from featurize.execution.subprocess_task import SubprocessTask
-from featurize.planning.plan import Plan, make_plan, read_plan
+from featurize.planning.groups import add_tags, known_groups, unread_files
+from featurize.planning.plan import Plan, make_plan
+from featurize.planning.previous_plan import read_plan
 from featurize.planning.shard_plan import ShardPlan, plan_id
 from featurize.storage import StoragePath, describe
 
@@ -94,10 +95,17 @@ def featurize(
             refuse_unseen([StoragePath.of(music)], folder)
         folder.remove_leftovers()
         write_music(folder, catalog.root)
-        plan = make_plan(
-            catalog, config, read_plan(folder), partial(_read_groups, stack, workers, config.group_by), on_remark
-        )
-        del catalog  # of a million tracks; the plan has its own columns
+        previous = read_plan(folder)
+        groups = known_groups(catalog, config, previous)
+        unread = unread_files(catalog, groups)
+        if on_cluster() or len(unread) > _TAGS_AT_ONCE:
+            stack.enter_context(ray_workers(workers))
+            tags = _read_tags_on_workers(unread, config.group_by)
+        else:
+            tags = read_tags(unread, config.group_by)
+        groups = add_tags(catalog, groups, tags, on_remark)
+        plan = make_plan(catalog, config, previous, groups)
+        del catalog, groups, previous, tags, unread  # of a million tracks; the plan has its own columns
         finished = list_shards(folder)
         again = _with_rejects(folder, plan, finished) if retry_rejects else set()
         missing = [i for i, name in enumerate(plan.names) if name not in finished or name in again]
@@ -109,23 +117,26 @@ def featurize(
         total = len(plan.tracks)
         done = total - sum(int(plan.bounds[i + 1] - plan.bounds[i]) for i in missing)
         on_progress(FeaturizeProgress(done, total))
-        done_now = rejected_now = 0
         if missing:
-            with SubprocessTask[
-                str
-            ]() as apart:  # librosa takes two seconds and 150 MB, which this process need not spend
+            # librosa takes two seconds and 150 MB, which this process need not spend.
+            with SubprocessTask[str]() as apart:
                 apart.submit("filters", Filters.from_librosa)
                 stack.enter_context(ray_workers(workers))
                 filters = apart.result()
-            waiting = _with_predecessors(plan, missing, finished, again)
-            tasks: RayTaskPool[PlanAttempts] = RayTaskPool(workers)
-            shared = tasks.share(filters)
-            results = run_with_retries(tasks, waiting, config.track_timeout, make_shard, folder, shared)
-            for result in results:
-                if result:
-                    done_now += result.tracks
-                    rejected_now += result.rejects
-                on_progress(FeaturizeProgress(done + done_now, total, done_now, rejected_now, tasks.nodes))
+            plans = _with_predecessors(plan, missing, finished, again)
+            pool: RayTaskPool[PlanAttempts] = RayTaskPool(workers)
+            done_now = rejected_now = 0
+
+            def report() -> None:
+                on_progress(FeaturizeProgress(done + done_now, total, done_now, rejected_now, pool.nodes))
+
+            shared = pool.share(filters)
+            for result in run_with_retries(
+                pool, plans, config.track_timeout, make_shard, folder, shared, on_wait=report
+            ):
+                done_now += result.tracks
+                rejected_now += result.rejects
+                report()
         return finish(folder, plan)
 
 
@@ -140,12 +151,9 @@ def refuse_too_many_rejects(summary: Summary, config: FeaturizeConfig, folder: S
         )
 
 
-def _read_groups(stack: ExitStack, workers: int | None, tag: str, places: list[StoragePath]) -> list[str | None]:
-    """Read the tag of many files: here if they are few, else on the workers, which run until the stack closes."""
-    if len(places) <= _TAGS_AT_ONCE and not on_cluster():
-        return read_tags(places, tag)
-    stack.enter_context(ray_workers(workers))
-    calls = ((places[i : i + _TAGS_AT_ONCE], tag) for i in range(0, len(places), _TAGS_AT_ONCE))
+def _read_tags_on_workers(files: list[StoragePath], tag: str) -> list[str | None]:
+    """Do what `read_tags` does, on Ray's workers."""
+    calls = ((files[i : i + _TAGS_AT_ONCE], tag) for i in range(0, len(files), _TAGS_AT_ONCE))
     return [group for part in run_all(read_tags, calls) for group in part]
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -125,8 +125,12 @@ def _unsupported(what: str) -> FeaturizeError:
 
 @contextmanager
 def featurizing(
-    files: Sequence[File], settings: FeatureSettings, workers: int | None, track_timeout: float
-) -> Iterator[Iterator[Featurized | None]]:
+    files: Sequence[File],
+    settings: FeatureSettings,
+    workers: int | None,
+    track_timeout: float,
+    on_wait: Callable[[], None],
+) -> Iterator[Iterator[Featurized]]:
     """Featurize files by the settings of a model: a few in a process beside this one, more by Ray's workers.
 
     Args:
@@ -134,9 +138,10 @@ def featurizing(
         settings: from `feature_settings`.
         workers: as `featurize.dataset_build.driver.featurize` takes them.
         track_timeout: seconds that one track may take.
+        on_wait: called as `run_with_retries` calls it.
 
     Yields:
-        the results as they come, in any order, and None as `run_with_retries` does; work starts with the first.
+        the results as they come, in any order; work starts when the first is asked for.
 
     Raises:
         FeaturizeError: Ray cannot be used, or nodes do not see the files; later, as `run_with_retries`.
@@ -144,7 +149,7 @@ def featurizing(
     with SubprocessTask[Any]() as apart:
         if len(files) <= _FEW:
             plans = _plans(files, settings, _FEW)
-            yield run_with_retries(apart, plans, track_timeout, featurize_files, None)
+            yield run_with_retries(apart, plans, track_timeout, featurize_files, None, on_wait=on_wait)
             return
         apart.submit("filters", Filters.from_librosa)
         with ray_workers(workers):
@@ -154,7 +159,7 @@ def featurizing(
             tasks: RayTaskPool[PlanAttempts] = RayTaskPool(workers)
             plans = _plans(files, settings, _AT_ONCE)
             filters = tasks.share(apart.result())
-            yield run_with_retries(tasks, plans, track_timeout, featurize_files, filters)
+            yield run_with_retries(tasks, plans, track_timeout, featurize_files, filters, on_wait=on_wait)
 
 
 def featurize_files(

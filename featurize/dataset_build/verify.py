@@ -16,7 +16,7 @@ from featurize.dataset_build.finalize import count_rejects
 from featurize.dataset_build.shard_writer import digest
 from featurize.errors import DatasetError
 from featurize.execution.folder_lock import holder_of
-from featurize.planning.plan import read_plan
+from featurize.planning.previous_plan import read_plan
 from featurize.storage import StoragePath, describe
 
 

@@ -48,6 +48,7 @@ def run_with_retries(
     track_timeout: float,
     function: Callable[..., Any],
     *arguments: object,
+    on_wait: Callable[[], None],
 ) -> Iterator[Any]:
     """Have a function called on each plan, a bounded number at a time.
 
@@ -58,9 +59,11 @@ def run_with_retries(
         function: called with a plan, `arguments`, `track_timeout` and a dict of condemned tracks (a Reject by
             the track's id), which it must not touch.
         arguments: the same for all calls.
+        on_wait: called before each wait for results: when the first calls are started, after results, and
+            whenever some time has gone by without any.
 
     Yields:
-        the results as they come; None whenever the first are started or some time has gone by.
+        the results as they come.
 
     Raises:
         FeaturizeError: a plan cannot be worked on.
@@ -78,7 +81,7 @@ def run_with_retries(
             submit(PlanAttempts(plan))
         if not len(pool):
             return
-        yield None
+        on_wait()
         for work, outcome in pool.finished():
             if isinstance(outcome, Exception):
                 _after_failure(work, outcome)

@@ -10,27 +10,24 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from featurize.collection.catalog import Catalog, location
+from featurize.collection.catalog import Catalog
 from featurize.config import FeaturizeConfig
 from featurize.dataset.info import FeatureSettings
 from featurize.dataset.schema import FOLDS, FORMAT_VERSION, TRACKS_SCHEMA, part_of, shard_name
-from featurize.dataset.tables import read_table, write_table
+from featurize.dataset.tables import write_table
 from featurize.planning.folds import resolve_folds
+from featurize.planning.groups import Groups
+from featurize.planning.previous_plan import PLAN_KEY, PreviousPlan, rows_in_previous
 from featurize.planning.shard_plan import ShardPlan, Track, feature_settings, fingerprint
 from featurize.storage import StoragePath
 
 Int64 = NDArray[np.int64]
-GroupReader = Callable[[list[StoragePath]], Sequence[str | None]]
-
-_PLAN_KEY = b"earmark"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +82,7 @@ class Plan:
         labels = pc.take(pa.array(self.classes, pa.string()), self.tracks["label"])
         table = pa.table(
             [self.tracks["track"], labels, *(self.tracks[name] for name in ("group", "fold", "size")), names],
-            schema=TRACKS_SCHEMA.with_metadata({_PLAN_KEY: json.dumps(about).encode()}),
+            schema=TRACKS_SCHEMA.with_metadata({PLAN_KEY: json.dumps(about).encode()}),
         ).sort_by("track")
         write_table(folder / "tracks.parquet", table)
 
@@ -94,73 +91,35 @@ class Plan:
         return self.tracks.slice(first, stop - first)
 
 
-@dataclasses.dataclass(frozen=True)
-class PreviousPlan:
-    """The plan that a folder was last worked on by.
-
-    Attributes:
-        tracks: by TRACKS_SCHEMA.
-        settings: Feature settings; None where another version of Earmark wrote other keys.
-        classes, grouping: as in Plan.
-    """
-
-    tracks: pa.Table
-    settings: FeatureSettings | None
-    classes: list[str]
-    grouping: str
-
-
-def read_plan(folder: StoragePath) -> PreviousPlan | None:
-    """Read the plan that lies in a folder; None where there is none, or one of another format."""
-    path = folder / "tracks.parquet"
-    if not path.is_file():
-        return None
-    try:
-        tracks = read_table(path)
-        about = json.loads(tracks.schema.metadata[_PLAN_KEY])
-    except (pa.ArrowException, KeyError, TypeError, ValueError):
-        return None
-    if about["format"] != FORMAT_VERSION:
-        return None
-    try:
-        settings = FeatureSettings.model_validate(about["settings"])
-    except ValidationError:
-        settings = None
-    return PreviousPlan(tracks, settings, about["classes"], about["grouping"])
-
-
 def make_plan(
     catalog: Catalog,
     config: FeaturizeConfig,
     previous: PreviousPlan | None,
-    read_groups: GroupReader,
-    on_remark: Callable[[str], None] = lambda remark: None,
+    groups: Groups,
 ) -> Plan:
-    """Settle the group, the fold and the shard of every track.
+    """Settle the fold and the shard of every track.
 
-    The plan depends on the catalog, the settings and the earlier plan alone. Tracks of a shard, and shards
-    made in one go, are in the order of a hash of the tracks' names, so that a shard mixes the classes as its
-    fold does.
+    The plan depends on the catalog, the settings, the previous plan and the groups alone. Tracks of a shard,
+    and shards made in one go, are in the order of a hash of the tracks' names, so that a shard mixes the classes
+    as its fold does.
 
     Args:
         catalog: the collection.
         config: the settings.
         previous: The plan before this one; None for a new folder.
-        read_groups: reads the tag that groups tracks, None where a file has none.
-        on_remark: called with what the owner of the collection may want to read.
+        groups: Group of every track.
 
     Raises:
         FeaturizeError: groups and folds contradict one another, or there are too few groups.
     """
     settings = feature_settings(config)
     ids = catalog.tracks["track"].combine_chunks()
-    before = _rows_of_previous(ids, previous)
-    grouping, groups = _resolve_groups(catalog, config, previous, before, read_groups, on_remark)
+    before = rows_in_previous(ids, previous)
     classes, labels = _resolve_classes(catalog, previous)
     folds_before = np.full(len(ids), -1)
-    if previous is not None and previous.grouping == grouping:
+    if previous is not None and previous.grouping == groups.grouping:
         folds_before = np.where(before >= 0, previous.tracks["fold"].to_numpy()[before], -1)
-    folds = resolve_folds(groups, labels, catalog.tracks["fold"].combine_chunks(), folds_before)
+    folds = resolve_folds(groups.groups, labels, catalog.tracks["fold"].combine_chunks(), folds_before)
     digests = np.fromiter(
         (int.from_bytes(hashlib.sha256(track.as_py().encode()).digest()[:8], "big") for track in ids),
         np.uint64,
@@ -173,7 +132,7 @@ def make_plan(
             "track": ids,
             "path": catalog.tracks["path"],
             "label": pa.array(labels.astype(np.int32)),
-            "group": groups,
+            "group": groups.groups,
             "fold": pa.array(folds.astype(np.int32)),
             "size": catalog.tracks["size"],
         }
@@ -188,7 +147,7 @@ def make_plan(
         )
         for first, stop in itertools.pairwise(bounds.tolist())
     ]
-    return Plan(catalog.root, settings, classes, grouping, tracks, names, bounds)
+    return Plan(catalog.root, settings, classes, groups.grouping, tracks, names, bounds)
 
 
 def _fingerprint(tracks: pa.Table, classes: list[str], settings: FeatureSettings, first: int, stop: int) -> str:
@@ -197,47 +156,6 @@ def _fingerprint(tracks: pa.Table, classes: list[str], settings: FeatureSettings
     return fingerprint(
         settings, [[track, classes[label], label, size] for track, label, size in zip(*columns, strict=True)]
     )
-
-
-def _rows_of_previous(ids: pa.Array, previous: PreviousPlan | None) -> Int64:
-    """Say at which row of the earlier plan each track stands, -1 where it is new."""
-    if previous is None:
-        return np.full(len(ids), -1)
-    found = pc.fill_null(pc.index_in(ids, value_set=previous.tracks["track"].combine_chunks()), -1)
-    return np.asarray(found.to_numpy(zero_copy_only=False), np.int64)
-
-
-def _resolve_groups(
-    catalog: Catalog,
-    config: FeaturizeConfig,
-    previous: PreviousPlan | None,
-    before: Int64,
-    read_groups: GroupReader,
-    on_remark: Callable[[str], None],
-) -> tuple[str, pa.Array]:
-    """Give each track the group of its table, of its tag, or of its own; and say which of them it was."""
-    tracks = catalog.tracks
-    given = tracks["group"].combine_chunks()
-    if config.group_by == "none" or given.null_count < len(given):
-        return "table" if given.null_count < len(given) else "none", pc.coalesce(
-            given, tracks["track"].combine_chunks()
-        )
-    if previous is not None and previous.grouping == config.group_by:
-        # A file of the same size has the same tags: they are not read again.
-        there = pa.array(np.maximum(before, 0), mask=before < 0)
-        same = pc.equal(pc.take(previous.tracks["size"].combine_chunks(), there), tracks["size"].combine_chunks())
-        group = pc.take(previous.tracks["group"].combine_chunks(), there)
-        given = pc.if_else(pc.fill_null(same, False), group, pa.scalar(None, pa.string()))
-    unread = pc.indices_nonzero(pc.is_null(given)).to_numpy()
-    paths = tracks.select(["track", "path"]).take(unread).to_pylist()
-    named = list(read_groups([location(catalog.root, row["track"], row["path"]) for row in paths]))
-    missing = sum(group is None for group in named)
-    if missing:
-        on_remark(
-            f"{missing} of {len(named)} tracks carry no {config.group_by} tag; each of them is a group of its own."
-        )
-    own = [group or row["track"] for group, row in zip(named, paths, strict=True)]
-    return config.group_by, pc.replace_with_mask(given, pc.is_null(given), pa.array(own, pa.string()))
 
 
 def _resolve_classes(catalog: Catalog, previous: PreviousPlan | None) -> tuple[list[str], Int64]:

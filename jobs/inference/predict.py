@@ -82,14 +82,22 @@ def predict(
     tracks: list[TrackPrediction] = []
     rejects: list[tuple[str, str]] = []
     timeout = FeaturizeConfig().track_timeout
-    with featurizing(files, settings, workers, timeout) as results, reporter.listening(len(files)) as on_progress:
+
+    def on_wait() -> None:
+        nonlocal model
+        # TensorFlow takes as long to load as some tracks to featurize: the first of them are under way.
+        model = model or _load(trained)
+        on_progress(len(tracks) + len(rejects), len(rejects))
+
+    with (
+        featurizing(files, settings, workers, timeout, on_wait) as results,
+        reporter.listening(len(files)) as on_progress,
+    ):
         for result in results:
-            # TensorFlow takes as long to load as some tracks to featurize: the first of them are under way.
-            model = model or _load(trained)
-            if result:
-                heard = zip(result.names, result.starts, model.probabilities(result.mfcc), strict=True)
-                tracks += [TrackPrediction(name, starts, segments) for name, starts, segments in heard]
-                rejects += [(name, f"{reason}: {message}") for name, _, reason, message in result.rejects]
+            assert model
+            heard = zip(result.names, result.starts, model.probabilities(result.mfcc), strict=True)
+            tracks += [TrackPrediction(name, starts, segments) for name, starts, segments in heard]
+            rejects += [(name, f"{reason}: {message}") for name, _, reason, message in result.rejects]
             on_progress(len(tracks) + len(rejects), len(rejects))
     assert model
     tracks.sort(key=lambda track: order[track.path])

@@ -198,6 +198,17 @@ def test_a_skewed_collection_is_told_of_the_setting(features, tmp_path):
     assert not any("times the segments" in s for s in said)
 
 
+def test_softmax_subtracts_the_highest_logit_and_computes_in_float64():
+    from train.evaluation.metrics import softmax
+
+    for rows, classes, scale in ((0, 3, 1), (1, 1, 1), (64, 3, 5), (7, 30, 0.01), (33, 129, 1000)):
+        logits = (scale * np.random.default_rng(classes).normal(size=(rows, classes))).astype(np.float32)
+        shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+        found = softmax(logits)
+        assert found.dtype == np.float64
+        assert found.tobytes() == (shifted / shifted.sum(axis=1, keepdims=True)).tobytes()
+
+
 def test_scores_are_what_they_say():
     from train.evaluation.metrics import score_both
 

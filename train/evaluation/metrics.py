@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import scipy.special
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
@@ -12,9 +13,15 @@ Int32 = NDArray[np.int32]
 
 
 def softmax(logits: NDArray[np.float32]) -> Float64:
-    """Return the probabilities of some logits [rows, classes], in float64."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    probabilities: Float64 = shifted / shifted.sum(axis=1, keepdims=True)
+    """Return the probabilities of logits.
+
+    Args:
+        logits: float32 [rows, classes].
+
+    Returns:
+        float64 [rows, classes]; each row sums to 1.
+    """
+    probabilities: Float64 = scipy.special.softmax(logits.astype(np.float64), axis=1)
     return probabilities
 
 

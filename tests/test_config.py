@@ -1,5 +1,7 @@
 """Settings: read, overridden, and refused all at once with the nearest known name."""
 
+import re
+
 import pytest
 import yaml
 from hypothesis import given
@@ -8,6 +10,7 @@ from support.command_line import earmark
 
 from jobs.config import JobConfig, load_config, to_yaml
 from jobs.errors import ConfigError
+from train.config import TrainConfig
 
 
 def test_defaults_are_valid_and_survive_the_round_trip(tmp_path):
@@ -129,3 +132,26 @@ def test_the_command_refuses_with_status_2(tmp_path):
     done = earmark("config", "--config", tmp_path / "absent.yaml")
     assert done.returncode == 2
     assert "cannot read the config" in done.stderr
+
+
+def test_the_settings_that_may_change_are_those_of_the_documentation(request):
+    where = {"device", "replicas", "workers", "gpus_per_worker", "wait_minutes", "all_reduce"}
+    always = where | {"patience", "checkpoint_every", "keep_checkpoints"}
+    assert TrainConfig().may_change == always | {"epochs"}
+    assert TrainConfig(schedule="cosine").may_change == always
+    text = (request.config.rootpath / "docs" / "training.md").read_text()
+    table = re.search(r"^\| may change \| when \|\n\| --- \| --- \|\n((?:\|.*\n)+)", text, re.MULTILINE)[1]
+    documented = {}
+    for row in table.splitlines():
+        _, names, when, _ = row.split("|")
+        documented |= dict.fromkeys(re.findall(r"`(\w+)`", names), when)
+    assert documented.keys() == TrainConfig().may_change
+    assert {name for name, when in documented.items() if "unless `schedule: cosine`" in when} == {"epochs"}
+    assert {name for name, when in documented.items() if when.strip() == "always"} == always
+
+
+def test_compare_shows_all_settings_but_those_that_affect_no_score():
+    hidden = {"checkpoint_every", "keep_checkpoints", "device", "workers", "gpus_per_worker", "wait_minutes"}
+    config = TrainConfig(epochs=7)
+    assert config.compared == {key: value for key, value in config.model_dump().items() if key not in hidden}
+    assert hidden < config.may_change

@@ -1,7 +1,7 @@
 """The `train` section of the config: the network, how it learns, and which folds it may see."""
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -11,6 +11,22 @@ from featurize.errors import EarmarkError
 Fold = Annotated[int, Field(strict=True, ge=0, lt=FOLDS)]
 PositiveInt = Annotated[int, Field(strict=True, ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+@dataclasses.dataclass(frozen=True)
+class MayChange:
+    """Marks a setting that may change when a run continues; any other would change the finished part of it.
+
+    Attributes:
+        unless: Name and value of a setting with which this one may not change either; None if there is none.
+    """
+
+    unless: tuple[str, Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class NotCompared:
+    """Marks a setting that `earmark compare` does not show, because it affects no score."""
 
 
 class TrainError(EarmarkError):
@@ -32,7 +48,10 @@ class TrainConfig(BaseModel):
     )
     dropout: Share = Field(0.4, description="share of activations dropped before the logits")
 
-    epochs: PositiveInt = Field(40, description="passes over the training folds")
+    # The cosine ends at the last epoch, so changing `epochs` changes the whole learning-rate schedule.
+    epochs: Annotated[PositiveInt, MayChange(unless=("schedule", "cosine"))] = Field(
+        40, description="passes over the training folds"
+    )
     batch_size: PositiveInt = Field(64, description="segments in one step, over all replicas together")
     learning_rate: float = Field(1e-4, gt=0, le=1, description="of the Adam optimizer; the highest of a schedule")
     schedule: Literal["constant", "cosine"] = Field(
@@ -80,35 +99,39 @@ class TrainConfig(BaseModel):
     select_by: Literal["track_macro_f1", "track_accuracy", "accuracy", "loss"] = Field(
         "track_macro_f1", description="the figure of the validation fold that picks the best epoch"
     )
-    patience: PositiveInt | None = Field(
+    patience: Annotated[PositiveInt | None, MayChange()] = Field(
         None, description="training ends early after so many epochs without a better select_by; null: it does not"
     )
     test_segments: Literal["all", "first_last"] = Field(
         "all", description="which segments of a held-out track are judged: all, or first_last"
     )
 
-    checkpoint_every: str = Field(
+    checkpoint_every: Annotated[str, MayChange(), NotCompared()] = Field(
         "1 minute",
         pattern=r"^[1-9]\d* (minute|step|epoch)s?$",
         description="how often a checkpoint is written: 10 minutes, 500 steps, 1 epoch; also at the end and "
         "when stopped",
     )
-    keep_checkpoints: PositiveInt = Field(3, description="how many of the latest checkpoints are kept")
+    keep_checkpoints: Annotated[PositiveInt, MayChange(), NotCompared()] = Field(
+        3, description="how many of the latest checkpoints are kept"
+    )
     shuffle_window: PositiveInt = Field(
         4096, description="segments held in memory and shuffled together (35 kB each; up to three windows)"
     )
 
-    device: Literal["auto", "cpu", "gpu"] = Field(
+    device: Annotated[Literal["auto", "cpu", "gpu"], MayChange(), NotCompared()] = Field(
         "auto", description="auto: the GPUs, on one machine without any the CPU; on a cluster cpu must be said"
     )
-    replicas: PositiveInt | None = Field(
+    replicas: Annotated[PositiveInt | None, MayChange()] = Field(
         None, description="null: all GPUs of a worker, or one CPU; a number: so many of them, or logical CPUs"
     )
-    workers: PositiveInt = Field(
+    workers: Annotated[PositiveInt, MayChange(), NotCompared()] = Field(
         1, description="processes that train together, each on a node of its own where there are enough nodes"
     )
-    gpus_per_worker: PositiveInt = Field(1, description="GPUs that each worker takes of its node, on a cluster")
-    wait_minutes: float = Field(
+    gpus_per_worker: Annotated[PositiveInt, MayChange(), NotCompared()] = Field(
+        1, description="GPUs that each worker takes of its node, on a cluster"
+    )
+    wait_minutes: Annotated[float, MayChange(), NotCompared()] = Field(
         20, ge=0, description="how long training waits for nodes that a cluster does not have yet"
     )
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
@@ -117,7 +140,7 @@ class TrainConfig(BaseModel):
     jit_compile: Literal["auto", "always", "never"] = Field(
         "auto", description="compile each step by XLA; auto: on GPUs only, since it is slower on CPUs"
     )
-    all_reduce: Literal["auto", "nccl", "hierarchical"] = Field(
+    all_reduce: Annotated[Literal["auto", "nccl", "hierarchical"], MayChange()] = Field(
         "auto", description="how several GPUs add up their gradients; auto: TensorFlow's choice, NCCL where it is"
     )
 
@@ -163,6 +186,27 @@ class TrainConfig(BaseModel):
     def training_folds(self) -> set[int]:
         """The folds that training learns from."""
         return set(range(FOLDS)) - set(self.held_out.values())
+
+    @property
+    def may_change(self) -> set[str]:
+        """Names of the settings that may change when a run of these settings continues."""
+        return {
+            name
+            for name, field in type(self).model_fields.items()
+            for mark in field.metadata
+            if isinstance(mark, MayChange)
+            and not (mark.unless and getattr(self, mark.unless[0]) == mark.unless[1])
+        }
+
+    @property
+    def compared(self) -> dict[str, Any]:
+        """The settings that `earmark compare` shows where they differ, by their names."""
+        fields = type(self).model_fields
+        return {
+            name: value
+            for name, value in self.model_dump().items()
+            if not any(isinstance(mark, NotCompared) for mark in fields[name].metadata)
+        }
 
     @property
     def checkpoint_interval(self) -> "Interval":

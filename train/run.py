@@ -8,12 +8,6 @@ from featurize.dataset.dataset import Dataset
 from featurize.storage import StoragePath
 from train.config import TrainConfig, TrainError
 
-# Settings that a run may be continued with; all others change what the finished part would have been.
-_MAY_CHANGE = frozenset(
-    {"epochs", "patience", "checkpoint_every", "keep_checkpoints"}
-    | {"device", "replicas", "workers", "gpus_per_worker", "wait_minutes", "all_reduce"}
-)
-
 
 class Run:
     """The files of one run.
@@ -37,8 +31,7 @@ class Run:
             TrainError: the folder holds a run of other settings or of another dataset.
         """
         settings = config.model_dump()
-        # A cosine reaches nought at the last epoch, so another last epoch is another curve from the first on.
-        may_change = _MAY_CHANGE - ({"epochs"} if config.schedule == "cosine" else set())
+        may_change = config.may_change
         previous = self.read("run.json")
         if previous:
             before = previous["train"]

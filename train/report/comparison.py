@@ -11,8 +11,6 @@ from featurize.storage import StoragePath
 from train.config import TrainError
 from train.run import Run
 
-# Where a run is at work, and for how long: these change no figure.
-_NO_MATTER = {"checkpoint_every", "keep_checkpoints", "device", "workers", "gpus_per_worker", "wait_minutes"}
 _NOTHING = "-"
 
 History = list[dict[str, Any]]
@@ -133,11 +131,10 @@ def _read_entry(folder: str) -> Entry:
 
 def _settings(run: Run) -> dict[str, Any]:
     about = run.trained()
-    train = {key: value for key, value in run.config().model_dump().items() if key not in _NO_MATTER}
     recorded = yaml.safe_load((run.folder / "config.yaml").read())
     featurize = recorded.get("featurize") or {}
     return {
-        **{f"train.{key}": value for key, value in train.items()},
+        **{f"train.{key}": value for key, value in run.config().compared.items()},
         **{f"featurize.{key}": value for key, value in {**featurize, **about["features"]}.items()},
         "dataset": about["dataset"],
     }

@@ -35,6 +35,7 @@ from featurize.dataset.reader import read_row_group
 from featurize.dataset_build.driver import featurize
 from jobs.demo.demo import compose_collection
 from train.config import TrainConfig
+from train.records import EpochRecord
 
 RESULTS = Path(__file__).parent / "results" / "train.json"
 MODELS = ("conv3-norm", "modulation")
@@ -131,9 +132,9 @@ def earmark(folder: Path, config: TrainConfig, report: Report) -> None:
 
     dataset = open_dataset(folder / "features")
 
-    def on_epoch(entry: dict[str, Any], epochs: int) -> None:
-        segments = round(entry["examples_per_second"] * entry["seconds"])
-        report(entry["seconds"], segments, entry["wait_fraction"])
+    def on_epoch(entry: EpochRecord, epochs: int) -> None:
+        segments = round(entry.examples_per_second * entry.seconds)
+        report(entry.seconds, segments, entry.wait_fraction)
 
     train(dataset, Run(folder / f"run-{config.model}"), config, "", Callbacks(epoch=on_epoch))
 

@@ -6,7 +6,7 @@ process that featurizes loads no TensorFlow.
 
 import gc
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from featurize.dataset.dataset import open_dataset
 from featurize.execution.folder_lock import only_run_in
@@ -21,6 +21,7 @@ from jobs.terminal.signals import noted_signals
 if TYPE_CHECKING:
     from featurize.dataset_build.finalize import Summary
     from train.config import TrainConfig
+    from train.records import CrossValidationSummary, Metrics
 
 
 def run(
@@ -30,7 +31,7 @@ def run(
     workers: int | None,
     reporter: ConsoleReporter,
     retry_rejects: bool = False,
-) -> dict[str, Any]:
+) -> "Metrics":
     """Do everything from a collection to a report below one folder, and return the metrics."""
     features = out / "features"
     make_features(music, features, config, workers, reporter, retry_rejects)
@@ -107,7 +108,7 @@ def make_model(features: StoragePath, out: StoragePath, config: JobConfig, repor
 
 def evaluate_model(
     out: StoragePath, features: StoragePath | None, reporter: ConsoleReporter, again: bool = False
-) -> dict[str, Any]:
+) -> "Metrics":
     """Judge a trained model and write its metrics and report, unless they are there already.
 
     Args:
@@ -127,11 +128,10 @@ def evaluate_model(
 
     finished = Run(out)
     dataset = open_dataset(features or finished.features())
-    if is_evaluated(finished) and not again:
+    if not again and is_evaluated(finished) and (found := finished.metrics()):
         if not finished.report.is_file():
             write_run_page(finished, dataset)
-        metrics: dict[str, Any] = finished.read("metrics.json")
-        return metrics
+        return found
     if on_cluster():
         with ray_workers(None):
             from train.cluster.ray_train import evaluate_on_cluster
@@ -140,7 +140,7 @@ def evaluate_model(
     else:
         metrics = evaluate_run(finished, dataset)
         write_run_page(finished, dataset)
-    reporter.info(f"Judged: fold {metrics['test_fold']}. {out}")
+    reporter.info(f"Judged: fold {metrics.test_fold}. {out}")
     return metrics
 
 
@@ -155,11 +155,11 @@ def _with_device(config: "TrainConfig") -> "TrainConfig":
 
 def cross_validate(
     features: StoragePath, out: StoragePath, config: JobConfig, reporter: ConsoleReporter
-) -> dict[str, Any]:
+) -> "CrossValidationSummary":
     """Train and judge one model for each fold below one folder, or what is missing of it, and an SVM beside them.
 
     Returns:
-        what `crossval.json` holds, see `train.evaluation.cross_validation.summarize`.
+        the content of `crossval.json`.
 
     Raises:
         DatasetError: the features are not a whole dataset.
@@ -184,19 +184,19 @@ def cross_validate(
         gc.collect()  # models and their graphs refer to one another, and with them to windows of rows
     tracks = describe_tracks(dataset)
     summary = summarize(metrics, [evaluate_svm(tracks, fold_config.test_fold) for fold_config in configs])
-    Run(out).write("crossval.json", summary)
+    Run(out).write("crossval.json", summary.to_json())
     return summary
 
 
-def conclusion(out: StoragePath, metrics: dict[str, Any]) -> str:
+def conclusion(out: StoragePath, metrics: "Metrics") -> str:
     """Say in a few lines how good the model is and where everything lies."""
-    tracks, segments = metrics["tracks"], metrics["segments"]
+    tracks, segments = metrics.tracks, metrics.segments
     return "\n".join(
         [
-            f"tracks    accuracy {tracks['accuracy']:.3f}  macro-F1 {tracks['macro_f1']:.3f}  "
-            f"({tracks['count']} held-out tracks)",
-            f"segments  accuracy {segments['accuracy']:.3f}  macro-F1 {segments['macro_f1']:.3f}  "
-            f"({segments['count']} held-out segments)",
+            f"tracks    accuracy {tracks.accuracy:.3f}  macro-F1 {tracks.macro_f1:.3f}  "
+            f"({tracks.count} held-out tracks)",
+            f"segments  accuracy {segments.accuracy:.3f}  macro-F1 {segments.macro_f1:.3f}  "
+            f"({segments.count} held-out segments)",
             f"report    {out / 'report.html'}",
             f"model     {out / 'model.keras'}",
             f"curves    {how_to_see(out / 'tensorboard')}",

@@ -187,7 +187,7 @@ def test_two_workers_are_killed_and_stopped_and_learn_what_they_would_have(clust
     print(f"a worker killed after step {kills[0]}, all stopped after {stopped}, the chief killed after {kills[1]}")
 
     # One worker and two add up the same numbers in another order, which tells after some hundred steps.
-    two, one = (Run(folder).history()[0]["train"]["loss"] for folder in (tmp_path / "alone", local))
+    two, one = (Run(folder).history()[0].train.loss for folder in (tmp_path / "alone", local))
     print(f"loss of the first epoch: two workers {two}, one {one}")
     assert two == pytest.approx(one, rel=1e-5)
 

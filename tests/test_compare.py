@@ -12,6 +12,7 @@ from featurize.dataset.dataset import open_dataset
 from train.config import TrainError
 from train.evaluation.cross_validation import summarize
 from train.evaluation.evaluate import evaluate_run
+from train.records import Scores
 from train.report.comparison import read_entries, table_of
 from train.run import Run
 
@@ -26,8 +27,8 @@ def runs(features, tmp_path_factory):
         trained(features, folder, model="modulation", test_fold=fold, seed=fold, **settings)
         metrics.append(evaluate_run(Run(folder), open_dataset(features)))
         shutil.copytree(folder, root / "folds" / f"fold={fold}")
-    svm = [{"accuracy": 0.5, "macro_f1": 0.5, "confusion": [[0] * 3] * 3}] * 2
-    Run(root / "folds").write("crossval.json", summarize(metrics, svm))
+    svm = [Scores(count=0, accuracy=0.5, macro_f1=0.5, per_class=[], confusion=[[0] * 3] * 3)] * 2
+    Run(root / "folds").write("crossval.json", summarize(metrics, svm).to_json())
     return root
 
 
@@ -46,7 +47,7 @@ def test_what_differs_is_shown_and_nothing_else(runs):
             row = rows[f"{words} of {part}"]
             assert row.cells == [f"{value:.3f}" for value in values]
             assert row.best == {i for i in range(2) if values[i] == max(values)}
-    best = [max(epoch["test"]["accuracy"] for epoch in history) for history in histories]
+    best = [max(epoch.test.accuracy for epoch in history) for history in histories]
     assert rows["best epoch on test, segments"].cells == [f"{value:.3f}" for value in best]
     assert rows["epochs"].cells == ["2", "3"]
     # 40 filters x 4 of 25, a normalisation of 320 (four each), dense layers of 256 and 3
@@ -56,7 +57,7 @@ def test_what_differs_is_shown_and_nothing_else(runs):
 def test_a_cross_validation_is_the_mean_over_its_folds(runs):
     single = read_entries([f"{runs}/<b>0/run", f"{runs}/<b>1/run"])
     [entry] = folds = read_entries([f"{runs}/folds"])
-    values = [metrics["tracks"]["accuracy"] for each in single for metrics in each.metrics]
+    values = [metrics.tracks.accuracy for each in single for metrics in each.metrics]
     rows = {row.label: row for row in table_of(folds)}
     assert rows["accuracy of tracks"].cells == [f"{np.mean(values):.3f} ± {np.std(values):.3f}"]
     assert rows["judged"].cells == ["12 tracks, folds 0, 1"]

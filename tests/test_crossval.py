@@ -10,6 +10,7 @@ from support.command_line import earmark
 from featurize.dataset.dataset import open_dataset
 from train.config import TrainConfig, TrainError
 from train.evaluation.cross_validation import fold_configs, summarize
+from train.records import Metrics, ProbabilityScores, Split
 
 SETTINGS = ["--set", "train.model=modulation", "--set", "train.epochs=2", "--set", "train.batch_size=16"]
 SETTINGS += ["--set", "train.normalise=true", "--set", "train.learning_rate=1.0e-3"]
@@ -73,7 +74,7 @@ def test_the_svm_is_scikit_learns_on_mean_and_deviation(features):
     learned, judged = tracks.folds != 2, tracks.folds == 2
     svm.fit(tracks.vectors[learned], tracks.labels[learned])
     expected = np.mean(svm.predict(tracks.vectors[judged]) == tracks.labels[judged])
-    assert evaluate_svm(tracks, 2)["accuracy"] == expected
+    assert evaluate_svm(tracks, 2).accuracy == expected
 
 
 def test_a_fold_that_cannot_be_learned_from_is_refused_before_any_is_trained(features, tmp_path):
@@ -91,23 +92,33 @@ def test_a_fold_that_cannot_be_learned_from_is_refused_before_any_is_trained(fea
 def test_the_summary_weighs_folds_alike():
     def fold(number, right, count):
         accuracy = right / count
-        scores = {
-            "accuracy": accuracy,
-            "macro_f1": accuracy,
-            "count": count,
-            "confusion": [[right, count - right]],
-        }
-        return {
-            "model": "conv2",
-            "classes": ["a", "b"],
-            "test_fold": number,
-            "epoch": 1,
-            "tracks": scores,
-            "segments": scores,
-        }
+        scores = ProbabilityScores(
+            count=count,
+            accuracy=accuracy,
+            macro_f1=accuracy,
+            per_class=[],
+            confusion=[[right, count - right]],
+            loss=1.0,
+        )
+        return Metrics(
+            model="conv2",
+            epoch=1,
+            test_fold=number,
+            classes=["a", "b"],
+            segments=scores,
+            tracks=scores,
+            copies_left_out=0,
+            split=Split(parts={}, groups_on_two_sides=[]),
+            model_sha256="",
+        )
 
     folds = [fold(0, 1, 2), fold(1, 9, 10)]
-    summary = summarize(folds, [one["tracks"] for one in folds])
-    assert summary["mean"]["tracks"]["accuracy"] == pytest.approx(0.7)
-    assert summary["deviation"]["tracks"]["accuracy"] == pytest.approx(0.2)
-    assert summary["confusion"]["tracks"] == [[10, 2]]
+    summary = summarize(folds, [one.tracks for one in folds])
+    assert summary.mean.tracks.accuracy == pytest.approx(0.7)
+    assert summary.deviation.tracks.accuracy == pytest.approx(0.2)
+    assert summary.confusion.tracks == [[10, 2]]
+    written = summary.to_json()
+    assert list(written) == ["model", "classes", "folds", "mean", "deviation", "confusion"]
+    assert list(written["folds"][0]) == ["fold", "epoch", "count", "tracks", "segments", "svm_tracks"]
+    parts = {part: {"accuracy": 0.5, "macro_f1": 0.5} for part in ("tracks", "segments", "svm_tracks")}
+    assert written["folds"][0] == {"fold": 0, "epoch": 1, "count": 2, **parts}

@@ -6,7 +6,6 @@ import pytest
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.reader import read_row_group
 from train.config import Interval, TrainConfig
-from train.fit.early_stopping import best_epoch, should_stop
 
 pytestmark = pytest.mark.usefixtures("logical_cpus")
 
@@ -133,24 +132,6 @@ def test_modulation_tells_fast_from_slow_and_forgets_when():
     assert mean_and_deviation.shape == (3, 2 * 160)
     deviations = mean_and_deviation[:, 160:]
     assert np.abs(deviations[0] - deviations[1]).mean() < 0.3 * np.abs(deviations[0] - deviations[2]).mean()
-
-
-def entry(epoch, macro_f1, loss):
-    figures = {"track_macro_f1": macro_f1, "track_accuracy": macro_f1, "accuracy": macro_f1, "loss": loss}
-    return {"epoch": epoch, "validation": figures}
-
-
-def test_the_best_epoch_is_the_one_that_select_by_ranks_first():
-    history = [entry(1, 0.5, 0.9), entry(2, 0.7, 1.0), entry(3, 0.7, 0.8), entry(4, 0.6, 0.7)]
-    by_f1 = TrainConfig(validation_fold="next", patience=2)
-    assert best_epoch(history, by_f1) == 3
-    by_loss = TrainConfig(validation_fold="next", select_by="loss", patience=1)
-    assert best_epoch(history, by_loss) == 4
-    assert best_epoch(history, TrainConfig()) == 4
-    assert not should_stop(history, by_f1)
-    assert not should_stop(history, by_loss)
-    assert should_stop([*history, entry(5, 0.7, 0.9)], by_f1)
-    assert should_stop(history, TrainConfig(epochs=4))
 
 
 def test_intervals():

@@ -53,7 +53,7 @@ def mixed(music, tmp_path):
 def test_a_training_track_has_the_numbers_of_its_shard_to_the_bit(run, features, music):
     dataset = open_dataset(features)
     tracks = dataset.tracks().filter(pc.equal(dataset.tracks()["fold"], 3))["track"].to_pylist()
-    settings = supported_settings(Run(run).trained()["features"])
+    settings = supported_settings(Run(run).trained().features)
     files, waits = list_files([str(music / track) for track in tracks]), []
     with featurizing(files, settings, None, 60, lambda: waits.append(1)) as results:
         [found] = results

@@ -60,15 +60,16 @@ def many(dataset, run, tmp_path_factory):
             "start": [0.0, 5.0] * tracks,
         }
     )
-    metrics = {**Run(run).read("metrics.json"), "classes": classes}
-    metrics |= score_both(probabilities, labels, 2, classes)
+    of_segments, of_tracks = score_both(probabilities, labels, 2, classes)
+    scores = {"classes": classes, "segments": of_segments, "tracks": of_tracks}
+    metrics = Run(run).metrics().model_copy(update=scores)
     counts = [ClassFoldCount(label=label, fold=0, tracks=70, groups=9, segments=140) for label in classes]
     info = dataset.info.model_copy(update={"classes": classes, "counts": counts})
     of_thirty = dataclasses.replace(dataset, info=info)
     predictions = Predictions(segments, probabilities, labels, 2, classes)
     path = tmp_path_factory.mktemp("many") / "report.html"
     path.write_text(render(Run(run), of_thirty, TrainConfig(), metrics, predictions))
-    return path, metrics
+    return path, metrics.to_json()
 
 
 @pytest.fixture(scope="module")

@@ -80,6 +80,23 @@ def test_a_run_without_its_predictions_is_judged_again(run, tmp_path):
     assert not is_evaluated(Run(tmp_path / "run"))
 
 
+def test_broken_metrics_are_refused_and_made_again_by_what_the_error_says_to_type(dataset, run, metrics, tmp_path):
+    from featurize.storage import StoragePath
+    from jobs.pipeline import evaluate_model
+    from jobs.terminal.console import ConsoleReporter
+
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    (folder / "metrics.json").write_text("{}")
+    arguments = StoragePath.of(folder), dataset.folder, ConsoleReporter()
+    with pytest.raises(
+        TrainError, match=rf"metrics\.json is not.*Type: earmark evaluate {re.escape(str(folder))}$"
+    ):
+        evaluate_model(*arguments)
+    assert evaluate_model(*arguments, again=True).to_json() == metrics
+    assert (folder / "metrics.json").read_bytes() == (run / "metrics.json").read_bytes()
+
+
 class Reader(HTMLParser):
     """What a browser makes of a page: how many elements of each kind, and its text."""
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from train.config import TrainConfig
+from train.records import Metrics, ProbabilityScores, Split
 
 
 def judged(labels, predicted, classes, **settings):
@@ -12,7 +13,18 @@ def judged(labels, predicted, classes, **settings):
     from train.report.summary import summarize_run
 
     tracks = score_predicted(np.array(predicted), np.array(labels, np.int32), classes)
-    metrics = {"tracks": tracks, "classes": classes, "epoch": 3}
+    scores = ProbabilityScores(**tracks.to_json(), loss=1.0)
+    metrics = Metrics(
+        model="conv2",
+        epoch=3,
+        test_fold=0,
+        classes=classes,
+        segments=scores,
+        tracks=scores,
+        copies_left_out=0,
+        split=Split(parts={}, groups_on_two_sides=[]),
+        model_sha256="",
+    )
     small = settings.pop("small", {})
     text = "\n".join(summarize_run(metrics, TrainConfig(**settings), 5, small))
     return text.replace("\N{NO-BREAK SPACE}", " ")

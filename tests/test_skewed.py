@@ -72,7 +72,7 @@ def test_balanced_beats_none_on_macro_f1_over_seeds(nine_classes, tmp_path):
                 **settings,
             )
             metrics = evaluate_run(Run(run), dataset)
-            macro_f1.setdefault(name, []).append(metrics["tracks"]["macro_f1"])
+            macro_f1.setdefault(name, []).append(metrics.tracks.macro_f1)
             assert any("bells in the rhythm of bells (18)" in sentence for sentence in said)
             told = any("times the segments of the smallest" in sentence for sentence in said)
             assert told == (name == "none")

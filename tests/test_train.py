@@ -35,7 +35,7 @@ def test_a_finished_run_is_left_alone_and_can_be_prolonged(features, run, tmp_pa
     assert trained(features, folder)[1] == []
     assert (folder / "model.keras").stat().st_mtime_ns == before
     _, epochs = trained(features, folder, epochs=3)
-    assert [entry["epoch"] for entry in epochs] == [3]
+    assert [entry.epoch for entry in epochs] == [3]
     with pytest.raises(TrainError, match=r"trained for 3 epochs already; train\.epochs = 2 asks for fewer"):
         trained(features, folder)
 
@@ -56,17 +56,15 @@ def test_checkpoints_are_kept_as_asked(features, tmp_path):
     kept = sorted(path.name for path in (tmp_path / "checkpoints").glob("step-*"))
     assert [name.split("-epochs-")[1] for name in kept] == ["4", "5"]
     assert len(list((tmp_path / "checkpoints" / "best").iterdir())) == 1
-    best = max(
-        Run(tmp_path).history(), key=lambda e: (e["validation"]["track_macro_f1"], -e["validation"]["loss"])
-    )
-    assert Run(tmp_path).read("model.json")["epoch"] == best["epoch"]
+    best = max(Run(tmp_path).history(), key=lambda e: (e.validation.track_macro_f1, -e.validation.loss))
+    assert Run(tmp_path).trained().epoch == best.epoch
 
 
 def test_without_a_validation_fold_four_folds_are_learned_and_the_last_epoch_is_kept(features, tmp_path):
     said, epochs = trained(features, tmp_path, validation_fold="none")
     assert any(" 96 segments" in sentence for sentence in said)
-    assert all("validation" not in entry for entry in epochs)
-    assert Run(tmp_path).read("model.json")["epoch"] == 2
+    assert all(entry.validation is None and "validation" not in entry.to_json() for entry in epochs)
+    assert Run(tmp_path).trained().epoch == 2
     assert not (tmp_path / "checkpoints" / "best").exists()
 
 
@@ -88,7 +86,7 @@ def test_tensorboard_has_everything(run):
             points = boards[part].Tensors(name)
             assert [point.step for point in points] == [1, 2]
             values = [float(tf.make_ndarray(point.tensor_proto)) for point in points]
-            np.testing.assert_allclose(values, [entry[part][name] for entry in history], rtol=1e-6)
+            np.testing.assert_allclose(values, [entry.to_json()[part][name] for entry in history], rtol=1e-6)
 
 
 def test_the_model_can_be_used_with_keras_and_what_lies_beside_it(features, run):
@@ -107,12 +105,12 @@ def test_the_model_can_be_used_with_keras_and_what_lies_beside_it(features, run)
         np.concatenate(part) for part in zip(*map(stream.batch, range(stream.steps_per_epoch)), strict=True)
     )
     logits = keras.models.load_model(run / "model.keras").predict(mfcc, verbose=0)
-    assert metrics["segments"]["accuracy"] == np.mean(logits.argmax(axis=1) == labels)
+    assert metrics.segments.accuracy == np.mean(logits.argmax(axis=1) == labels)
     probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(logits)).reshape(-1, 4, 3).mean(axis=1)
-    assert metrics["tracks"]["accuracy"] == np.mean(probabilities.argmax(axis=1) == labels[::4])
-    assert np.sum(metrics["segments"]["confusion"]) == len(labels) == metrics["segments"]["count"]
-    assert metrics["split"]["groups_on_two_sides"] == []
-    assert {name: part["tracks"] for name, part in metrics["split"]["parts"].items()} == {
+    assert metrics.tracks.accuracy == np.mean(probabilities.argmax(axis=1) == labels[::4])
+    assert np.sum(metrics.segments.confusion) == len(labels) == metrics.segments.count
+    assert metrics.split.groups_on_two_sides == []
+    assert {name: part.tracks for name, part in metrics.split.parts.items()} == {
         "train": 18,
         "validation": 6,
         "test": 6,
@@ -215,11 +213,11 @@ def test_scores_are_what_they_say():
     labels = np.array([0, 0, 0, 0, 1, 1, 1, 1], np.int32)
     hits = np.array([0.9, 0.8, 0.4, 0.4, 0.3, 0.3, 0.9, 0.2])
     probabilities = np.where(labels[:, None] == [0, 1, 2], hits[:, None], (1 - hits[:, None]) / 2)
-    scores = score_both(probabilities, labels, 2, ["a", "b", "c"])
-    assert scores["segments"]["count"] == 8
-    assert scores["segments"]["accuracy"] == 5 / 8
-    assert scores["segments"]["confusion"] == [[4, 0, 0], [3, 1, 0], [0, 0, 0]]
-    assert scores["segments"]["per_class"][2] == {
+    segments, tracks = score_both(probabilities, labels, 2, ["a", "b", "c"])
+    assert segments.count == 8
+    assert segments.accuracy == 5 / 8
+    assert segments.confusion == [[4, 0, 0], [3, 1, 0], [0, 0, 0]]
+    assert segments.per_class[2].to_json() == {
         "label": "c",
         "precision": 0.0,
         "recall": 0.0,
@@ -227,10 +225,10 @@ def test_scores_are_what_they_say():
         "count": 0,
     }
     f1_a, f1_b = 2 * 4 / (2 * 4 + 3), 2 * 1 / (2 * 1 + 3)
-    assert scores["segments"]["macro_f1"] == pytest.approx((f1_a + f1_b) / 2)
-    assert scores["segments"]["loss"] == pytest.approx(-np.log(hits).mean())
-    assert scores["tracks"]["count"] == 4
-    assert scores["tracks"]["accuracy"] == 3 / 4
+    assert segments.macro_f1 == pytest.approx((f1_a + f1_b) / 2)
+    assert segments.loss == pytest.approx(-np.log(hits).mean())
+    assert tracks.count == 4
+    assert tracks.accuracy == 3 / 4
 
 
 def test_no_window_is_read_twice_and_few_are_held(features, monkeypatch):

@@ -2,7 +2,8 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+
+from train.records import EpochRecord
 
 
 class Stopped(Exception):  # noqa: N818 - no error: it was asked for
@@ -28,5 +29,5 @@ class Callbacks:
 
     remark: Callable[[str], None] = lambda text: None
     step: Callable[[int, int], None] = lambda done, total: None
-    epoch: Callable[[dict[str, Any], int], None] = lambda entry, epochs: None
+    epoch: Callable[[EpochRecord, int], None] = lambda entry, epochs: None
     stop: Callable[[], int | None] = lambda: None

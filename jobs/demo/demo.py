@@ -6,7 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 from importlib.resources import as_file, files
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import mutagen.id3
 import numpy as np
@@ -18,12 +18,15 @@ from jobs.demo.synthesis import SAMPLE_RATE, STYLES, Habits, compose
 from jobs.pipeline import run
 from jobs.terminal.console import ConsoleReporter
 
+if TYPE_CHECKING:
+    from train.records import Metrics
+
 TRACKS_PER_STYLE = 40
 ARTISTS_PER_STYLE = 10
 SECONDS = 10.0
 
 
-def run_demo(out: Path, seed: int, workers: int | None, reporter: ConsoleReporter) -> dict[str, Any]:
+def run_demo(out: Path, seed: int, workers: int | None, reporter: ConsoleReporter) -> "Metrics":
     """Compose the demo music, run everything on it with the quick settings, and return the metrics."""
     music = out / "music"
     composed = compose_collection(music, seed)

@@ -43,7 +43,7 @@ def export_model(run: StoragePath, features: StoragePath | None, form: str, out:
     """
     _refuse_missing_packages(form)
     path, trained = _free_path(out, _SUFFIXES[form]), Run(run)
-    features_of_model = trained.trained()["features"]
+    features_of_model = trained.trained().features
     dataset = _open_dataset(trained, features)
     with quiet_tensorflow():
         import tensorflow as tf

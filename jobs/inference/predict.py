@@ -73,7 +73,7 @@ def predict(
             workers failed.
     """
     trained = Run(run)
-    settings = supported_settings(trained.trained()["features"])
+    settings = supported_settings(trained.trained().features)
     files = list_files(targets)
     if not files:
         raise FeaturizeError(f"expected audio files in {', '.join(targets)}, found none. Give files or folders.")

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from featurize.dataset_build.driver import FeaturizeProgress
     from featurize.dataset_build.finalize import Summary
     from featurize.dataset_build.verify import Status
+    from train.records import CrossValidationSummary, EpochRecord, Figures, FiguresByPart, FoldFigures
     from train.report.comparison import Row
 
 _SECONDS_BETWEEN_LINES = 30.0
@@ -84,7 +85,7 @@ class ConsoleReporter:
             yield on_progress
 
     @contextmanager
-    def training(self) -> Iterator[tuple[Callable[[int, int], None], Callable[[dict[str, Any], int], None]]]:
+    def training(self) -> Iterator[tuple[Callable[[int, int], None], Callable[["EpochRecord", int], None]]]:
         """Show steps done and, after each epoch, its figures."""
         with self._bar("steps") as show:
             latest = ""
@@ -92,9 +93,9 @@ class ConsoleReporter:
             def on_step(done: int, total: int) -> None:
                 show(done, total, latest)
 
-            def on_epoch(entry: dict[str, Any], epochs: int) -> None:
+            def on_epoch(entry: "EpochRecord", epochs: int) -> None:
                 nonlocal latest
-                latest = f"{entry['examples_per_second']:.0f} segments/s"
+                latest = f"{entry.examples_per_second:.0f} segments/s"
                 self.info(_epoch_line(entry, epochs))
 
             yield on_step, on_epoch
@@ -109,20 +110,20 @@ class ConsoleReporter:
             table.add_row(escape(stage), escape(reason), str(count))
         self._console.print(table)
 
-    def crossval(self, summary: dict[str, Any]) -> None:
+    def crossval(self, summary: "CrossValidationSummary") -> None:
         """Print the figures of each fold, their mean and deviation, and the confusion of tracks over all folds."""
-        title = f"{summary['model']} beside an SVM, on whole tracks"
+        title = f"{summary.model} beside an SVM, on whole tracks"
         columns = ["accuracy", "macro-F1", "of segments", "SVM", "SVM macro-F1"]
         table = Table("fold", "tracks", *columns, title=title)
-        rows = [(str(fold["fold"]), str(fold["count"]), fold) for fold in summary["folds"]]
-        rows += [("mean", "", summary["mean"]), ("deviation", "", summary["deviation"])]
+        rows: list[tuple[str, str, FoldFigures | FiguresByPart]]
+        rows = [(str(fold.fold), str(fold.count), fold) for fold in summary.folds]
+        rows += [("mean", "", summary.mean), ("deviation", "", summary.deviation)]
         for name, count, figures in rows:
-            tracks, segments, svm = figures["tracks"], figures["segments"], figures["svm_tracks"]
-            shown = [*_both(tracks), segments["accuracy"], *_both(svm)]
+            shown = [*_both(figures.tracks), figures.segments.accuracy, *_both(figures.svm_tracks)]
             table.add_row(name, count, *(f"{value:.3f}" for value in shown), end_section=name == rows[-3][0])
         self._console.print(table)
-        confusion = Table("tracks, all folds", *(f"heard as {escape(name)}" for name in summary["classes"]))
-        for name, counts in zip(summary["classes"], summary["confusion"]["tracks"], strict=True):
+        confusion = Table("tracks, all folds", *(f"heard as {escape(name)}" for name in summary.classes))
+        for name, counts in zip(summary.classes, summary.confusion.tracks, strict=True):
             confusion.add_row(escape(name), *map(str, counts))
         self._console.print(confusion)
 
@@ -200,17 +201,14 @@ def status_lines(status: "Status") -> str:
     return "\n".join(lines)
 
 
-def _both(scores: dict[str, float]) -> tuple[float, float]:
-    return scores["accuracy"], scores["macro_f1"]
+def _both(figures: "Figures") -> tuple[float, float]:
+    return figures.accuracy, figures.macro_f1
 
 
-def _epoch_line(entry: dict[str, Any], epochs: int) -> str:
-    train = entry["train"]
-    parts = [f"epoch {entry['epoch']:>{len(str(epochs))}}/{epochs}"]
-    parts.append(f"train loss {train['loss']:.3f} accuracy {train['accuracy']:.3f}")
-    for name in ("validation", "test"):
-        if name in entry:
-            figures = entry[name]
-            parts.append(f"{name} loss {figures['loss']:.3f} accuracy {figures['accuracy']:.3f}")
-    parts.append(f"{entry['examples_per_second']:.0f} segments/s")
+def _epoch_line(entry: "EpochRecord", epochs: int) -> str:
+    parts = [f"epoch {entry.epoch:>{len(str(epochs))}}/{epochs}"]
+    parts.append(f"train loss {entry.train.loss:.3f} accuracy {entry.train.accuracy:.3f}")
+    for name, figures in entry.held_out.items():
+        parts.append(f"{name} loss {figures.loss:.3f} accuracy {figures.accuracy:.3f}")
+    parts.append(f"{entry.examples_per_second:.0f} segments/s")
     return " | ".join(parts)

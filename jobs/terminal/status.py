@@ -19,22 +19,22 @@ def progress_lines(folder: StoragePath) -> str:
     parts = []
     if (inside / "tracks.parquet").is_file():
         parts.append(status_lines(read_status(inside)))
-    if begun := run.read("run.json"):
-        parts.append(_training_lines(run, begun["train"]["epochs"]))
+    if info := run.info():
+        parts.append(_training_lines(run, info.epochs))
     return "\n".join(parts) if parts else status_lines(read_status(folder))
 
 
 def _training_lines(run: Run, epochs: int) -> str:
-    history, metrics = run.history(), run.read("metrics.json")
+    history, metrics = run.history(), run.metrics()
     trained = run.model.is_file()
     lines = [
         f"training {'done' if trained else 'unfinished'}: {len(history)} of {epochs} epochs",
         f"saved    {'the model' if trained else f'a checkpoint after step {run.latest_step()}'}",
     ]
     if history:
-        figures = history[-1]["train"]
-        lines.append(f"latest   train loss {figures['loss']:.3f}, accuracy {figures['accuracy']:.3f}")
+        figures = history[-1].train
+        lines.append(f"latest   train loss {figures.loss:.3f}, accuracy {figures.accuracy:.3f}")
     if metrics:
-        tracks = metrics["tracks"]
-        lines.append(f"judged   tracks accuracy {tracks['accuracy']:.3f}, macro-F1 {tracks['macro_f1']:.3f}")
+        tracks = metrics.tracks
+        lines.append(f"judged   tracks accuracy {tracks.accuracy:.3f}, macro-F1 {tracks.macro_f1:.3f}")
     return "\n".join(lines)

@@ -57,4 +57,4 @@ def final_state(folder):
 
 def figures(folder):
     """The history without what a clock says."""
-    return [{k: v for k, v in entry.items() if k not in TIMINGS} for entry in Run(folder).history()]
+    return [{k: v for k, v in e.to_json().items() if k not in TIMINGS} for e in Run(folder).history()]

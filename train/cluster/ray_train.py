@@ -30,6 +30,7 @@ from train.cluster.progress_channel import (
     start_progress_channel,
 )
 from train.config import TrainConfig, TrainError
+from train.records import Metrics
 from train.run import Run
 
 _RESTARTS = 8  # of all workers, each after one was lost
@@ -101,7 +102,7 @@ def learn_on_cluster(features: StoragePath, run: Run, config: TrainConfig, callb
 
 def evaluate_on_cluster(
     features: StoragePath, run: Run, config: TrainConfig, remark: Callable[[str], None]
-) -> dict[str, Any]:
+) -> Metrics:
     """Evaluate a trained run, see `evaluate_run`, on a node that has what one training worker needs.
 
     Raises:
@@ -111,7 +112,7 @@ def evaluate_on_cluster(
     _wait_for_room([bundle], config.wait_minutes, Callbacks(remark), run)
     remote = ray.remote(num_cpus=bundle["CPU"], num_gpus=bundle.get("GPU", 0), max_retries=_RESTARTS)(_evaluate)
     try:
-        metrics: dict[str, Any] = ray.get(remote.remote(str(features), str(run.folder)))
+        metrics: Metrics = ray.get(remote.remote(str(features), str(run.folder)))
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
     return metrics
@@ -167,7 +168,7 @@ def _work(given: dict[str, Any]) -> None:
     rank, run = ray.train.get_context().get_world_rank(), Run(given["run"])
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            if not run.read("run.json"):
+            if not run.info():
                 raise TrainError(
                     f"{run.folder} is not there on {socket.gethostname()}, a node that is to train. Mount it on "
                     "every node at the same path, or use a URI."
@@ -186,7 +187,7 @@ def _work(given: dict[str, Any]) -> None:
             raise
 
 
-def _evaluate(features: str, run_folder: str) -> dict[str, Any]:
+def _evaluate(features: str, run_folder: str) -> Metrics:
     """Evaluate and write the report, in the process of a worker."""
     from train.evaluation.evaluate import evaluate_run
     from train.report.run_page import write_run_page

@@ -1,14 +1,20 @@
 """What the runs of a cross-validation come to together."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from featurize.dataset.schema import FOLDS
 from train.config import TrainConfig, TrainError
-
-_FIGURES = ("accuracy", "macro_f1")
+from train.records import (
+    ConfusionsByPart,
+    CrossValidationSummary,
+    Figures,
+    FiguresByPart,
+    FoldFigures,
+    Metrics,
+    Scores,
+)
 
 
 def fold_configs(config: TrainConfig) -> list[TrainConfig]:
@@ -30,48 +36,57 @@ def fold_configs(config: TrainConfig) -> list[TrainConfig]:
     ]
 
 
-def summarize(metrics: Sequence[dict[str, Any]], baseline: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def summarize(metrics: Sequence[Metrics], baseline: Sequence[Scores]) -> CrossValidationSummary:
     """Put the folds of a cross-validation together.
 
     Args:
-        metrics: the content of each fold's `metrics.json`.
-        baseline: the scores of the SVM on the tracks of each fold.
-
-    Returns:
-        `folds`, the figures of each; `mean` and `deviation` (population) of each figure over the folds; and the
-        `confusion` of segments, tracks and the SVM, added up over the folds.
+        metrics: Metrics of each fold's run.
+        baseline: Scores of the SVM on the tracks of each fold.
     """
-    scores = {
-        "tracks": [fold["tracks"] for fold in metrics],
-        "segments": [fold["segments"] for fold in metrics],
-        "svm_tracks": list(baseline),
-    }
-    values = {
-        part: {figure: np.array([fold[figure] for fold in folds]) for figure in _FIGURES}
-        for part, folds in scores.items()
-    }
+    tracks, segments = [fold.tracks for fold in metrics], [fold.segments for fold in metrics]
 
-    def over_folds(function: Any) -> dict[str, dict[str, float]]:
-        return {
-            part: {figure: float(function(each)) for figure, each in figures.items()}
-            for part, figures in values.items()
-        }
+    def over_folds(function: Callable[[list[float]], float]) -> FiguresByPart:
+        return FiguresByPart(
+            tracks=_over(tracks, function),
+            segments=_over(segments, function),
+            svm_tracks=_over(baseline, function),
+        )
 
-    return {
-        "model": metrics[0]["model"],
-        "classes": metrics[0]["classes"],
-        "folds": [
-            {
-                "fold": fold["test_fold"],
-                "epoch": fold["epoch"],
-                "count": fold["tracks"]["count"],
-                **{part: {f: float(v[i]) for f, v in figures.items()} for part, figures in values.items()},
-            }
-            for i, fold in enumerate(metrics)
+    return CrossValidationSummary(
+        model=metrics[0].model,
+        classes=metrics[0].classes,
+        folds=[
+            FoldFigures(
+                fold=fold.test_fold,
+                epoch=fold.epoch,
+                count=fold.tracks.count,
+                tracks=_figures(fold.tracks),
+                segments=_figures(fold.segments),
+                svm_tracks=_figures(svm),
+            )
+            for fold, svm in zip(metrics, baseline, strict=True)
         ],
-        "mean": over_folds(np.mean),
-        "deviation": over_folds(np.std),
-        "confusion": {
-            part: np.sum([fold["confusion"] for fold in folds], axis=0).tolist() for part, folds in scores.items()
-        },
-    }
+        mean=over_folds(np.mean),
+        deviation=over_folds(np.std),
+        confusion=ConfusionsByPart(
+            tracks=_added_up(tracks), segments=_added_up(segments), svm_tracks=_added_up(baseline)
+        ),
+    )
+
+
+def _figures(scores: Scores) -> Figures:
+    return Figures(accuracy=scores.accuracy, macro_f1=scores.macro_f1)
+
+
+def _over(folds: Sequence[Scores], function: Callable[[list[float]], float]) -> Figures:
+    """Reduce each figure of all folds to one number."""
+    return Figures(
+        accuracy=float(function([fold.accuracy for fold in folds])),
+        macro_f1=float(function([fold.macro_f1 for fold in folds])),
+    )
+
+
+def _added_up(folds: Sequence[Scores]) -> list[list[int]]:
+    """Return the sum of the folds' confusion matrices."""
+    total: list[list[int]] = np.sum([fold.confusion for fold in folds], axis=0).tolist()
+    return total

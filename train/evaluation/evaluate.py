@@ -1,7 +1,6 @@
 """Evaluate a finished run on its test fold: `predictions.parquet` and `metrics.json`."""
 
 import hashlib
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,25 +12,25 @@ from train.evaluation.predictions import PREDICTIONS, Predictions
 from train.evaluation.predictor import Predictor
 from train.evaluation.trained import load_model
 from train.model.strategy import make_strategy
+from train.records import Metrics, Split, SplitPart
 from train.run import Run
 
 
-def evaluate_run(run: Run, dataset: Dataset) -> dict[str, Any]:
+def evaluate_run(run: Run, dataset: Dataset) -> Metrics:
     """Evaluate the model of a run on the test fold; write `predictions.parquet`, then `metrics.json`.
 
     A report of earlier metrics is removed first: where a run has a report, it is that of its metrics.
 
     Returns:
-        the content of `metrics.json`: `segments` and `tracks`, each with `accuracy`, `macro_f1`, `per_class`
-        and `confusion` (see `train.evaluation.metrics.score`); the `split`; and what was judged.
+        the content of `metrics.json`.
 
     Raises:
         TrainError: the run has no model, or was trained on another dataset.
     """
     about = run.trained()
-    if about["dataset"] != dataset.id:
+    if about.dataset != dataset.id:
         raise TrainError(
-            f"{run.folder} was trained on the dataset {about['dataset']}, but {dataset.folder} is now "
+            f"{run.folder} was trained on the dataset {about.dataset}, but {dataset.folder} is now "
             f"{dataset.id}: tracks or settings have changed. Train again into another folder."
         )
     config = run.config()
@@ -41,29 +40,32 @@ def evaluate_run(run: Run, dataset: Dataset) -> dict[str, Any]:
     fold = held_out(dataset, config, config.test_fold)
     probabilities, labels = fold.predict(Predictor(strategy, model))
     predictions = Predictions(fold.segments(), probabilities, labels, fold.per_track, dataset.classes)
-    metrics = {
-        "model": config.model,
-        "epoch": about["epoch"],
-        "test_fold": config.test_fold,
-        "classes": dataset.classes,
-        **fold.score_predicted(probabilities, labels),
-        "split": describe_split(dataset, config),
-        "judged": _fingerprint(run),
-    }
+    scores = fold.score_predicted(probabilities, labels)
+    metrics = Metrics(
+        model=config.model,
+        epoch=about.epoch,
+        test_fold=config.test_fold,
+        classes=dataset.classes,
+        segments=scores.segments,
+        tracks=scores.tracks,
+        copies_left_out=scores.copies_left_out,
+        split=describe_split(dataset, config),
+        model_sha256=_sha256(run),
+    )
     run.report.remove()
     (run.folder / PREDICTIONS).write(predictions.encode())
-    run.write("metrics.json", metrics)
+    run.write("metrics.json", metrics.to_json())
     return metrics
 
 
 def is_evaluated(run: Run) -> bool:
     """Return whether the metrics and the predictions of a run are there, and are those of its model."""
-    metrics = run.read("metrics.json")
+    metrics = run.metrics()
     there = (run.folder / PREDICTIONS).is_file() and run.model.is_file()
-    return bool(metrics and there and metrics["judged"] == _fingerprint(run))
+    return bool(metrics and there and metrics.model_sha256 == _sha256(run))
 
 
-def describe_split(dataset: Dataset, config: TrainConfig) -> dict[str, Any]:
+def describe_split(dataset: Dataset, config: TrainConfig) -> Split:
     """Count what lies on each side of the split, and the groups that lie on two sides (there must be none)."""
     tracks = dataset.tracks()
     part_of_fold = {fold: part for part, fold in config.held_out.items()}
@@ -73,13 +75,13 @@ def describe_split(dataset: Dataset, config: TrainConfig) -> dict[str, Any]:
         folds = [fold for fold in tracks["fold"].unique().to_pylist() if part_of_fold.get(fold, "train") == part]
         members = tracks.filter(pc.is_in(tracks["fold"], value_set=pa.array(folds, pa.int32())))
         groups[part] = set(members["group"].to_pylist())
-        parts[part] = {"folds": sorted(folds), "tracks": members.num_rows, "groups": len(groups[part])}
+        parts[part] = SplitPart(folds=sorted(folds), tracks=members.num_rows, groups=len(groups[part]))
     names = list(groups)
     shared = {
         group for i, part in enumerate(names) for other in names[i + 1 :] for group in groups[part] & groups[other]
     }
-    return {"parts": parts, "groups_on_two_sides": sorted(shared)}
+    return Split(parts=parts, groups_on_two_sides=sorted(shared))
 
 
-def _fingerprint(run: Run) -> str:
+def _sha256(run: Run) -> str:
     return hashlib.sha256(run.model.read()).hexdigest()

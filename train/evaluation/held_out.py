@@ -1,7 +1,6 @@
 """A fold that a model is judged on and never learns from."""
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +13,22 @@ from train.evaluation.metrics import Float64, Int32, score_both
 from train.evaluation.predictor import Predictor
 from train.input.batches import SegmentStream
 from train.input.sampler import SequentialSampler
+from train.records import ProbabilityScores
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOutScores:
+    """Scores of a model on a held-out fold.
+
+    Attributes:
+        segments: Scores of single segments.
+        tracks: Scores of whole tracks.
+        copies_left_out: Tracks that were not evaluated because another fold has a copy.
+    """
+
+    segments: ProbabilityScores
+    tracks: ProbabilityScores
+    copies_left_out: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,12 +55,8 @@ class HeldOut:
         """How many segments of each track are judged."""
         return int(self.kept.sum())
 
-    def score(self, predictor: Predictor) -> dict[str, Any]:
-        """Judge a model.
-
-        Returns:
-            what `score_predicted` returns.
-        """
+    def score(self, predictor: Predictor) -> HeldOutScores:
+        """Evaluate a model."""
         return self.score_predicted(*self.predict(predictor))
 
     def predict(self, predictor: Predictor) -> tuple[Float64, Int32]:
@@ -58,14 +69,10 @@ class HeldOut:
         rows = np.repeat(self.judged, self.per_track)
         return probabilities[rows], labels[rows]
 
-    def score_predicted(self, probabilities: Float64, labels: Int32) -> dict[str, Any]:
-        """Score what `predict` returned.
-
-        Returns:
-            `segments` and `tracks`, see `score`; and `copies_left_out`, a number of tracks.
-        """
-        scores = score_both(probabilities, labels, self.per_track, self.classes)
-        return {**scores, "copies_left_out": int((~self.judged).sum())}
+    def score_predicted(self, probabilities: Float64, labels: Int32) -> HeldOutScores:
+        """Return the scores of what `predict` returned."""
+        segments, tracks = score_both(probabilities, labels, self.per_track, self.classes)
+        return HeldOutScores(segments, tracks, int((~self.judged).sum()))
 
     def segments(self) -> pa.Table:
         """Return `track`, `label`, `segment` and `start` of the judged segments, in the order of `predict`."""

@@ -20,7 +20,7 @@ class TrainedClassifier:
         Raises:
             TrainError: the run has none, or a broken one.
         """
-        self.classes: list[str] = run.trained()["classes"]
+        self.classes: list[str] = run.trained().classes
         model = load_model(run)
         self._logits = tf.function(
             lambda mfcc: model(mfcc, training=False),

@@ -8,6 +8,8 @@ import scipy.special
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from train.records import ClassScores, ProbabilityScores, Scores
+
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
 
@@ -39,53 +41,56 @@ def pool_tracks(probabilities: Float64, labels: Int32, per_track: int) -> tuple[
     return probabilities.reshape(-1, per_track, probabilities.shape[1]).mean(axis=1), labels[::per_track]
 
 
-def score(probabilities: Float64, labels: Int32, classes: Sequence[str]) -> dict[str, Any]:
+def score(probabilities: Float64, labels: Int32, classes: Sequence[str]) -> ProbabilityScores:
     """Compare probabilities with labels.
 
     Args:
         probabilities: float64 [rows, classes].
         labels: int32 [rows].
-        classes: the class names.
-
-    Returns:
-        `count`; `accuracy`; `macro_f1`, the mean F1 of the classes that have rows; `loss`, the mean
-        cross-entropy in nats; `per_class`, a list of `label`, `precision`, `recall`, `f1` and `count`; and
-        `confusion`, a list of rows (true class) of counts (predicted class).
+        classes: Class names.
     """
     likelihood = probabilities[np.arange(len(labels)), labels]
-    return {
-        **score_predicted(probabilities.argmax(axis=1), labels, classes),
-        "loss": float(-np.log(np.maximum(likelihood, np.finfo(np.float64).tiny)).mean()),
-    }
+    return ProbabilityScores(
+        **dict(score_predicted(probabilities.argmax(axis=1), labels, classes)),
+        loss=float(-np.log(np.maximum(likelihood, np.finfo(np.float64).tiny)).mean()),
+    )
 
 
-def score_predicted(predicted: NDArray[Any], labels: Int32, classes: Sequence[str]) -> dict[str, Any]:
-    """Compare predicted classes [rows] with labels: what `score` returns, without the loss."""
+def score_predicted(predicted: NDArray[Any], labels: Int32, classes: Sequence[str]) -> Scores:
+    """Compare predicted classes with labels.
+
+    Args:
+        predicted: int [rows], class indices.
+        labels: int32 [rows].
+        classes: Class names.
+    """
     indices = np.arange(len(classes))
     precision, recall, f1, count = precision_recall_fscore_support(
         labels, predicted, labels=indices, zero_division=0.0
     )
-    return {
-        "count": len(labels),
-        "accuracy": float(np.mean(predicted == labels)),
-        "macro_f1": float(f1[count > 0].mean()),
-        "per_class": [
-            {
-                "label": label,
-                "precision": float(precision[i]),
-                "recall": float(recall[i]),
-                "f1": float(f1[i]),
-                "count": int(count[i]),
-            }
+    return Scores(
+        count=len(labels),
+        accuracy=float(np.mean(predicted == labels)),
+        macro_f1=float(f1[count > 0].mean()),
+        per_class=[
+            ClassScores(
+                label=label,
+                precision=float(precision[i]),
+                recall=float(recall[i]),
+                f1=float(f1[i]),
+                count=int(count[i]),
+            )
             for i, label in enumerate(classes)
         ],
-        "confusion": confusion_matrix(labels, predicted, labels=indices).tolist(),
-    }
+        confusion=confusion_matrix(labels, predicted, labels=indices).tolist(),
+    )
 
 
-def score_both(probabilities: Float64, labels: Int32, per_track: int, classes: Sequence[str]) -> dict[str, Any]:
-    """Score `segments` one by one and `tracks` by the mean of their segments' probabilities."""
-    return {
-        "segments": score(probabilities, labels, classes),
-        "tracks": score(*pool_tracks(probabilities, labels, per_track), classes),
-    }
+def score_both(
+    probabilities: Float64, labels: Int32, per_track: int, classes: Sequence[str]
+) -> tuple[ProbabilityScores, ProbabilityScores]:
+    """Return the scores of segments, and those of tracks by the mean of their segments' probabilities."""
+    return (
+        score(probabilities, labels, classes),
+        score(*pool_tracks(probabilities, labels, per_track), classes),
+    )

@@ -13,6 +13,7 @@ from featurize.dataset.dataset import Dataset
 from featurize.dataset.reader import Shard, in_threads, read_row_group, read_track_ids
 from featurize.dataset.schema import FOLDS, MFCC_SHAPE
 from train.evaluation.metrics import score_predicted
+from train.records import Scores
 
 _MOST_TRACKS = 20_000  # an SVM's time grows with their square
 
@@ -57,14 +58,11 @@ def describe_tracks(dataset: Dataset) -> Tracks:
     return Tracks(vectors, labels, folds, copied, dataset.classes)
 
 
-def evaluate_svm(tracks: Tracks, test_fold: int) -> dict[str, Any]:
+def evaluate_svm(tracks: Tracks, test_fold: int) -> Scores:
     """Train an SVM on all folds but one and judge it on that.
 
     scikit-learn's StandardScaler and SVC as they come: radial basis functions, C = 1. Of more than 20,000 tracks
     it learns from so many, drawn evenly.
-
-    Returns:
-        see `train.evaluation.metrics.score`, without a loss.
     """
     learned = np.flatnonzero(tracks.folds != test_fold)
     learned = learned[np.linspace(0, len(learned) - 1, min(len(learned), _MOST_TRACKS)).astype(np.int64)]

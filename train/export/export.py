@@ -20,6 +20,7 @@ from train.evaluation.metrics import softmax
 from train.evaluation.trained import load_model
 from train.export.formats import FORMATS, Exportable, samples_outputs
 from train.export.tf_mfcc import MfccConstants, TrackMfcc
+from train.records import ModelInfo
 from train.run import Run
 
 Float32 = NDArray[np.float32]
@@ -90,15 +91,13 @@ def export(
             left of it.
     """
     about = run.trained()
-    if about["dataset"] != dataset.id:
+    if about.dataset != dataset.id:
         raise TrainError(
-            f"{run.folder} was trained on the dataset {about['dataset']}, but {dataset.folder} is {dataset.id}. "
+            f"{run.folder} was trained on the dataset {about.dataset}, but {dataset.folder} is {dataset.id}. "
             "Name the right one with --features FEATURES; where there is none any more, train again."
         )
     model = _load_in_float32(run)
-    track_mfcc = (
-        TrackMfcc(FeatureSettings.model_validate(about["features"]), hearing.constants) if hearing else None
-    )
+    track_mfcc = TrackMfcc(FeatureSettings.model_validate(about.features), hearing.constants) if hearing else None
     description = _describe(about, model, form, hears=hearing is not None)
     exportable = Exportable(_with_probabilities(model), description, track_mfcc)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -133,12 +132,12 @@ def _with_probabilities(model: keras.Sequential) -> keras.Model:
     return keras.Model(model.inputs[0], {"logits": logits, "probabilities": probabilities}, name=model.name)
 
 
-def _describe(about: dict[str, Any], model: keras.Sequential, form: str, hears: bool) -> dict[str, Any]:
+def _describe(about: ModelInfo, model: keras.Sequential, form: str, hears: bool) -> dict[str, Any]:
     """Say what an export is, by what `model.json` says of the model; one that hears takes samples, too."""
     normalised = any(isinstance(layer, keras.layers.Normalization) for layer in model.layers)
     signatures = {
         "mfcc": {
-            "inputs": {"mfcc": about["input"]},
+            "inputs": {"mfcc": about.input},
             "outputs": {
                 "logits": "float32 [batch, classes]",
                 "probabilities": "float32 [batch, classes], the softmax of the logits",
@@ -146,7 +145,7 @@ def _describe(about: dict[str, Any], model: keras.Sequential, form: str, hears: 
         }
     }
     if hears:
-        rate, length = about["features"]["sample_rate"], about["features"]["segment_samples"]
+        rate, length = about.features["sample_rate"], about.features["segment_samples"]
         signatures["samples"] = {
             "inputs": {
                 "samples": f"float32 [n], one track, mono, at {rate} Hz, full scale 1, n at least {length}"
@@ -163,14 +162,14 @@ def _describe(about: dict[str, Any], model: keras.Sequential, form: str, hears: 
     return {
         "earmark": VERSION,
         "format": form,
-        "classes": about["classes"],
-        "features": about["features"],
+        "classes": about.classes,
+        "features": about.features,
         "normalisation": "inside: the first layer takes each coefficient's mean off and divides by its deviation"
         if normalised
         else "none: the model takes the MFCC as they are",
         "signatures": signatures,
-        "dataset": about["dataset"],
-        "epoch": about["epoch"],
+        "dataset": about.dataset,
+        "epoch": about.epoch,
     }
 
 

@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from featurize.storage import StoragePath, describe
 from train.config import TrainError
+from train.records import EpochRecord
 
 _NAME = re.compile(r"step-(\d{8,})-epochs-(\d+)")
 _STATE, _PROGRESS, _BEST = "state", "progress.json", "best"
@@ -41,7 +42,7 @@ class TrainingProgress:
     """
 
     step: int = 0
-    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    history: list[EpochRecord] = dataclasses.field(default_factory=list)
     loss_sum: float = 0.0
     correct: int = 0
     seconds: float = 0.0
@@ -50,6 +51,7 @@ class TrainingProgress:
     def to_json(self) -> bytes:
         """Return the content of progress.json."""
         content = dataclasses.asdict(self)
+        content["history"] = [entry.to_json() for entry in self.history]
         content[_STORED_AS_CORRECT] = content.pop("correct")
         return json.dumps(content).encode()
 
@@ -61,6 +63,7 @@ class TrainingProgress:
             TypeError, ValueError: it is not what `to_json` returned.
         """
         content = json.loads(text)
+        content["history"] = [EpochRecord.model_validate(entry) for entry in content.get("history", [])]
         return cls(**{"correct" if key == _STORED_AS_CORRECT else key: value for key, value in content.items()})
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from train.callbacks import Callbacks, Stopped
 from train.config import TrainConfig, TrainError
-from train.evaluation.held_out import HeldOut
+from train.evaluation.held_out import HeldOut, HeldOutScores
 from train.evaluation.predictor import Predictor
 from train.fit.checkpoints import Checkpoints, TrainingProgress
 from train.fit.early_stopping import is_best, should_stop
@@ -19,6 +19,7 @@ from train.fit.tensorboard import TensorBoardWriter
 from train.fit.train_step import StepConfig, distributed_step
 from train.input.batches import SegmentStream
 from train.input.distributed import DistributedBatches
+from train.records import EpochRecord, HeldOutFigures, TrainFigures
 from train.run import Run
 
 _STEPS_BETWEEN_POINTS = 50
@@ -145,24 +146,22 @@ class Loop:
     def _end_epoch(self) -> None:
         """Judge the model, and write down what the epoch has come to."""
         progress, stream = self.progress, self.stream
-        entry: dict[str, Any] = {
-            "epoch": len(progress.history) + 1,
-            "train": {
-                "loss": progress.loss_sum / stream.steps_per_epoch,
-                "accuracy": progress.correct / stream.rows,
-            },
-            "learning_rate": float(tf.convert_to_tensor(self.optimizer.learning_rate)),
-            "seconds": progress.seconds,
-            "examples_per_second": stream.rows / progress.seconds,
-            "wait_fraction": progress.waited / progress.seconds,
-        }
-        for part, fold in self.held.items():
-            entry[part] = _figures(fold.score(self._predictor))
+        entry = EpochRecord(
+            epoch=len(progress.history) + 1,
+            train=TrainFigures(
+                loss=progress.loss_sum / stream.steps_per_epoch, accuracy=progress.correct / stream.rows
+            ),
+            learning_rate=float(tf.convert_to_tensor(self.optimizer.learning_rate)),
+            seconds=progress.seconds,
+            examples_per_second=stream.rows / progress.seconds,
+            wait_fraction=progress.waited / progress.seconds,
+            **{part: _figures(fold.score(self._predictor)) for part, fold in self.held.items()},
+        )
         progress.history.append(entry)
         progress.loss_sum, progress.correct, progress.seconds, progress.waited = 0.0, 0, 0.0, 0.0
         if is_best(progress.history, self.config):
             self.checkpoints.save_best(progress)
-        self.run.write("history.json", progress.history)
+        self.run.write("history.json", [each.to_json() for each in progress.history])
         self._show_epoch(entry)
         if self._is_due(epoch_ended=True):
             self._save()
@@ -211,23 +210,23 @@ class Loop:
             self.tensorboard.scalars("train", self.progress.step, self._recent.points(self.config.batch_size))
             self._recent = _Recent()
 
-    def _show_epoch(self, entry: dict[str, Any]) -> None:
-        rates = {key: entry[key] for key in ("learning_rate", "examples_per_second")}
-        self.tensorboard.scalars("train", entry["epoch"], {**entry["train"], **rates})
-        for part in self.held:
-            self.tensorboard.scalars(part, entry["epoch"], entry[part])
-        self.tensorboard.histograms(entry["epoch"], self.model, self.probe)
+    def _show_epoch(self, entry: EpochRecord) -> None:
+        rates = {"learning_rate": entry.learning_rate, "examples_per_second": entry.examples_per_second}
+        self.tensorboard.scalars("train", entry.epoch, {**entry.train.to_json(), **rates})
+        for part, figures in entry.held_out.items():
+            self.tensorboard.scalars(part, entry.epoch, figures.to_json())
+        self.tensorboard.histograms(entry.epoch, self.model, self.probe)
         self.tensorboard.flush()
 
 
-def _figures(scores: dict[str, Any]) -> dict[str, float]:
+def _figures(scores: HeldOutScores) -> HeldOutFigures:
     """Reduce the scores of a held-out fold to what the history keeps."""
-    return {
-        "loss": scores["segments"]["loss"],
-        "accuracy": scores["segments"]["accuracy"],
-        "track_accuracy": scores["tracks"]["accuracy"],
-        "track_macro_f1": scores["tracks"]["macro_f1"],
-    }
+    return HeldOutFigures(
+        loss=scores.segments.loss,
+        accuracy=scores.segments.accuracy,
+        track_accuracy=scores.tracks.accuracy,
+        track_macro_f1=scores.tracks.macro_f1,
+    )
 
 
 def _few(names: list[str]) -> str:

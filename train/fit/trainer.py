@@ -27,6 +27,7 @@ from train.input.mixup import mixup
 from train.input.sampler import ShuffleSampler
 from train.model.architectures import Statistics, build_model, has_batch_norm
 from train.model.strategy import describe, make_strategy, on_gpus, refuse_disagreement
+from train.records import ModelInfo
 from train.run import Run
 
 _PROBE_ROWS = 64
@@ -150,9 +151,9 @@ def learn(dataset: Dataset, run: Run, config: TrainConfig, callbacks: Callbacks,
 
 def is_trained(run: Run, config: TrainConfig) -> bool:
     """Say whether the run's model is there, and nothing is left to train."""
-    about = run.read("model.json")
+    about = run.model_info()
     history = run.history()
-    return bool(run.model.is_file() and about and about["epochs"] == len(history) and should_stop(history, config))
+    return bool(run.model.is_file() and about and about.epochs == len(history) and should_stop(history, config))
 
 
 def is_compiled(config: TrainConfig, replicas: int) -> bool:
@@ -220,15 +221,15 @@ def _save_model(run: Run, model: keras.Sequential, dataset: Dataset, config: Tra
         model.save(path)
         content = Path(path).read_bytes()
     history = run.history()
-    about = {
-        "classes": dataset.classes,
-        "features": dataset.info.settings.model_dump(),
-        "input": "float32 [batch, 40, 217], MFCC in dB as the settings under features make them",
-        "output": "float32 [batch, classes], logits: softmax gives the probabilities",
-        "parameters": model.count_params(),
-        "epoch": best_epoch(history, config),
-        "epochs": len(history),
-        "dataset": dataset.id,
-    }
-    run.write("model.json", about)
+    info = ModelInfo(
+        classes=dataset.classes,
+        features=dataset.info.settings.model_dump(),
+        input="float32 [batch, 40, 217], MFCC in dB as the settings under features make them",
+        output="float32 [batch, classes], logits: softmax gives the probabilities",
+        parameters=model.count_params(),
+        epoch=best_epoch(history, config),
+        epochs=len(history),
+        dataset=dataset.id,
+    )
+    run.write("model.json", info.to_json())
     run.model.write(content)

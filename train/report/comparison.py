@@ -1,6 +1,7 @@
 """Finished runs side by side: what they differ in, how good they are, and what they cost."""
 
 import dataclasses
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,11 +10,12 @@ import yaml
 
 from featurize.storage import StoragePath
 from train.config import TrainError
+from train.records import EpochRecord, Metrics
 from train.run import Run
 
 _NOTHING = "-"
 
-History = list[dict[str, Any]]
+History = list[EpochRecord]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Entry:
 
     name: str
     settings: dict[str, Any]
-    metrics: list[dict[str, Any]]
+    metrics: list[Metrics]
     histories: list[History]
     parameters: int | None
 
@@ -82,7 +84,8 @@ def table_of(entries: Sequence[Entry]) -> list[Row]:
     rows.append(Row("judged", [_judged(entry) for entry in entries]))
     for part in ("tracks", "segments"):
         for figure, words in (("accuracy", "accuracy"), ("macro_f1", "macro-F1")):
-            values = [[metrics[part][figure] for metrics in entry.metrics] for entry in entries]
+            value_of = operator.attrgetter(f"{part}.{figure}")
+            values = [[value_of(metrics) for metrics in entry.metrics] for entry in entries]
             rows.append(_figure(f"{words} of {part}", values))
     rows.append(_figure("best epoch on test, segments", [_best_on_test(entry) for entry in entries], ranked=False))
     rows.append(Row("parameters", [_count(entry.parameters) for entry in entries]))
@@ -99,7 +102,7 @@ def remarks_on(entries: Sequence[Entry]) -> list[str]:
         sentences.append(
             "The runs were trained on different datasets: the tracks, the folds or the features are not the same."
         )
-    elif len({tuple(sorted(m["test_fold"] for m in entry.metrics)) for entry in entries}) > 1:
+    elif len({tuple(sorted(m.test_fold for m in entry.metrics)) for entry in entries}) > 1:
         sentences.append("The runs were judged on different folds, and thus on different tracks.")
     if any(len(entry.metrics) > 1 for entry in entries):
         sentences.append("A cross-validation is shown by the mean over its folds, and their deviation.")
@@ -111,22 +114,22 @@ def remarks_on(entries: Sequence[Entry]) -> list[str]:
 
 def _read_entry(folder: str) -> Entry:
     place = StoragePath.of(folder)
-    summary = Run(place).read("crossval.json")
-    folds = [fold["fold"] for fold in summary["folds"]] if summary else []
+    summary = Run(place).cross_validation()
+    folds = [fold.fold for fold in summary.folds] if summary else []
     runs = [Run(place / f"fold={fold}") for fold in folds] or [Run(place)]
     settings: dict[str, Any] = {}
     metrics = []
     for run in runs:
         settings = _settings(run)
-        judged = run.read("metrics.json")
-        if not (judged and judged.keys() >= {"tracks", "segments", "test_fold"} and run.history()):
+        evaluated = run.metrics()
+        if not (evaluated and run.history()):
             raise TrainError(f"{run.folder} is not judged yet. Type: earmark evaluate {run.folder}")
-        metrics.append(judged)
+        metrics.append(evaluated)
     if summary:
         settings = {key: value for key, value in settings.items() if key != "train.test_fold"}
         if settings["train.validation_fold"] != "none":
             settings["train.validation_fold"] = "next"
-    return Entry(folder, settings, metrics, [run.history() for run in runs], runs[0].trained().get("parameters"))
+    return Entry(folder, settings, metrics, [run.history() for run in runs], runs[0].trained().parameters)
 
 
 def _settings(run: Run) -> dict[str, Any]:
@@ -135,8 +138,8 @@ def _settings(run: Run) -> dict[str, Any]:
     featurize = recorded.get("featurize") or {}
     return {
         **{f"train.{key}": value for key, value in run.config().compared.items()},
-        **{f"featurize.{key}": value for key, value in {**featurize, **about["features"]}.items()},
-        "dataset": about["dataset"],
+        **{f"featurize.{key}": value for key, value in {**featurize, **about.features}.items()},
+        "dataset": about.dataset,
     }
 
 
@@ -153,23 +156,23 @@ def _figure(label: str, values: Sequence[Sequence[float]], ranked: bool = True) 
 
 def _best_on_test(entry: Entry) -> list[float]:
     """Return the highest accuracy of segments that the test fold showed after any epoch, of each run."""
-    return [max(epoch["test"]["accuracy"] for epoch in history) for history in entry.histories]
+    return [max(epoch.test.accuracy for epoch in history) for history in entry.histories]
 
 
 def _judged(entry: Entry) -> str:
-    tracks = sum(metrics["tracks"]["count"] for metrics in entry.metrics)
-    folds = ", ".join(str(metrics["test_fold"]) for metrics in entry.metrics)
+    tracks = sum(metrics.tracks.count for metrics in entry.metrics)
+    folds = ", ".join(str(metrics.test_fold) for metrics in entry.metrics)
     return f"{tracks} tracks, fold{'s' if len(entry.metrics) > 1 else ''} {folds}"
 
 
 def _seconds(entry: Entry) -> float:
-    return sum(float(epoch["seconds"]) for history in entry.histories for epoch in history)
+    return sum(epoch.seconds for history in entry.histories for epoch in history)
 
 
 def _rate(entry: Entry) -> float:
     """Return the segments learned in a second, over all epochs of all runs."""
-    learned = sum(e["examples_per_second"] * e["seconds"] for history in entry.histories for e in history)
-    return float(learned) / max(_seconds(entry), 1e-9)
+    learned = sum(e.examples_per_second * e.seconds for history in entry.histories for e in history)
+    return learned / max(_seconds(entry), 1e-9)
 
 
 def _duration(seconds: float) -> str:

@@ -46,7 +46,7 @@ def _curves(entries: Sequence[Entry], figure_name: str) -> Picture:
         axes = figure.subplots()
         for index, entry in enumerate(entries):
             color = theme.lines[index % len(theme.lines)]
-            for part in (part for part in _STYLES if all(part in history[0] for history in entry.histories)):
+            for part in (part for part in _STYLES if all(part in history[0].parts for history in entry.histories)):
                 values = _values(entry, part, figure_name)
                 epochs, mean = np.arange(1, values.shape[1] + 1), values.mean(axis=0)
                 axes.plot(epochs, mean, _STYLES[part], color=color, label=f"{index + 1} {part}")
@@ -64,4 +64,6 @@ def _curves(entries: Sequence[Entry], figure_name: str) -> Picture:
 def _values(entry: Entry, part: str, figure_name: str) -> NDArray[np.float64]:
     """Return a figure of each run after each epoch, float64 [runs, epochs], as far as all of them went."""
     epochs = min(map(len, entry.histories))
-    return np.array([[epoch[part][figure_name] for epoch in history[:epochs]] for history in entry.histories])
+    return np.array(
+        [[getattr(epoch.parts[part], figure_name) for epoch in history[:epochs]] for history in entry.histories]
+    )

@@ -12,6 +12,7 @@ from featurize.version import VERSION
 from train.config import TrainConfig, TrainError
 from train.evaluation.predictions import PREDICTIONS, Predictions, audio_link
 from train.input.class_counts import small_classes
+from train.records import EpochRecord, Metrics
 from train.report.figures import Picture, draw_curves, draw_mfcc
 from train.report.html import class_colors, environment
 from train.report.summary import summarize_run
@@ -28,16 +29,14 @@ def write_run_page(run: Run, dataset: Dataset) -> None:
     Raises:
         TrainError: the run is not evaluated, or its predictions cannot be read.
     """
-    metrics = run.read("metrics.json")
+    metrics = run.metrics()
     if not metrics:
         raise TrainError(f"{run.folder} is not evaluated yet. Type: earmark evaluate {run.folder}")
     predictions = Predictions.read(run.folder / PREDICTIONS)
     run.report.write(render(run, dataset, run.config(), metrics, predictions).encode())
 
 
-def render(
-    run: Run, dataset: Dataset, config: TrainConfig, metrics: dict[str, Any], predictions: Predictions
-) -> str:
+def render(run: Run, dataset: Dataset, config: TrainConfig, metrics: Metrics, predictions: Predictions) -> str:
     """Draw the report of a run.
 
     Args:
@@ -68,7 +67,7 @@ def render(
             predictions=PREDICTIONS,
             # A segment's start is where it starts in the file, unless what was read of the file began later.
             seekable=settings.excerpt_seconds is None or settings.excerpt_position == "start",
-            curves=_curves(history, metrics["epoch"]),
+            curves=_curves(history, metrics.epoch),
             examples=[
                 (dataset.classes[label], draw_mfcc(mfcc, seconds)) for label, mfcc in _first_of_each_class(dataset)
             ],
@@ -97,15 +96,17 @@ def _count_table(dataset: Dataset) -> list[dict[str, Any]]:
     ]
 
 
-def _curves(history: Sequence[dict[str, Any]], kept: int) -> list[tuple[str, Picture]]:
+def _curves(history: Sequence[EpochRecord], kept: int) -> list[tuple[str, Picture]]:
     """Draw the loss and the accuracy of segments over the epochs, and point out the epoch that was kept."""
-    epochs = [entry["epoch"] for entry in history]
-    parts = [part for part in ("train", "validation", "test") if part in history[0]]
+    epochs = [entry.epoch for entry in history]
     return [
         (
             f"{figure.capitalize()} of segments",
             draw_curves(
-                {part: (epochs, [entry[part][figure] for entry in history]) for part in parts},
+                {
+                    part: (epochs, [getattr(entry.parts[part], figure) for entry in history])
+                    for part in history[0].parts
+                },
                 figure,
                 kept if kept != epochs[-1] else None,
             ),

@@ -8,14 +8,13 @@ from scipy.stats import binomtest
 
 from train.config import TrainConfig
 from train.input.class_counts import FEW_TRACKS
+from train.records import ClassScores, Metrics, Scores
 from train.report.html import counted
 
 _FEW_TO_JUDGE = 50  # tracks; the interval below is then some 25 points wide
 
 
-def summarize_run(
-    metrics: Mapping[str, Any], config: TrainConfig, epochs: int, small: Mapping[str, int]
-) -> list[str]:
+def summarize_run(metrics: Metrics, config: TrainConfig, epochs: int, small: Mapping[str, int]) -> list[str]:
     """Say how good a model is, what it confuses, and how far its figures can be trusted.
 
     Args:
@@ -27,18 +26,18 @@ def summarize_run(
     Returns:
         three paragraphs of plain text.
     """
-    tracks, classes = metrics["tracks"], metrics["classes"]
-    confusion = np.array(tracks["confusion"])
+    tracks, classes = metrics.tracks, metrics.classes
+    confusion = np.array(tracks.confusion)
     return [
         " ".join([_how_many(tracks), _against_the_most_frequent(confusion, classes)]),
-        " ".join([*_best_and_worst(tracks["per_class"]), _confusions(confusion, classes)]),
-        " ".join([*_caveats(tracks, small), _chosen_by(metrics["epoch"], epochs, config)]),
+        " ".join([*_best_and_worst(tracks.per_class), _confusions(confusion, classes)]),
+        " ".join([*_caveats(tracks, small), _chosen_by(metrics.epoch, epochs, config)]),
     ]
 
 
-def _how_many(tracks: Mapping[str, Any]) -> str:
+def _how_many(tracks: Scores) -> str:
     """Give the accuracy and its interval (Wilson, J. Am. Stat. Assoc. 22, 1927), as if tracks were independent."""
-    count, right = tracks["count"], round(tracks["accuracy"] * tracks["count"])
+    count, right = tracks.count, round(tracks.accuracy * tracks.count)
     interval = binomtest(right, count).proportion_ci(0.95, method="wilson")
     return (
         f"It names {_of(right, count)} right, {_percent(right / count)}. On more music like this "
@@ -55,19 +54,19 @@ def _against_the_most_frequent(confusion: Any, classes: Sequence[str]) -> str:
     return f"Always saying {said} would be right for {totals[most]}, {_percent(totals[most] / totals.sum())}."
 
 
-def _best_and_worst(per_class: Sequence[Mapping[str, Any]]) -> list[str]:
+def _best_and_worst(per_class: Sequence[ClassScores]) -> list[str]:
     """Name the classes with the highest and the lowest F1, and those that were not judged."""
-    judged = sorted((one for one in per_class if one["count"]), key=lambda one: -one["f1"])
-    absent = [_quoted(one["label"]) for one in per_class if not one["count"]]
+    judged = sorted((one for one in per_class if one.count), key=lambda one: -one.f1)
+    absent = [_quoted(one.label) for one in per_class if not one.count]
     best, worst = judged[0], judged[-1]
     sentences = []
-    if len(judged) > 1 and best["f1"] > worst["f1"]:
+    if len(judged) > 1 and best.f1 > worst.f1:
         sentences.append(
-            f"It hears {_quoted(best['label'])} best (F1 {best['f1']:.2f}) and {_quoted(worst['label'])} worst "
-            f"({worst['f1']:.2f})."
+            f"It hears {_quoted(best.label)} best (F1 {best.f1:.2f}) and {_quoted(worst.label)} worst "
+            f"({worst.f1:.2f})."
         )
     elif len(judged) > 1:
-        sentences.append(f"It hears all classes alike (F1 {best['f1']:.2f}).")
+        sentences.append(f"It hears all classes alike (F1 {best.f1:.2f}).")
     if absent:
         sentences.append(f"The test fold has no track of {_listed(absent)}: nothing here covers that.")
     return sentences
@@ -89,11 +88,11 @@ def _confusions(confusion: Any, classes: Sequence[str]) -> str:
     )
 
 
-def _caveats(tracks: Mapping[str, Any], small: Mapping[str, int]) -> list[str]:
+def _caveats(tracks: Scores, small: Mapping[str, int]) -> list[str]:
     sentences = []
-    if tracks["count"] < _FEW_TO_JUDGE:
+    if tracks.count < _FEW_TO_JUDGE:
         sentences.append(
-            f"One fold of {counted(tracks['count'], 'track')} says little: earmark crossval judges on each fold "
+            f"One fold of {counted(tracks.count, 'track')} says little: earmark crossval judges on each fold "
             "in turn."
         )
     if small:

@@ -1,0 +1,281 @@
+"""Types of the JSON files of a run and of a cross-validation; `train.run` names the files and reads them.
+
+The keys of each file are the names of the fields, in their order.
+"""
+
+import reprlib
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+
+class Record(BaseModel):
+    """Base of all records: values have exactly the declared types, and unknown keys are kept."""
+
+    model_config = ConfigDict(
+        extra="allow", frozen=True, strict=True, validate_by_alias=True, validate_by_name=True
+    )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content for `json.dumps`: the keys that were given or read, without defaults."""
+        return self.model_dump(by_alias=True, exclude_unset=True)
+
+
+class ClassScores(Record):
+    """Scores of one class; precision, recall and F1 are 0 where they are not defined."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    count: int
+
+
+class Scores(Record):
+    """Scores of predicted classes.
+
+    Attributes:
+        count: Rows: segments, or tracks.
+        accuracy: Share of rows whose predicted class is the actual one.
+        macro_f1: Mean F1 of the classes that have rows.
+        per_class: Scores of each class, in the order of the classes.
+        confusion: Counts, a row for each actual class, a column for each predicted one.
+    """
+
+    count: int
+    accuracy: float
+    macro_f1: float
+    per_class: list[ClassScores]
+    confusion: list[list[int]]
+
+
+class ProbabilityScores(Scores):
+    """Scores of predicted probabilities.
+
+    Attributes:
+        loss: Mean cross-entropy, in nats.
+    """
+
+    loss: float
+
+
+class SplitPart(Record):
+    """Size of one part of the split: its folds, and the tracks and groups in them."""
+
+    folds: list[int]
+    tracks: int
+    groups: int
+
+
+class Split(Record):
+    """The split of a dataset for training.
+
+    Attributes:
+        parts: Sizes of `train`, of `validation` if there is one, and of `test`.
+        groups_on_two_sides: Groups with tracks in more than one part; there must be none.
+    """
+
+    parts: dict[str, SplitPart]
+    groups_on_two_sides: list[str]
+
+
+class Metrics(Record):
+    """metrics.json: the evaluation of a model on its test fold.
+
+    Attributes:
+        model: Setting `train.model`.
+        epoch: Epoch after which the model was saved.
+        test_fold: Fold that the model was evaluated on.
+        classes: Class names.
+        segments: Scores of single segments.
+        tracks: Scores of whole tracks, by the mean of the probabilities of their segments.
+        copies_left_out: Tracks of the test fold that were not evaluated because another fold has a copy.
+        split: Sizes of the parts of the split.
+        model_sha256: SHA-256 of the model.keras that was evaluated, in hexadecimal.
+    """
+
+    model: str
+    epoch: int
+    test_fold: int
+    classes: list[str]
+    segments: ProbabilityScores
+    tracks: ProbabilityScores
+    copies_left_out: int
+    split: Split
+    # On disk the key is "judged", by which runs of earlier versions are found to be evaluated.
+    model_sha256: str = Field(alias="judged")
+
+
+class TrainFigures(Record):
+    """Loss in nats and accuracy of segments in one epoch."""
+
+    loss: float
+    accuracy: float
+
+
+class HeldOutFigures(TrainFigures):
+    """Figures of a held-out fold after an epoch: those of segments, then accuracy and macro-F1 of tracks."""
+
+    track_accuracy: float
+    track_macro_f1: float
+
+
+class EpochRecord(Record):
+    """An entry of history.json: one finished epoch.
+
+    Attributes:
+        epoch: Number of the epoch; the first is 1.
+        train: Figures over the steps of the epoch, with dropout and augmentation.
+        learning_rate: Learning rate after the last step.
+        seconds: Duration of the steps.
+        examples_per_second: Segments trained on per second.
+        wait_fraction: Share of the duration spent waiting for batches.
+        validation: Figures of the validation fold; None if there is none.
+        test: Figures of the test fold.
+    """
+
+    epoch: int
+    train: TrainFigures
+    learning_rate: float
+    seconds: float
+    examples_per_second: float
+    wait_fraction: float
+    validation: HeldOutFigures | None = None
+    test: HeldOutFigures
+
+    @property
+    def held_out(self) -> dict[str, HeldOutFigures]:
+        """Figures of `validation`, if there is one, and of `test`."""
+        return {"validation": self.validation, "test": self.test} if self.validation else {"test": self.test}
+
+    @property
+    def parts(self) -> dict[str, TrainFigures]:
+        """Figures of `train`, of `validation` if there is one, and of `test`."""
+        return {"train": self.train, **self.held_out}
+
+
+class ModelInfo(Record):
+    """model.json: what is needed to use model.keras on audio.
+
+    Attributes:
+        classes: Class names, in the order of the logits.
+        features: Feature settings of the dataset.
+        input: Shape, dtype and meaning of the model's input.
+        output: Shape, dtype and meaning of the model's output.
+        parameters: Number of parameters; None if an earlier version did not record it.
+        epoch: Epoch after which the model was saved.
+        epochs: Epochs that were trained.
+        dataset: Identifier of the dataset.
+    """
+
+    classes: list[str]
+    features: dict[str, Any]
+    input: str
+    output: str
+    parameters: int | None = None
+    epoch: int
+    epochs: int
+    dataset: str
+
+
+class RunInfo(Record):
+    """run.json: what a run was begun with.
+
+    Attributes:
+        dataset: Identifier of the dataset.
+        features: Folder of the dataset, relative to the run if it lies inside.
+        train: The `train` section of the config, perhaps with the settings of another version.
+    """
+
+    dataset: str
+    features: str
+    train: dict[str, Any]
+
+    @field_validator("train")
+    @classmethod
+    def _has_epochs(cls, train: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(train.get("epochs"), int):
+            raise ValueError("epochs should be a number")
+        return train
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that the run was asked for."""
+        return int(self.train["epochs"])
+
+
+class Figures(Record):
+    """Accuracy and macro-F1 of one fold, or their mean or deviation over the folds."""
+
+    accuracy: float
+    macro_f1: float
+
+
+class FiguresByPart(Record):
+    """Figures of whole tracks, of segments, and of the SVM on whole tracks."""
+
+    tracks: Figures
+    segments: Figures
+    svm_tracks: Figures
+
+
+class FoldFigures(Record):
+    """Figures of the run whose test fold is `fold`.
+
+    Attributes:
+        fold: The test fold.
+        epoch: Epoch after which the model was saved.
+        count: Tracks evaluated.
+        tracks: Figures of whole tracks.
+        segments: Figures of segments.
+        svm_tracks: Figures of the SVM on whole tracks.
+    """
+
+    fold: int
+    epoch: int
+    count: int
+    tracks: Figures
+    segments: Figures
+    svm_tracks: Figures
+
+
+class ConfusionsByPart(Record):
+    """Confusion matrices of whole tracks, of segments, and of the SVM on whole tracks."""
+
+    tracks: list[list[int]]
+    segments: list[list[int]]
+    svm_tracks: list[list[int]]
+
+
+class CrossValidationSummary(Record):
+    """crossval.json: the folds of a cross-validation together.
+
+    Attributes:
+        model: Setting `train.model`.
+        classes: Class names.
+        folds: Figures of each fold.
+        mean: Mean over the folds.
+        deviation: Population standard deviation over the folds.
+        confusion: Confusion matrices, added up over the folds.
+    """
+
+    model: str
+    classes: list[str]
+    folds: list[FoldFigures]
+    mean: FiguresByPart
+    deviation: FiguresByPart
+    confusion: ConfusionsByPart
+
+
+def explain(error: ValidationError) -> str:
+    """Return the first problem of a file in one line: its place in the file, what was expected, what was found."""
+    problem = error.errors(include_url=False)[0]
+    place = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "missing":
+        return f"{place} is missing"
+    if problem["type"] == "model_type":
+        message = "input should be an object"
+    else:
+        message = problem["msg"].removeprefix("Value error, ")
+        message = message[0].lower() + message[1:]
+    return f"{place + ': ' if place else ''}{message}, found {reprlib.repr(problem['input'])}"

@@ -1,19 +1,26 @@
 """One run at a time in a folder."""
 
-import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath
 
+# `holder_of` takes the lock for an instant, so both wait that out before they report a holder.
+_RUN_WAITS, _LOOK_WAITS = 0.5, 0.1  # seconds
+_SECONDS_BETWEEN_TRIES = 0.02
+
 
 @contextmanager
 def only_run_in(folder: StoragePath) -> Iterator[None]:
-    """Hold a folder for this process; the system lets go of it however the process ends.
+    """Lock a folder for this process; the operating system releases the lock however the process ends.
 
-    An object store has no locks. Two runs there do everything twice, and write the same bytes.
+    The lock is on the file `.lock` in the folder, which holds the id of the process and stays when it ends. An
+    object store has no locks: two runs there do everything twice, and write the same bytes.
 
     Raises:
         FeaturizeError: another process holds it, or the folder cannot be written to.
@@ -21,41 +28,48 @@ def only_run_in(folder: StoragePath) -> Iterator[None]:
     if not folder.local:
         yield
         return
+    path = folder.local / ".lock"
     try:
         folder.local.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder.local / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        lock = _file_lock(path, on_acquired=_write_process_id)
+        lock.acquire(timeout=_RUN_WAITS, poll_interval=_SECONDS_BETWEEN_TRIES)
+    except Timeout as error:
+        raise FeaturizeError(
+            f"another run (process {_holder_in(path)}) is at work in {folder}. Wait for it, or give another --out."
+        ) from error
     except OSError as error:
         raise FeaturizeError(
             f"cannot write to {folder}: {error.strerror}. Give --out a folder that you may write to."
         ) from error
     try:
-        if holder := _hold(lock):
-            raise FeaturizeError(
-                f"another run (process {holder}) is at work in {folder}. Wait for it, or give another --out."
-            )
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, str(os.getpid()).encode(), 0)
         yield
     finally:
-        os.close(lock)
+        lock.release()
 
 
 def holder_of(folder: StoragePath) -> str | None:
     """Return the id of the process that is at work in a folder, None if there is none."""
-    try:
-        lock = os.open(f"{folder.path}/.lock", os.O_RDWR)
-    except OSError:
+    path = Path(folder.path, ".lock")
+    if not folder.local or not path.exists():
         return None
     try:
-        return _hold(lock)
-    finally:
-        os.close(lock)
+        with _file_lock(path).acquire(timeout=_LOOK_WAITS, poll_interval=_SECONDS_BETWEEN_TRIES):
+            return None
+    except Timeout:
+        return _holder_in(path)
+    except OSError:
+        return None
 
 
-def _hold(lock: int) -> str | None:
-    """Take a lock, or return the id of the process that has it."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return os.pread(lock, 32, 0).decode() or "unknown"
-    return None
+def _file_lock(path: Path, on_acquired: Callable[[int], None] | None = None) -> FileLock:
+    """Return a lock on a file that stays; a file system without locks is an OSError, not another kind of lock."""
+    return FileLock(path, preserve_lock_file=True, fallback_to_soft=False, on_acquired=on_acquired)
+
+
+def _write_process_id(file: int) -> None:
+    os.ftruncate(file, 0)
+    os.write(file, str(os.getpid()).encode())
+
+
+def _holder_in(path: Path) -> str:
+    return path.read_text() or "unknown"

@@ -1,0 +1,141 @@
+"""One run at a time in a folder, whatever becomes of the process that holds it."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from featurize.errors import FeaturizeError
+from featurize.execution import folder_lock
+from featurize.execution.folder_lock import holder_of, only_run_in
+from featurize.storage import StoragePath
+
+HOLD = """
+import sys
+from featurize.execution import folder_lock
+from featurize.execution.folder_lock import only_run_in
+from featurize.storage import StoragePath
+with only_run_in(StoragePath.of(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def held(folder: Path):
+    """Another process that holds a folder until its input ends."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        try:
+            assert other.stdout.readline() == b"held\n"
+            yield other
+        finally:
+            other.kill()
+
+
+def test_another_process_is_refused_and_the_holder_is_named(tmp_path):
+    folder = StoragePath.of(tmp_path)
+    with held(tmp_path) as other:
+        with pytest.raises(FeaturizeError) as refused, only_run_in(folder):
+            pass
+        assert str(refused.value) == (
+            f"another run (process {other.pid}) is at work in {tmp_path}. Wait for it, or give another --out."
+        )
+        assert holder_of(folder) == str(other.pid)
+        assert (tmp_path / ".lock").read_text() == str(other.pid)
+        other.stdin.close()
+        assert other.wait(30) == 0
+        assert holder_of(folder) is None
+        with only_run_in(folder):
+            assert holder_of(folder) == str(os.getpid())
+
+
+def test_asking_does_not_disturb_the_holder(tmp_path):
+    folder = StoragePath.of(tmp_path)
+    with only_run_in(folder):
+        assert {holder_of(folder) for _ in range(3)} == {str(os.getpid())}
+        with pytest.raises(FeaturizeError, match="another run"), only_run_in(folder):
+            pass
+        assert holder_of(folder) == str(os.getpid())
+
+
+def test_a_killed_holder_leaves_the_folder_to_the_next_run(tmp_path):
+    with held(tmp_path) as other:
+        other.send_signal(signal.SIGKILL)
+        other.wait(30)
+    folder = StoragePath.of(tmp_path)
+    assert holder_of(folder) is None
+    with only_run_in(folder):
+        assert (tmp_path / ".lock").read_text() == str(os.getpid())
+
+
+def test_an_error_inside_ends_the_hold(tmp_path):
+    folder = StoragePath.of(tmp_path)
+    with pytest.raises(ZeroDivisionError), only_run_in(folder):
+        raise ZeroDivisionError
+    with only_run_in(folder):
+        pass
+
+
+def test_the_lock_file_is_made_with_the_folder_and_stays(tmp_path):
+    folder = tmp_path / "a" / "b"
+    assert holder_of(StoragePath.of(folder)) is None
+    assert not folder.exists()
+    with only_run_in(StoragePath.of(folder)):
+        assert [path.name for path in folder.iterdir()] == [".lock"]
+    assert [path.name for path in folder.iterdir()] == [".lock"]
+
+
+def test_a_shorter_process_id_leaves_nothing_of_a_longer_one(tmp_path):
+    (tmp_path / ".lock").write_text("9" * 30)
+    with only_run_in(StoragePath.of(tmp_path)):
+        assert (tmp_path / ".lock").read_text() == str(os.getpid())
+
+
+def test_a_look_of_an_instant_refuses_no_run_and_is_no_holder(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_lock, "_RUN_WAITS", 60)
+    monkeypatch.setattr(folder_lock, "_LOOK_WAITS", 60)
+    (tmp_path / ".lock").write_text("12345")  # of a run that has ended
+    look = FileLock(tmp_path / ".lock", thread_local=False)
+    for attempt in (only_run_in, lambda folder: contextlib.nullcontext(holder_of(folder))):
+        look.acquire()
+        release = threading.Timer(0.1, look.release)
+        release.start()
+        with attempt(StoragePath.of(tmp_path)) as holder:
+            assert holder is None
+        release.join()
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(FeaturizeError) as refused, only_run_in(StoragePath.of(tmp_path / "file" / "run")):
+        pass
+    assert str(refused.value) == (
+        f"cannot write to {tmp_path / 'file' / 'run'}: Not a directory. Give --out a folder that you may write to."
+    )
+
+
+def test_a_lock_that_cannot_be_opened_is_refused(tmp_path):
+    (tmp_path / ".lock").mkdir()
+    folder = StoragePath.of(tmp_path)
+    with (
+        pytest.raises(FeaturizeError, match=r"cannot write to .*: Is a directory\. Give --out"),
+        only_run_in(folder),
+    ):
+        pass
+    assert holder_of(folder) is None
+
+
+def test_a_bucket_has_no_lock(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    bucket = StoragePath.of("s3://bucket/run?endpoint_override=http://127.0.0.1:9")
+    with only_run_in(bucket), only_run_in(bucket):
+        assert holder_of(bucket) is None
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,58 @@
+"""Tracks whose decoding ends or stops a process are found; the others are left alone."""
+
+import numpy as np
+import pytest
+from conftest import encode
+from test_kill import FAULTY
+
+from featurize.config import FeaturizeConfig
+from featurize.execution.crash_isolation import find_crashing_tracks
+from featurize.planning.shard_plan import ShardPlan, Track, feature_settings
+from featurize.storage import StoragePath
+
+GOOD = encode(0.5 * np.sin(np.arange(6 * 8000) / 5), 8000, ".wav")
+CRASHED = ("decode", "crashed the decoder", "its process ended with SIGABRT")
+TIMEOUT = 8
+
+
+@pytest.fixture
+def found(tmp_path, monkeypatch):
+    """What is found among files of these contents, by the index of the file."""
+    (tmp_path / "faulty").mkdir()
+    bugs = 'if head == b"BUGS":\n        raise MemoryError'
+    faulty = FAULTY.replace("ctypes.string_at(0)", "os.abort()").replace(
+        "opened(self,", f"{bugs}\n    opened(self,"
+    )
+    (tmp_path / "faulty" / "soundfile.py").write_text(faulty)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "faulty"), prepend=":")
+
+    def find(*contents):
+        tracks = []
+        for index, content in enumerate(contents):
+            (tmp_path / f"{index}.wav").write_bytes(content)
+            tracks.append(Track(f"id {index}", f"{index}.wav", 0, len(content)))
+        plan = ShardPlan("00000-x.parquet", StoragePath.of(tmp_path), tracks, feature_settings(FeaturizeConfig()))
+        rejects = find_crashing_tracks(plan, TIMEOUT)
+        return {int(id[3:]): (r.stage, r.reason, r.message) for id, r in rejects.items()}
+
+    return find
+
+
+def test_good_and_undecodable_tracks_are_left_alone(found):
+    assert found(GOOD, b"no audio", b"", GOOD, b"BOOM") == {4: CRASHED}
+    assert found(GOOD, b"no audio", b"", GOOD) == {}
+
+
+def test_each_track_that_crashes_is_found_wherever_it_stands(found):
+    assert found(b"BOOM", GOOD, b"BOOM", b"BOOM") == {0: CRASHED, 2: CRASHED, 3: CRASHED}
+
+
+def test_a_track_that_hangs_in_native_code_is_found_and_those_behind_it_are_tried(found):
+    assert found(GOOD, b"LOOP", b"BOOM", GOOD) == {
+        1: ("decode", "timed out", f"still at work after {TIMEOUT} s"),
+        2: CRASHED,
+    }
+
+
+def test_an_error_that_ends_a_process_is_a_crash_too(found):
+    assert found(GOOD, b"BUGS", GOOD) == {1: ("decode", "crashed the decoder", "its process ended with status 1")}

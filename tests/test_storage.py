@@ -1,0 +1,256 @@
+"""Files and folders on this machine and in a bucket: one way to name them, and whole or not there."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pytest
+
+from featurize.errors import FeaturizeError
+from featurize.storage import StoragePath, describe, write_whole
+
+
+@pytest.fixture(params=["local", "s3"])
+def place(request, tmp_path):
+    """A folder that is not there yet, on this machine or in a bucket."""
+    if request.param == "local":
+        return StoragePath.of(tmp_path / "folder")
+    request.getfixturevalue("client")
+    uri = request.getfixturevalue("uri")
+    return StoragePath.of(uri(f"music/{tmp_path.name}"))
+
+
+def test_a_path_is_absolute_and_on_this_machine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for text in ("a/b.MP3", Path("a/b.MP3"), "a/./c/../b.MP3", tmp_path / "a" / "b.MP3", "a/b.MP3/"):
+        place = StoragePath.of(text)
+        assert (place.path, place.scheme, place.query) == (str(tmp_path / "a" / "b.MP3"), "", "")
+        assert str(place) == str(tmp_path / "a" / "b.MP3")
+        assert place.local == tmp_path / "a" / "b.MP3"
+        assert place.suffix == ".mp3"
+        assert str(place.parent) == str(tmp_path / "a")
+
+
+def test_a_place_is_itself(tmp_path):
+    place = StoragePath.of(tmp_path)
+    assert StoragePath.of(place) is place
+    assert StoragePath.of(str(place)) == place
+
+
+def test_a_file_uri_is_a_path_on_this_machine(tmp_path):
+    place = StoragePath.of(f"file://{tmp_path}/a")
+    assert (place.local, str(place)) == (tmp_path / "a", f"{tmp_path}/a")
+
+
+def test_a_uri_keeps_its_scheme_and_its_query():
+    text = "s3://bucket/a/b.mp3?endpoint_override=http://127.0.0.1:9"
+    place = StoragePath.of(text)
+    assert (place.path, place.scheme, place.query) == (
+        "bucket/a/b.mp3",
+        "s3",
+        "endpoint_override=http://127.0.0.1:9",
+    )
+    assert place.local is None
+    assert str(place) == text
+    assert StoragePath.of(str(place)) == place
+    assert str(place.parent) == "s3://bucket/a?endpoint_override=http://127.0.0.1:9"
+
+
+def test_a_slash_at_the_end_of_a_uri_is_no_part_of_it():
+    assert str(StoragePath.of("s3://bucket/a/?region=us-east-1")) == "s3://bucket/a?region=us-east-1"
+    assert str(StoragePath.of("s3://bucket?region=us-east-1")) == "s3://bucket?region=us-east-1"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("s3://?region=us-east-1", r"names no bucket|cannot be used"),
+        ("ftp://host/folder", r"ftp://host/folder cannot be used: .* Expected a path, or a URI such as s3://"),
+        ("http://host/folder", r"http://host/folder cannot be used"),
+        ("s3://bucket/a?no_such_option=1", r"cannot be used: .*no_such_option"),
+    ],
+)
+def test_a_uri_of_no_known_kind_is_refused(text, expected):
+    with pytest.raises(FeaturizeError, match=expected):
+        StoragePath.of(text)
+
+
+def test_a_name_below_a_place(tmp_path):
+    assert str(StoragePath.of(tmp_path) / "a" / "b c.mp3") == f"{tmp_path}/a/b c.mp3"
+    assert str(StoragePath.of("/") / "a") == "/a"
+    query = "region=us-east-1"
+    assert str(StoragePath.of(f"s3://bucket/a?{query}") / "b" / "c") == f"s3://bucket/a/b/c?{query}"
+
+
+def test_a_name_that_is_a_place_of_its_own_stays_what_it_is(tmp_path):
+    bucket = StoragePath.of("s3://bucket/a?region=us-east-1")
+    assert (bucket / str(tmp_path / "b")).local == tmp_path / "b"
+    assert str(StoragePath.of(tmp_path) / str(bucket)) == str(bucket)
+
+
+def test_names_that_are_not_utf_8_are_written_and_listed(tmp_path):
+    folder = StoragePath.of(tmp_path)
+    name = os.fsdecode(b"\xff.mp3")
+    (folder / name).write(b"content")
+    assert list(folder.files()) == [(name, 7)]
+    assert (folder / name).read() == b"content"
+
+
+def test_what_is_written_is_read(place):
+    file = place / "deep" / "er" / "file.bin"
+    assert not file.is_file()
+    assert not place.is_folder()
+    for content in (b"first", b"", pa.py_buffer(b"from Arrow")):
+        file.write(content)
+        assert file.read() == bytes(content)
+        assert file.is_file()
+        assert not file.is_folder()
+        assert place.is_folder()
+        assert not place.is_file()
+    assert list(place.files()) == [("deep/er/file.bin", 10)]
+
+
+def test_what_is_not_there_cannot_be_read_and_can_be_removed(place):
+    with pytest.raises(FileNotFoundError):
+        (place / "gone").read()
+    (place / "gone").remove()
+    place.remove_folder()
+    place.remove_leftovers()
+    assert list(place.files()) == []
+
+
+def test_files_at_any_depth_are_listed_with_their_sizes(place):
+    sizes = {"a": 1, "b/a": 2, "b/.hidden": 3, "b/c/d e.mp3": 4, ".h/x": 5}
+    for name, size in sizes.items():
+        (place / name).write(bytes(size))
+    assert dict(place.files()) == sizes
+    assert dict((place / "b").files()) == {"a": 2, ".hidden": 3, "c/d e.mp3": 4}
+
+
+def test_links_to_files_are_listed_and_links_to_folders_are_not_followed(tmp_path):
+    folder = StoragePath.of(tmp_path)
+    (folder / "a/file").write(b"12")
+    (tmp_path / "link").symlink_to("a/file")
+    (tmp_path / "around").symlink_to(tmp_path)
+    (tmp_path / "broken").symlink_to("gone")
+    assert dict(folder.files()) == {"a/file": 2, "link": 2}
+
+
+def test_removing(place):
+    for name in ("a", "b/c", "b/d"):
+        (place / name).write(b"x")
+    (place / "b/d").remove()
+    assert sorted(name for name, _ in place.files()) == ["a", "b/c"]
+    (place / "b").remove_folder()
+    assert list(place.files()) == [("a", 1)]
+
+
+def test_a_copy_at_hand_goes_afterwards(place):
+    for name, content in {"model/a": b"1", "model/b/c": b"22"}.items():
+        (place / name).write(content)
+    with (place / "model").at_hand() as folder:
+        found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        assert found == {"a": b"1", "b/c": b"22"}
+    with (place / "model/a").at_hand() as file:
+        assert file.name == "a"
+        assert file.read_bytes() == b"1"
+    is_local = place.local is not None
+    assert folder.exists() == file.exists() == is_local
+    if is_local:
+        assert folder == place.local / "model"
+
+
+def test_leftovers_are_removed_and_nothing_else(tmp_path):
+    folder = StoragePath.of(tmp_path)
+    kept = ["a.parquet", "b/.hidden", "b/c.tmp", ".lock"]
+    for name in [*kept, ".a.parquet.0123.tmp", "b/.c.9.tmp"]:
+        (folder / name).write(b"x")
+    folder.remove_leftovers()
+    assert sorted(name for name, _ in folder.files()) == sorted(kept)
+
+
+def test_in_a_bucket_nothing_is_a_leftover(client, uri):
+    folder = StoragePath.of(uri("music/leftovers"))
+    (folder / ".a.tmp").write(b"x")
+    folder.remove_leftovers()
+    assert list(folder.files()) == [(".a.tmp", 1)]
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_an_interrupted_write_leaves_what_was_there(step, tmp_path, monkeypatch):
+    file = StoragePath.of(tmp_path / "file")
+    file.write(b"before")
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, step, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        file.write(b"after")
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path / "deep" / "another", b"after")
+    monkeypatch.undo()
+    assert list(StoragePath.of(tmp_path).files()) == [("file", 6)]
+    assert file.read() == b"before"
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from featurize.storage import write_whole
+os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+write_whole(Path(sys.argv[1]), b"after")
+"""
+
+
+def test_a_killed_write_leaves_a_leftover_that_is_removed(tmp_path):
+    file = StoragePath.of(tmp_path / "file")
+    file.write(b"before")
+    done = subprocess.run([sys.executable, "-c", KILLED, file.path], check=False)
+    assert done.returncode == -9
+    names = sorted(name for name, _ in StoragePath.of(tmp_path).files())
+    assert len(names) == 2
+    assert names[1] == "file"
+    assert names[0].startswith(".file.")
+    StoragePath.of(tmp_path).remove_leftovers()
+    assert list(StoragePath.of(tmp_path).files()) == [("file", 6)]
+    assert file.read() == b"before"
+
+
+def test_a_write_to_a_full_disk_is_an_error_and_leaves_nothing(tmp_path, monkeypatch):
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("there is no /dev/full here")
+    opened = open
+    monkeypatch.setattr("builtins.open", lambda path, mode: opened(full, "wb", buffering=0))
+    with pytest.raises(OSError, match="No space left on device"):
+        write_whole(tmp_path / "file", b"content")
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_elsewhere_a_file_is_renamed_when_it_is_whole(tmp_path):
+    """A file system that shows a file while it is written, as HDFS does."""
+    subtree = pafs.SubTreeFileSystem(str(tmp_path), pafs.LocalFileSystem())
+    folder = StoragePath(subtree, "folder", "hdfs")
+    (folder / "a/file").write(b"content")
+    assert (folder / "a/file").read() == b"content"
+    assert list(folder.files()) == [("a/file", 7)]
+    (folder / "a/.file.1.tmp").write(b"x")
+    folder.remove_leftovers()
+    assert list(folder.files()) == [("a/file", 7)]
+
+
+def test_a_bucket_that_is_not_there_is_told_in_plain_words(client, uri):
+    with pytest.raises(OSError, match="NO_SUCH_BUCKET") as error:
+        (StoragePath.of(uri("no-such-bucket/folder")) / "file").write(b"x")
+    assert describe(error.value) == "there is no such bucket"
+
+
+def test_an_error_of_a_file_names_the_file(tmp_path):
+    with pytest.raises(FileNotFoundError) as error:
+        (StoragePath.of(tmp_path) / "gone").read()
+    assert describe(error.value) == f"No such file or directory ({tmp_path}/gone)"

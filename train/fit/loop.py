@@ -1,4 +1,4 @@
-"""The training loop: steps, epochs, checkpoints, and the ways in which it can end."""
+"""The training loop: steps, epochs, checkpoints, and how training ends."""
 
 import dataclasses
 import time
@@ -50,81 +50,121 @@ class _Recent:
         }
 
 
-@dataclasses.dataclass
-class Loop:
-    """Takes a model from where its progress says to the last epoch.
+@dataclasses.dataclass(frozen=True)
+class Learner:
+    """The model being trained, and what a training step needs beside a batch.
 
     Attributes:
-        config: the settings.
-        run: where the history goes.
-        strategy: under which model and optimizer were made.
-        model: the layers.
-        optimizer: with the slots of the model's variables.
-        stream: what is learned from.
-        lesson: how.
-        held: the held-out folds by the parts that they are.
-        checkpoints: of model and optimizer.
-        board: TensorBoard.
-        probe: float32 [rows, 40, 217], the segments whose activations are shown.
-        listener: is told, and is asked whether to stop.
-        compiled: whether XLA compiles what each replica does.
+        strategy: Strategy under which the model and the optimizer were made.
+        model: Chain of layers.
+        optimizer: Optimizer, with the slots of the model's variables.
+        step_config: Loss and augmentation settings.
+        compiled: Whether XLA compiles what each replica computes.
     """
 
-    config: TrainConfig
-    run: Run
     strategy: tf.distribute.Strategy
     model: keras.Sequential
     optimizer: keras.optimizers.Optimizer
-    stream: SegmentStream
     step_config: StepConfig
-    held: dict[str, HeldOut]
+    compiled: bool
+
+    def step_function(self, spec: Any) -> Any:
+        """Return the training step for batches of a spec; see `distributed_step`."""
+        return distributed_step(
+            self.strategy, self.model, self.optimizer, self.step_config, spec, compiled=self.compiled
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """Where a training run is written.
+
+    Attributes:
+        run: Folder of the history.
+        checkpoints: Checkpoints of the model and the optimizer.
+        tensorboard: Event files.
+        probe: float32 [rows, 40, 217], the segments whose activations TensorBoard shows.
+    """
+
+    run: Run
     checkpoints: Checkpoints
     tensorboard: TensorBoardWriter
     probe: NDArray[np.float32]
-    callbacks: Callbacks
-    compiled: bool
 
-    def finish(self, progress: TrainingProgress) -> None:
-        """Train until the last epoch, or until the validation fold says that it is enough.
+
+class Loop:
+    """Trains a model from the step that its progress names to the last epoch."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        progress: TrainingProgress,
+        *,
+        learner: Learner,
+        stream: SegmentStream,
+        held: dict[str, HeldOut],
+        outputs: Outputs,
+        callbacks: Callbacks,
+    ) -> None:
+        """Take everything that training needs; nothing is computed yet.
+
+        Args:
+            config: Settings.
+            progress: State of training, from the latest checkpoint or new; updated in place.
+            learner: Model and step.
+            stream: Training batches.
+            held: Held-out folds by name: `test`, and `validation` where there is one.
+            outputs: Where the run is written.
+            callbacks: Receive progress; may request a stop.
+        """
+        self._config = config
+        self._progress = progress
+        self._learner = learner
+        self._stream = stream
+        self._held = held
+        self._outputs = outputs
+        self._callbacks = callbacks
+        self._last_step = config.epochs * stream.steps_per_epoch
+        self._predictor = Predictor(learner.strategy, learner.model, self._stop_if_requested)
+        self._recent = _Recent()
+        self._saved_at = time.monotonic()
+
+    def run(self) -> None:
+        """Train until the last epoch, or until `patience` epochs have brought no better one.
 
         Raises:
-            Stopped: the listener asked for it; a checkpoint is written.
-            TrainError: the loss is no number any more, or a checkpoint cannot be written.
+            Stopped: A callback requested it; a checkpoint is written.
+            TrainError: The loss is not finite, or a checkpoint cannot be written.
         """
-        self.progress = progress
-        self._predictor = Predictor(self.strategy, self.model, self._stop_if_requested)
-        self._saved_at, self._recent = time.monotonic(), _Recent()
-        last = self.config.epochs * self.stream.steps_per_epoch
-        with DistributedBatches(self.strategy, self.stream, progress.step, last) as batches:
-            step = distributed_step(
-                self.strategy, self.model, self.optimizer, self.step_config, batches.spec, self.compiled
-            )
-            while not should_stop(progress.history, self.config):
-                self._take_steps(step, batches, (len(progress.history) + 1) * self.stream.steps_per_epoch)
+        progress, steps_per_epoch = self._progress, self._stream.steps_per_epoch
+        with DistributedBatches(self._learner.strategy, self._stream, progress.step, self._last_step) as batches:
+            step = self._learner.step_function(batches.spec)
+            while not should_stop(progress.history, self._config):
+                self._train_epoch(step, batches, (len(progress.history) + 1) * steps_per_epoch)
                 self._end_epoch()
-        self.checkpoints.save(progress)
+        self._outputs.checkpoints.save(progress)
 
-    def _take_steps(self, step: Any, batches: DistributedBatches, stop: int) -> None:
-        """Take the steps up to the end of the epoch."""
-        progress = self.progress
+    def _train_epoch(self, step: Any, batches: DistributedBatches, stop: int) -> None:
+        """Take the steps up to `stop`, the end of the epoch."""
+        progress = self._progress
         unread = None
         while progress.step < stop:
             before = time.perf_counter()
             part = next(batches)
             received = time.perf_counter()
-            # A GPU is given the next step before the figures of this one are waited for.
+            # Start the next step before waiting for the results of this one, so that a GPU has work meanwhile.
             figures = step(part)
             self._add(unread)
             unread = (progress.step, figures)
             progress.step += 1
-            if progress.step == stop or self._is_due() or self.callbacks.stop() is not None:
+            if progress.step == stop or self._is_due() or self._callbacks.stop() is not None:
                 self._add(unread)
                 unread = None
             waited, seconds = received - before, time.perf_counter() - before
             progress.waited += waited
             progress.seconds += seconds
             self._recent.add(waited, seconds)
-            self.callbacks.step(progress.step, self.config.epochs * self.stream.steps_per_epoch)
+            self._callbacks.step(progress.step, self._last_step)
             self._show_steps()
             if unread is None:
                 self._stop_if_requested()
@@ -140,83 +180,87 @@ class Loop:
         if not np.isfinite(loss):
             raise self._not_finite(number, loss)
         self._recent.loss = loss
-        self.progress.loss_sum += loss
-        self.progress.correct += int(correct)
+        self._progress.loss_sum += loss
+        self._progress.correct += int(correct)
 
     def _end_epoch(self) -> None:
         """Judge the model, and write down what the epoch has come to."""
-        progress, stream = self.progress, self.stream
-        entry = EpochRecord(
+        progress, stream = self._progress, self._stream
+        record = EpochRecord(
             epoch=len(progress.history) + 1,
             train=TrainFigures(
                 loss=progress.loss_sum / stream.steps_per_epoch, accuracy=progress.correct / stream.rows
             ),
-            learning_rate=float(tf.convert_to_tensor(self.optimizer.learning_rate)),
+            learning_rate=float(tf.convert_to_tensor(self._learner.optimizer.learning_rate)),
             seconds=progress.seconds,
             examples_per_second=stream.rows / progress.seconds,
             wait_fraction=progress.waited / progress.seconds,
-            **{part: _figures(fold.score(self._predictor)) for part, fold in self.held.items()},
+            **{part: _figures(fold.score(self._predictor)) for part, fold in self._held.items()},
         )
-        progress.history.append(entry)
+        progress.history.append(record)
         progress.loss_sum, progress.correct, progress.seconds, progress.waited = 0.0, 0, 0.0, 0.0
-        if is_best(progress.history, self.config):
-            self.checkpoints.save_best(progress)
-        self.run.write("history.json", [each.to_json() for each in progress.history])
-        self._show_epoch(entry)
+        if is_best(progress.history, self._config):
+            self._outputs.checkpoints.save_best(progress)
+        self._outputs.run.write("history.json", [each.to_json() for each in progress.history])
+        self._show_epoch(record)
         if self._is_due(epoch_ended=True):
             self._save()
-        self.callbacks.epoch(entry, self.config.epochs)
+        self._callbacks.epoch(record, self._config.epochs)
 
     def _stop_if_requested(self) -> None:
         """Stop if that is asked for: between two steps, or between two batches of an evaluation."""
-        reason = self.callbacks.stop()
+        reason = self._callbacks.stop()
         if reason is not None:
-            self.checkpoints.save(self.progress)
-            raise Stopped(reason, self.progress.step)
+            self._outputs.checkpoints.save(self._progress)
+            raise Stopped(reason, self._progress.step)
 
     def _is_due(self, epoch_ended: bool = False) -> bool:
         """Say whether it is time for a checkpoint."""
         seconds = time.monotonic() - self._saved_at
-        epochs = len(self.progress.history)
-        return self.config.checkpoint_interval.is_due(seconds, self.progress.step, epoch_ended, epochs)
+        epochs = len(self._progress.history)
+        return self._config.checkpoint_interval.is_due(seconds, self._progress.step, epoch_ended, epochs)
 
     def _save(self) -> None:
-        self.tensorboard.flush()  # the curves must reach as far as the checkpoint from which they go on
-        self.checkpoints.save(self.progress)
+        self._outputs.tensorboard.flush()  # the curves must reach as far as the checkpoint from which they go on
+        self._outputs.checkpoints.save(self._progress)
         self._saved_at = time.monotonic()
 
     def _not_finite(self, step: int, loss: float) -> TrainError:
         """Name the step whose loss is no number, and what was in its batch."""
-        mfcc, _ = self.stream.batch(step)
-        tracks = np.array(self.stream.tracks(step))
+        mfcc, _ = self._stream.batch(step)
+        tracks = np.array(self._stream.tracks(step))
         bad = np.unique(tracks[~np.isfinite(mfcc).all(axis=(1, 2))]).tolist()
         distinct = np.unique(tracks).tolist()
-        self.run.write("not-finite.json", {"step": step, "loss": str(loss), "tracks": distinct, "bad": bad})
+        self._outputs.run.write(
+            "not-finite.json", {"step": step, "loss": str(loss), "tracks": distinct, "bad": bad}
+        )
         advice = (
             f"The features of {_few(bad)} are not finite. Delete their shards and featurize again"
             if bad
             else "Its features are all finite, so try a train.learning_rate below "
-            f"{self.config.learning_rate:g}, in another --out"
+            f"{self._config.learning_rate:g}, in another --out"
         )
         return TrainError(
-            f"the loss is {loss} in step {step + 1} (epoch {step // self.stream.steps_per_epoch + 1}), over "
-            f"segments of {_few(distinct)}; {self.run.folder / 'not-finite.json'} names all. {advice}. "
+            f"the loss is {loss} in step {step + 1} (epoch {step // self._stream.steps_per_epoch + 1}), over "
+            f"segments of {_few(distinct)}; {self._outputs.run.folder / 'not-finite.json'} names all. {advice}. "
             "The checkpoints are from before that step."
         )
 
     def _show_steps(self) -> None:
         """Put a point on the curves by step, now and then."""
-        if self.progress.step % _STEPS_BETWEEN_POINTS == 0:
-            self.tensorboard.scalars("train", self.progress.step, self._recent.points(self.config.batch_size))
+        if self._progress.step % _STEPS_BETWEEN_POINTS == 0:
+            self._outputs.tensorboard.scalars(
+                "train", self._progress.step, self._recent.points(self._config.batch_size)
+            )
             self._recent = _Recent()
 
-    def _show_epoch(self, entry: EpochRecord) -> None:
-        rates = {"learning_rate": entry.learning_rate, "examples_per_second": entry.examples_per_second}
-        self.tensorboard.scalars("train", entry.epoch, {**entry.train.to_json(), **rates})
-        for part, figures in entry.held_out.items():
-            self.tensorboard.scalars(part, entry.epoch, figures.to_json())
-        self.tensorboard.histograms(entry.epoch, self.model, self.probe)
-        self.tensorboard.flush()
+    def _show_epoch(self, record: EpochRecord) -> None:
+        rates = {"learning_rate": record.learning_rate, "examples_per_second": record.examples_per_second}
+        self._outputs.tensorboard.scalars("train", record.epoch, {**record.train.to_json(), **rates})
+        for part, figures in record.held_out.items():
+            self._outputs.tensorboard.scalars(part, record.epoch, figures.to_json())
+        self._outputs.tensorboard.histograms(record.epoch, self._learner.model, self._outputs.probe)
+        self._outputs.tensorboard.flush()
 
 
 def _figures(scores: HeldOutScores) -> HeldOutFigures:

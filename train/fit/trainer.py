@@ -17,7 +17,7 @@ from train.config import TrainConfig, TrainError
 from train.evaluation.held_out import held_out
 from train.fit.checkpoints import Checkpoints
 from train.fit.early_stopping import best_epoch, should_stop
-from train.fit.loop import Loop
+from train.fit.loop import Learner, Loop, Outputs
 from train.fit.optimizer import make_optimizer
 from train.fit.tensorboard import TensorBoardWriter
 from train.fit.train_step import StepConfig
@@ -126,22 +126,15 @@ def learn(dataset: Dataset, run: Run, config: TrainConfig, callbacks: Callbacks,
             tensorboard.text("config", (run.folder / "config.yaml").read().decode())
             tensorboard.graph(model)
             tensorboard.images(probe, probe_labels, dataset.classes)
-        loop = Loop(
+        Loop(
             config,
-            written,
-            strategy,
-            model,
-            optimizer,
-            stream,
-            step_config,
-            held,
-            checkpoints,
-            tensorboard,
-            probe[:_PROBE_ROWS],
-            callbacks,
-            compiled,
-        )
-        loop.finish(progress)
+            progress,
+            learner=Learner(strategy, model, optimizer, step_config, compiled),
+            stream=stream,
+            held=held,
+            outputs=Outputs(written, checkpoints, tensorboard, probe[:_PROBE_ROWS]),
+            callbacks=callbacks,
+        ).run()
     if apart:
         return
     if "validation" in held:

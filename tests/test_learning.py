@@ -93,8 +93,8 @@ def test_the_loss_is_smoothed_mixed_and_weighed():
 def test_the_model_holds_the_statistics_of_the_training_folds(features):
     import keras
 
-    from train.fit.trainer import training_statistics
     from train.model.architectures import build_model
+    from train.model.normalization import training_statistics
 
     dataset = open_dataset(features)
     config = TrainConfig(test_fold=1, validation_fold=3)

@@ -22,10 +22,11 @@ def learn(features, replicas, steps, **settings):
 
     from train.fit.optimizer import make_optimizer
     from train.fit.train_step import distributed_step
-    from train.fit.trainer import make_step_config, training_statistics, training_stream
+    from train.fit.trainer import make_step_config, training_stream
     from train.input.class_counts import training_counts
     from train.input.distributed import DistributedBatches
     from train.model.architectures import build_model
+    from train.model.normalization import training_statistics
     from train.model.strategy import make_strategy
 
     dataset = open_dataset(features)

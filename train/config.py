@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from featurize.dataset.schema import FOLDS
 from featurize.errors import EarmarkError
+from train.model_names import ModelName, describe_models
 
 Fold = Annotated[int, Field(strict=True, ge=0, lt=FOLDS)]
 PositiveInt = Annotated[int, Field(strict=True, ge=1)]
@@ -38,9 +39,7 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
-    model: Literal["conv2", "conv3", "conv3-norm", "modulation"] = Field(
-        "conv3-norm", description="the network: conv2, conv3 or conv3-norm (the published ones), or modulation"
-    )
+    model: ModelName = Field("conv3-norm", description=f"the network: {describe_models()}")
     normalise: bool = Field(
         False,
         description="the model takes each coefficient's mean off and divides by its deviation, both those of the "

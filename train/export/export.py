@@ -20,6 +20,7 @@ from train.evaluation.metrics import softmax
 from train.evaluation.trained import load_model
 from train.export.formats import FORMATS, Exportable, samples_outputs
 from train.export.tf_mfcc import MfccConstants, TrackMfcc
+from train.model.normalization import has_input_normalization
 from train.records import ModelInfo
 from train.run import Run
 
@@ -134,7 +135,6 @@ def _with_probabilities(model: keras.Sequential) -> keras.Model:
 
 def _describe(about: ModelInfo, model: keras.Sequential, form: str, hears: bool) -> dict[str, Any]:
     """Say what an export is, by what `model.json` says of the model; one that hears takes samples, too."""
-    normalised = any(isinstance(layer, keras.layers.Normalization) for layer in model.layers)
     signatures = {
         "mfcc": {
             "inputs": {"mfcc": about.input},
@@ -165,7 +165,7 @@ def _describe(about: ModelInfo, model: keras.Sequential, form: str, hears: bool)
         "classes": about.classes,
         "features": about.features,
         "normalisation": "inside: the first layer takes each coefficient's mean off and divides by its deviation"
-        if normalised
+        if has_input_normalization(model)
         else "none: the model takes the MFCC as they are",
         "signatures": signatures,
         "dataset": about.dataset,

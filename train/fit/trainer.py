@@ -25,8 +25,10 @@ from train.input.batches import SegmentStream
 from train.input.class_counts import class_weights, training_counts
 from train.input.mixup import mixup
 from train.input.sampler import ShuffleSampler
-from train.model.architectures import Statistics, build_model, has_batch_norm
+from train.model.architectures import build_model
+from train.model.normalization import Statistics, training_statistics
 from train.model.strategy import describe, make_strategy, on_gpus, refuse_disagreement
+from train.model_names import MODELS
 from train.records import ModelInfo
 from train.run import Run
 
@@ -155,7 +157,7 @@ def is_compiled(config: TrainConfig, replicas: int) -> bool:
     Raises:
         TrainError: that is asked for where it cannot be.
     """
-    across_replicas = has_batch_norm(config.model) and replicas > 1
+    across_replicas = MODELS[config.model].batch_norm and replicas > 1
     if config.jit_compile == "always" and across_replicas:
         raise TrainError(
             f"train.jit_compile = always, but XLA cannot compile the batch normalisation of {config.model} over "
@@ -192,19 +194,6 @@ def training_stream(dataset: Dataset, config: TrainConfig) -> SegmentStream:
     )
     mix = mixup(config.mixup, config.seed) if config.mixup else None
     return SegmentStream(shards, sampler, config.batch_size, mix)
-
-
-def training_statistics(dataset: Dataset, config: TrainConfig) -> Statistics:
-    """Return the mean and the deviation of each coefficient over the training folds."""
-    parts = [part for part in dataset.info.statistics if part.fold in config.training_folds]
-    frames = np.array([part.frames for part in parts], np.float64)
-    means = np.array([part.mean for part in parts])
-    deviations = np.array([part.deviation for part in parts])
-    mean = np.average(means, axis=0, weights=frames)
-    variance = np.average(deviations**2 + means**2, axis=0, weights=frames) - mean**2
-    # A coefficient that never changes has no deviation to divide by.
-    deviation = np.sqrt(np.where(variance > 0, variance, 1))
-    return Statistics(mean.astype(np.float32), deviation.astype(np.float32))
 
 
 def _save_model(run: Run, model: keras.Sequential, dataset: Dataset, config: TrainConfig) -> None:

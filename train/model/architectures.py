@@ -5,16 +5,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
-from numpy.typing import NDArray
 
 from featurize.dataset.schema import MFCC_SHAPE
+from train.model.normalization import Statistics, batch_normalization, input_normalization
 
 DENSE_UNITS = (500, 100)  # of the published networks
-# Keras's 0.99 needs some 500 steps until the running statistics are those of the data. A small collection is
-# trained for fewer, and would be judged with statistics that are still half those of the beginning.
-NORM_MOMENTUM = 0.9
-
 FILTER_FRAMES = 25  # 0.58 s
 FILTERS_PER_COEFFICIENT = 4
 STATISTICS_DROPOUT = 0.3
@@ -25,21 +20,13 @@ Layers = list[Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Statistics:
-    """Of each coefficient over the training folds: float32 [40] each, in dB."""
-
-    mean: NDArray[np.float32]
-    deviation: NDArray[np.float32]
-
-
-@dataclasses.dataclass(frozen=True)
 class LayerFactory:
     """How the layers of one model are made.
 
     Attributes:
         dropout: the share of activations dropped before the logits.
         precision: a Keras dtype policy.
-        synchronized: batch normalisation goes over all replicas.
+        synchronized: Whether batch normalization goes over all replicas.
     """
 
     dropout: float
@@ -47,10 +34,8 @@ class LayerFactory:
     synchronized: bool
 
     def norm(self) -> keras.layers.Layer:
-        """Return a batch normalisation."""
-        return keras.layers.BatchNormalization(
-            momentum=NORM_MOMENTUM, synchronized=self.synchronized, dtype=self.precision, name="norm"
-        )
+        """Return a batch normalization."""
+        return batch_normalization(self.precision, self.synchronized)
 
 
 def build_model(
@@ -61,15 +46,15 @@ def build_model(
     precision: str = "float32",
     synchronized: bool = True,
 ) -> keras.Sequential:
-    """Build one of MODELS with fresh weights.
+    """Build a model with initial weights.
 
     Args:
-        name: a key of MODELS.
+        name: Key of `train.model_names.MODELS`.
         classes: the number of logits.
         dropout: the share of activations dropped before the logits in training.
-        normalise_by: the first layer takes each coefficient's mean off and divides by its deviation.
+        normalise_by: Statistics by which the first layer normalizes the input; None for no such layer.
         precision: a Keras dtype policy; the logits are float32 in any case.
-        synchronized: batch normalisation goes over all replicas.
+        synchronized: Whether batch normalization goes over all replicas.
 
     Returns:
         a chain of layers from float32 [batch, 40, 217] (MFCC in dB, as the featurizer makes them) to
@@ -78,17 +63,11 @@ def build_model(
     """
     layers: Layers = [keras.Input(MFCC_SHAPE, name="mfcc")]
     if normalise_by:
-        mean, variance = normalise_by.mean, np.square(normalise_by.deviation)
-        layers.append(keras.layers.Normalization(axis=1, mean=mean, variance=variance, name="normalise"))
-    layers += MODELS[name](LayerFactory(dropout, precision, synchronized))
+        layers.append(input_normalization(normalise_by))
+    layers += LAYERS[name](LayerFactory(dropout, precision, synchronized))
     layers.append(keras.layers.Dropout(dropout, dtype=precision, name="dropout"))
     layers.append(keras.layers.Dense(classes, dtype="float32", name="logits"))
     return keras.Sequential(layers, name=name.replace("-", "_"))
-
-
-def has_batch_norm(name: str) -> bool:
-    """Say whether a model normalises over the batch."""
-    return name in ("conv3-norm", "modulation")
 
 
 def _published(filters: Sequence[int], normalised: bool, make: LayerFactory) -> Layers:
@@ -143,7 +122,8 @@ def _mean_and_deviation(frames: int, channels: int) -> keras.Model:
     return keras.Model(channel_frames, keras.ops.concatenate([mean, log_deviation], axis=-1), name="statistics")
 
 
-MODELS: dict[str, Callable[[LayerFactory], Layers]] = {
+# The layers between input and dropout of each model that `train.model_names.MODELS` declares.
+LAYERS: dict[str, Callable[[LayerFactory], Layers]] = {
     "conv2": lambda make: _published((12, 24), False, make),
     "conv3": lambda make: _published((12, 24, 48), False, make),
     "conv3-norm": lambda make: _published((12, 24, 48), True, make),

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from train.config import TrainError
 from train.input.batches import ReplicaBatch
 
 _MASKS = 2  # of each kind in a segment, as in the paper's stronger policies
@@ -66,12 +67,12 @@ class StatelessRng:
 
 
 def forward(model: keras.Sequential, mfcc: tf.Tensor, rng: StatelessRng) -> tf.Tensor:
-    """Apply a chain of layers in training mode, with dropout masks of our own.
+    """Apply a chain of layers in training mode, with dropout masks drawn from `rng`.
 
-    Keras's own Dropout would give every replica the same mask, and its state is saved nowhere.
+    Keras's own Dropout would give every replica the same mask, and no checkpoint holds its state.
 
     Args:
-        model: the layers.
+        model: Chain of layers that `refuse_random_layers` accepts.
         mfcc: float32 [rows, 40, 217].
         rng: Random numbers of the batch that the rows belong to.
 
@@ -80,13 +81,35 @@ def forward(model: keras.Sequential, mfcc: tf.Tensor, rng: StatelessRng) -> tf.T
     """
     x = mfcc
     for place, layer in enumerate(model.layers):
-        if isinstance(layer, keras.layers.Dropout):
+        if type(layer) is keras.layers.Dropout:  # no subclass: SpatialDropout1D, for one, has other masks
             shape = tf.shape(x)
             kept = rng.uniform(_Use.DROPOUT + place, shape[0], shape[1:]) >= layer.rate
             x = tf.where(kept, x / (1 - layer.rate), tf.zeros_like(x))
         else:
             x = layer(x, training=True)
     return tf.cast(x, tf.float32)
+
+
+def refuse_random_layers(model: keras.Sequential) -> None:
+    """Refuse a model with a random layer that `forward` cannot replace: any but Dropout in the chain itself.
+
+    Raises:
+        TrainError: The model has such layers.
+    """
+    layers = (layer for layer in model.layers if type(layer) is not keras.layers.Dropout)
+    if found := [path for layer in layers for path in _random_layers(layer)]:
+        raise TrainError(
+            f"{', '.join(found)} of the model {model.name} draws random numbers from a state of its own, so "
+            "replicas would share masks and a resumed run would differ. Use keras.layers.Dropout, directly in the list of "
+            "layers in train/model/architectures.py and not inside another model or layer."
+        )
+
+
+def _random_layers(layer: keras.layers.Layer) -> list[str]:
+    """Return the paths of a layer and of those inside it that have random state."""
+    inside = [f"{layer.name}/{path}" for inner in getattr(layer, "layers", []) for path in _random_layers(inner)]
+    # The variables that are no weights of a layer are its random seeds.
+    return inside or ([layer.name] if len(layer.variables) > len(layer.weights) else [])
 
 
 def mask(mfcc: tf.Tensor, step_config: StepConfig, rng: StatelessRng) -> tf.Tensor:

@@ -20,7 +20,7 @@ from train.fit.early_stopping import best_epoch, should_stop
 from train.fit.loop import Learner, Loop, Outputs
 from train.fit.optimizer import make_optimizer
 from train.fit.tensorboard import TensorBoardWriter
-from train.fit.train_step import StepConfig
+from train.fit.train_step import StepConfig, refuse_random_layers
 from train.input.batches import SegmentStream
 from train.input.class_counts import class_weights, training_counts
 from train.input.mixup import mixup
@@ -106,6 +106,7 @@ def learn(dataset: Dataset, run: Run, config: TrainConfig, callbacks: Callbacks,
             config.precision,
             synchronized=not compiled,
         )
+        refuse_random_layers(model)
         optimizer = make_optimizer(config, stream.steps_per_epoch)
         optimizer.build(model.trainable_variables)
         checkpoints = Checkpoints(run.checkpoints, model, optimizer, config.keep_checkpoints, written.checkpoints)

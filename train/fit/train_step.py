@@ -100,8 +100,8 @@ def refuse_random_layers(model: keras.Sequential) -> None:
     if found := [path for layer in layers for path in _random_layers(layer)]:
         raise TrainError(
             f"{', '.join(found)} of the model {model.name} draws random numbers from a state of its own, so "
-            "replicas would share masks and a resumed run would differ. Use keras.layers.Dropout, directly in the list of "
-            "layers in train/model/architectures.py and not inside another model or layer."
+            "replicas would share masks and a resumed run would differ. Use keras.layers.Dropout, "
+            "directly in the list of layers in train/model/architectures.py and not inside another model or layer."
         )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from support.command_line import contents, earmark
 
+from train.checkpoint_name import CheckpointName
 from train.config import TrainError
 from train.run import Run
 
@@ -68,7 +69,7 @@ def test_a_torn_checkpoint_is_passed_over_for_the_one_before(features, undisturb
     state.write_bytes(content)
     said, _ = trained(features, tmp_path, **settings)
     assert any(f"Passed over: {last} is torn" in sentence for sentence in said)
-    step = int(before.name.split("-")[1])
+    step = CheckpointName.parse(before.name).step
     assert any(f"Going on after step {step}." in sentence for sentence in said)
     assert_same(tmp_path, undisturbed)
 

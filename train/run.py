@@ -8,6 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from featurize.dataset.dataset import Dataset
 from featurize.storage import StoragePath
+from train.checkpoint_name import whole_checkpoints
 from train.config import TrainConfig, TrainError
 from train.records import CrossValidationSummary, EpochRecord, Metrics, ModelInfo, RunInfo, explain
 
@@ -108,8 +109,7 @@ class Run:
 
     def latest_step(self) -> int:
         """Return the step that the latest whole checkpoint was written after, 0 where there is none."""
-        names = (name.split("/") for name, _ in self.checkpoints.files())
-        return max((int(parts[0].split("-")[1]) for parts in names if parts[1:] == ["progress.json"]), default=0)
+        return max((name.step for name in whole_checkpoints(self.checkpoints)), default=0)
 
     def read(self, name: str) -> Any:
         """Return the content of a JSON file of the run as it is, None if the file does not exist.

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from featurize.dataset.dataset import open_dataset
 from train.callbacks import Callbacks
+from train.checkpoint_name import whole_checkpoints
 from train.config import TrainConfig
 from train.fit.trainer import train
 from train.run import Run
@@ -45,8 +46,8 @@ def stop_when(calls):
 def final_state(folder):
     """Every tensor of the last checkpoint, weights and slots, as bytes."""
     checkpoints = Run(folder).checkpoints
-    last = max(name.split("/")[0] for name, _ in checkpoints.files() if name.startswith("step-"))
-    with (checkpoints / last).at_hand() as here:
+    last = whole_checkpoints(checkpoints)[-1]
+    with (checkpoints / str(last)).at_hand() as here:
         reader = tf.train.load_checkpoint(str(here / "state"))
         return {
             name: reader.get_tensor(name).tobytes()

@@ -11,7 +11,6 @@ unless the disk lies. That is found out when it is read, and the one before is t
 import dataclasses
 import json
 import os
-import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,11 +19,11 @@ from typing import Any
 import tensorflow as tf
 
 from featurize.storage import StoragePath, describe
+from train.checkpoint_name import PROGRESS_FILE, CheckpointName, whole_checkpoints
 from train.config import TrainError
 from train.records import EpochRecord
 
-_NAME = re.compile(r"step-(\d{8,})-epochs-(\d+)")
-_STATE, _PROGRESS, _BEST = "state", "progress.json", "best"
+_STATE, _BEST = "state", "best"
 _STORED_AS_CORRECT = "right"  # the key of progress.json; renaming it would make older checkpoints unreadable
 
 
@@ -36,7 +35,7 @@ class TrainingProgress:
         step: steps done.
         history: the entry of each finished epoch.
         loss_sum: of the steps of the unfinished epoch.
-        right: rows that were classified right in the unfinished epoch.
+        correct: rows that were classified correctly in the unfinished epoch.
         seconds: spent in the unfinished epoch.
         waited: of these, seconds spent waiting for batches.
     """
@@ -99,10 +98,10 @@ class Checkpoints:
         for folder in reversed(_saved(self._folder)):
             try:
                 with folder.at_hand() as here:
-                    progress = TrainingProgress.from_json((here / _PROGRESS).read_bytes())
+                    progress = TrainingProgress.from_json((here / PROGRESS_FILE).read_bytes())
                     _read_all(here)
                     self._restore(here)
-            except (tf.errors.OpError, OSError, ValueError, TypeError) as error:
+            except (tf.errors.OpError, OSError, ValueError, TypeError, IndexError) as error:
                 remark(
                     f"Passed over: {folder} is torn ({_reason(error)}).{' It is removed.' if may_remove else ''}"
                 )
@@ -138,15 +137,15 @@ class Checkpoints:
         _remove(*_saved(best)[:-1])
 
     def _save(self, folder: StoragePath, progress: TrainingProgress) -> None:
-        final = folder / f"step-{progress.step:08d}-epochs-{len(progress.history)}"
+        final = folder / str(CheckpointName(progress.step, len(progress.history)))
         try:
-            if (final / _PROGRESS).is_file():
+            if (final / PROGRESS_FILE).is_file():
                 return
             with tempfile.TemporaryDirectory() as scratch:
                 self._state.write(os.path.join(scratch, _STATE))
                 for path in sorted(Path(scratch).iterdir()):
                     (final / path.name).write(path.read_bytes())
-            (final / _PROGRESS).write(progress.to_json())
+            (final / PROGRESS_FILE).write(progress.to_json())
         except (tf.errors.OpError, OSError) as error:
             _remove(final)
             raise TrainError(
@@ -160,13 +159,7 @@ class Checkpoints:
 
 def _saved(folder: StoragePath, since: int = 0) -> list[StoragePath]:
     """Return the whole checkpoints in a folder from a step on, the earliest first."""
-    found = []
-    for path, _ in folder.files():
-        name, _, file = path.partition("/")
-        match = _NAME.fullmatch(name)
-        if match and file == _PROGRESS and int(match[1]) >= since:
-            found.append((int(match[1]), int(match[2]), name))
-    return [folder / name for _, _, name in sorted(found)]
+    return [folder / str(name) for name in whole_checkpoints(folder) if name.step >= since]
 
 
 def _remove_unfinished(folder: StoragePath) -> None:
@@ -176,13 +169,18 @@ def _remove_unfinished(folder: StoragePath) -> None:
         name, _, file = path.rpartition("/")
         files.setdefault(name, set()).add(file)
     for name, found in files.items():
-        if name and _PROGRESS not in found:
+        if name and PROGRESS_FILE not in found:
             (folder / name).remove_folder()
     folder.remove_leftovers()
 
 
 def _read_all(folder: Path) -> None:
-    """Read every tensor of a checkpoint; TensorFlow compares each with its sum and raises where they differ."""
+    """Read every tensor of a checkpoint, which TensorFlow compares with its checksum.
+
+    Raises:
+        tf.errors.OpError, ValueError: A checksum differs, or a file is not a checkpoint's.
+        IndexError: A file is cut short.
+    """
     reader = tf.train.load_checkpoint(str(folder / _STATE))
     for name in reader.get_variable_to_shape_map():
         reader.get_tensor(name)
@@ -197,5 +195,5 @@ def _reason(error: Exception) -> str:
 
 def _remove(*folders: StoragePath) -> None:
     for folder in folders:
-        (folder / _PROGRESS).remove()
+        (folder / PROGRESS_FILE).remove()
         folder.remove_folder()

@@ -1,0 +1,168 @@
+"""Checkpoints: saved, kept, passed over where torn, and restored to the last bit."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from featurize.storage import StoragePath
+from train.checkpoint_name import CheckpointName, whole_checkpoints
+from train.run import Run
+
+
+class Saved:
+    """A model of two weights, its optimizer and their checkpoints; each step adds its gradient."""
+
+    def __init__(self, folder, keep=2):
+        import keras
+
+        from train.fit.checkpoints import Checkpoints, TrainingProgress
+
+        self.model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        self.optimizer = keras.optimizers.Adam(0.1)
+        self.optimizer.build(self.model.trainable_variables)
+        self.progress = TrainingProgress()
+        self.said = []
+        self.checkpoints = Checkpoints(StoragePath.of(folder), self.model, self.optimizer, keep)
+
+    def take(self, steps, epochs=0):
+        import keras
+
+        for _ in range(steps):
+            self.optimizer.apply([keras.ops.ones_like(v) for v in self.model.trainable_variables])
+        self.progress.step += steps
+        self.progress.history += [{"epoch": len(self.progress.history) + n + 1} for n in range(epochs)]
+
+    def state(self):
+        return [np.array(v).tobytes() for v in (*self.model.variables, *self.optimizer.variables)]
+
+    def restore(self):
+        self.progress = self.checkpoints.restore_latest(self.said.append)
+        return self.progress
+
+
+@pytest.fixture
+def run(tmp_path, logical_cpus):
+    """Three checkpoints saved of which two are kept: after steps 4 (one epoch) and 6."""
+    saved = Saved(tmp_path)
+    for steps, epochs in ((2, 0), (2, 1), (2, 0)):
+        saved.take(steps, epochs)
+        saved.checkpoints.save(saved.progress)
+    return saved
+
+
+def names(folder):
+    return [str(name) for name in whole_checkpoints(StoragePath.of(folder))]
+
+
+def test_the_latest_is_restored_and_the_oldest_are_gone(run, tmp_path):
+    run.progress.correct, run.progress.loss_sum = 3, 0.1
+    run.take(1)
+    run.checkpoints.save(run.progress)
+    assert names(tmp_path) == ["step-00000006-epochs-1", "step-00000007-epochs-1"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names(tmp_path)
+    other = Saved(tmp_path)
+    assert other.state() != run.state()
+    assert other.restore() == run.progress
+    assert other.state() == run.state()
+    assert other.said == []
+    written = json.loads((tmp_path / "step-00000007-epochs-1" / "progress.json").read_bytes())
+    assert written["right"] == 3
+    assert "correct" not in written
+
+
+def test_without_a_checkpoint_training_begins(tmp_path, logical_cpus):
+    new = Saved(tmp_path / "nothing")
+    before = new.state()
+    assert new.restore().step == 0
+    assert new.state() == before
+
+
+def test_progress_of_an_older_version_is_read():
+    from train.fit.checkpoints import TrainingProgress
+
+    text = b'{"step": 7, "history": [{"epoch": 1}], "loss_sum": 1.5, "right": 40, "seconds": 2.0, "waited": 0.5}'
+    progress = TrainingProgress.from_json(text)
+    assert progress == TrainingProgress(7, [{"epoch": 1}], 1.5, 40, 2.0, 0.5)
+    assert json.loads(progress.to_json()) == json.loads(text)
+    for torn in (text[:-10], b'{"step": 7, "wrong": 1}'):
+        with pytest.raises((TypeError, ValueError)):
+            TrainingProgress.from_json(torn)
+
+
+@pytest.mark.parametrize("file", ["state.data-00000-of-00001", "state.index", "progress.json"])
+def test_a_torn_checkpoint_is_passed_over_and_removed(run, tmp_path, file):
+    last = tmp_path / "step-00000006-epochs-1"
+    content = (last / file).read_bytes()
+    (last / file).write_bytes(content[: len(content) // 2])
+    other = Saved(tmp_path)
+    assert other.restore().step == 4
+    assert len(other.said) == 1
+    assert other.said[0].startswith(f"Passed over: {last} is torn (")
+    assert names(tmp_path) == ["step-00000004-epochs-1"]
+    assert not last.exists()
+
+
+def test_one_that_was_not_finished_is_removed(run, tmp_path):
+    unfinished = tmp_path / "step-00000008-epochs-2"
+    shutil.copytree(tmp_path / "step-00000006-epochs-1", unfinished)
+    (unfinished / "progress.json").unlink()
+    other = Saved(tmp_path)
+    assert other.restore().step == 6
+    assert other.said == []
+    assert not unfinished.exists()
+
+
+def test_another_worker_reads_without_removing_and_writes_elsewhere(run, tmp_path):
+    from train.fit.checkpoints import Checkpoints
+
+    torn = tmp_path / "step-00000006-epochs-1" / "progress.json"
+    torn.write_bytes(b"{")
+    own = tmp_path.parent / f"{tmp_path.name}-own"
+    other = Saved(tmp_path)
+    other.checkpoints = Checkpoints(StoragePath.of(tmp_path), other.model, other.optimizer, 2, StoragePath.of(own))
+    assert other.restore().step == 4
+    assert torn.exists()
+    other.checkpoints.save(other.progress)
+    assert names(own) == ["step-00000004-epochs-1"]
+
+
+def test_the_best_is_kept_beside_the_latest(run, tmp_path):
+    run.checkpoints.save_best(run.progress)
+    best = run.state()
+    run.take(3, 1)
+    run.checkpoints.save(run.progress)
+    assert run.state() != best
+    run.checkpoints.restore_best()
+    assert run.state() == best
+    assert names(tmp_path / "best") == ["step-00000006-epochs-1"]
+    run.take(1)
+    run.checkpoints.save_best(run.progress)
+    assert names(tmp_path / "best") == ["step-00000010-epochs-2"]
+    # A run that goes on from before its best epoch reaches an earlier best.
+    run.progress.step, run.progress.history = 5, []
+    run.checkpoints.save_best(run.progress)
+    assert names(tmp_path / "best") == ["step-00000005-epochs-0"]
+
+
+def test_names_are_read_as_they_are_written():
+    for name in (CheckpointName(0, 0), CheckpointName(320, 7), CheckpointName(123456789, 1000)):
+        assert CheckpointName.parse(str(name)) == name
+    assert str(CheckpointName(320, 7)) == "step-00000320-epochs-7"
+    for other in ("best", "step-320-epochs-7", "step-00000320", "step-00000320-epochs-7.tmp"):
+        assert CheckpointName.parse(other) is None
+    assert max(CheckpointName(99999999, 9), CheckpointName(100000000, 9)).step == 100000000
+
+
+def test_the_step_of_a_run_counts_whole_checkpoints_of_its_own(tmp_path):
+    run = Run(tmp_path)
+    assert run.latest_step() == 0
+    for path in (
+        "step-00000004-epochs-0/progress.json",
+        "step-00000008-epochs-0/state.index",
+        "best/step-00000012-epochs-1/progress.json",
+        "other/progress.json",
+    ):
+        (run.checkpoints / path).write(b"{}")
+    assert run.latest_step() == 4

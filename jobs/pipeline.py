@@ -169,12 +169,12 @@ def cross_validate(
     with quiet_tensorflow():
         from train.evaluation.cross_validation import fold_configs, summarize
         from train.evaluation.svm_baseline import describe_tracks, evaluate_svm
-        from train.input.class_counts import training_counts
+        from train.input.class_counts import refuse_missing_classes
         from train.run import Run
 
     configs = fold_configs(config.train)
     for fold_config in configs:  # all of them before the first is trained
-        training_counts(dataset, fold_config, lambda remark: None)
+        refuse_missing_classes(dataset, fold_config)
     metrics = []
     for fold_config in configs:
         reporter.info(f"Fold {fold_config.test_fold + 1} of {len(configs)}")

@@ -23,7 +23,7 @@ def learn(features, replicas, steps, **settings):
     from train.fit.optimizer import make_optimizer
     from train.fit.train_step import distributed_step
     from train.fit.trainer import make_step_config, training_stream
-    from train.input.class_counts import training_counts
+    from train.input.class_counts import segment_counts
     from train.input.distributed import DistributedBatches
     from train.model.architectures import build_model
     from train.model.normalization import training_statistics
@@ -39,7 +39,7 @@ def learn(features, replicas, steps, **settings):
         model = build_model(config.model, 3, config.dropout, statistics if config.normalise else None)
         optimizer = make_optimizer(config, stream.steps_per_epoch)
         optimizer.build(model.trainable_variables)
-    counts = training_counts(dataset, config, lambda text: None)
+    counts = segment_counts(dataset, config)["train"]
     step_config = make_step_config(config, counts, statistics)
     with DistributedBatches(strategy, stream, 0, steps) as batches:
         step = distributed_step(strategy, model, optimizer, step_config, batches.spec, compiled=False)

@@ -180,7 +180,7 @@ def test_skew_is_said_and_weighed():
 
 
 def test_a_skewed_collection_is_told_of_the_setting(features, tmp_path):
-    from train.input.class_counts import training_counts
+    from train.input.class_counts import class_remarks
 
     folder = tmp_path / "features"
     shutil.copytree(features, folder)
@@ -188,11 +188,9 @@ def test_a_skewed_collection_is_told_of_the_setting(features, tmp_path):
     for entry in info["counts"]:
         entry["segments"] *= 5 if entry["label"] == "bells" else 1
     (folder / "dataset.json").write_text(json.dumps(info))
-    said = []
-    training_counts(open_dataset(folder), TrainConfig(), said.append)
+    said = list(class_remarks(open_dataset(folder), TrainConfig()))
     assert any("5.0 times" in s and "--set train.class_weights=balanced" in s for s in said)
-    said.clear()
-    training_counts(open_dataset(folder), TrainConfig(class_weights="balanced"), said.append)
+    said = list(class_remarks(open_dataset(folder), TrainConfig(class_weights="balanced")))
     assert not any("times the segments" in s for s in said)
 
 

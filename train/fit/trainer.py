@@ -22,7 +22,7 @@ from train.fit.optimizer import make_optimizer
 from train.fit.tensorboard import TensorBoardWriter
 from train.fit.train_step import StepConfig, refuse_random_layers
 from train.input.batches import SegmentStream
-from train.input.class_counts import class_weights, training_counts
+from train.input.class_counts import class_remarks, class_weights, refuse_missing_classes, segment_counts
 from train.input.mixup import mixup
 from train.input.sampler import ShuffleSampler
 from train.model.architectures import build_model
@@ -65,7 +65,9 @@ def begin(
             f"{run.folder} has been trained for {finished} epochs already; train.epochs = {config.epochs} asks "
             "for fewer. Ask for as many or more, or give another --out."
         )
-    training_counts(dataset, config, remark)
+    refuse_missing_classes(dataset, config)
+    for sentence in class_remarks(dataset, config):
+        remark(sentence)
     run.begin(dataset, config)
     (run.folder / "config.yaml").write(config_text.encode())
     return not is_trained(run, config)
@@ -120,7 +122,7 @@ def learn(dataset: Dataset, run: Run, config: TrainConfig, callbacks: Callbacks,
     )
 
     held = {part: held_out(dataset, config, fold) for part, fold in config.held_out.items()}
-    step_config = make_step_config(config, training_counts(dataset, config, lambda remark: None), statistics)
+    step_config = make_step_config(config, segment_counts(dataset, config)["train"], statistics)
     probe, probe_labels = stream.batch(0)
     with TensorBoardWriter(
         written.tensorboard, ["train", *held], len(progress.history), progress.step

@@ -1,6 +1,6 @@
-"""How many segments of each class there are to learn from: what it forbids, and what a user should know of it."""
+"""Segments of each class: counted, refused where a class is missing, remarked on where it is small, weighted."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,17 +12,23 @@ FEW_TRACKS = 20
 _LARGEST_SKEW = 4
 
 
-def training_counts(dataset: Dataset, config: TrainConfig, remark: Callable[[str], None]) -> NDArray[np.int64]:
-    """Count the training segments of each class; remark on classes that are small, skewed or not judged.
-
-    Raises:
-        TrainError: a class has no tracks to learn from, or a held-out fold has none at all.
-    """
+def segment_counts(dataset: Dataset, config: TrainConfig) -> dict[str, NDArray[np.int64]]:
+    """Count the segments of each class, int64 [classes], in `train` and in each held-out fold by its name."""
     counts = {part: np.zeros(len(dataset.classes), np.int64) for part in ("train", *config.held_out)}
     folds = {fold: part for part, fold in config.held_out.items()}
     for entry in dataset.info.counts:
         part = folds.get(entry.fold, "train")
         counts[part][dataset.classes.index(entry.label)] += entry.segments
+    return counts
+
+
+def refuse_missing_classes(dataset: Dataset, config: TrainConfig) -> None:
+    """Check that the folds suffice for training.
+
+    Raises:
+        TrainError: A class has no tracks to learn from, or a held-out fold has none at all.
+    """
+    counts = segment_counts(dataset, config)
     empty = [part for part, count in counts.items() if not count.sum()]
     unlearned = _named(dataset.classes, counts["train"] == 0)
     if empty or unlearned:
@@ -36,20 +42,27 @@ def training_counts(dataset: Dataset, config: TrainConfig, remark: Callable[[str
             "Choose another train.test_fold or train.validation_fold=none, or featurize with "
             "featurize.group_by=none."
         )
+
+
+def class_remarks(dataset: Dataset, config: TrainConfig) -> Iterator[str]:
+    """Yield a sentence for each finding about classes that are absent from a fold, small or skewed.
+
+    The folds are those that `refuse_missing_classes` accepts.
+    """
+    counts = segment_counts(dataset, config)
     for part, count in counts.items():
         if missing := _named(dataset.classes, count == 0):
-            remark(f"The {part} fold has no track of {missing}: what it says does not cover them.")
+            yield f"The {part} fold has no track of {missing}: what it says does not cover them."
     if small := small_classes(dataset):
         named = ", ".join(f"{label} ({tracks})" for label, tracks in small.items())
-        remark(f"Fewer than {FEW_TRACKS} tracks: {named}. What is said of them rests on very little.")
+        yield f"Fewer than {FEW_TRACKS} tracks: {named}. What is said of them rests on very little."
     skew = counts["train"].max() / counts["train"].min()
     if skew > _LARGEST_SKEW and config.class_weights == "none" and config.sampling == "natural":
-        remark(
+        yield (
             f"The largest class has {skew:.1f} times the segments of the smallest, which the model will tend to "
             "overlook. To give each class the same weight: --set train.class_weights=balanced, or "
             "--set train.sampling=balanced"
         )
-    return counts["train"]
 
 
 def small_classes(dataset: Dataset) -> dict[str, int]:

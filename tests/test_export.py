@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import wave
 import zipfile
 from pathlib import Path
@@ -28,7 +29,9 @@ from jobs.inference.export import export_model
 from jobs.terminal.native_output import quiet_libraries
 from train.config import TrainError
 from train.evaluation.metrics import softmax
+from train.export.formats import ExportFormat
 from train.export.tf_mfcc import MfccConstants, TrackMfcc
+from train.export.writers import WRITERS
 
 pytestmark = pytest.mark.usefixtures("logical_cpus")
 
@@ -70,7 +73,7 @@ def listen(exports):
 
 
 def export(run, form, out, features=None):
-    return export_model(StoragePath.of(run), features, form, str(out))
+    return export_model(StoragePath.of(run), features, ExportFormat(form), str(out))
 
 
 def differences(said):
@@ -136,6 +139,20 @@ def test_every_example_runs_without_earmark_and_answers_as_the_model(
     probabilities, classes = answers[4]
     np.testing.assert_allclose(probabilities, softmax(np.asarray(model(mfcc))).mean(axis=0), rtol=0, atol=1e-3)
     assert classes == ["bells", "pulses", "reeds"]
+
+
+def test_the_table_of_formats_the_writers_and_the_packages_agree():
+    assert list(WRITERS) == list(ExportFormat) == list(NAMES)
+    assert {form: Path(NAMES[form]).suffix for form in ExportFormat} == {
+        form: form.suffix for form in ExportFormat
+    }
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    extra = {re.split("[<>=]", line)[0].replace("-", "_") for line in project["optional-dependencies"]["export"]}
+    assert {package for form in ExportFormat for package in form.packages} == extra
+    assert {form: form.packages for form in ExportFormat if form.packages} == {
+        "tflite": ("ai_edge_litert",),
+        "onnx": ("onnx", "onnxruntime", "tf2onnx"),
+    }
 
 
 @pytest.mark.parametrize("form", NAMES)

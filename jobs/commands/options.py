@@ -37,12 +37,3 @@ class Format(StrEnum):
     table = "table"
     json = "json"
     csv = "csv"
-
-
-class ExportFormat(StrEnum):
-    """What `export` writes."""
-
-    keras = "keras"
-    savedmodel = "savedmodel"
-    tflite = "tflite"
-    onnx = "onnx"

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from jobs.commands.error_exits import plain_errors
-from jobs.commands.options import ConfigFile, ExportFormat, Features, Format, Overrides, Workers
+from jobs.commands.options import ConfigFile, Features, Format, Overrides, Workers
+from train.export.formats import ExportFormat
 
 
 def status(
@@ -126,7 +127,7 @@ def export(
         from jobs.inference.export import export_model
 
         moved = StoragePath.of(features) if features else None
-        typer.echo(export_model(StoragePath.of(run), moved, form.value, out))
+        typer.echo(export_model(StoragePath.of(run), moved, form, out))
 
 
 def config(config: ConfigFile = None, overrides: Overrides = None) -> None:

@@ -16,24 +16,22 @@ from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath
 from jobs.terminal.native_output import quiet_libraries, quiet_tensorflow
 from train.config import TrainError
+from train.export.formats import ExportFormat
 from train.run import Run
 
 if TYPE_CHECKING:
     from train.export.export import FeaturizerReference
 
-# How names end, and what a format is written with and checked by beside TensorFlow.
-_SUFFIXES = {"keras": ".keras", "savedmodel": "", "tflite": ".tflite", "onnx": ".onnx"}
-_PACKAGES = {"tflite": ("ai_edge_litert",), "onnx": ("onnx", "onnxruntime", "tf2onnx")}
 _LEAST_SECONDS = 12.0  # of the composed track
 
 
-def export_model(run: StoragePath, features: StoragePath | None, form: str, out: str) -> str:
+def export_model(run: StoragePath, features: StoragePath | None, form: ExportFormat, out: str) -> str:
     """Export the model of a run, and say in a few lines where it lies and how far it is from the model.
 
     Args:
         run: the run's folder.
         features: where the dataset is now; None for where it was when the model was trained.
-        form: keras, savedmodel, tflite or onnx.
+        form: the format.
         out: where the export goes, on this machine.
 
     Raises:
@@ -42,7 +40,7 @@ def export_model(run: StoragePath, features: StoragePath | None, form: str, out:
         FeaturizeError: the dataset is not whole, or the model's features are not those of this Earmark.
     """
     _refuse_missing_packages(form)
-    path, trained = _free_path(out, _SUFFIXES[form]), Run(run)
+    path, trained = _free_path(out, form.suffix), Run(run)
     features_of_model = trained.trained().features
     dataset = _open_dataset(trained, features)
     with quiet_tensorflow():
@@ -50,7 +48,7 @@ def export_model(run: StoragePath, features: StoragePath | None, form: str, out:
 
         from train.export.export import export
 
-    hearing = _hear(features_of_model) if form == "savedmodel" else None
+    hearing = _hear(features_of_model) if form == ExportFormat.savedmodel else None
     # A GPU rounds as none of the other runtimes does.
     tf.config.set_visible_devices([], "GPU")
     with quiet_libraries(TrainError, FeaturizeError, OSError):
@@ -63,8 +61,8 @@ def export_model(run: StoragePath, features: StoragePath | None, form: str, out:
     return "\n".join(lines)
 
 
-def _refuse_missing_packages(form: str) -> None:
-    missing = [name for name in _PACKAGES.get(form, ()) if not importlib.util.find_spec(name)]
+def _refuse_missing_packages(form: ExportFormat) -> None:
+    missing = [name for name in form.packages if not importlib.util.find_spec(name)]
     if missing:
         raise TrainError(
             f"an export as {form} needs {' and '.join(missing)}, which Python does not find. "

@@ -18,8 +18,9 @@ from featurize.version import VERSION
 from train.config import TrainError
 from train.evaluation.metrics import softmax
 from train.evaluation.trained import load_model
-from train.export.formats import FORMATS, Exportable, samples_outputs
+from train.export.formats import ExportFormat
 from train.export.tf_mfcc import MfccConstants, TrackMfcc
+from train.export.writers import WRITERS, Exportable, samples_outputs
 from train.model.normalization import has_input_normalization
 from train.records import ModelInfo
 from train.run import Run
@@ -70,7 +71,7 @@ class Checked:
 
 
 def export(
-    run: Run, dataset: Dataset, form: str, out: Path, hearing: FeaturizerReference | None = None
+    run: Run, dataset: Dataset, form: ExportFormat, out: Path, hearing: FeaturizerReference | None = None
 ) -> list[Checked]:
     """Write the model of a run in another format, and compare it with the model before it gets its name.
 
@@ -80,7 +81,7 @@ def export(
     Args:
         run: a finished run.
         dataset: the one that it was trained on, which has the rows to compare on.
-        form: a key of `train.export.formats.FORMATS`.
+        form: the format.
         out: where the export goes; nothing is there yet.
         hearing: for `savedmodel`, whose signature `samples` computes the MFCC itself; None for the others.
 
@@ -104,7 +105,7 @@ def export(
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".earmark-") as scratch:
         path = Path(scratch, out.name)
-        FORMATS[form].write(exportable, path)
+        WRITERS[form].write(exportable, path)
         checked = [_check_rows(model, form, path, _example_rows(dataset))]
         if hearing:
             checked.append(_check_samples(model, path, hearing))
@@ -133,7 +134,7 @@ def _with_probabilities(model: keras.Sequential) -> keras.Model:
     return keras.Model(model.inputs[0], {"logits": logits, "probabilities": probabilities}, name=model.name)
 
 
-def _describe(about: ModelInfo, model: keras.Sequential, form: str, hears: bool) -> dict[str, Any]:
+def _describe(about: ModelInfo, model: keras.Sequential, form: ExportFormat, hears: bool) -> dict[str, Any]:
     """Say what an export is, by what `model.json` says of the model; one that hears takes samples, too."""
     signatures = {
         "mfcc": {
@@ -188,8 +189,8 @@ def _spread(count: int, wanted: int) -> NDArray[np.int64]:
     return np.linspace(0, count - 1, min(count, wanted)).round().astype(np.int64)
 
 
-def _check_rows(model: keras.Sequential, form: str, path: Path, mfcc: Float32) -> Checked:
-    found = FORMATS[form].outputs(path, mfcc)
+def _check_rows(model: keras.Sequential, form: ExportFormat, path: Path, mfcc: Float32) -> Checked:
+    found = WRITERS[form].outputs(path, mfcc)
     logits = np.asarray(model(mfcc, training=False))
     expected = {"logits": logits, "probabilities": softmax(logits)}
     return Checked(
@@ -226,7 +227,7 @@ def _difference(
     return Difference(name, largest, tolerance, unit)
 
 
-def _refuse_differences(form: str, out: Path, checked: list[Checked]) -> None:
+def _refuse_differences(form: ExportFormat, out: Path, checked: list[Checked]) -> None:
     differ = [
         f"{difference} on {check.on}, allowed is {difference.tolerance:g}"
         for check in checked

@@ -1,4 +1,4 @@
-"""The formats of other programs: how a model is written in each, and how its own runtime runs it again."""
+"""How a model is written in each format of other programs, and how that format's own runtime runs it again."""
 
 import dataclasses
 import json
@@ -14,6 +14,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from featurize.dataset.schema import MFCC_SHAPE
+from train.export.formats import ExportFormat
 from train.export.tf_mfcc import TrackMfcc
 
 Float32 = NDArray[np.float32]
@@ -44,8 +45,8 @@ class Exportable:
 
 
 @dataclasses.dataclass(frozen=True)
-class Format:
-    """A format.
+class Writer:
+    """How an export is made and run.
 
     Attributes:
         write: puts an export under a name that does not exist yet.
@@ -140,11 +141,11 @@ def _onnx_outputs(path: Path, mfcc: Float32) -> dict[str, Float32]:
     return dict(zip(names, session.run(names, {"mfcc": mfcc}), strict=True))
 
 
-FORMATS = {
-    "keras": Format(_write_keras, _keras_outputs),
-    "savedmodel": Format(_write_saved_model, _saved_model_outputs),
-    "tflite": Format(_write_tflite, _tflite_outputs),
-    "onnx": Format(_write_onnx, _onnx_outputs),
+WRITERS = {
+    ExportFormat.keras: Writer(_write_keras, _keras_outputs),
+    ExportFormat.savedmodel: Writer(_write_saved_model, _saved_model_outputs),
+    ExportFormat.tflite: Writer(_write_tflite, _tflite_outputs),
+    ExportFormat.onnx: Writer(_write_onnx, _onnx_outputs),
 }
 
 

@@ -1,4 +1,4 @@
-# Everything a person or CI runs. Each target does its own set-up: only Python 3.11 to 3.13 and make are assumed.
+# Everything that people and CI run. Each target sets up what it needs: only Python 3.11 to 3.13 and make are required.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,19 +7,19 @@ READY  := $(VENV)/ready
 .PHONY: help demo test test-slow check format bench-featurize bench-scale bench-stream bench-train lock clean
 
 help:
-	@echo "make demo     compose a small collection, featurize it, train on it, write the report"
-	@echo "make test     the tests (EARMARK_MUSIC=folder adds those on real music)"
-	@echo "make test-slow  what takes minutes: many kills, full disks, crashing decoders"
-	@echo "make check    ruff and mypy, as CI runs them"
-	@echo "make format   let ruff rewrite what it can"
-	@echo "make bench-featurize   featurizing beside librosa and decoding alone"
-	@echo "make bench-scale       the driver's share of a collection of a million tracks"
-	@echo "make bench-stream      training batches from shards beside TFRecord, Ray Data and memory"
-	@echo "make bench-train       an epoch from shards beside keras.Model.fit on arrays in memory"
-	@echo "make lock     resolve pyproject.toml into requirements.lock again"
-	@echo "make clean    remove the environment and what the tools left behind"
+	@echo "make demo     synthesize a small collection, featurize it, train on it, write the report"
+	@echo "make test     run the tests (EARMARK_MUSIC=folder adds those on real music)"
+	@echo "make test-slow  run the tests that take minutes: many kills, full disks, crashing decoders"
+	@echo "make check    run ruff and mypy, as CI does"
+	@echo "make format   format the code and fix what ruff can fix"
+	@echo "make bench-featurize   compare featurizing with librosa and with decoding alone"
+	@echo "make bench-scale       measure the driver with a collection of a million tracks"
+	@echo "make bench-stream      compare training batches from shards with TFRecord, Ray Data and memory"
+	@echo "make bench-train       compare an epoch from shards with keras.Model.fit on arrays in memory"
+	@echo "make lock     resolve pyproject.toml into requirements.lock"
+	@echo "make clean    remove the environment and the files of the tools"
 
-# Built once; again when the lock or the project file changes.
+# Built once, and again when the lock or the project file changes.
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
 	  f"Earmark needs Python 3.11 to 3.13; $(PYTHON) is {v[0]}.{v[1]}. Type: make PYTHON=python3.12 ...")'
@@ -31,7 +31,7 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)
 	$(BIN)/earmark demo
 
-# Most of a test's time goes by on one core, or in waiting.
+# Most tests use one core or wait most of the time.
 TWO_AT_ONCE := --numprocesses 2 --dist loadfile
 
 test: $(READY)
@@ -49,7 +49,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# One core for each contender: the libraries read these when they load.
+# One core for each contender: the libraries read these variables when they load.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 export EARMARK_MUSIC
 
@@ -67,7 +67,7 @@ bench-stream: $(READY)
 bench-train: $(READY)
 	$(BIN)/python -m benchmarks.train --device $(DEVICE)
 
-# One lock for every supported Python and platform; it pins versions and names no index.
+# One lock for all supported Python versions and platforms; it pins versions and names no package index.
 lock:
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check uv

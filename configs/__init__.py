@@ -1,1 +1,1 @@
-"""The shipped settings; `earmark demo` reads its own from here."""
+"""The included settings; `earmark demo` reads `quick.yaml` from here."""

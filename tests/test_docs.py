@@ -24,10 +24,10 @@ PAGES += [page for page in sorted((ROOT / "docs").glob("*.md")) if page not in P
 ELSEWHERE = {
     "make test": "test_docs.py::test_a_stranger_types_what_is_written",  # by which it is run
     "ray get-auth-token --generate > /dev/null": (
-        "test_deploy.py::test_the_cluster_comes_up_on_machines_of_ones_own_and_goes_down"
+        "test_ray_up.py::test_the_cluster_comes_up_on_machines_of_ones_own_and_goes_down"
     ),
-    "ray up cluster.yaml": "test_deploy.py::test_the_cluster_comes_up_on_machines_of_ones_own_and_goes_down",
-    "ray down cluster.yaml": "test_deploy.py::test_the_cluster_comes_up_on_machines_of_ones_own_and_goes_down",
+    "ray up cluster.yaml": "test_ray_up.py::test_the_cluster_comes_up_on_machines_of_ones_own_and_goes_down",
+    "ray down cluster.yaml": "test_ray_up.py::test_the_cluster_comes_up_on_machines_of_ones_own_and_goes_down",
     "earmark submit": "test_cluster.py::test_nodes_are_killed_and_others_join_and_the_result_is_the_local_one",
     "earmark status s3://BUCKET/run": "test_s3.py::test_a_bucket_gives_the_very_dataset_and_a_run_goes_on_there",
 }
@@ -55,7 +55,7 @@ def test_every_verb_and_option_that_is_named_is_there(page):
         own, _, sent = line.partition(" -- ")
         for part in (own.split()[1:], sent.split()):
             verb, *arguments = part or [None]
-            if verb in (None, "VERB", "..."):
+            if verb in (None, "COMMAND", "..."):
                 continue
             assert verb in verbs, line
             known = {option for parameter in verbs[verb].params for option in parameter.opts}

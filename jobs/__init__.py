@@ -1,1 +1,1 @@
-"""The commands: `cli` has the verbs, `config` their settings, `pipeline` the whole way from music to report."""
+"""The command line: `cli` registers the commands, `config` reads settings, `pipeline` runs music to report."""

@@ -1,4 +1,4 @@
-"""The whole config: YAML in, `--set section.key=value` on top, and every mistake in one message."""
+"""The config: read YAML, apply `--set section.key=value`, and report all mistakes in one message."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from train.config import TrainConfig
 
 
 class JobConfig(BaseModel):
-    """All settings, one section for each package."""
+    """All settings, one section per package."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
@@ -24,14 +24,14 @@ class JobConfig(BaseModel):
 
 
 def load_config(file: Path | StoragePath | None, overrides: Sequence[str]) -> JobConfig:
-    """Read a YAML file, lay the overrides over it and validate the whole.
+    """Read a YAML file, apply the overrides and validate the result.
 
     Args:
-        file: a YAML file with the sections of `JobConfig`, or None for the defaults.
-        overrides: `section.key=value`, values as YAML writes them; later ones win.
+        file: YAML file with the sections of `JobConfig`; None for the defaults.
+        overrides: Settings as `section.key=value` with YAML values; the last one for a key wins.
 
     Raises:
-        ConfigError: the file cannot be read, or at least one setting is unknown or out of range.
+        ConfigError: The file cannot be read, or at least one setting is unknown or out of range.
     """
     settings = _read_yaml(file) if file else {}
     problems: list[str] = []
@@ -39,12 +39,12 @@ def load_config(file: Path | StoragePath | None, overrides: Sequence[str]) -> Jo
         path, equals, text = override.partition("=")
         section, dot, key = path.strip().partition(".")
         if not (equals and dot and section and key):
-            problems.append(f"--set {override}: expected section.key=value, as in train.epochs=10")
+            problems.append(f"--set {override}: expected section.key=value, such as train.epochs=10")
             continue
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError:
-            problems.append(f"--set {override}: {text!r} is not a YAML value")
+            problems.append(f"--set {override}: {text!r} is not valid YAML")
             continue
         values = settings.setdefault(section, {})
         if isinstance(values, dict):
@@ -53,16 +53,19 @@ def load_config(file: Path | StoragePath | None, overrides: Sequence[str]) -> Jo
 
 
 def featurized_with(file: Path | StoragePath) -> FeaturizeConfig:
-    """Return the settings that a dataset was made with; its config may have other sections of another version.
+    """Read the settings that a dataset was made with; other sections may be of another version and are ignored.
+
+    Args:
+        file: `config.yaml` of the dataset.
 
     Raises:
-        ConfigError: they cannot be used.
+        ConfigError: The file cannot be read, or at least one setting is unknown or out of range.
     """
     return _validate({"featurize": _read_yaml(file).get("featurize", {})}, []).featurize
 
 
 def to_yaml(config: JobConfig) -> str:
-    """Write a config as YAML with a comment on each setting; `load_config` reads it back the same."""
+    """Return a config as YAML with a comment on each setting; `load_config` reads it back unchanged."""
     lines = []
     for section in JobConfig.model_fields:
         values: BaseModel = getattr(config, section)
@@ -74,7 +77,7 @@ def to_yaml(config: JobConfig) -> str:
 
 
 def _validate(settings: dict[str, Any], problems: list[str]) -> JobConfig:
-    """Return the config that some settings come to; raise ConfigError if they, or what was read, have problems."""
+    """Validate settings; raise a ConfigError if they are invalid or `problems` is not empty."""
     try:
         config = JobConfig.model_validate(settings)
     except ValidationError as error:
@@ -95,38 +98,38 @@ def _read_yaml(file: Path | StoragePath) -> dict[str, Any]:
         return {}
     if not isinstance(settings, dict):
         raise ConfigError(
-            f"the config {file} must hold sections ({', '.join(JobConfig.model_fields)}), each "
-            f"with its settings; found {type(settings).__name__}"
+            f"the config {file} must have sections ({', '.join(JobConfig.model_fields)}), each "
+            f"with settings; found {type(settings).__name__}"
         )
-    # A section that is named and left empty has no settings of its own.
+    # YAML reads an empty section as null.
     return {str(section): {} if values is None else values for section, values in settings.items()}
 
 
 def _explain(problem: Any) -> str:
-    """Say in one line what is wrong with one setting, and which known one an unknown one resembles."""
-    place = ".".join(str(part) for part in problem["loc"][:2])
+    """Return one line on an invalid setting; for an unknown one, with the most similar known setting."""
+    name = ".".join(str(part) for part in problem["loc"][:2])
     if problem["type"] == "extra_forbidden":
-        nearest = _nearest(place)
-        return f"{place}: unknown setting" + (f"; did you mean {nearest}?" if nearest else "")
+        nearest = _nearest(name)
+        return f"{name}: unknown setting" + (f"; did you mean {nearest}?" if nearest else "")
     if problem["type"] in ("model_type", "model_attributes_type"):
-        return f"{place}: expected settings (key: value), found {problem['input']!r}"
+        return f"{name}: expected settings (key: value), found {problem['input']!r}"
     message = str(problem["msg"]).removeprefix("Value error, ")
     if len(problem["loc"]) < 2:
-        return f"{place}: {message}"
-    return f"{place}: {message[0].lower()}{message[1:]}, found {problem['input']!r}"
+        return f"{name}: {message}"
+    return f"{name}: {message[0].lower()}{message[1:]}, found {problem['input']!r}"
 
 
-def _nearest(place: str) -> str | None:
-    """Return the known setting or section that a mistyped one most resembles, wherever it stands."""
+def _nearest(mistyped: str) -> str | None:
+    """Return the known setting or section most similar to a mistyped one; a setting may be in another section."""
     sections = list(JobConfig.model_fields)
     settings = [
         f"{name}.{key}" for name, field in JobConfig.model_fields.items() for key in _fields(field.annotation)
     ]
-    if "." not in place:
-        return _closest(place, sections)
-    section, key = place.split(".", 1)
+    if "." not in mistyped:
+        return _closest(mistyped, sections)
+    section, key = mistyped.split(".", 1)
     elsewhere = [setting for setting in settings if setting.split(".")[1] == key]
-    return elsewhere[0] if elsewhere else _closest(place, [s for s in settings if s.startswith(section + ".")])
+    return elsewhere[0] if elsewhere else _closest(mistyped, [s for s in settings if s.startswith(section + ".")])
 
 
 def _fields(section: Any) -> Iterable[str]:
@@ -135,5 +138,5 @@ def _fields(section: Any) -> Iterable[str]:
 
 
 def _closest(word: str, known: Sequence[str]) -> str | None:
-    found = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return found[0] if found else None
+    matches = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return matches[0] if matches else None

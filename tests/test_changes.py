@@ -160,7 +160,7 @@ def test_a_shard_of_other_settings_is_named_with_what_differs(features, music, r
 def test_verify_finds_numbers_that_were_not_written(features, tmp_path):
     folder = tmp_path / "features"
     shutil.copytree(features, folder)
-    assert earmark("verify", folder).stdout == "whole: 10 shards, 120 segments, every one as it was written\n"
+    assert earmark("verify", folder).stdout == "verified  10 shards, 120 segments: no differences\n"
     shard = open_dataset(folder).shards[0]
     file = pq.ParquetFile(shard.place.path)
     table = file.read()

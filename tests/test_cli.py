@@ -1,4 +1,4 @@
-"""The whole way through the command line, and what a person is told when it cannot go on."""
+"""The whole pipeline from the command line, and the messages of commands that fail."""
 
 import json
 import os
@@ -26,11 +26,11 @@ SETTINGS = [
 
 @pytest.fixture(scope="module")
 def finished(music, tmp_path_factory):
-    out = tmp_path_factory.mktemp("whole") / "run"
+    out = tmp_path_factory.mktemp("reference") / "run"
     return out, earmark("run", music, "--out", out, *SETTINGS)
 
 
-def test_one_command_makes_everything(finished, features):
+def test_run_writes_dataset_model_metrics_and_report(finished, features):
     out, done = finished
     assert done.returncode == 0, done.stderr
     made = contents(out / "features")
@@ -55,7 +55,7 @@ def test_one_command_makes_everything(finished, features):
         assert noise not in done.stderr
 
 
-def test_the_report_stands_alone_and_proves_the_split(finished):
+def test_the_report_is_self_contained_and_shows_the_split(finished):
     out, _ = finished
     page = (out / "report.html").read_text()
     assert page.count('src="') == page.count('src="data:image/svg+xml;base64,') == 5  # two curves, three classes
@@ -66,7 +66,7 @@ def test_the_report_stands_alone_and_proves_the_split(finished):
     assert "learning_rate: 0.001" in page
 
 
-def test_run_again_it_repeats_nothing(finished, music):
+def test_a_second_run_repeats_nothing(finished, music):
     out, first = finished
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.suffix in (".parquet", ".keras")}
     events = sorted((out / "tensorboard").rglob("*tfevents*"))
@@ -80,67 +80,69 @@ def test_run_again_it_repeats_nothing(finished, music):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_stopped_while_it_trains_it_ends_the_same(how, finished, music, tmp_path):
-    whole, _ = finished
+def test_a_run_stopped_during_training_ends_with_the_same_metrics(how, finished, music, tmp_path):
+    reference, _ = finished
     out = tmp_path / "run"
     subprocess.run(["mkdir", "-p", out], check=True)
-    subprocess.run(["cp", "-r", whole / "features", out], check=True)
+    subprocess.run(["cp", "-r", reference / "features", out], check=True)
     command = [sys.executable, "-m", "jobs.cli", "run", str(music), "--out", str(out), *SETTINGS]
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     while not (out / "history.json").exists() and running.poll() is None:
         time.sleep(0.01)
     running.send_signal(how)
-    _, told = running.communicate(timeout=60)
+    _, stderr = running.communicate(timeout=60)
     if how == signal.SIGKILL:
         assert running.returncode == -signal.SIGKILL
     else:
         assert running.returncode == 128 + how
-        assert "a checkpoint holds all" in told
-        assert "The same command continues from there" in told
-        assert "Traceback" not in told
+        assert "a checkpoint holds all" in stderr
+        assert "The same command continues from there" in stderr
+        assert "Traceback" not in stderr
     assert not (out / "model.keras").exists()
     done = earmark("run", music, "--out", out, *SETTINGS)
     assert done.returncode == 0, done.stderr
-    ours, theirs = (json.loads((folder / "metrics.json").read_text()) for folder in (out, whole))
+    metrics, expected = (json.loads((folder / "metrics.json").read_text()) for folder in (out, reference))
     for key in ("segments", "tracks", "split", "epoch"):
-        assert ours[key] == theirs[key]
+        assert metrics[key] == expected[key]
 
 
 @pytest.mark.parametrize("how", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
-def test_stopped_while_it_featurizes_it_says_how_to_go_on(how, music, tmp_path):
+def test_featurizing_stopped_by_a_signal_prints_how_to_continue(how, music, tmp_path):
     command = [sys.executable, "-m", "jobs.cli", "featurize", str(music), "--out", str(tmp_path), *SETTINGS]
-    command += ["--set", "featurize.tracks_per_shard=1"]  # so that much is left when the first is there
+    command += ["--set", "featurize.tracks_per_shard=1"]  # so that much work remains after the first shard
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     while not list(tmp_path.glob("shards/*/*.parquet")) and running.poll() is None:
         time.sleep(0.005)
     running.send_signal(how)
-    _, told = running.communicate(timeout=60)
+    _, stderr = running.communicate(timeout=60)
     assert running.returncode == 128 + how
-    assert "the same command continues from there" in told
-    assert "Traceback" not in told
+    assert "the same command continues from there" in stderr
+    assert "Traceback" not in stderr
     assert not (tmp_path / "dataset.json").exists()
     for path in tmp_path.glob("shards/*/*.parquet"):
-        pq.ParquetFile(path).read()  # which raises where it is not whole
+        pq.ParquetFile(path).read()  # raises if the file is not complete
 
 
-def test_the_steps_alone_come_to_the_same(finished, tmp_path):
-    whole, _ = finished
-    done = earmark("train", whole / "features", "--out", tmp_path / "run", *SETTINGS[4:])
+def test_train_on_its_own_gives_the_same_metrics_as_run(finished, tmp_path):
+    reference, _ = finished
+    done = earmark("train", reference / "features", "--out", tmp_path / "run", *SETTINGS[4:])
     assert done.returncode == 0, done.stderr
-    ours, theirs = (json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path / "run", whole))
-    assert ours["segments"] == theirs["segments"]
-    assert (tmp_path / "run" / "config.yaml").read_text() == (whole / "config.yaml").read_text()
+    metrics, expected = (
+        json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path / "run", reference)
+    )
+    assert metrics["segments"] == expected["segments"]
+    assert (tmp_path / "run" / "config.yaml").read_text() == (reference / "config.yaml").read_text()
 
 
 def test_a_run_can_be_moved_with_its_features(finished, tmp_path):
-    whole, done = finished
+    reference, done = finished
     moved = tmp_path / "moved"
-    subprocess.run(["cp", "-r", whole, moved], check=True)
+    subprocess.run(["cp", "-r", reference, moved], check=True)
     (moved / "metrics.json").unlink()
     (moved / "report.html").unlink()
-    judged = earmark("evaluate", moved)
-    assert judged.returncode == 0, judged.stderr
-    assert judged.stdout == done.stdout.replace(str(whole), str(moved))
+    evaluated = earmark("evaluate", moved)
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert evaluated.stdout == done.stdout.replace(str(reference), str(moved))
     assert (moved / "report.html").exists()
 
 
@@ -162,7 +164,7 @@ def test_a_run_can_be_moved_with_its_features(finished, tmp_path):
         (["fly"], 2, "fly"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_a_sentence(arguments, status, sentence, tmp_path):
+def test_errors_are_one_sentence_without_a_traceback(arguments, status, sentence, tmp_path):
     done = earmark(*arguments, cwd=tmp_path)
     assert done.returncode == status
     assert sentence in " ".join(done.stderr.split())
@@ -199,7 +201,7 @@ def test_too_many_rejects_fail_after_a_table_of_reasons(music, tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [["-h"], ["run", "-h"], ["submit", "-h"]])
-def test_h_is_help(arguments):
+def test_h_prints_the_same_help_as_help(arguments):
     short, long = earmark(*arguments), earmark(*arguments[:-1], "--help")
     assert (short.returncode, short.stderr) == (0, "")
     assert "Usage: " in short.stdout

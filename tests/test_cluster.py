@@ -172,7 +172,7 @@ def test_two_workers_are_killed_and_stopped_and_learn_what_they_would_have(clust
     stopped = run.latest_step()
     assert f"Going on after step {kills[0]}." in said
     assert f"Stopped: a checkpoint holds all {stopped} steps" in said
-    assert "the same submit continues from there" in told
+    assert "submit the same command again to continue" in told
     assert not (out / "model.keras").exists()
 
     process = submit(cluster, *command, out)
@@ -203,7 +203,7 @@ def test_a_job_that_is_left_goes_on_and_one_that_is_stopped_leaves_whole_shards(
     process.send_signal(signal.SIGINT)
     status, _, told = ended(process, 20)
     assert status == 128 + signal.SIGINT
-    assert "The job goes on without this command." in told
+    assert "The job continues without this command." in told
     follow = next(line for line in told.splitlines() if line.startswith("follow"))
     job = follow.split()[-1]
     assert re.fullmatch(r"earmark-featurize-left-\d{8}-\d{6}-[0-9a-f]{4}", job)
@@ -238,7 +238,7 @@ def test_a_job_that_is_left_goes_on_and_one_that_is_stopped_leaves_whole_shards(
 
 @pytest.mark.parametrize(
     ("token", "words"),
-    [("wrong" * 10, "it does not know the token that was sent"), ("", "it asks for a token, and none was sent")],
+    [("wrong" * 10, "it rejects the token that was sent"), ("", "it requires a token, and none was sent")],
     ids=["wrong token", "no token"],
 )
 def test_without_the_token_nothing_starts(token, words, cluster, bucket):
@@ -250,7 +250,7 @@ def test_without_the_token_nothing_starts(token, words, cluster, bucket):
     status, said, told = ended(process, 60)
     print(told)
     assert (status, said) == (1, "")
-    assert told.startswith(f"earmark: the cluster at {cluster.address} took no job: {words}")
+    assert told.startswith(f"earmark: the cluster at {cluster.address} did not accept the job: {words}")
     assert "Traceback" not in told
     assert not StoragePath.of(out).is_folder()
 

@@ -1,4 +1,4 @@
-"""Settings: read, overridden, and refused all at once with the nearest known name."""
+"""Settings: read, overridden, validated; all mistakes reported at once, with the most similar known name."""
 
 import re
 
@@ -45,7 +45,7 @@ def test_any_settings_survive_the_round_trip(tmp_path_factory, epochs, rate, fra
     assert load_config(file, []) == config
 
 
-def test_every_shipped_config_is_valid_and_opens_with_its_command(request):
+def test_every_included_config_is_valid_and_starts_with_its_command(request):
     files = sorted((request.config.rootpath / "configs").glob("*.yaml"))
     assert {file.stem for file in files} >= {"published", "quick", "best"}
     for file in files:
@@ -54,7 +54,7 @@ def test_every_shipped_config_is_valid_and_opens_with_its_command(request):
         assert "earmark" in file.read_text().split("\nfeaturize:")[0]
 
 
-def test_overrides_go_before_the_file_and_later_ones_before_earlier(tmp_path):
+def test_overrides_win_over_the_file_and_later_ones_over_earlier_ones(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("train:\n  epochs: 3\n  learning_rate: 1e-3\n")
     config = load_config(file, ["train.epochs=4", "train.epochs=5", "featurize.group_by=none"])
@@ -63,7 +63,7 @@ def test_overrides_go_before_the_file_and_later_ones_before_earlier(tmp_path):
     assert config.featurize.group_by == "none"
 
 
-def test_everything_wrong_is_said_at_once(tmp_path):
+def test_all_mistakes_are_reported_at_once(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("train:\n  epoch: 3\n  batch_size: 0\n  model: conv9\nfeaturise:\n  segments_per_track: 4\n")
     with pytest.raises(ConfigError) as caught:
@@ -86,7 +86,7 @@ def test_everything_wrong_is_said_at_once(tmp_path):
     ("text", "expected"),
     [
         ("train: [1, 2", "is not YAML"),
-        ("- train\n", "must hold sections"),
+        ("- train\n", "must have sections"),
         ("train: 3\n", "train: expected settings (key: value), found 3"),
         ("train:\n  validation_fold: 2\n  test_fold: 2\n", "both 2"),
         ("train:\n  validation_fold: 5\n", "less than 5, found 5"),
@@ -105,14 +105,14 @@ def test_a_bad_file_is_refused(text, expected, tmp_path):
     assert expected in str(caught.value)
 
 
-def test_an_empty_file_or_section_is_the_defaults(tmp_path):
+def test_an_empty_file_or_section_gives_the_defaults(tmp_path):
     file = tmp_path / "config.yaml"
     for text in ("", "# nothing\n", "train:\nfeaturize:\n"):
         file.write_text(text)
         assert load_config(file, []) == JobConfig()
 
 
-def test_the_command_prints_what_it_understood(tmp_path):
+def test_the_config_command_prints_the_settings(tmp_path):
     done = earmark("config", "--set", "train.epochs=7", "--set", "train.learning_rate=3e-4")
     assert done.returncode == 0
     printed = yaml.safe_load(done.stdout)
@@ -123,7 +123,7 @@ def test_the_command_prints_what_it_understood(tmp_path):
     assert len(settings) == len(comments) == sum(len(section) for section in printed.values())
 
 
-def test_the_command_refuses_with_status_2(tmp_path):
+def test_the_config_command_refuses_mistakes_with_status_2(tmp_path):
     done = earmark("config", "--set", "train.epoch=7")
     assert done.returncode == 2
     assert done.stdout == ""

@@ -38,7 +38,7 @@ def test_a_bucket_gives_the_very_dataset_and_a_run_goes_on_there(client, uri, up
     assert found.pop("config.yaml")
     assert found == contents(features)
     assert earmark("status", out).stdout.startswith("state    complete\nshards   10 of 10 done")
-    assert earmark("verify", out).stdout.startswith("whole: 10 shards, 120 segments")
+    assert earmark("verify", out).stdout.startswith("verified  10 shards, 120 segments")
 
     remote, local = open_dataset(out), open_dataset(features)
     np.testing.assert_array_equal(read_row_group(remote.shards[3], 0)[0], read_row_group(local.shards[3], 0)[0])

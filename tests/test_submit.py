@@ -1,4 +1,4 @@
-"""What `earmark submit` checks and packs before it speaks to a cluster, and what a driver tells meanwhile."""
+"""`earmark submit` before it connects to a cluster: checks, files, settings; and progress lines of the driver."""
 
 import shutil
 import subprocess
@@ -20,14 +20,14 @@ from jobs.cli import app
 from jobs.config import load_config
 from jobs.remote.code_bundle import SETTINGS, code_files, pack, sizes
 from jobs.remote.remote_command import read_command
-from jobs.remote.shared_paths import _network_mounts, refuse_hidden
+from jobs.remote.shared_paths import _network_mounts, refuse_local_paths
 from jobs.remote.submit import readable_id
 
 ROOT = Path(__file__).parent.parent
-HERE_AND_THERE = ["run", "s3://bucket/music", "--out", "s3://bucket/run"]
+RUN_IN_BUCKET = ["run", "s3://bucket/music", "--out", "s3://bucket/run"]
 
 
-def test_only_code_and_settings_travel():
+def test_only_code_and_settings_are_uploaded():
     files = code_files()
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
     folders = ("featurize/", "train/", "jobs/", "configs/")
@@ -35,7 +35,7 @@ def test_only_code_and_settings_travel():
     assert set(files) == {name for name in tracked.stdout.split() if name.startswith(folders)} - stay
 
 
-def test_secrets_and_data_beside_the_code_stay_here(tmp_path, monkeypatch):
+def test_secrets_and_data_beside_the_code_are_not_uploaded(tmp_path, monkeypatch):
     for package in ("featurize", "train", "jobs", "configs"):
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").write_text("")
@@ -68,25 +68,27 @@ def test_secrets_and_data_beside_the_code_stay_here(tmp_path, monkeypatch):
     assert set(listed.split()) == inits | own
 
 
-def test_more_than_code_is_refused_and_the_largest_files_named(tmp_path):
+def test_too_large_an_upload_is_refused_and_the_largest_files_are_listed(tmp_path):
     large, small = tmp_path / "large.yaml", tmp_path / "small.py"
     large.write_bytes(b"x" * 50_000_001)
     small.write_bytes(b"x")
-    with pytest.raises(FeaturizeError, match=r"50,000,0\d\d bytes would travel, more than 50,000,000") as caught:
+    with pytest.raises(
+        FeaturizeError, match=r"50,000,0\d\d bytes would be uploaded, expected at most 50,000,000"
+    ) as caught:
         sizes({"configs/large.yaml": large, "jobs/small.py": small}, "a: 1\n")
     assert str(caught.value).splitlines()[1].split() == ["50,000,001", str(large)]
 
 
-def test_what_is_packed_runs_the_verb_with_the_very_settings(tmp_path):
+def test_the_uploaded_files_run_the_command_with_the_same_settings(tmp_path):
     command = read_command(
         typer.main.get_command(app).commands,
-        [*HERE_AND_THERE, "--set", "train.model=conv2", "--workers", "3", "--retry-rejects"],
+        [*RUN_IN_BUCKET, "--set", "train.model=conv2", "--workers", "3", "--retry-rejects"],
     )
     assert command.arguments == [
         *("run", "--out", "s3://bucket/run", "--config", SETTINGS, "--workers", "3", "--retry-rejects"),
         *("--", "s3://bucket/music"),
     ]
-    assert command.places == {"MUSIC": "s3://bucket/music", "--out": "s3://bucket/run"}
+    assert command.paths == {"MUSIC": "s3://bucket/music", "--out": "s3://bucket/run"}
     pack(code_files(), command.settings, tmp_path)
     assert load_config(tmp_path / SETTINGS, []) == load_config(None, ["train.model=conv2"])
     again = [sys.executable, "-m", "jobs.cli", "config", "--config", SETTINGS]
@@ -95,7 +97,7 @@ def test_what_is_packed_runs_the_verb_with_the_very_settings(tmp_path):
 
 
 def test_a_dry_run_lists_every_file_and_sends_nothing():
-    done = earmark("submit", "--dry-run", "--address", "http://127.0.0.1:9", "--", *HERE_AND_THERE)
+    done = earmark("submit", "--dry-run", "--address", "http://127.0.0.1:9", "--", *RUN_IN_BUCKET)
     assert done.returncode == 0, done.stderr
     *lines, last = done.stdout.splitlines()
     listed = {line.split()[1]: int(line.split()[0].replace(",", "")) for line in lines}
@@ -103,12 +105,12 @@ def test_a_dry_run_lists_every_file_and_sends_nothing():
         name: path.stat().st_size for name, path in code_files().items()
     }
     assert last.startswith(
-        f"{len(listed)} files, {sum(listed.values()):,} bytes would travel to http://127.0.0.1:9"
+        f"{len(listed)} files, {sum(listed.values()):,} bytes would be uploaded to http://127.0.0.1:9"
     )
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "words"),
+    ("arguments", "status", "message"),
     [
         (["--", "run", "music", "--out", "s3://b/run"], 1, f"- MUSIC: {Path.cwd() / 'music'}"),
         (["--", "run", "file:///music", "--out", "runs/x"], 1, "- MUSIC: file:///music\n  - --out: "),
@@ -116,41 +118,45 @@ def test_a_dry_run_lists_every_file_and_sends_nothing():
         (["--", "run", "s3://b/m", "--out", "s3://b/r", "--set", "train.modl=x"], 2, "did you mean train.model?"),
         (["--", "run", "s3://b/m"], 2, "--out"),
         (["--", "demo"], 2, "a cluster runs run,"),
-        (["--address", "head:8265", "--", *HERE_AND_THERE], 1, "expected the head's dashboard, as in http://"),
-        (["--address", "http://127.0.0.1:9", "--", *HERE_AND_THERE], 1, "nothing answers there"),
+        (
+            ["--address", "head:8265", "--", *RUN_IN_BUCKET],
+            1,
+            "expected the dashboard of the head, such as http://",
+        ),
+        (["--address", "http://127.0.0.1:9", "--", *RUN_IN_BUCKET], 1, "nothing answers there"),
     ],
 )
-def test_a_mistake_is_a_sentence_before_anything_is_sent(arguments, status, words):
+def test_a_mistake_is_reported_before_anything_is_sent(arguments, status, message):
     done = earmark("submit", *arguments)
     assert done.returncode == status
-    assert words in " ".join(done.stderr.replace("│", " ").split()) or words in done.stderr
+    assert message in " ".join(done.stderr.replace("│", " ").split()) or message in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_shared_folders_are_taken_at_the_users_word(tmp_path):
-    places = {"MUSIC": str(tmp_path / "music"), "--out": "gs://bucket/run"}
-    with pytest.raises(FeaturizeError, match="say so: --shared FOLDER"):
-        refuse_hidden(places, [f"{tmp_path}/mus"])  # a beginning of the name is not the folder
-    refuse_hidden(places, [str(tmp_path)])
+def test_paths_in_shared_folders_are_accepted(tmp_path):
+    paths = {"MUSIC": str(tmp_path / "music"), "--out": "gs://bucket/run"}
+    with pytest.raises(FeaturizeError, match="add: --shared FOLDER"):
+        refuse_local_paths(paths, [f"{tmp_path}/mus"])  # a prefix of the name is not the folder
+    refuse_local_paths(paths, [str(tmp_path)])
     table = "server:/a /mnt/with\\040space nfs4 rw 0 0\n/dev/sda1 / ext4 rw 0 0\nb /mnt/b fuse.gcsfuse rw 0 0\n"
     table += "d /mnt/c 9p rw 0 0\n"
     assert _network_mounts(table) == ["/mnt/with space", "/mnt/b"]
 
 
-def test_ids_are_readable_and_no_two_are_the_same():
+def test_ids_are_readable_and_unique():
     ids = {readable_id("run", "s3://bucket/My Run/?endpoint_override=http://x") for _ in range(50)}
     assert len(ids) == 50
     assert all(name.startswith("earmark-run-my-run-20") for name in ids)
 
 
-def test_a_node_that_does_not_see_the_music_is_named(ray_here, tmp_path):
+def test_a_node_that_cannot_access_the_music_is_listed(ray_here, tmp_path):
     refuse_unseen([StoragePath.of(tmp_path)], StoragePath.of(tmp_path))
     with pytest.raises(FeaturizeError, match=r"- [\d.]+ does not see /nowhere/music\nMount them on every node"):
         refuse_unseen([StoragePath.of("/nowhere/music")], StoragePath.of(tmp_path))
     assert not list(tmp_path.iterdir())
 
 
-def test_a_clusters_dashboard_is_no_address_to_attach_to(monkeypatch):
+def test_ray_address_rejects_the_address_of_a_dashboard(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "http://head:8265")
     with pytest.raises(FeaturizeError, match="earmark submit --address"):
         on_cluster()
@@ -159,22 +165,22 @@ def test_a_clusters_dashboard_is_no_address_to_attach_to(monkeypatch):
         assert on_cluster() is attached
 
 
-def test_a_cluster_that_does_not_answer_is_one_sentence(music, tmp_path, monkeypatch):
+def test_a_cluster_that_does_not_answer_is_reported_in_one_sentence(music, tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     done = earmark("featurize", music, "--out", tmp_path)
     assert done.returncode == 1
-    assert done.stderr == (  # nothing of the two minutes of warnings that Ray has for it
+    assert done.stderr == (  # without the two minutes of warnings that Ray logs
         "earmark: the Ray cluster at RAY_ADDRESS = 127.0.0.1:1 cannot be used: nothing answers there (Connection "
         "refused). To work on this machine alone: unset RAY_ADDRESS\n"
     )
 
 
-def test_without_a_terminal_a_line_comes_every_thirty_seconds(monkeypatch, capsys):
+def test_without_a_terminal_progress_is_printed_every_thirty_seconds(monkeypatch, capsys):
     now = 0.0
     monkeypatch.setattr(jobs.terminal.console.time, "monotonic", lambda: now)
     with jobs.terminal.console.ConsoleReporter().featurizing() as on_progress:
         on_progress(FeaturizeProgress(0, 400))
-        for second in range(2, 201, 2):  # as the driver does, whether a shard is there or not
+        for second in range(2, 201, 2):  # as the driver does, with or without a new shard
             now = float(second)
             on_progress(FeaturizeProgress(2 * second, 400, 2 * second, second // 100, 1 + second // 60))
         on_progress(FeaturizeProgress(400, 400, 400, 2, 4))

@@ -1,4 +1,4 @@
-"""The verbs that make something: datasets, models and their reports, here or on a cluster."""
+"""The commands that write datasets, models and reports, on this machine or on a cluster."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,9 +17,9 @@ def run(
     workers: Workers = None,
     retry_rejects: RetryRejects = False,
 ) -> None:
-    """Featurize, train, evaluate and report: from music to a model with one command.
+    """Train a genre classifier on a music collection: featurize, train, evaluate and write the report.
 
-    Run again after an interruption, it goes on where it stopped.
+    After an interruption, run the same command again: it continues where it stopped.
     """
     with plain_errors():
         from featurize.storage import StoragePath
@@ -28,24 +28,23 @@ def run(
         from jobs.pipeline import run as run_all
         from jobs.terminal.console import ConsoleReporter
 
-        settings, place = load_config(config, overrides or []), StoragePath.of(out)
-        metrics = run_all(music, place, settings, workers, ConsoleReporter(), retry_rejects)
-        typer.echo(conclusion(place, metrics))
+        settings, path = load_config(config, overrides or []), StoragePath.of(out)
+        metrics = run_all(music, path, settings, workers, ConsoleReporter(), retry_rejects)
+        typer.echo(conclusion(path, metrics))
 
 
 def featurize(
     music: Music,
-    out: Annotated[
-        str, typer.Option("--out", metavar="FEATURES", help="Where the dataset goes: a folder or a URI.")
-    ],
+    out: Annotated[str, typer.Option("--out", metavar="FEATURES", help="Output folder or URI of the dataset.")],
     config: ConfigFile = None,
     overrides: Overrides = None,
     workers: Workers = None,
     retry_rejects: RetryRejects = False,
 ) -> None:
-    """Turn music into a dataset of MFCC segments in Parquet shards.
+    """Convert music to a dataset: MFCC features of short segments, in Parquet shards.
 
-    Run again on a collection that has changed, it adds new tracks and takes out removed ones.
+    After an interruption, run the same command again: it continues where it stopped.
+    After the collection has changed, it adds the new tracks and drops the removed ones.
     """
     with plain_errors():
         from featurize.storage import StoragePath
@@ -59,23 +58,28 @@ def featurize(
 
 
 def train(features: Features, out: RunFolder, config: ConfigFile = None, overrides: Overrides = None) -> None:
-    """Train a model on a dataset, then evaluate it and write the report."""
+    """Train a model on a dataset, evaluate it and write the report.
+
+    After an interruption, run the same command again: it continues from the latest checkpoint.
+    """
     with plain_errors():
         from featurize.storage import StoragePath
         from jobs.config import load_config
         from jobs.pipeline import conclusion, evaluate_model, make_model
         from jobs.terminal.console import ConsoleReporter
 
-        reporter, dataset, place = ConsoleReporter(), StoragePath.of(features), StoragePath.of(out)
-        make_model(dataset, place, load_config(config, overrides or []), reporter)
-        typer.echo(conclusion(place, evaluate_model(place, dataset, reporter)))
+        reporter, dataset, path = ConsoleReporter(), StoragePath.of(features), StoragePath.of(out)
+        make_model(dataset, path, load_config(config, overrides or []), reporter)
+        typer.echo(conclusion(path, evaluate_model(path, dataset, reporter)))
 
 
 def crossval(features: Features, out: RunFolder, config: ConfigFile = None, overrides: Overrides = None) -> None:
-    """Train one model for each fold and judge it there: the mean over the folds says more than one fold can.
+    """Cross-validate: train one model per fold, test it on that fold, and print the mean over the folds.
 
-    Each fold's run lies in its own folder below RUN; run again after an interruption, finished folds are kept. An
-    SVM on the mean and the deviation of each coefficient is judged beside the network.
+    A fold is one fifth of the tracks; the mean over all folds is more reliable than the score of one.
+    For comparison, an SVM on the mean and standard deviation of each MFCC coefficient is evaluated on each fold.
+    Each fold has its own folder in RUN.
+    After an interruption, run the same command again: finished folds are kept.
     """
     with plain_errors():
         from featurize.storage import StoragePath
@@ -83,58 +87,65 @@ def crossval(features: Features, out: RunFolder, config: ConfigFile = None, over
         from jobs.pipeline import cross_validate, how_to_see
         from jobs.terminal.console import ConsoleReporter
 
-        reporter, place = ConsoleReporter(), StoragePath.of(out)
-        summary = cross_validate(StoragePath.of(features), place, load_config(config, overrides or []), reporter)
+        reporter, path = ConsoleReporter(), StoragePath.of(out)
+        summary = cross_validate(StoragePath.of(features), path, load_config(config, overrides or []), reporter)
         reporter.crossval(summary)
-        typer.echo(f"figures   {place / 'crossval.json'}\ncurves    {how_to_see(place)}")
+        typer.echo(f"scores    {path / 'crossval.json'}\ncurves    {how_to_see(path)}")
 
 
 def submit(
     context: typer.Context,
     command: Annotated[
-        list[str], typer.Argument(metavar="-- VERB ...", help="What to run there, as it would be typed here.")
+        list[str],
+        typer.Argument(
+            metavar="-- COMMAND ...",
+            help="The command to run on the cluster, as typed after earmark: run, train, ...",
+        ),
     ],
     address: Annotated[
         str,
-        typer.Option(metavar="URL", envvar="RAY_API_SERVER_ADDRESS", help="The dashboard of the cluster's head."),
+        typer.Option(metavar="URL", envvar="RAY_API_SERVER_ADDRESS", help="Dashboard of the Ray cluster."),
     ] = "http://127.0.0.1:8265",
     wait: Annotated[
         bool,
-        typer.Option("--wait/--detach", help="Follow the job's log and end with its status, or return at once."),
+        typer.Option(
+            "--wait/--detach", help="Print the log and exit with the status of the job, or return immediately."
+        ),
     ] = True,
     stop_on_interrupt: Annotated[
-        bool, typer.Option("--stop-on-interrupt", help="Ctrl-C stops the job; else it goes on without you.")
+        bool, typer.Option("--stop-on-interrupt", help="Stop the job at Ctrl-C. By default the job continues.")
     ] = False,
     shared: Annotated[
         list[str] | None,
-        typer.Option(metavar="FOLDER", help="A folder mounted at this path on every node. May be repeated."),
+        typer.Option(metavar="FOLDER", help="Folder mounted at the same path on every node. May be repeated."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List what would travel, and its bytes; send nothing.")
+        bool, typer.Option("--dry-run", help="List the files to upload and their sizes in bytes; upload nothing.")
     ] = False,
 ) -> None:
-    """Run a verb on a Ray cluster: earmark submit -- run s3://BUCKET/music --out s3://BUCKET/run.
+    """Run a command on a Ray cluster: earmark submit -- run s3://BUCKET/music --out s3://BUCKET/run.
 
-    Only Earmark's code and the settings travel; music, dataset and results are where every node sees them.
+    Only Earmark's code and the settings are uploaded.
+    Music, dataset and results must be in a bucket or a folder that every node can access.
     """
     with plain_errors():
         from jobs.remote.code_bundle import code_files, sizes
         from jobs.remote.remote_command import read_command
-        from jobs.remote.shared_paths import refuse_hidden
+        from jobs.remote.shared_paths import refuse_local_paths
         from jobs.remote.submit import follow, readable_id
         from jobs.remote.submit import submit as send
 
-        verbs: Any = context.parent.command if context.parent else None
-        asked = read_command(verbs.commands, command)
-        refuse_hidden(asked.places, shared or [])
+        group: Any = context.parent.command if context.parent else None
+        remote = read_command(group.commands, command)
+        refuse_local_paths(remote.paths, shared or [])
         files = code_files()
-        found = sizes(files, asked.settings)
-        total = f"{len(found)} files, {sum(found.values()):,} bytes"
+        uploads = sizes(files, remote.settings)
+        total = f"{len(uploads)} files, {sum(uploads.values()):,} bytes"
         if dry_run:
-            typer.echo("\n".join(f"{size:>10,}  {name}" for name, size in sorted(found.items())))
-            typer.echo(f"{total} would travel to {address}, to run there: earmark {' '.join(asked.arguments)}")
+            typer.echo("\n".join(f"{size:>10,}  {name}" for name, size in sorted(uploads.items())))
+            typer.echo(f"{total} would be uploaded to {address} to run: earmark {' '.join(remote.arguments)}")
             return
-        job = send(address, readable_id(asked.verb, asked.out), asked.arguments, files, asked.settings)
+        job = send(address, readable_id(remote.name, remote.out), remote.arguments, files, remote.settings)
         typer.echo(f"Submitted: {job.id} to {address} ({total})\n{job.commands()}", err=True)
         if wait:
             raise typer.Exit(follow(job, stop_on_interrupt, lambda text: typer.echo(text, err=True)))
@@ -142,30 +153,30 @@ def submit(
 
 def evaluate(
     run: Annotated[
-        str, typer.Argument(metavar="RUN", help="A folder or URI made by earmark run or earmark train.")
+        str, typer.Argument(metavar="RUN", help="Folder or URI of a run made by earmark run or earmark train.")
     ],
     features: Annotated[
-        str | None, typer.Option(metavar="FEATURES", help="Where the dataset is, if it has moved.")
+        str | None, typer.Option(metavar="FEATURES", help="Folder or URI of the dataset, if it has moved.")
     ] = None,
 ) -> None:
-    """Judge a trained model on its test fold again, and write metrics.json and report.html."""
+    """Evaluate a trained model on its test fold again, and rewrite metrics.json and report.html."""
     with plain_errors():
         from featurize.storage import StoragePath
         from jobs.pipeline import conclusion, evaluate_model
         from jobs.terminal.console import ConsoleReporter
 
-        moved, place = StoragePath.of(features) if features else None, StoragePath.of(run)
-        typer.echo(conclusion(place, evaluate_model(place, moved, ConsoleReporter(), again=True)))
+        moved, path = StoragePath.of(features) if features else None, StoragePath.of(run)
+        typer.echo(conclusion(path, evaluate_model(path, moved, ConsoleReporter(), again=True)))
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where music and run go.")] = Path(
-        "earmark-demo"
-    ),
-    seed: Annotated[int, typer.Option(min=0, help="Another seed composes other music.")] = 0,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FOLDER", help="Output folder of the music and the run.")
+    ] = Path("earmark-demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the music.")] = 0,
     workers: Workers = None,
 ) -> None:
-    """Compose a small collection in three synthetic styles, and run everything on it."""
+    """Try Earmark: synthesize a small music collection in three styles, then train and evaluate a model on it."""
     with plain_errors():
         from featurize.storage import StoragePath
         from jobs.demo.demo import run_demo

@@ -1,4 +1,4 @@
-"""Arguments and options that several verbs take."""
+"""Arguments and options that several commands share."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -7,32 +7,35 @@ from typing import Annotated
 import typer
 
 _MUSIC_HELP = (
-    "A folder whose subfolders are the classes, or a CSV, Parquet or JSON-lines table (path, label); here or "
-    "behind a URI (s3://, gs://, hdfs://)."
+    "Music collection: a folder with one subfolder per class, or a CSV, Parquet or JSON-lines table with the "
+    "columns path and label. A path or a URI (s3://, gs://, hdfs://)."
 )
 Music = Annotated[str, typer.Argument(metavar="MUSIC", help=_MUSIC_HELP)]
-Features = Annotated[str, typer.Argument(metavar="FEATURES", help="A folder or URI made by earmark featurize.")]
+Features = Annotated[
+    str, typer.Argument(metavar="FEATURES", help="Folder or URI of a dataset made by earmark featurize.")
+]
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="Settings as YAML; see earmark config.")
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="YAML file of settings; earmark config prints them all."),
 ]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="SECTION.KEY=VALUE",
-        help="One setting, in place of the one in the file. May be repeated.",
+        help="Set one setting, overriding --config. May be repeated.",
     ),
 ]
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="Processes that featurize at once. Default: one for each core.")
+    int | None, typer.Option(min=1, help="Number of featurizing processes. Default: one per core.")
 ]
 
-RetryRejects = Annotated[bool, typer.Option("--retry-rejects", help="Try tracks again that were rejected before.")]
-RunFolder = Annotated[str, typer.Option("--out", metavar="RUN", help="Where everything goes: a folder or a URI.")]
+RetryRejects = Annotated[bool, typer.Option("--retry-rejects", help="Retry the tracks that were rejected before.")]
+RunFolder = Annotated[str, typer.Option("--out", metavar="RUN", help="Output folder or URI of the run.")]
 
 
 class Format(StrEnum):
-    """How `predict` answers."""
+    """Output formats of `predict`."""
 
     table = "table"
     json = "json"

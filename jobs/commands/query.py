@@ -1,4 +1,4 @@
-"""The verbs that ask what there is: how far, how good, what it hears; and take it elsewhere."""
+"""The commands that read: progress, comparisons, predictions, settings, this machine; and `export`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,10 +12,10 @@ from train.export.formats import ExportFormat
 
 def status(
     folder: Annotated[
-        str, typer.Argument(metavar="FOLDER", help="A dataset or a run: a folder or URI given as --out.")
+        str, typer.Argument(metavar="FOLDER", help="Folder or URI of a dataset or a run, as given to --out.")
     ],
 ) -> None:
-    """Say how far a dataset or a run is: what is done, what is left, how many rejects and why."""
+    """Show the progress of a dataset or a run: finished and remaining work, and rejects by reason."""
     with plain_errors():
         from featurize.storage import StoragePath
         from jobs.terminal.status import progress_lines
@@ -24,7 +24,10 @@ def status(
 
 
 def verify(features: Features) -> None:
-    """Read a whole dataset back and compare every track with what was written; status 1 if anything differs."""
+    """Verify a dataset: read every track and compare it with its checksum.
+
+    The exit status is 1 if anything differs; the damaged shards are listed.
+    """
     with plain_errors():
         from featurize.dataset.dataset import open_dataset
         from featurize.dataset_build.verify import verify as verify_all
@@ -34,26 +37,26 @@ def verify(features: Features) -> None:
         problems = ConsoleReporter().verifying(verify_all(dataset), len(dataset.shards))
         if problems:
             typer.echo(
-                f"earmark: {len(problems)} things are wrong with {features}:\n"
+                f"earmark: {len(problems)} problems found in {features}:\n"
                 + "\n".join(f"  - {problem}" for problem in problems)
-                + f"\nDelete the shards named here, then type: earmark featurize MUSIC --out {features}",
+                + f"\nDelete the shards listed above, then type: earmark featurize MUSIC --out {features}",
                 err=True,
             )
             raise typer.Exit(1)
         rows = sum(shard.rows for shard in dataset.shards)
-        typer.echo(f"whole: {len(dataset.shards)} shards, {rows} segments, every one as it was written")
+        typer.echo(f"verified  {len(dataset.shards)} shards, {rows} segments: no differences")
 
 
 def compare(
     runs: Annotated[
         list[str],
-        typer.Argument(metavar="RUN...", help="Folders or URIs made by earmark run, train or crossval."),
+        typer.Argument(metavar="RUN...", help="Folders or URIs of runs made by earmark run, train or crossval."),
     ],
     out: Annotated[
-        Path, typer.Option("--out", metavar="FILE", help="Where the page goes, with the curves over one another.")
+        Path, typer.Option("--out", metavar="FILE", help="Output HTML page, with the training curves in one plot.")
     ] = Path("compare.html"),
 ) -> None:
-    """Put runs side by side: the settings that differ, the figures, the size and the speed."""
+    """Compare runs side by side: settings that differ, scores, model size and training speed."""
     with plain_errors(kept=""):
         from featurize.storage import StoragePath
         from jobs.terminal.console import ConsoleReporter
@@ -71,25 +74,28 @@ def compare(
 
 def predict(
     run: Annotated[
-        str, typer.Argument(metavar="RUN", help="A folder or URI made by earmark run or earmark train.")
+        str,
+        typer.Argument(metavar="RUN", help="Folder or URI of a run made by earmark run or earmark train."),
     ],
     targets: Annotated[
         list[str],
-        typer.Argument(metavar="FILE_OR_FOLDER...", help="What to listen to: audio files, folders of them, URIs."),
+        typer.Argument(metavar="FILE_OR_FOLDER...", help="Audio files, folders of audio files, or URIs."),
     ],
-    top: Annotated[int, typer.Option(min=1, help="How many genres of each track, the most probable first.")] = 3,
+    top: Annotated[int, typer.Option(min=1, help="Number of genres per track, most probable first.")] = 3,
     form: Annotated[
-        Format, typer.Option("--format", help="How: a table for people, JSON for programs, CSV for spreadsheets.")
+        Format,
+        typer.Option("--format", help="Output format: a table to read, JSON for programs, CSV for spreadsheets."),
     ] = Format.table,
     timeline: Annotated[
-        bool, typer.Option("--timeline", help="Also those of each segment, with its time.")
+        bool, typer.Option("--timeline", help="Also print the genres of each segment, with its start time.")
     ] = False,
     workers: Workers = None,
 ) -> None:
-    """Name the genres of files that a trained model has never heard.
+    """Predict the genres of audio files with a trained model.
 
-    The answer goes to standard output, all else to standard error. A file that cannot be heard is named with the
-    reason, and the rest goes on; status 1 if none could be heard.
+    Predictions go to standard output, everything else to standard error.
+    A file that cannot be decoded is listed with the reason, and the others are still predicted.
+    The exit status is 1 if no file could be predicted.
     """
     with plain_errors(kept=""):
         from featurize.storage import StoragePath
@@ -108,19 +114,23 @@ def predict(
 
 def export(
     run: Annotated[
-        str, typer.Argument(metavar="RUN", help="A folder or URI made by earmark run or earmark train.")
+        str,
+        typer.Argument(metavar="RUN", help="Folder or URI of a run made by earmark run or earmark train."),
     ],
-    form: Annotated[ExportFormat, typer.Option("--format", help="For Keras, TensorFlow, LiteRT or ONNX Runtime.")],
+    form: Annotated[
+        ExportFormat, typer.Option("--format", help="Format: for Keras, TensorFlow, LiteRT or ONNX Runtime.")
+    ],
     out: Annotated[
-        str, typer.Option("--out", metavar="PATH", help="Where the export goes: a file, of savedmodel a folder.")
+        str, typer.Option("--out", metavar="PATH", help="Output file; for savedmodel an output folder.")
     ],
     features: Annotated[
-        str | None, typer.Option(metavar="FEATURES", help="Where the dataset is, if it has moved.")
+        str | None, typer.Option(metavar="FEATURES", help="Folder or URI of the dataset, if it has moved.")
     ] = None,
 ) -> None:
-    """Write a trained model for other programs, with its class names and feature settings inside.
+    """Export a trained model to another format, including its class names and feature settings.
 
-    Its outputs are compared with the model's on rows of the dataset; where they differ, nothing is written.
+    The outputs of the export are compared with those of the model on segments of the dataset.
+    If they differ, nothing is written.
     """
     with plain_errors(kept=""):
         from featurize.storage import StoragePath
@@ -131,7 +141,7 @@ def export(
 
 
 def config(config: ConfigFile = None, overrides: Overrides = None) -> None:
-    """Print the settings that --config and --set come to, with a comment on each."""
+    """Print all settings with a comment on each: the defaults, changed by --config and --set."""
     with plain_errors():
         from jobs.config import load_config, to_yaml
 
@@ -139,7 +149,10 @@ def config(config: ConfigFile = None, overrides: Overrides = None) -> None:
 
 
 def doctor() -> None:
-    """Check what this machine can do, up to a full run on ten tones; status 1 if anything is broken."""
+    """Test this machine: versions, memory, decoders, GPUs, and a complete run on ten synthetic tones.
+
+    Each line is ok, remark or broken, with what to do. The exit status is 1 if anything is broken.
+    """
     with plain_errors(kept=""):
         from jobs.doctor.doctor import check_all
 

@@ -1,1 +1,1 @@
-"""A command run on a Ray cluster."""
+"""Run a command on a Ray cluster."""

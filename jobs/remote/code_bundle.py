@@ -1,6 +1,6 @@
-"""What travels to a cluster: Earmark's own code and the settings of one job, and nothing else.
+"""The files that a job uploads to a cluster: Earmark's code and the settings of the job, nothing else.
 
-Files are named by what they are, not by what they are not: no `.git`, data, `.env` or key can slip in.
+Files are selected by an allowlist of packages and suffixes, so `.git`, data, `.env` or keys are never included.
 """
 
 import importlib.resources
@@ -13,44 +13,54 @@ from featurize.errors import FeaturizeError
 PACKAGES = ("featurize", "train", "jobs", "configs")
 SETTINGS = "settings.yaml"
 _SUFFIXES = {".py", ".yaml", ".j2", ".css", ".js"}
-_MOST_BYTES = 50 * 10**6
-_NAMED = 5
+_MAX_BYTES = 50 * 10**6
+_LISTED_FILES = 5  # in the error about _MAX_BYTES
 
 
 def code_files() -> dict[str, Path]:
-    """Return the files of Earmark's packages, wherever they are installed, by their path in the job's folder."""
+    """Return the installed files of Earmark's packages, keyed by their path in the job's working directory."""
     files = {}
     for package in PACKAGES:
         root = Path(str(importlib.resources.files(package)))
         for path in sorted(root.rglob("*")):
-            inside = path.relative_to(root)
-            hidden = any(part.startswith((".", "__pycache__")) for part in inside.parts)
+            relative = path.relative_to(root)
+            hidden = any(part.startswith((".", "__pycache__")) for part in relative.parts)
             if path.suffix in _SUFFIXES and path.is_file() and not path.is_symlink() and not hidden:
-                files[f"{package}/{inside.as_posix()}"] = path
+                files[f"{package}/{relative.as_posix()}"] = path
     return files
 
 
 def sizes(files: Mapping[str, Path], settings: str) -> dict[str, int]:
-    """Return the bytes of each file that travels, the settings among them.
+    """Return the size in bytes of each file to upload, including the settings.
+
+    Args:
+        files: Files by their path in the job's working directory, from `code_files`.
+        settings: Settings of the job as YAML.
 
     Raises:
-        FeaturizeError: together they are more than a cluster should be sent for a job.
+        FeaturizeError: The total is larger than `_MAX_BYTES`; the message lists the largest files.
     """
-    found = {name: path.stat().st_size for name, path in files.items()}
-    found[SETTINGS] = len(settings.encode())
-    total = sum(found.values())
-    if total > _MOST_BYTES:
-        largest = sorted(found, key=found.__getitem__, reverse=True)[:_NAMED]
+    bytes_by_name = {name: path.stat().st_size for name, path in files.items()}
+    bytes_by_name[SETTINGS] = len(settings.encode())
+    total = sum(bytes_by_name.values())
+    if total > _MAX_BYTES:
+        largest = sorted(bytes_by_name, key=bytes_by_name.__getitem__, reverse=True)[:_LISTED_FILES]
         raise FeaturizeError(
-            f"{total:,} bytes would travel, more than {_MOST_BYTES:,}: code has no such size. The largest files:\n"
-            + "\n".join(f"  {found[name]:>12,}  {files.get(name, name)}" for name in largest)
-            + "\nMove them out of the packages; music and datasets belong into a bucket or onto a shared disk."
+            f"{total:,} bytes would be uploaded, expected at most {_MAX_BYTES:,}. The largest files:\n"
+            + "\n".join(f"  {bytes_by_name[name]:>12,}  {files.get(name, name)}" for name in largest)
+            + "\nMove them out of the packages; put music and datasets into a bucket or on a shared disk."
         )
-    return found
+    return bytes_by_name
 
 
 def pack(files: Mapping[str, Path], settings: str, folder: Path) -> None:
-    """Lay the files out below a folder."""
+    """Copy the files and write the settings into a folder.
+
+    Args:
+        files: Files by their path in the folder, from `code_files`.
+        settings: Settings of the job as YAML.
+        folder: Output folder.
+    """
     for name, path in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, folder / name)

@@ -1,4 +1,4 @@
-"""A command line that is to be run elsewhere: read by the rules of its verb, so that mistakes are found here."""
+"""A command line for a cluster, parsed here first so that mistakes are found before anything is sent."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -9,58 +9,60 @@ import typer
 from jobs.config import load_config, to_yaml
 from jobs.remote.code_bundle import SETTINGS
 
-_VERBS = ("run", "featurize", "train", "crossval", "evaluate")
-_PLACES = {"music": "MUSIC", "features": "FEATURES", "run": "RUN", "out": "--out"}
+_REMOTE_COMMANDS = ("run", "featurize", "train", "crossval", "evaluate")
+_PATH_PARAMETERS = {"music": "MUSIC", "features": "FEATURES", "run": "RUN", "out": "--out"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Command:
-    """A verb with its arguments.
+class RemoteCommand:
+    """A parsed command line to run on a cluster.
 
     Attributes:
-        verb: its name.
-        arguments: the verb and what follows it, with the settings in `jobs.remote.code_bundle.SETTINGS`.
-        settings: what --config and --set come to, as YAML.
-        places: what it reads and writes, by the names of the arguments.
-        out: where its results go.
+        name: Name of the command, such as `run`.
+        arguments: Command line after `earmark`; reads its settings from `jobs.remote.code_bundle.SETTINGS`.
+        settings: Settings of --config and --set combined, as YAML.
+        paths: Paths and URIs that the command reads and writes, keyed by argument (MUSIC, --out).
+        out: Output folder or URI.
     """
 
-    verb: str
+    name: str
     arguments: list[str]
     settings: str
-    places: dict[str, str]
+    paths: dict[str, str]
     out: str
 
 
-def read_command(verbs: Mapping[str, Any], words: Sequence[str]) -> Command:
-    """Read a command line.
+def read_command(commands: Mapping[str, Any], words: Sequence[str]) -> RemoteCommand:
+    """Parse a command line for a cluster.
 
     Args:
-        verbs: the commands of the command line, by name.
-        words: the verb and its arguments, as they would be typed after `earmark`.
+        commands: Click commands of `earmark`, by name.
+        words: Name of the command and its arguments, as typed after `earmark`.
 
     Raises:
-        ConfigError: the settings cannot be used.
-        typer.BadParameter: the verb is not one that a cluster can run.
-        click.UsageError: the verb's own, where its arguments are not what it expects.
+        ConfigError: The settings cannot be used.
+        typer.BadParameter: The command cannot run on a cluster.
+        click.UsageError: The command rejects its arguments.
     """
-    verb, *rest = words
-    if verb not in _VERBS:
-        raise typer.BadParameter(f"a cluster runs {', '.join(_VERBS)}; found {verb!r}", param_hint="VERB")
-    known = verbs[verb]
-    given = known.make_context(f"earmark {verb}", list(rest)).params
-    config = load_config(given.get("config"), given.get("overrides") or [])
-    places = {name: str(given[key]) for key, name in _PLACES.items() if given.get(key)}
-    return Command(
-        verb, _rebuilt(known, given), to_yaml(config), places, str(given.get("out") or given.get("run"))
+    name, *rest = words
+    if name not in _REMOTE_COMMANDS:
+        raise typer.BadParameter(
+            f"a cluster runs {', '.join(_REMOTE_COMMANDS)}; found {name!r}", param_hint="COMMAND"
+        )
+    command = commands[name]
+    values = command.make_context(f"earmark {name}", list(rest)).params
+    config = load_config(values.get("config"), values.get("overrides") or [])
+    paths = {label: str(values[key]) for key, label in _PATH_PARAMETERS.items() if values.get(key)}
+    return RemoteCommand(
+        name, _rebuild(command, values), to_yaml(config), paths, str(values.get("out") or values.get("run"))
     )
 
 
-def _rebuilt(verb: Any, given: dict[str, Any]) -> list[str]:
-    """Write the command line again, with one file in the place of --config and --set."""
+def _rebuild(command: Any, values: dict[str, Any]) -> list[str]:
+    """Return the command line with a single --config SETTINGS instead of --config and --set."""
     options, arguments = [], []
-    for parameter in verb.params:
-        value = given[parameter.name]
+    for parameter in command.params:
+        value = values[parameter.name]
         if parameter.name == "config":
             options += ["--config", SETTINGS]
         elif parameter.name == "overrides" or value in (None, False):
@@ -69,4 +71,4 @@ def _rebuilt(verb: Any, given: dict[str, Any]) -> list[str]:
             arguments.append(str(value))
         else:
             options += [parameter.opts[0]] if value is True else [parameter.opts[0], str(value)]
-    return [verb.name, *options, "--", *arguments]
+    return [command.name, *options, "--", *arguments]

@@ -1,4 +1,4 @@
-"""Which places every node of a cluster can see, as far as this machine can tell."""
+"""Check that every node of a cluster can access the paths of a command, as far as this machine can determine."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -7,44 +7,48 @@ from pathlib import Path
 from featurize.errors import FeaturizeError
 
 _SCHEMES = {"s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss"}
-# What the kernel calls file systems that lie on other machines.
+# Types of network file systems, as listed in /proc/self/mounts.
 _NETWORKED = {"nfs", "nfs4", "cifs", "smb3", "lustre", "ceph", "glusterfs", "beegfs", "gpfs", "afs"}
 _NETWORKED |= {f"fuse.{name}" for name in ("s3fs", "gcsfuse", "mountpoint-s3", "juicefs", "glusterfs", "rclone")}
 _MOUNTS = Path("/proc/self/mounts")
 
 
-def refuse_hidden(places: Mapping[str, str], shared: Sequence[str]) -> None:
-    """Refuse paths that only this machine has.
+def refuse_local_paths(paths: Mapping[str, str], shared: Sequence[str]) -> None:
+    """Raise an error if the nodes of a cluster cannot access a path.
 
     Args:
-        places: what each place is for (MUSIC, RUN), and where it is: a path or a URI.
-        shared: folders that are mounted at the same path on every node.
+        paths: Paths and URIs, keyed by argument (MUSIC, RUN).
+        shared: Folders mounted at the same path on every node.
 
     Raises:
-        FeaturizeError: at least one of them is on this machine alone; the message has all.
+        FeaturizeError: At least one path exists only on this machine; the message lists all of them.
     """
     networked = _network_mounts(_MOUNTS.read_text() if _MOUNTS.exists() else "")
     roots = [os.path.abspath(folder) for folder in (*shared, *networked)]
-    hidden = {}
-    for name, place in places.items():
-        scheme, separator, _ = place.partition("://")
-        path = os.path.abspath(place)
+    local = {}
+    for name, path_or_uri in paths.items():
+        scheme, separator, _ = path_or_uri.partition("://")
+        path = os.path.abspath(path_or_uri)
         if separator:
             if scheme not in _SCHEMES:
-                hidden[name] = place
+                local[name] = path_or_uri
         elif not any(path == root or path.startswith(root.rstrip("/") + "/") for root in roots):
-            hidden[name] = path
-    if hidden:
+            local[name] = path
+    if local:
         raise FeaturizeError(
-            "the nodes of a cluster do not see what lies on this machine:\n"
-            + "\n".join(f"  - {name}: {place}" for name, place in hidden.items())
-            + "\nGive URIs, as s3://BUCKET/music; aws s3 sync FOLDER s3://BUCKET/music copies a folder there. "
-            "If a folder is mounted at the same path on every node, say so: --shared FOLDER"
+            "the nodes of a cluster cannot access paths on this machine:\n"
+            + "\n".join(f"  - {name}: {path}" for name, path in local.items())
+            + "\nUse URIs, such as s3://BUCKET/music; aws s3 sync FOLDER s3://BUCKET/music copies a folder there. "
+            "If a folder is mounted at the same path on every node, add: --shared FOLDER"
         )
 
 
 def _network_mounts(table: str) -> list[str]:
-    """Return the mount points of network file systems in the kernel's table of mounts."""
+    """Return the mount points of network file systems.
+
+    Args:
+        table: Content of /proc/self/mounts.
+    """
     mounts = []
     for line in table.splitlines():
         _, point, kind, *_ = line.split(" ")

@@ -1,4 +1,4 @@
-"""A verb run on a Ray cluster: sent there as a job, and followed until it ends."""
+"""Submit a command to a Ray cluster as a job, and follow the log of the job until it ends."""
 
 import asyncio
 import dataclasses
@@ -20,25 +20,31 @@ from jobs.errors import Interrupted, SubmitError
 from jobs.remote.code_bundle import pack
 from jobs.terminal.signals import raised_signals
 
-_PATIENCE_SECONDS = 300  # without an answer from the cluster before the job is left alone
-_STARTING_SECONDS = 60  # that a head may take from its first answer to its first job
-_STOP_SECONDS = 30  # that a job has to write a checkpoint when it is stopped
+_ANSWER_SECONDS = 300  # without an answer of the cluster until `follow` gives up
+_STARTING_SECONDS = 60  # for a head that answers but has no agent for jobs yet
+_STOP_SECONDS = 30  # for a job to write a checkpoint when it is stopped
 _ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_SECONDS)}
-# Loggers that tell of packing, of sending and of the end of connections.
-_TALKERS = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
+# Loggers that report each upload and each closed connection at level INFO.
+_VERBOSE_LOGGERS = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
 _TOKEN_FILE = Path(".ray", "auth_token")
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A job that a cluster has taken."""
+    """A job that a cluster has accepted.
+
+    Attributes:
+        client: Ray's `JobSubmissionClient`.
+        address: Dashboard of the head, such as http://HEAD:8265.
+        id: Submission ID of the job.
+    """
 
     client: Any
     address: str
     id: str
 
     def commands(self) -> str:
-        """Say what to type to come back to it."""
+        """Return the commands that follow, query and stop the job, one a line."""
         where = f"--address {self.address} {self.id}"
         token = "export RAY_AUTH_MODE=token; " if os.environ.get("RAY_AUTH_MODE") == "token" else ""
         return "\n".join(
@@ -50,47 +56,54 @@ class Job:
         )
 
 
-def readable_id(verb: str, out: str) -> str:
-    """Make an id that says what the job is, and is no other's."""
+def readable_id(command: str, out: str) -> str:
+    """Return a unique job ID made of the command, the output folder, the time and a random suffix."""
     name = re.sub(r"[^a-z0-9]+", "-", out.partition("?")[0].rstrip("/").rpartition("/")[2].lower()).strip("-")
-    return f"earmark-{verb}-{name or 'run'}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    return f"earmark-{command}-{name or 'run'}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
 def submit(address: str, job_id: str, command: Sequence[str], files: Mapping[str, Path], settings: str) -> Job:
     """Send a job to a cluster.
 
     Args:
-        address: of the head's dashboard, as in http://HEAD:8265.
-        job_id: from `readable_id`.
-        command: the verb and its arguments, as they would be typed after `earmark`.
-        files: from `jobs.remote.code_bundle.code_files`.
-        settings: YAML, for `jobs.remote.code_bundle.SETTINGS` in the folder that the job runs in.
+        address: Dashboard of the head, such as http://HEAD:8265.
+        job_id: Job ID, from `readable_id`.
+        command: Command line to run there, as typed after `earmark`.
+        files: Files to upload, from `jobs.remote.code_bundle.code_files`.
+        settings: Settings as YAML, uploaded as `jobs.remote.code_bundle.SETTINGS`.
 
     Raises:
-        SubmitError: there is no cluster, it asks for another token, or it does not take the job.
+        SubmitError: The cluster does not answer, rejects the token or rejects the job.
     """
     if not re.match(r"https?://[^/]+", address):
-        raise SubmitError(f"--address {address}: expected the head's dashboard, as in http://HEAD:8265")
+        raise SubmitError(f"--address {address}: expected the dashboard of the head, such as http://HEAD:8265")
     _use_token()
-    with _explained(address), tempfile.TemporaryDirectory() as folder:
+    with _plain_errors(address), tempfile.TemporaryDirectory() as folder:
         from ray.job_submission import JobSubmissionClient
 
         pack(files, settings, Path(folder))
         client = JobSubmissionClient(address)
-        for talker in _TALKERS:
-            logging.getLogger(talker).setLevel(logging.WARNING)
+        for name in _VERBOSE_LOGGERS:
+            logging.getLogger(name).setLevel(logging.WARNING)
         send = partial(
             client.submit_job,
             entrypoint=shlex.join(["python", "-m", "jobs.cli", *command]),
             submission_id=job_id,
             runtime_env={"working_dir": folder, "env_vars": _ENVIRONMENT},
         )
-        _until_ready(send)
+        _send_when_ready(send)
     return Job(client, address, job_id)
 
 
-def _until_ready(send: Callable[[], object]) -> None:
-    """Send a job, again and again to a head that answers already and takes no jobs yet."""
+def _send_when_ready(send: Callable[[], object]) -> None:
+    """Send a job, and retry while the head answers but does not accept jobs yet.
+
+    Args:
+        send: Function that sends the job.
+
+    Raises:
+        RuntimeError: The head rejects the job, or accepts no jobs for `_STARTING_SECONDS`.
+    """
     deadline = time.monotonic() + _STARTING_SECONDS
     while True:
         try:
@@ -103,75 +116,72 @@ def _until_ready(send: Callable[[], object]) -> None:
 
 
 def follow(job: Job, stop_on_interrupt: bool, remark: Callable[[str], None]) -> int:
-    """Write a job's log to standard output until the job ends.
+    """Write the log of a job to standard output until the job ends.
 
     Args:
-        job: from `submit`.
-        stop_on_interrupt: stop the job at Ctrl-C or SIGTERM; else it goes on.
-        remark: is told what happens beside the log.
+        job: Job, from `submit`.
+        stop_on_interrupt: Whether Ctrl-C or SIGTERM stops the job; otherwise the job continues.
+        remark: Function that prints a message about the job.
 
     Returns:
-        the job's own exit status; that of a process that the signal has ended, where one has come.
+        Exit status of the job, or 128 + signal after Ctrl-C or SIGTERM.
 
     Raises:
-        SubmitError: the cluster has not answered for some minutes.
+        SubmitError: The cluster has not answered for `_ANSWER_SECONDS`.
     """
-    log = _Log()
+    log = _LogFollower()
     try:
         with raised_signals():
             info = log.follow(job)
     except Interrupted as interrupted:
         if not stop_on_interrupt:
-            remark(f"The job goes on without this command.\n{job.commands()}")
+            remark(f"The job continues without this command.\n{job.commands()}")
             return 128 + interrupted.signum
         remark("Stopping the job.")
-        with _explained(job.address):
+        with _plain_errors(job.address):
             job.client.stop_job(job.id)
             log.follow(job)
-        remark("The job has stopped. What was finished is kept: the same submit continues from there.")
+        remark("The job has stopped. Finished work is kept: submit the same command again to continue.")
         return 128 + interrupted.signum
     if info.status == "SUCCEEDED":
         return 0
     code: int | None = info.driver_exit_code
-    if code is None:  # it never came to run, or its node is gone
+    if code is None:  # the job did not start, or its node was lost
         remark(f"earmark: the job has {info.status.lower()}: {info.message}")
         return 1
     if info.status == "STOPPED":
-        remark("The job was stopped. What was finished is kept: the same submit continues from there.")
+        remark("The job was stopped. Finished work is kept: submit the same command again to continue.")
     return code if code > 0 else 128 - code
 
 
-class _Log:
-    """How much of a job's log has been written."""
+class _LogFollower:
+    """Writes the log of a job to standard output, each part once, across lost connections."""
 
     def __init__(self) -> None:
-        self._written = 0
+        self._written = 0  # characters
 
     def follow(self, job: Job) -> Any:
-        """Write what comes until the job ends, over lost connections, and return what Ray knows of it then."""
-        answered = time.monotonic()
+        """Write new parts of the log until the job ends, and return Ray's `JobDetails` of it."""
+        last_answer = time.monotonic()
         while True:
             try:
                 asyncio.run(self._write(job))
                 info = job.client.get_job_info(job.id)
-                answered = time.monotonic()
+                last_answer = time.monotonic()
                 if info.status.is_terminal():
                     return info
-            except (
-                OSError,
-                RuntimeError,
-            ) as error:  # as of a network that sleeps; aiohttp's are of the first kind
-                if time.monotonic() - answered > _PATIENCE_SECONDS:
+            except (OSError, RuntimeError) as error:  # aiohttp's connection errors are OSErrors
+                if time.monotonic() - last_answer > _ANSWER_SECONDS:
                     raise SubmitError(
-                        f"{job.address} has not answered for {_PATIENCE_SECONDS // 60} minutes ({error}). The job "
-                        f"may still be at work there.\n{job.commands()}"
+                        f"{job.address} has not answered for {_ANSWER_SECONDS // 60} minutes ({error}). The job "
+                        f"may still be running there.\n{job.commands()}"
                     ) from error
             time.sleep(1)
 
     async def _write(self, job: Job) -> None:
         position = 0
         async for text in job.client.tail_job_logs(job.id):
-            # A new connection begins at the beginning.
+            # Each connection sends the log from its first character.
             sys.stdout.write(text[max(self._written - position, 0) :])
             sys.stdout.flush()
             position += len(text)
@@ -179,15 +189,15 @@ class _Log:
 
 
 def _use_token() -> None:
-    """Let Ray's client send a token where there is one; it does not by itself."""
-    given = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
-    if given or (Path.home() / _TOKEN_FILE).is_file():
+    """Make Ray's client send the token if one exists: by default it sends none."""
+    in_environment = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    if in_environment or (Path.home() / _TOKEN_FILE).is_file():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 @contextmanager
-def _explained(address: str) -> Iterator[None]:
-    """Say in a sentence why a cluster does not take a request."""
+def _plain_errors(address: str) -> Iterator[None]:
+    """Raise Ray's and network errors as a `SubmitError` with the reason and what to do."""
     import ray.exceptions
 
     try:
@@ -197,17 +207,17 @@ def _explained(address: str) -> Iterator[None]:
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         text = str(error).strip()
         if "401" in text or "no token was found" in text or "Authentication required" in text:
-            words = (
-                "it asks for a token, and none was sent. Put the cluster's token into ~/.ray/auth_token, or name "
-                "its file in RAY_AUTH_TOKEN_PATH"
+            reason = (
+                "it requires a token, and none was sent. Put the token of the cluster into ~/.ray/auth_token, or "
+                "set RAY_AUTH_TOKEN_PATH to the path of its file"
             )
         elif "403" in text or "invalid or incorrect" in text:
-            words = (
-                "it does not know the token that was sent. Is it another cluster's? It came from RAY_AUTH_TOKEN, "
-                "RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token, the first of them that is there"
+            reason = (
+                "it rejects the token that was sent. Is it the token of another cluster? It is read from "
+                "RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token; the first one that exists is used"
             )
         elif isinstance(error, OSError):
-            words = "nothing answers there. Is the cluster up, and does ray dashboard cluster.yaml run?"
+            reason = "nothing answers there. Is the cluster up, and is ray dashboard cluster.yaml running?"
         else:
-            words = text.splitlines()[0] if text else type(error).__name__
-        raise SubmitError(f"the cluster at {address} took no job: {words}") from error
+            reason = text.splitlines()[0] if text else type(error).__name__
+        raise SubmitError(f"the cluster at {address} did not accept the job: {reason}") from error

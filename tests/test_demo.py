@@ -1,4 +1,4 @@
-"""The composed music: the same for a seed, tagged, and told apart by nothing but how it sounds."""
+"""The synthesized music: reproducible from its seed, tagged, and equally loud in all styles."""
 
 import mutagen
 import numpy as np
@@ -9,7 +9,7 @@ from jobs.demo.demo import ARTISTS_PER_STYLE, compose_collection
 from jobs.demo.synthesis import SAMPLE_RATE, STYLES, Habits, compose
 
 
-def test_a_seed_composes_the_same_files_and_another_seed_others(tmp_path):
+def test_a_seed_gives_the_same_files_and_another_seed_different_ones(tmp_path):
     assert compose_collection(tmp_path / "one", 0, tracks_per_style=2) == 6
     compose_collection(tmp_path / "again", 0, tracks_per_style=2)
     compose_collection(tmp_path / "other", 1, tracks_per_style=2)
@@ -24,7 +24,7 @@ def test_a_seed_composes_the_same_files_and_another_seed_others(tmp_path):
         assert tags["title"]
 
 
-def test_what_is_there_is_not_composed_again(tmp_path):
+def test_existing_files_are_not_composed_again(tmp_path):
     compose_collection(tmp_path, 0, tracks_per_style=1)
     kept = tmp_path / "bells" / "001.mp3"
     kept.write_bytes(b"as it was")

@@ -1,4 +1,4 @@
-"""`earmark doctor`: what it reports about this machine, and about what it lacks."""
+"""`earmark doctor`: its findings on this machine, and on machines that lack something."""
 
 import http.server
 import os
@@ -23,8 +23,8 @@ from jobs.doctor.smoke_test import look_for_gpus, try_libsndfile, try_pyav
 GB = 10**9
 
 
-def test_each_check_is_a_line_and_remarks_are_no_failure(tmp_path, monkeypatch):
-    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")  # which the run of everything must not heed
+def test_each_check_prints_a_line_and_remarks_do_not_fail(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")  # the run of the pipeline must ignore it
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
     done = earmark("doctor", cwd=tmp_path)
     print(done.stdout)
@@ -35,22 +35,22 @@ def test_each_check_is_a_line_and_remarks_are_no_failure(tmp_path, monkeypatch):
         *("versions", "cores", "memory", "temporary", "folder", "cluster"),
         *("decoders", "decoders", "everything", "GPUs"),
     ]
-    said = {name: (state, text) for state, name, text in lines}
-    assert said["versions"][1].startswith(f"Python {sys.version_info[0]}.{sys.version_info[1]}")
-    assert said["cluster"][0] == "remark"
-    assert "earmark submit --address" in said["cluster"][1]
+    findings = {name: (state, text) for state, name, text in lines}
+    assert findings["versions"][1].startswith(f"Python {sys.version_info[0]}.{sys.version_info[1]}")
+    assert findings["cluster"][0] == "remark"
+    assert "earmark submit --address" in findings["cluster"][1]
     assert (
         "ok",
         "decoders",
         f"libsndfile {soundfile.__libsndfile_version__}: aiff flac mp3 ogg opus wav",
     ) in lines
-    assert said["decoders"][1].startswith("FFmpeg by PyAV")
-    assert said["everything"][0] == "ok"
-    assert said["everything"][1].startswith("from ten tones to a model and its report in ")
+    assert findings["decoders"][1].startswith("PyAV ")
+    assert findings["everything"][0] == "ok"
+    assert findings["everything"][1].startswith("trained and evaluated a model on ten tones in ")
     assert not os.listdir(tmp_path)
 
 
-def test_a_package_that_is_missing_or_too_old_is_named(tmp_path, monkeypatch):
+def test_missing_and_outdated_packages_are_listed(tmp_path, monkeypatch):
     about = tmp_path / "band-1.0.dist-info"
     about.mkdir()
     needs = ["numpy<1", "no-such-thing>=2", 'nor-this; extra == "loud"', "pyarrow>=1"]
@@ -59,17 +59,17 @@ def test_a_package_that_is_missing_or_too_old_is_named(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     finding = check_versions("band")
     assert finding.state == "broken"
-    python, numpy, thing = finding.found.split("; ")
+    python, numpy, missing = finding.found.split("; ")
     assert python.endswith("expected <3")
     assert numpy.startswith("numpy ")
     assert numpy.endswith("expected <1")
-    assert thing == "no-such-thing is missing"
+    assert missing == "no-such-thing is missing"
     assert finding.advice == "Type: pip install --upgrade band"
     assert check_versions("orchestra").found == "orchestra is not installed"
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to cores")
-def test_cores_that_ray_counts_and_this_process_may_not_use_are_said():
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no CPU affinity")
+def test_fewer_usable_cores_than_ray_counts_is_a_remark():
     allowed = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(allowed)})
@@ -86,52 +86,49 @@ def test_cores_that_ray_counts_and_this_process_may_not_use_are_said():
 def test_little_memory_is_a_remark():
     assert check_memory(4000 * GB, 3000 * GB).state == "ok"
     little = check_memory(4 * GB, 2 * GB)
-    assert (little.state, little.found) == (
-        "remark",
-        "2.0 GB of 4.0 GB are available; training takes 2.5 GB",
-    )
+    assert (little.state, little.found) == ("remark", "2.0 GB of 4.0 GB available; training needs 2.5 GB")
     assert check_shared_memory(24 * GB).state == "ok"
     container = check_shared_memory(64 << 20)
     assert container.state == "remark"
     assert "docker run --shm-size=256m" in container.advice
 
 
-def test_a_folder_that_cannot_be_written_to_is_broken(tmp_path):
+def test_a_folder_that_is_not_writable_is_broken(tmp_path):
     assert check_folder("folder", lambda: str(tmp_path), "").state == "ok"
     assert not list(tmp_path.iterdir())
-    for folder, why in ((tmp_path / "absent", "No such file or directory"), (Path("/proc"), "/proc/")):
+    for folder, reason in ((tmp_path / "absent", "No such file or directory"), (Path("/proc"), "/proc/")):
         finding = check_folder("folder", lambda folder=folder: str(folder), "Go away")
         assert (finding.state, finding.advice) == ("broken", "Go away")
-        assert why in finding.found
+        assert reason in finding.found
 
-    def nowhere() -> str:
+    def find_none() -> str:
         raise FileNotFoundError("no usable temporary directory")
 
-    assert check_folder("temporary", nowhere, "").found.endswith("no usable temporary directory")
+    assert check_folder("temporary", find_none, "").found.endswith("no usable temporary directory")
 
 
-def test_without_pyav_the_remark_says_what_to_install(monkeypatch):
+def test_without_pyav_a_remark_contains_the_install_command(monkeypatch):
     assert try_pyav().state == "ok"
-    monkeypatch.setitem(sys.modules, "av", None)  # as where it is not installed
+    monkeypatch.setitem(sys.modules, "av", None)  # as if it was not installed
     finding = try_pyav()
     assert finding.state == "remark"
     assert " m4a " in finding.found
     assert finding.advice == "Type: pip install 'earmark[av]'"
 
 
-def test_a_format_that_libsndfile_lacks_is_named(monkeypatch):
-    monkeypatch.delitem(soundfile._formats, "MP3")  # as in a libsndfile that was built without it
+def test_a_format_that_libsndfile_lacks_is_listed(monkeypatch):
+    monkeypatch.delitem(soundfile._formats, "MP3")  # as if libsndfile was built without it
     finding = try_libsndfile()
     assert finding.state == "broken"
     assert ": aiff flac ogg opus wav; not mp3 (" in finding.found
     assert "pip install" in finding.advice
 
 
-def test_a_cluster_is_asked_whether_it_answers(ray_here, monkeypatch):
+def test_the_cluster_of_ray_address_is_connected_to(ray_here, monkeypatch):
     import ray
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    assert str(check_cluster()) == "ok      cluster    none named; this machine alone"
+    assert str(check_cluster()) == "ok      cluster    RAY_ADDRESS is not set: this machine only"
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     assert str(check_cluster()) == (
         "broken  cluster    the Ray cluster at RAY_ADDRESS = 127.0.0.1:1 cannot be used: nothing answers there "
@@ -145,7 +142,7 @@ def test_a_cluster_is_asked_whether_it_answers(ray_here, monkeypatch):
 
 
 class Dashboard(http.server.BaseHTTPRequestHandler):
-    """Answers as a dashboard does that wants a token."""
+    """Responds as the dashboard of a cluster that requires a token."""
 
     def do_GET(self) -> None:
         token = self.headers["Authorization"]
@@ -158,7 +155,7 @@ class Dashboard(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_a_dashboard_is_asked_for_its_version():
+def test_the_version_of_the_dashboard_is_requested():
     with http.server.HTTPServer(("127.0.0.1", 0), Dashboard) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
@@ -168,8 +165,8 @@ def test_a_dashboard_is_asked_for_its_version():
         server.shutdown()
     findings.append(check_dashboard(address, "right"))
     findings.append(check_dashboard("head:8265", ""))
-    words = ["asks for a token", "does not know the token", "no dashboard of Ray's", "does not answer", "answer"]
-    for finding, expected in zip(findings, words, strict=True):
+    messages = ["requires a token", "rejects the token", "not a Ray dashboard", "does not answer", "answer"]
+    for finding, expected in zip(findings, messages, strict=True):
         assert finding.state == "broken"
         assert expected in finding.found
         assert "unset RAY_API_SERVER_ADDRESS" in finding.advice
@@ -179,26 +176,26 @@ TWO = "echo NVIDIA A; echo NVIDIA B"
 
 
 @pytest.mark.parametrize(
-    ("script", "seen", "state", "words"),
+    ("script", "gpus", "state", "message"),
     [
-        (TWO, [], "remark", "sees none of NVIDIA A, NVIDIA B. Type: pip install 'earmark[gpu]'"),
-        (TWO, ["NVIDIA B"], "ok", "TensorFlow sees 1 of 2: NVIDIA B"),
+        (TWO, [], "remark", "detects none of NVIDIA A, NVIDIA B. Type: pip install 'earmark[gpu]'"),
+        (TWO, ["NVIDIA B"], "ok", "TensorFlow detects 1 of 2: NVIDIA B"),
         ("echo no driver; exit 9", [], "remark", "nvidia-smi fails: no driver"),
         ("echo NVIDIA A", ImportError("no libcudart"), "broken", "cannot be loaded: no libcudart"),
     ],
 )
-def test_gpus_that_the_driver_has_are_compared_with_those_that_tensorflow_sees(
-    script, seen, state, words, tmp_path, monkeypatch
+def test_gpus_of_tensorflow_are_compared_with_those_of_the_driver(
+    script, gpus, state, message, tmp_path, monkeypatch
 ):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    finding = look_for_gpus(seen)
+    finding = look_for_gpus(gpus)
     assert finding.state == state
-    assert words in str(finding)
+    assert message in str(finding)
 
 
-def test_without_a_driver_training_takes_the_cpu(tmp_path, monkeypatch):
+def test_without_a_driver_training_uses_the_cpu(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert look_for_gpus([]).found == "none; training takes the CPU"
+    assert look_for_gpus([]).found == "none; training uses the CPU"

@@ -1,1 +1,1 @@
-"""A small synthesized collection, and the whole pipeline on it."""
+"""Synthesize a small music collection and run the whole pipeline on it."""

@@ -1,4 +1,4 @@
-"""The demo: a small collection of composed MP3s with tags, and the whole way from it to a report."""
+"""The demo: synthesize a small collection of tagged MP3s, and run the whole pipeline on it."""
 
 import io
 import os
@@ -27,7 +27,17 @@ SECONDS = 10.0
 
 
 def run_demo(out: Path, seed: int, workers: int | None, reporter: ConsoleReporter) -> "Metrics":
-    """Compose the demo music, run everything on it with the quick settings, and return the metrics."""
+    """Synthesize the demo music and run the pipeline on it with `configs/quick.yaml`.
+
+    Args:
+        out: Output folder of the music and the run.
+        seed: Random seed of the music.
+        workers: Number of featurizing processes; None for one per core.
+        reporter: Prints progress and remarks.
+
+    Returns:
+        The metrics of the run.
+    """
     music = out / "music"
     composed = compose_collection(music, seed)
     reporter.info(f"Composed: {composed} MP3s in {len(STYLES)} styles. {music}")
@@ -37,15 +47,15 @@ def run_demo(out: Path, seed: int, workers: int | None, reporter: ConsoleReporte
 
 
 def compose_collection(music: Path, seed: int, tracks_per_style: int = TRACKS_PER_STYLE) -> int:
-    """Compose those pieces of a collection that are not there yet; all are the same for the same seed.
+    """Synthesize the missing tracks of a collection; the same seed gives the same files.
 
     Args:
-        music: the collection's folder; each style becomes a class folder.
-        seed: of everything.
-        tracks_per_style: pieces in each style; the artists of a style share them.
+        music: Output folder of the collection; each style is a class folder.
+        seed: Random seed of the music.
+        tracks_per_style: Number of tracks in each style, divided among its artists.
 
     Returns:
-        how many pieces there are.
+        Number of tracks in the collection.
     """
     missing = [
         (music, seed, style, number)
@@ -63,8 +73,8 @@ def _compose_one(music: Path, seed: int, style: str, number: int) -> None:
     artist = number % ARTISTS_PER_STYLE
     style_number = list(STYLES).index(style)
     habits = Habits.draw(np.random.default_rng([seed, style_number, artist]))
-    piece = np.random.default_rng([seed, style_number, artist, number])
-    samples = compose(STYLES[style], habits, SECONDS, piece)
+    rng = np.random.default_rng([seed, style_number, artist, number])
+    samples = compose(STYLES[style], habits, SECONDS, rng)
     encoded = io.BytesIO()
     soundfile.write(encoded, samples, SAMPLE_RATE, format="MP3", subtype="MPEG_LAYER_III")
     tags = mutagen.id3.ID3()

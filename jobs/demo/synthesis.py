@@ -1,9 +1,9 @@
-"""Music made from numbers: short pieces in three synthetic styles, for a first run and for tests.
+"""Synthesized music: short tracks in three styles, for the demo and for tests.
 
-The styles share keys, tempi, loudness, a bass and a shaker. What tells them apart is how a note sounds and
-when it comes: `bells` are struck and ring in triplets, `reeds` are blown and hold over the beat, `pulses` are
-plucked in syncopated sixteenths. An artist has habits of their own (register, brightness, tuning, echo), which
-are nothing to go by: the same habits occur in every style.
+The styles share keys, tempi, loudness, a bass and a shaker. They differ in timbre and rhythm: `bells` are struck
+in triplets, `reeds` are blown and held over the beat, `pulses` are plucked in syncopated sixteenths. Each artist
+has individual habits (register, brightness, tuning, echo) that do not predict the style: they are drawn from the
+same distribution in every style.
 """
 
 import dataclasses
@@ -15,24 +15,24 @@ from numpy.typing import NDArray
 
 SAMPLE_RATE = 44100  # Hz
 _SCALE = (0, 2, 3, 5, 7, 9, 10)  # semitones of the Dorian mode
-_LOUDNESS = 0.1  # root mean square of a piece, full scale at 1
+_LOUDNESS = 0.1  # root mean square of a track, full scale at 1
 
 Wave = NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True)
 class Habits:
-    """What one artist always does.
+    """Properties that all tracks of an artist share.
 
     Attributes:
-        register: semitones above the common one.
-        brightness: cut-off of a gentle low-pass, in Hz.
-        tuning: in cents.
-        echo: delay in seconds.
-        wet: level of the echo.
-        shaker: level of the shaker.
-        bass: level of the bass.
-        skips: share of notes left out.
+        register: Transposition in semitones.
+        brightness: Cutoff of a first-order low-pass filter, in Hz.
+        tuning: Deviation from A = 440 Hz, in cents.
+        echo: Delay of the echo, in seconds.
+        wet: Amplitude of the echo, 1 for that of the dry signal.
+        shaker: Amplitude of the shaker, 1 for that of the lead.
+        bass: Amplitude of the bass, 1 for that of the lead.
+        skips: Probability of leaving out a note, from 0 to 1.
     """
 
     register: int
@@ -46,7 +46,7 @@ class Habits:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "Habits":
-        """Draw the habits of an artist."""
+        """Draw the habits of an artist at random."""
         return cls(
             register=int(rng.integers(-7, 8)),
             brightness=float(rng.uniform(1500, 7000)),
@@ -61,12 +61,12 @@ class Habits:
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-    """How a note sounds, and when notes come.
+    """Timbre and rhythm of a style.
 
     Attributes:
-        note: (frequency in Hz, seconds, generator) to samples at SAMPLE_RATE.
-        onsets: beats within a bar of four at which a note may begin.
-        beats: how long a note is held, in beats.
+        note: Function of frequency (Hz), duration (seconds) and generator that returns float64 [samples].
+        onsets: Beats in a 4/4 bar at which a note may start.
+        beats: Duration of a note, in beats.
     """
 
     note: Callable[[float, float, np.random.Generator], Wave]
@@ -75,7 +75,13 @@ class Style:
 
 
 def compose(style: Style, habits: Habits, seconds: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Compose one piece.
+    """Synthesize one track.
+
+    Args:
+        style: Timbre and rhythm.
+        habits: Habits of the artist.
+        seconds: Duration of the track.
+        rng: Random generator of the tempo, key and melody.
 
     Returns:
         float32 [samples, 2], stereo at SAMPLE_RATE, full scale at 1.
@@ -101,12 +107,12 @@ def compose(style: Style, habits: Habits, seconds: float, rng: np.random.Generat
     echo = habits.wet * np.concatenate([np.zeros(delay), mono[:-delay]])
     stereo = np.stack([mono + 0.6 * echo, mono + echo], axis=1)
     stereo *= _LOUDNESS * rng.uniform(0.8, 1.25) / np.sqrt(np.mean(stereo**2))
-    piece: NDArray[np.float32] = np.clip(stereo, -1, 1).astype(np.float32)
-    return piece
+    track: NDArray[np.float32] = np.clip(stereo, -1, 1).astype(np.float32)
+    return track
 
 
 def _bell(frequency: float, seconds: float, rng: np.random.Generator) -> Wave:
-    """Ring a bell: partials that are not in tune with one another, the high ones gone first."""
+    """Return a bell note: inharmonic partials, of which the high ones decay faster."""
     t = _time(1.2)
     tone = np.zeros_like(t)
     for ratio, strength, decay in ((1, 1, 3), (2.76, 0.6, 5), (5.4, 0.35, 8), (8.93, 0.2, 12)):
@@ -115,7 +121,7 @@ def _bell(frequency: float, seconds: float, rng: np.random.Generator) -> Wave:
 
 
 def _reed(frequency: float, seconds: float, rng: np.random.Generator) -> Wave:
-    """Blow a reed: odd harmonics with vibrato and breath, swelling and dying away."""
+    """Return a reed note: odd harmonics with vibrato and breath noise, fading in and out."""
     t = _time(seconds)
     phase = 2 * np.pi * frequency * t + 0.8 * np.sin(2 * np.pi * rng.uniform(4.5, 6) * t)
     tone = sum((np.sin(k * phase) / k for k in (1, 3, 5, 7, 9)), start=np.zeros_like(t))
@@ -124,7 +130,7 @@ def _reed(frequency: float, seconds: float, rng: np.random.Generator) -> Wave:
 
 
 def _pulse(frequency: float, seconds: float, rng: np.random.Generator) -> Wave:
-    """Pluck a narrow pulse: all harmonics alike, cut short."""
+    """Return a plucked note: the harmonics of a narrow pulse wave, with a fast decay."""
     t = _time(seconds)
     harmonics = np.arange(1, min(24, int(9000 / frequency)) + 1)
     strengths = np.sin(np.pi * harmonics * rng.uniform(0.12, 0.3)) / harmonics
@@ -150,7 +156,13 @@ def _shake(rng: np.random.Generator) -> Wave:
 
 
 def _frequency(root: int, degree: int, cents: float) -> float:
-    """Return the frequency in Hz of a degree of the scale above a MIDI note."""
+    """Return the frequency in Hz of a degree of the scale.
+
+    Args:
+        root: MIDI note of the tonic.
+        degree: Degree of the scale, 0 for the tonic; may be negative.
+        cents: Deviation from A = 440 Hz.
+    """
     octave, step = divmod(degree, len(_SCALE))
     return float(440 * 2 ** ((root + 12 * octave + _SCALE[step] - 69 + cents / 100) / 12))
 
@@ -164,6 +176,6 @@ def _level(wave: Wave) -> Wave:
 
 
 def _add(track: Wave, note: Wave, start: float) -> None:
-    """Add a note to a track from some second on, cut off where the track ends."""
-    place = track[int(start * SAMPLE_RATE) :][: len(note)]
-    place += note[: len(place)]
+    """Mix a note into a track in place, cut off at the end of the track; `start` is in seconds."""
+    section = track[int(start * SAMPLE_RATE) :][: len(note)]
+    section += note[: len(section)]

@@ -1,1 +1,1 @@
-"""What this machine can do, found out by doing it."""
+"""Checks of this machine: versions, resources, cluster, decoders and a run of the whole pipeline."""

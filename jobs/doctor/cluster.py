@@ -1,4 +1,4 @@
-"""The Ray cluster that the environment names: does it answer, and does it accept our token."""
+"""Check that the Ray cluster of RAY_ADDRESS and the dashboard of RAY_API_SERVER_ADDRESS answer."""
 
 import http.client
 import json
@@ -18,11 +18,11 @@ _DASHBOARD_SECONDS = 5.0
 
 
 def check_cluster() -> Finding:
-    """Attach to the Ray cluster that RAY_ADDRESS names, if it names one."""
+    """Connect to the Ray cluster of RAY_ADDRESS, if it is set."""
     try:
         if not on_cluster():
-            return Finding("cluster", "ok", "none named; this machine alone")
-    except FeaturizeError as error:  # submit has another variable
+            return Finding("cluster", "ok", "RAY_ADDRESS is not set: this machine only")
+    except FeaturizeError as error:  # an address for `earmark submit`
         return Finding("cluster", "remark", str(error))
     address = os.environ["RAY_ADDRESS"]
     try:
@@ -35,8 +35,9 @@ def check_cluster() -> Finding:
     if isinstance(outcome, FeaturizeError):
         return Finding("cluster", "broken", str(outcome))
     if isinstance(outcome, Exception):
-        found = f"Ray cannot attach to RAY_ADDRESS = {address}: {in_one_line(outcome)}"
-        return Finding("cluster", "broken", found, "Does ray status work? This machine alone: unset RAY_ADDRESS")
+        found = f"Ray cannot connect to RAY_ADDRESS = {address}: {in_one_line(outcome)}"
+        advice = "Does ray status work? To use this machine only: unset RAY_ADDRESS"
+        return Finding("cluster", "broken", found, advice)
     return Finding("cluster", "ok", f"{address} answers: {outcome}")
 
 
@@ -48,41 +49,42 @@ def _cluster_in_words() -> str:
 
 
 def check_dashboard(address: str, token: str) -> Finding:
-    """Ask the dashboard that `earmark submit` sends to for its version.
+    """Request the Ray version of the dashboard that `earmark submit` uses.
 
     Args:
-        address: as in http://HEAD:8265.
-        token: of the cluster; empty where there is none.
+        address: Address of the dashboard, such as http://HEAD:8265.
+        token: Token of the cluster; empty for none.
     """
-    unset = "No cluster: unset RAY_API_SERVER_ADDRESS"
+    unset = "If you use no cluster: unset RAY_API_SERVER_ADDRESS"
     try:
         request = urllib.request.Request(f"{address.rstrip('/')}/api/version")
         if token:
             request.add_header("Authorization", f"Bearer {token}")
         with urllib.request.urlopen(request, timeout=_DASHBOARD_SECONDS) as answer:
-            there = json.load(answer)["ray_version"]
+            ray_version = json.load(answer)["ray_version"]
     except urllib.error.HTTPError as error:
         found = f"{address} answers with {error.code} {error.reason}"
         if error.code in (401, 403):
-            found += f": it {'does not know the token that was sent' if token else 'asks for a token'}"
+            found += f": it {'rejects the token that was sent' if token else 'requires a token'}"
         advice = (
-            f"Put the cluster's token into ~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH. {unset}"
+            "Put the token of the cluster into ~/.ray/auth_token, or set RAY_AUTH_TOKEN_PATH to the path of its "
+            f"file. {unset}"
         )
     except OSError as error:
         found = f"{address} does not answer: {getattr(error, 'reason', error)}"
-        advice = f"Is the cluster up, and does ray dashboard cluster.yaml run? {unset}"
+        advice = f"Is the cluster up, and is ray dashboard cluster.yaml running? {unset}"
     except (http.client.HTTPException, ValueError, KeyError, TypeError):
-        found = f"{address} is no dashboard of Ray's"
+        found = f"{address} is not a Ray dashboard"
         advice = f"Expected http://HEAD:8265. {unset}"
     else:
-        return Finding("dashboard", "ok", f"{address} answers: Ray {there}")
+        return Finding("dashboard", "ok", f"{address} answers: Ray {ray_version}")
     return Finding("dashboard", "broken", found, advice)
 
 
 def submission_token() -> str:
-    """Return the token that `earmark submit` would send: the first one that is there."""
-    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    """Return the token that `earmark submit` would send, or an empty string."""
+    file = os.environ.get("RAY_AUTH_TOKEN_PATH")
     return (
         os.environ.get("RAY_AUTH_TOKEN")
-        or read_small_file(Path(named or Path.home() / ".ray" / "auth_token")).strip()
+        or read_small_file(Path(file or Path.home() / ".ray" / "auth_token")).strip()
     )

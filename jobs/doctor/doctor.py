@@ -1,6 +1,7 @@
-"""Every check of this machine, in the order in which `earmark doctor` prints them.
+"""All checks of this machine, in the order in which `earmark doctor` prints them.
 
-What may crash, hang or be missing is imported late or runs in a separate process, so that other checks still run.
+Code that may crash, hang or lack a library is imported late or runs in a separate process, so that the other
+checks still run.
 """
 
 import os
@@ -22,20 +23,20 @@ from jobs.doctor.finding import Finding, in_one_line
 
 
 def check_all() -> Iterator[Finding]:
-    """Run every check and yield each finding as it comes; the last, a run of everything, takes a while."""
+    """Run all checks and yield each finding as soon as it is available; the complete run takes the longest."""
     yield check_versions("earmark")
     yield check_cores()
     yield check_memory(*read_memory())
     if SHARED_MEMORY.is_dir():
         yield check_shared_memory(shutil.disk_usage(SHARED_MEMORY).free)
-    yield check_folder("temporary", tempfile.gettempdir, "Name another folder: export TMPDIR=FOLDER")
-    yield check_folder("folder", os.getcwd, "Go to another one, or give --out a folder that you may write to")
+    yield check_folder("temporary", tempfile.gettempdir, "Choose another folder: export TMPDIR=FOLDER")
+    yield check_folder("folder", os.getcwd, "Change to another folder, or pass a writable folder as --out")
     yield check_cluster()
     if address := os.environ.get("RAY_API_SERVER_ADDRESS"):
         yield check_dashboard(address, submission_token())
     try:
         from jobs.doctor.smoke_test import try_all
-    except (ImportError, OSError) as error:  # the second is soundfile's, where there is no libsndfile
+    except (ImportError, OSError) as error:  # soundfile raises OSError without libsndfile
         yield Finding("decoders", "broken", in_one_line(error), "Type: pip install --force-reinstall earmark")
         return
     yield from try_all()

@@ -1,4 +1,4 @@
-"""What a check of this machine found, and the words for it."""
+"""The finding of a check of this machine, and how checks wait for a separate process."""
 
 import dataclasses
 import time
@@ -9,13 +9,13 @@ from featurize.execution.subprocess_task import SubprocessTask
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What one check has found.
+    """The finding of one check.
 
     Attributes:
-        name: of the check.
-        state: `ok`; `remark` where everything runs, and something is better known; `broken`.
-        found: in words.
-        advice: what to do, and what to type; empty where it is ok.
+        name: Name of the check.
+        state: `ok`; `remark`: works, with a limitation; `broken`: does not work.
+        found: Description.
+        advice: What to do or type; empty if the state is `ok`.
     """
 
     name: str
@@ -30,7 +30,15 @@ class Finding:
 
 
 def wait_for(task: SubprocessTask[str], seconds: float) -> Any:
-    """Return what a function apart returned or raised; a TimeoutError where it is at work for too long."""
+    """Wait for the result of a task in a separate process.
+
+    Args:
+        task: Process with one submitted task.
+        seconds: Timeout.
+
+    Returns:
+        The result of the task, the exception that it raised, or a TimeoutError.
+    """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         for _, outcome in task.finished():
@@ -39,5 +47,5 @@ def wait_for(task: SubprocessTask[str], seconds: float) -> Any:
 
 
 def in_one_line(error: Exception) -> str:
-    """Return the words of an error, or its kind where it has none."""
+    """Return the message of an error in one line, or the name of its class if it has no message."""
     return " ".join(str(error).split()) or type(error).__name__

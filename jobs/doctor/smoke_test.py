@@ -1,7 +1,6 @@
-"""A tone through every decoder, and ten tones through everything, up to a report.
+"""Decode a tone in every format, run the whole pipeline on ten tones, and look for GPUs.
 
-What needs TensorFlow or Ray runs in processes apart: a library that was built for another processor ends those and
-not the checks.
+TensorFlow and Ray run in separate processes: a library built for another processor crashes those, not the checks.
 """
 
 import io
@@ -34,10 +33,10 @@ from jobs.terminal.native_output import quiet_tensorflow
 
 Float32 = NDArray[np.float32]
 
-_RATE = 48000  # Hz, one that Opus has
+_RATE = 48000  # Hz, supported by Opus
 _SECONDS = 6.0
 _PITCH = 440.0  # Hz
-# Suffix: libsndfile's container and subtype.
+# libsndfile's container and subtype, by suffix.
 _FORMATS = {
     ".aiff": ("AIFF", "PCM_16"),
     ".flac": ("FLAC", "PCM_16"),
@@ -47,7 +46,7 @@ _FORMATS = {
     ".wav": ("WAV", "PCM_16"),
 }
 _CLASSES = {"low": 110.0, "high": 1760.0}  # Hz
-_TRACKS = 5  # of each class, one for each fold
+_TRACKS = 5  # per class, one per fold
 _SETTINGS = [
     "featurize.group_by=none",
     "featurize.segments_per_track=2",
@@ -59,53 +58,54 @@ _SETTINGS = [
 _LOAD_SECONDS = 120.0
 _RUN_SECONDS = 300.0
 _DRIVER_SECONDS = 20.0
+_DRIVER_ADVICE = "Fix the NVIDIA driver, or train on the CPU"
 
 
 def try_all() -> Iterator[Finding]:
-    """Try the decoders, run everything once, and look for GPUs; yield each finding as it comes."""
+    """Test the decoders, the whole pipeline and the GPUs; yield each finding as soon as it is available."""
     yield try_libsndfile()
     yield try_pyav()
-    begun = time.monotonic()
-    seen = _run_everything()
-    if isinstance(seen, Exception):
-        advice = "See more of it: earmark demo"
-        yield Finding("everything", "broken", f"ten tones came to no report: {in_one_line(seen)}", advice)
-        with SubprocessTask[str]() as task:  # was it TensorFlow itself?
+    started = time.monotonic()
+    gpus = _run_everything()
+    if isinstance(gpus, Exception):
+        advice = "For the full output, type: earmark demo"
+        yield Finding("everything", "broken", f"the run on ten tones failed: {in_one_line(gpus)}", advice)
+        with SubprocessTask[str]() as task:  # does TensorFlow itself load?
             task.submit("gpus", _visible_gpus)
-            seen = wait_for(task, _LOAD_SECONDS)
+            gpus = wait_for(task, _LOAD_SECONDS)
     else:
-        seconds = time.monotonic() - begun
-        yield Finding("everything", "ok", f"from ten tones to a model and its report in {seconds:.0f} s")
-    yield look_for_gpus(seen)
+        seconds = time.monotonic() - started
+        yield Finding("everything", "ok", f"trained and evaluated a model on ten tones in {seconds:.0f} s")
+    yield look_for_gpus(gpus)
 
 
 def try_libsndfile() -> Finding:
-    """Have a tone written in each format that libsndfile has, and read back as tracks are."""
-    heard, problems = [], []
+    """Encode a tone in each format of libsndfile, and decode it as tracks are decoded."""
+    decoded, problems = [], []
     for suffix, (container, subtype) in _FORMATS.items():
         encoded = io.BytesIO()
         try:
             soundfile.write(encoded, _tone(_PITCH), _RATE, format=container, subtype=subtype)
-            _listen(encoded, suffix)
+            _check_decoded(encoded, suffix)
         except (soundfile.SoundFileError, ValueError, Reject) as error:
             problems.append(f"{suffix[1:]} ({in_one_line(error)})")
         else:
-            heard.append(suffix[1:])
-    found = f"libsndfile {soundfile.__libsndfile_version__}: {' '.join(heard) or 'nothing'}"
+            decoded.append(suffix[1:])
+    found = f"libsndfile {soundfile.__libsndfile_version__}: {' '.join(decoded) or 'no format'}"
     if problems:
-        advice = "Type: pip install --force-reinstall soundfile, whose wheels bring libsndfile 1.2 or later"
+        advice = "Type: pip install --force-reinstall soundfile (its wheels contain libsndfile 1.2 or later)"
         return Finding("decoders", "broken", f"{found}; not {', '.join(problems)}", advice)
     return Finding("decoders", "ok", found)
 
 
 def try_pyav() -> Finding:
-    """Have a tone encoded as AAC, and read back as tracks are."""
+    """Encode a tone as AAC with PyAV, and decode it as tracks are decoded."""
     suffixes = " ".join(sorted(suffix[1:] for suffix in AV_SUFFIXES))
     if find_spec("av") is None:
         return Finding(
             "decoders",
             "remark",
-            f"no PyAV, without which {suffixes} are rejected",
+            f"PyAV is not installed; {suffixes} are rejected",
             "Type: pip install 'earmark[av]'",
         )
     try:
@@ -113,26 +113,26 @@ def try_pyav() -> Finding:
 
         encoded = io.BytesIO()
         _encode_aac(encoded)
-        _listen(encoded, ".m4a")
+        _check_decoded(encoded, ".m4a")
     except (ImportError, OSError, ValueError, Reject) as error:
         advice = "Type: pip install --force-reinstall 'earmark[av]'"
-        return Finding("decoders", "broken", f"PyAV does not read AAC: {in_one_line(error)}", advice)
-    return Finding("decoders", "ok", f"FFmpeg by PyAV {av.__version__}: {suffixes} and others")
+        return Finding("decoders", "broken", f"PyAV cannot decode AAC: {in_one_line(error)}", advice)
+    return Finding("decoders", "ok", f"PyAV {av.__version__} (FFmpeg): {suffixes} and others")
 
 
 def _tone(pitch: float) -> Float32:
-    """Return float32 [samples] of a sine at half of full scale, pitch in Hz."""
+    """Return a sine wave at half of full scale, float32 [samples]; pitch in Hz."""
     tone: Float32 = np.sin(2 * np.pi * pitch / _RATE * np.arange(int(_SECONDS * _RATE))).astype(np.float32) / 2
     return tone
 
 
-def _listen(encoded: io.BytesIO, suffix: str) -> None:
-    """Decode a file and raise a ValueError where it is not the tone that was written."""
+def _check_decoded(encoded: io.BytesIO, suffix: str) -> None:
+    """Decode a file, and raise a ValueError if its pitch is not that of the encoded tone."""
     settings = feature_settings(FeaturizeConfig())
     samples = decode(BytesSource(encoded.getvalue()), suffix, settings)
     pitch = np.abs(np.fft.rfft(samples)).argmax() / len(samples) * settings.sample_rate
     if abs(pitch - _PITCH) > 1:
-        raise ValueError(f"a tone of {_PITCH:g} Hz came back as {pitch:.0f} Hz")
+        raise ValueError(f"a tone of {_PITCH:g} Hz was decoded as {pitch:.0f} Hz")
 
 
 def _encode_aac(file: io.BytesIO) -> None:
@@ -147,51 +147,49 @@ def _encode_aac(file: io.BytesIO) -> None:
             out.mux(stream.encode(part))
 
 
-def look_for_gpus(seen: list[str] | Exception) -> Finding:
-    """Compare the GPUs that TensorFlow sees with those that NVIDIA's driver names.
+def look_for_gpus(gpus: list[str] | Exception) -> Finding:
+    """Compare the GPUs that TensorFlow detects with those that the NVIDIA driver lists.
 
     Args:
-        seen: their names, or what happened when TensorFlow was asked for them.
+        gpus: Names of the GPUs that TensorFlow detects, or the exception that loading it raised.
     """
-    if isinstance(seen, Exception):
+    if isinstance(gpus, Exception):
         advice = "Type: pip install --force-reinstall tensorflow"
-        return Finding("GPUs", "broken", f"TensorFlow cannot be loaded: {in_one_line(seen)}", advice)
+        return Finding("GPUs", "broken", f"TensorFlow cannot be loaded: {in_one_line(gpus)}", advice)
     if not shutil.which("nvidia-smi"):
-        return Finding("GPUs", "ok", ", ".join(seen) or "none; training takes the CPU")
+        return Finding("GPUs", "ok", ", ".join(gpus) or "none; training uses the CPU")
     query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     try:
-        asked = subprocess.run(query, capture_output=True, text=True, timeout=_DRIVER_SECONDS, check=False)
+        driver = subprocess.run(query, capture_output=True, text=True, timeout=_DRIVER_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Finding(
-            "GPUs", "remark", f"nvidia-smi fails: {in_one_line(error)}", "Mend the driver, or do without"
-        )
-    if asked.returncode:
-        words = " ".join((asked.stdout + asked.stderr).split())
-        return Finding("GPUs", "remark", f"nvidia-smi fails: {words}", "Mend the driver, or do without GPUs")
-    there = asked.stdout.splitlines()
-    if there and not seen:
+        return Finding("GPUs", "remark", f"nvidia-smi fails: {in_one_line(error)}", _DRIVER_ADVICE)
+    if driver.returncode:
+        output = " ".join((driver.stdout + driver.stderr).split())
+        return Finding("GPUs", "remark", f"nvidia-smi fails: {output}", _DRIVER_ADVICE)
+    listed = driver.stdout.splitlines()
+    if listed and not gpus:
         advice = "Type: pip install 'earmark[gpu]'"
         if (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-            advice += f", or unset CUDA_VISIBLE_DEVICES, which is {chosen!r}"
-        return Finding("GPUs", "remark", f"TensorFlow sees none of {', '.join(there)}", advice)
-    return Finding("GPUs", "ok", f"TensorFlow sees {len(seen)} of {len(there)}: {', '.join(seen)}")
+            advice += f", or unset CUDA_VISIBLE_DEVICES, now {chosen!r}"
+        return Finding("GPUs", "remark", f"TensorFlow detects none of {', '.join(listed)}", advice)
+    return Finding("GPUs", "ok", f"TensorFlow detects {len(gpus)} of {len(listed)}: {', '.join(gpus)}")
 
 
 def _run_everything() -> Any:
-    """Make a dataset, a model and a report of ten tones; return the GPUs seen meanwhile, or what went wrong."""
+    """Run the pipeline on ten tones in a separate process; return the names of the GPUs, or the exception."""
     try:
         with tempfile.TemporaryDirectory(prefix="earmark-doctor-", ignore_cleanup_errors=True) as folder:
             music = Path(folder, "music")
             _write_tones(music)
             with SubprocessTask[str]() as task:
-                task.submit("run", _run_alone, str(music), folder)
+                task.submit("run", _run_pipeline, str(music), folder)
                 return wait_for(task, _RUN_SECONDS)
     except (OSError, soundfile.SoundFileError) as error:
         return error
 
 
 def _write_tones(music: Path) -> None:
-    """Write tones of two classes, no two of one pitch, in as many formats as there are tracks in a class."""
+    """Write tones of two classes: each with a different pitch, and each track of a class in a different format."""
     for name, pitch in _CLASSES.items():
         (music / name).mkdir(parents=True)
         for number, (suffix, (container, subtype)) in zip(range(_TRACKS), _FORMATS.items(), strict=False):
@@ -199,8 +197,8 @@ def _write_tones(music: Path) -> None:
             soundfile.write(path, _tone(pitch * 1.1**number), _RATE, format=container, subtype=subtype)
 
 
-def _run_alone(music: str, folder: str) -> list[str]:
-    """Do what `earmark run` does, without the cluster that the environment may name; return the GPUs seen."""
+def _run_pipeline(music: str, folder: str) -> list[str]:
+    """Run the pipeline on this machine, ignoring RAY_ADDRESS; return the names of the GPUs."""
     from jobs.pipeline import run
 
     os.environ.pop("RAY_ADDRESS", None)
@@ -209,7 +207,7 @@ def _run_alone(music: str, folder: str) -> list[str]:
 
 
 def _visible_gpus() -> list[str]:
-    """Return the names of the GPUs that TensorFlow sees, in a process that may end of it."""
+    """Return the names of the GPUs that TensorFlow detects; loading TensorFlow may crash the process."""
     with quiet_tensorflow():
         import tensorflow as tf
 

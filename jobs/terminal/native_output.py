@@ -1,4 +1,4 @@
-"""Libraries kept from talking to the terminal, unless what they do fails."""
+"""Hide the output of native libraries on standard error, unless they fail."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_tensorflow() -> Iterator[None]:
-    """Import TensorFlow without its notices about CUDA and CPU features, which look like errors and are not."""
+    """Hide what TensorFlow prints about CUDA and CPU features on import; it looks like errors but is harmless."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with quiet_libraries():
         yield
@@ -17,26 +17,24 @@ def quiet_tensorflow() -> Iterator[None]:
 
 @contextmanager
 def quiet_libraries(*plain: type[Exception]) -> Iterator[None]:
-    """Keep from the terminal what libraries write to it past Python, straight to the file descriptor.
-
-    It is shown where they fail.
+    """Hide output that libraries write directly to file descriptor 2; print it if an exception is raised.
 
     Args:
-        plain: errors that say all there is to say, and beside which nothing is shown.
+        plain: Exceptions with complete messages, for which the output stays hidden.
     """
     sys.stderr.flush()
-    screen = os.dup(2)
-    with tempfile.TemporaryFile() as notices:
-        os.dup2(notices.fileno(), 2)
+    original = os.dup(2)
+    with tempfile.TemporaryFile() as output:
+        os.dup2(output.fileno(), 2)
         try:
             yield
         except plain:
             raise
         except Exception:
-            notices.seek(0)
-            os.write(screen, notices.read())
+            output.seek(0)
+            os.write(original, output.read())
             raise
         finally:
             sys.stderr.flush()
-            os.dup2(screen, 2)
-            os.close(screen)
+            os.dup2(original, 2)
+            os.close(original)

@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 
-.PHONY: help demo test test-slow check format bench-featurize bench-scale bench-stream bench-train lock clean
+.PHONY: help demo test test-slow check format bench-featurize bench-scale bench-stream bench-train bench-skewed lock clean
 
 help:
 	@echo "make demo     synthesize a small collection, featurize it, train on it, write the report"
@@ -16,6 +16,7 @@ help:
 	@echo "make bench-scale       measure the driver with a collection of a million tracks"
 	@echo "make bench-stream      compare training batches from shards with TFRecord, Ray Data and memory"
 	@echo "make bench-train       compare an epoch from shards with keras.Model.fit on arrays in memory"
+	@echo "make bench-skewed      measure whether balancing helps classes of very different sizes"
 	@echo "make lock     resolve pyproject.toml into requirements.lock"
 	@echo "make clean    remove the environment and the files of the tools"
 
@@ -66,6 +67,9 @@ bench-stream: $(READY)
 
 bench-train: $(READY)
 	$(BIN)/python -m benchmarks.train --device $(DEVICE)
+
+bench-skewed: $(READY)
+	$(BIN)/python -m benchmarks.skewed_classes
 
 # One lock for all supported Python versions and platforms; it pins versions and names no package index.
 lock:

@@ -192,6 +192,10 @@ def test_a_skewed_collection_is_told_of_the_setting(features, tmp_path):
     assert any("5.0 times" in s and "--set train.class_weights=balanced" in s for s in said)
     said = list(class_remarks(open_dataset(folder), TrainConfig(class_weights="balanced")))
     assert not any("times the segments" in s for s in said)
+    said.clear()
+    training_counts(open_dataset(folder), TrainConfig(sampling="balanced"), said.append)
+    assert not any("times the segments" in s for s in said)
+    assert any("Fewer than 20 tracks" in s and "bells (10)" in s for s in said)
 
 
 def test_softmax_subtracts_the_highest_logit_and_computes_in_float64():

@@ -124,7 +124,7 @@ def measure(folder: Path, name: str, seed: int, epochs: int, settings: dict[str,
     )
     dataset, run = open_dataset(folder / "features"), Run(folder / "runs" / name)
     train(dataset, run, config, "", Callbacks())
-    return float(evaluate_run(run, dataset)["tracks"]["macro_f1"])
+    return float(evaluate_run(run, dataset).tracks.macro_f1)
 
 
 def show(results: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ process that featurizes loads no TensorFlow.
 """
 
 import gc
+import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from featurize.dataset_build.finalize import Summary
     from train.config import TrainConfig
     from train.records import CrossValidationSummary, Metrics
+
+
+_log = logging.getLogger(__name__)
 
 
 def run(
@@ -56,16 +60,16 @@ def make_features(
 
     started = time.monotonic()
     with reporter.featurizing() as on_progress:
-        summary = featurize(music, folder, config.featurize, workers, retry_rejects, on_progress, reporter.info)
+        summary = featurize(music, folder, config.featurize, workers, retry_rejects, on_progress)
     (folder / "config.yaml").write(to_yaml(config).encode())
     reporter.rejects(summary)
     if summary.duplicates:
-        reporter.info(
-            f"{summary.duplicates} tracks have the very sound of another one; {folder / 'duplicates.parquet'} "
-            "names them. Those with a copy in another fold are not judged."
+        _log.info(
+            f"{summary.duplicates} tracks are exact duplicates of another one; {folder / 'duplicates.parquet'} "
+            "lists them. Those with a copy in another fold are not evaluated."
         )
     refuse_too_many_rejects(summary, config.featurize, folder)
-    reporter.info(
+    _log.info(
         f"Featurized: {summary.tracks - summary.rejected} tracks, {summary.segments} segments, "
         f"{summary.rejected} rejects, {time.monotonic() - started:.1f} s. {folder}"
     )
@@ -84,15 +88,16 @@ def make_model(features: StoragePath, out: StoragePath, config: JobConfig, repor
         # What the run records is what the features were made with, not what they would be made with now.
         config = config.model_copy(update={"featurize": featurized_with(made_with)})
     with quiet_tensorflow():
-        from train.callbacks import Callbacks, Stopped
+        from train.callbacks import Callbacks
+        from train.errors import Stopped
         from train.fit.trainer import begin, learn
         from train.run import Run
 
     started, run = time.monotonic(), Run(out)
     try:
         with only_run_in(out), reporter.training() as (on_step, on_epoch), noted_signals() as stop:
-            callbacks = Callbacks(reporter.info, on_step, on_epoch, stop)
-            if not begin(dataset, run, config.train, to_yaml(config), reporter.info):
+            callbacks = Callbacks(on_step, on_epoch, stop)
+            if not begin(dataset, run, config.train, to_yaml(config)):
                 pass
             elif on_cluster() or config.train.workers > 1:
                 with ray_workers(None):
@@ -103,7 +108,7 @@ def make_model(features: StoragePath, out: StoragePath, config: JobConfig, repor
                 learn(dataset, run, config.train, callbacks)
     except Stopped as stopped:
         raise Interrupted(stopped.signal, f"a checkpoint holds all {stopped.step} steps") from None
-    reporter.info(f"Trained: {config.train.epochs} epochs, {time.monotonic() - started:.1f} s. {out}")
+    _log.info(f"Trained: {config.train.epochs} epochs, {time.monotonic() - started:.1f} s. {out}")
 
 
 def evaluate_model(
@@ -136,11 +141,11 @@ def evaluate_model(
         with ray_workers(None):
             from train.cluster.ray_train import evaluate_on_cluster
 
-            metrics = evaluate_on_cluster(dataset.folder, finished, _with_device(finished.config()), reporter.info)
+            metrics = evaluate_on_cluster(dataset.folder, finished, _with_device(finished.config()))
     else:
         metrics = evaluate_run(finished, dataset)
         write_run_page(finished, dataset)
-    reporter.info(f"Judged: fold {metrics.test_fold}. {out}")
+    _log.info(f"Evaluated: fold {metrics.test_fold}. {out}")
     return metrics
 
 
@@ -177,7 +182,7 @@ def cross_validate(
         refuse_missing_classes(dataset, fold_config)
     metrics = []
     for fold_config in configs:
-        reporter.info(f"Fold {fold_config.test_fold + 1} of {len(configs)}")
+        _log.info(f"Fold {fold_config.test_fold + 1} of {len(configs)}")
         run = out / f"fold={fold_config.test_fold}"
         make_model(features, run, config.model_copy(update={"train": fold_config}), reporter)
         metrics.append(evaluate_model(run, features, reporter))

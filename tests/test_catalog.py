@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
+from support.logs import logged
 
 from featurize.collection.catalog import build_catalog, location
 from featurize.collection.tags import read_tags
@@ -26,12 +27,12 @@ UNGROUPED = FeaturizeConfig(group_by="none")
 
 
 def _plan(music, config):
-    """The tracks of a collection by name, its classes, and what its owner is told."""
-    catalog = build_catalog(str(music))
-    remarks = []
-    groups = known_groups(catalog, config, None)
-    tags = read_tags(unread_files(catalog, groups), config.group_by)
-    plan = make_plan(catalog, config, None, add_tags(catalog, groups, tags, remarks.append))
+    """The tracks of a collection by name, its classes, and the messages logged."""
+    with logged("featurize") as messages:
+        catalog = build_catalog(str(music))
+        groups = known_groups(catalog, config, None)
+        tags = read_tags(unread_files(catalog, groups), config.group_by)
+        plan = make_plan(catalog, config, None, add_tags(catalog, groups, tags))
     tracks = [
         SimpleNamespace(
             **{**row, "label": plan.classes[row["label"]], "id": row["track"]},
@@ -39,7 +40,7 @@ def _plan(music, config):
         )
         for row in plan.tracks.sort_by("track").to_pylist()
     ]
-    return SimpleNamespace(tracks=tracks, classes=plan.classes, remarks=remarks)
+    return SimpleNamespace(tracks=tracks, classes=plan.classes, messages=messages)
 
 
 def _touch(root, *names):
@@ -53,7 +54,7 @@ def _collection(root, per_class=6):
     _touch(root, *(f"{label}/{n}.mp3" for label in ("jazz", "punk") for n in range(per_class)))
 
 
-def test_a_folder_is_read_with_what_lies_deeper_and_without_what_is_not_music(tmp_path, caplog):
+def test_a_folder_is_read_with_what_lies_deeper_and_without_what_is_not_music(tmp_path):
     _collection(tmp_path)
     _touch(
         tmp_path,
@@ -72,7 +73,7 @@ def test_a_folder_is_read_with_what_lies_deeper_and_without_what_is_not_music(tm
     assert "jazz/live/cd 1/x.FLAC" in ids
     assert catalog.classes == ["jazz", "punk"]
     assert {track.label for track in catalog.tracks if track.id.startswith("jazz/")} == {"jazz"}
-    assert caplog.messages == [
+    assert catalog.messages == [
         "3 other files were skipped (.jpg: 1, .txt: 1, hidden: 1).",
         "1 audio files are in no class folder and were skipped.",
     ]
@@ -106,7 +107,7 @@ def test_a_file_name_that_is_no_text_is_kept(tmp_path):
 
 def test_groups_come_from_the_tags_of_every_format(music):
     by_artist = _plan(str(music), FeaturizeConfig())
-    assert by_artist.remarks == []
+    assert by_artist.messages == []
     assert {track.group for track in by_artist.tracks} == {
         f"{style} {artist}" for style in ("bells", "reeds", "pulses") for artist in range(5)
     }
@@ -116,7 +117,7 @@ def test_groups_come_from_the_tags_of_every_format(music):
     counts = {(t.label, t.fold) for t in by_artist.tracks}
     assert len(counts) == 3 * FOLDS  # every class in every fold
     by_album = _plan(str(music), FeaturizeConfig(group_by="album"))
-    assert by_album.remarks == ["30 of 30 tracks carry no album tag; each of them is a group of its own."]
+    assert by_album.messages == ["30 of 30 tracks have no album tag; each of them is its own group."]
     assert all(track.group == track.id for track in by_album.tracks)
 
 

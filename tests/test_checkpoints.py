@@ -5,10 +5,20 @@ import shutil
 
 import numpy as np
 import pytest
+from support.logs import logged
 
 from featurize.storage import StoragePath
 from train.checkpoint_name import CheckpointName, whole_checkpoints
+from train.records import EpochRecord, HeldOutFigures, TrainFigures
 from train.run import Run
+
+
+def record(epoch):
+    """The record of an epoch without a validation fold."""
+    figures = HeldOutFigures(loss=1.0, accuracy=0.5, track_accuracy=0.5, track_macro_f1=0.5)
+    times = {"seconds": 1.0, "examples_per_second": 9.0, "wait_fraction": 0.1}
+    train = TrainFigures(loss=1.0, accuracy=0.5)
+    return EpochRecord(epoch=epoch, train=train, learning_rate=0.1, **times, test=figures)
 
 
 class Saved:
@@ -23,7 +33,7 @@ class Saved:
         self.optimizer = keras.optimizers.Adam(0.1)
         self.optimizer.build(self.model.trainable_variables)
         self.progress = TrainingProgress()
-        self.said = []
+        self.messages = []
         self.checkpoints = Checkpoints(StoragePath.of(folder), self.model, self.optimizer, keep)
 
     def take(self, steps, epochs=0):
@@ -32,13 +42,15 @@ class Saved:
         for _ in range(steps):
             self.optimizer.apply([keras.ops.ones_like(v) for v in self.model.trainable_variables])
         self.progress.step += steps
-        self.progress.history += [{"epoch": len(self.progress.history) + n + 1} for n in range(epochs)]
+        for _ in range(epochs):
+            self.progress.history.append(record(len(self.progress.history) + 1))
 
     def state(self):
         return [np.array(v).tobytes() for v in (*self.model.variables, *self.optimizer.variables)]
 
     def restore(self):
-        self.progress = self.checkpoints.restore_latest(self.said.append)
+        with logged("train") as self.messages:
+            self.progress = self.checkpoints.restore_latest()
         return self.progress
 
 
@@ -66,7 +78,7 @@ def test_the_latest_is_restored_and_the_oldest_are_gone(run, tmp_path):
     assert other.state() != run.state()
     assert other.restore() == run.progress
     assert other.state() == run.state()
-    assert other.said == []
+    assert other.messages == []
     written = json.loads((tmp_path / "step-00000007-epochs-1" / "progress.json").read_bytes())
     assert written["right"] == 3
     assert "correct" not in written
@@ -82,9 +94,10 @@ def test_without_a_checkpoint_training_begins(tmp_path, logical_cpus):
 def test_progress_of_an_older_version_is_read():
     from train.fit.checkpoints import TrainingProgress
 
-    text = b'{"step": 7, "history": [{"epoch": 1}], "loss_sum": 1.5, "right": 40, "seconds": 2.0, "waited": 0.5}'
+    rest = {"loss_sum": 1.5, "right": 40, "seconds": 2.0, "waited": 0.5}
+    text = json.dumps({"step": 7, "history": [record(1).to_json()], **rest}).encode()
     progress = TrainingProgress.from_json(text)
-    assert progress == TrainingProgress(7, [{"epoch": 1}], 1.5, 40, 2.0, 0.5)
+    assert progress == TrainingProgress(7, [record(1)], 1.5, 40, 2.0, 0.5)
     assert json.loads(progress.to_json()) == json.loads(text)
     for torn in (text[:-10], b'{"step": 7, "wrong": 1}'):
         with pytest.raises((TypeError, ValueError)):
@@ -92,14 +105,14 @@ def test_progress_of_an_older_version_is_read():
 
 
 @pytest.mark.parametrize("file", ["state.data-00000-of-00001", "state.index", "progress.json"])
-def test_a_torn_checkpoint_is_passed_over_and_removed(run, tmp_path, file):
+def test_a_broken_checkpoint_is_skipped_and_removed(run, tmp_path, file):
     last = tmp_path / "step-00000006-epochs-1"
     content = (last / file).read_bytes()
     (last / file).write_bytes(content[: len(content) // 2])
     other = Saved(tmp_path)
     assert other.restore().step == 4
-    assert len(other.said) == 1
-    assert other.said[0].startswith(f"Passed over: {last} is torn (")
+    assert len(other.messages) == 1
+    assert other.messages[0].startswith(f"Skipped: the checkpoint {last} is broken (")
     assert names(tmp_path) == ["step-00000004-epochs-1"]
     assert not last.exists()
 
@@ -110,7 +123,7 @@ def test_one_that_was_not_finished_is_removed(run, tmp_path):
     (unfinished / "progress.json").unlink()
     other = Saved(tmp_path)
     assert other.restore().step == 6
-    assert other.said == []
+    assert other.messages == []
     assert not unfinished.exists()
 
 

@@ -129,7 +129,7 @@ def test_nodes_are_killed_and_others_join_and_the_result_is_the_local_one(cluste
     print(said)
 
     assert contents(StoragePath.of(out) / "features") == contents(local / "features")
-    assert "Going on after step" in said
+    assert "Resuming after step" in said
     assert ", 1 node" in said
     assert "Waiting for the training workers (" in said
     assert "it has 1 node, 0 of 0 CPUs free" in said
@@ -170,7 +170,7 @@ def test_two_workers_are_killed_and_stopped_and_learn_what_they_would_have(clust
     status, said, told = ended(process)
     assert status == 128 + signal.SIGTERM
     stopped = run.latest_step()
-    assert f"Going on after step {kills[0]}." in said
+    assert f"Resuming after step {kills[0]}." in said
     assert f"Stopped: a checkpoint holds all {stopped} steps" in said
     assert "submit the same command again to continue" in told
     assert not (out / "model.keras").exists()
@@ -182,7 +182,7 @@ def test_two_workers_are_killed_and_stopped_and_learn_what_they_would_have(clust
     status, said, told = ended(process)
     assert status == 0, said + told
     for step in (stopped, kills[1]):
-        assert f"Going on after step {step}." in said
+        assert f"Resuming after step {step}." in said
     assert state_of(out) == state_of(tmp_path / "alone")
     print(f"a worker killed after step {kills[0]}, all stopped after {stopped}, the chief killed after {kills[1]}")
 

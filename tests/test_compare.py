@@ -9,7 +9,7 @@ from support.command_line import earmark
 from support.training import trained
 
 from featurize.dataset.dataset import open_dataset
-from train.config import TrainError
+from train.errors import TrainError
 from train.evaluation.cross_validation import summarize
 from train.evaluation.evaluate import evaluate_run
 from train.records import Scores

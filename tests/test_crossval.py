@@ -8,7 +8,8 @@ import pytest
 from support.command_line import earmark
 
 from featurize.dataset.dataset import open_dataset
-from train.config import TrainConfig, TrainError
+from train.config import TrainConfig
+from train.errors import TrainError
 from train.evaluation.cross_validation import fold_configs, summarize
 from train.records import Metrics, ProbabilityScores, Split
 

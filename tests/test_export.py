@@ -27,7 +27,7 @@ from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath
 from jobs.inference.export import export_model
 from jobs.terminal.native_output import quiet_libraries
-from train.config import TrainError
+from train.errors import TrainError
 from train.evaluation.metrics import softmax
 from train.export.formats import ExportFormat
 from train.export.tf_mfcc import MfccConstants, TrackMfcc

@@ -3,7 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from train.config import TrainConfig, TrainError
+from train.config import TrainConfig
+from train.errors import TrainError
 from train.model_names import MODELS, describe_models
 
 pytestmark = pytest.mark.usefixtures("logical_cpus")

@@ -20,7 +20,7 @@ from featurize.storage import StoragePath
 from jobs.inference.output_formats import to_csv, to_json, to_table
 from jobs.inference.predict import predict
 from jobs.terminal.console import ConsoleReporter
-from train.config import TrainError
+from train.errors import TrainError
 from train.evaluation.evaluate import evaluate_run
 from train.run import Run
 
@@ -122,7 +122,7 @@ def test_what_cannot_be_heard_is_listed_and_the_rest_goes_on(run, mixed):
         {"path": f"{mixed}/gone.mp3", "reason": "missing: there is no such file"},
     ]
     assert "1 other files were skipped (.txt: 1)." in done.stderr
-    assert "Heard: 3 of 7 files" in done.stderr
+    assert "Predicted 3 of 7 files" in done.stderr
     assert f"{mixed}/gone.mp3: missing: there is no such file" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from train.config import TrainConfig, TrainError
+from train.config import TrainConfig
+from train.errors import TrainError
 from train.fit.checkpoints import TrainingProgress
 from train.records import CrossValidationSummary, EpochRecord, Metrics, ModelInfo, RunInfo
 from train.run import Run

@@ -11,7 +11,8 @@ import pytest
 from support.training import EVERYTHING
 
 from featurize.dataset.dataset import open_dataset
-from train.config import TrainConfig, TrainError
+from train.config import TrainConfig
+from train.errors import TrainError
 
 pytestmark = pytest.mark.usefixtures("logical_cpus")
 

@@ -16,7 +16,8 @@ import pytest
 from support.report import COPIED, DOLLARS, JAZZ, JUDGED, REJECT, SEGMENTS
 
 from featurize.dataset.reader import read_row_group, read_segments
-from train.config import TrainConfig, TrainError
+from train.config import TrainConfig
+from train.errors import TrainError
 from train.evaluation.predictions import PREDICTIONS, Predictions
 from train.run import Run
 

@@ -13,7 +13,7 @@ import pytest
 from support.command_line import contents, earmark
 
 from train.checkpoint_name import CheckpointName
-from train.config import TrainError
+from train.errors import TrainError
 from train.run import Run
 
 pytestmark = pytest.mark.usefixtures("logical_cpus")
@@ -43,21 +43,21 @@ def assert_same(folder, undisturbed):
 def test_stopped_and_gone_on_it_ends_with_the_same_bits(moment, features, undisturbed, tmp_path):
     from support.training import EVERYTHING, stop_when, trained
 
-    from train.callbacks import Stopped
+    from train.errors import Stopped
 
     with pytest.raises(Stopped) as stopped:
         trained(features, tmp_path, stop_when(moment), epochs=EPOCHS, **EVERYTHING)
     assert stopped.value.signal == signal.SIGTERM
     assert not (tmp_path / "model.keras").exists()
     said, _ = trained(features, tmp_path, epochs=EPOCHS, **EVERYTHING)
-    assert any(f"Going on after step {stopped.value.step}." in sentence for sentence in said)
+    assert any(f"Resuming after step {stopped.value.step}." in sentence for sentence in said)
     assert_same(tmp_path, undisturbed)
 
 
 def test_a_torn_checkpoint_is_passed_over_for_the_one_before(features, undisturbed, tmp_path):
     from support.training import EVERYTHING, stop_when, trained
 
-    from train.callbacks import Stopped
+    from train.errors import Stopped
 
     settings = {**EVERYTHING, "epochs": EPOCHS, "checkpoint_every": "1 step"}
     with pytest.raises(Stopped):
@@ -68,9 +68,9 @@ def test_a_torn_checkpoint_is_passed_over_for_the_one_before(features, undisturb
     content[len(content) // 2] ^= 1
     state.write_bytes(content)
     said, _ = trained(features, tmp_path, **settings)
-    assert any(f"Passed over: {last} is torn" in sentence for sentence in said)
+    assert any(f"Skipped: the checkpoint {last} is broken" in sentence for sentence in said)
     step = CheckpointName.parse(before.name).step
-    assert any(f"Going on after step {step}." in sentence for sentence in said)
+    assert any(f"Resuming after step {step}." in sentence for sentence in said)
     assert_same(tmp_path, undisturbed)
 
 
@@ -78,7 +78,7 @@ def test_curves_have_no_point_twice_after_going_on(features, undisturbed, tmp_pa
     from support.training import EVERYTHING, stop_when, trained
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from train.callbacks import Stopped
+    from train.errors import Stopped
 
     settings = {**EVERYTHING, "epochs": EPOCHS, "checkpoint_every": "4 steps"}
     with pytest.raises(Stopped):

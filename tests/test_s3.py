@@ -145,7 +145,7 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(client, uri, features, logical_c
     from support.training import figures, final_state, stop_when, trained
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from train.callbacks import Stopped
+    from train.errors import Stopped
     from train.evaluation.evaluate import evaluate_run
     from train.run import Run
 
@@ -157,7 +157,7 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(client, uri, features, logical_c
     assert told.startswith(f"training unfinished: {len(Run(there).history())} of 3 epochs")
     assert f"a checkpoint after step {stopped.value.step}" in told
     said, _ = trained(features, there, **settings)
-    assert f"Going on after step {stopped.value.step}." in said[-1]
+    assert f"Resuming after step {stopped.value.step}." in said[-1]
     trained(features, tmp_path, **settings)
     assert figures(there) == figures(tmp_path)
     assert final_state(there) == final_state(tmp_path)

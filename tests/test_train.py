@@ -9,7 +9,8 @@ import pytest
 from support.training import QUICK, trained
 
 from featurize.dataset.dataset import open_dataset
-from train.config import TrainConfig, TrainError
+from train.config import TrainConfig
+from train.errors import TrainError
 from train.run import Run
 
 pytestmark = pytest.mark.usefixtures("logical_cpus")
@@ -180,7 +181,7 @@ def test_skew_is_said_and_weighed():
 
 
 def test_a_skewed_collection_is_told_of_the_setting(features, tmp_path):
-    from train.input.class_counts import class_remarks
+    from train.input.class_counts import class_warnings
 
     folder = tmp_path / "features"
     shutil.copytree(features, folder)
@@ -188,12 +189,11 @@ def test_a_skewed_collection_is_told_of_the_setting(features, tmp_path):
     for entry in info["counts"]:
         entry["segments"] *= 5 if entry["label"] == "bells" else 1
     (folder / "dataset.json").write_text(json.dumps(info))
-    said = list(class_remarks(open_dataset(folder), TrainConfig()))
+    said = list(class_warnings(open_dataset(folder), TrainConfig()))
     assert any("5.0 times" in s and "--set train.class_weights=balanced" in s for s in said)
-    said = list(class_remarks(open_dataset(folder), TrainConfig(class_weights="balanced")))
+    said = list(class_warnings(open_dataset(folder), TrainConfig(class_weights="balanced")))
     assert not any("times the segments" in s for s in said)
-    said.clear()
-    training_counts(open_dataset(folder), TrainConfig(sampling="balanced"), said.append)
+    said = list(class_warnings(open_dataset(folder), TrainConfig(sampling="balanced")))
     assert not any("times the segments" in s for s in said)
     assert any("Fewer than 20 tracks" in s and "bells (10)" in s for s in said)
 

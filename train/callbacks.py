@@ -1,4 +1,4 @@
-"""Who is told how training goes, and may ask for its end. Without TensorFlow, for those who only listen."""
+"""Training callbacks. Free of TensorFlow, so that processes that only relay progress need not import it."""
 
 import dataclasses
 from collections.abc import Callable
@@ -6,28 +6,16 @@ from collections.abc import Callable
 from train.records import EpochRecord
 
 
-class Stopped(Exception):  # noqa: N818 - no error: it was asked for
-    """Training was asked to stop, and a checkpoint holds everything up to here."""
-
-    def __init__(self, reason: int, step: int) -> None:
-        """Take the number of the signal, and the steps that are done."""
-        super().__init__(f"stopped after step {step}")
-        self.signal = reason
-        self.step = step
-
-
 @dataclasses.dataclass(frozen=True)
 class Callbacks:
-    """Who is told what happens, and may ask for an end.
+    """Functions that receive the progress of training, and may ask it to stop.
 
     Attributes:
-        remark: called with each sentence that the user may want to read.
-        step: called with (steps done, steps in all) after each step.
-        epoch: called with the entry of `history.json` after each epoch, and with the number of epochs.
-        stop: called between steps; a signal's number asks for a checkpoint and the end.
+        step: Called with (finished steps, all steps) after each step.
+        epoch: Called with the record of each finished epoch, and the number of epochs.
+        stop: Called between steps; returns the number of a signal to ask for a checkpoint and the end, else None.
     """
 
-    remark: Callable[[str], None] = lambda text: None
     step: Callable[[int, int], None] = lambda done, total: None
-    epoch: Callable[[EpochRecord, int], None] = lambda entry, epochs: None
+    epoch: Callable[[EpochRecord, int], None] = lambda record, epochs: None
     stop: Callable[[], int | None] = lambda: None

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from featurize.dataset.schema import FOLDS
-from featurize.errors import EarmarkError
 from train.model_names import ModelName, describe_models
 
 Fold = Annotated[int, Field(strict=True, ge=0, lt=FOLDS)]
@@ -28,10 +27,6 @@ class MayChange:
 @dataclasses.dataclass(frozen=True)
 class NotCompared:
     """Marks a setting that `earmark compare` does not show, because it affects no score."""
-
-
-class TrainError(EarmarkError):
-    """Training cannot start or go on; the message says what was found and what to type next."""
 
 
 class TrainConfig(BaseModel):

@@ -9,7 +9,8 @@ from pydantic import TypeAdapter, ValidationError
 from featurize.dataset.dataset import Dataset
 from featurize.storage import StoragePath
 from train.checkpoint_name import whole_checkpoints
-from train.config import TrainConfig, TrainError
+from train.config import TrainConfig
+from train.errors import TrainError
 from train.records import CrossValidationSummary, EpochRecord, Metrics, ModelInfo, RunInfo, explain
 
 T = TypeVar("T")

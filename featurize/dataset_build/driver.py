@@ -65,7 +65,6 @@ def featurize(
     workers: int | None = None,
     retry_rejects: bool = False,
     on_progress: Callable[[FeaturizeProgress], None] = lambda progress: None,
-    on_remark: Callable[[str], None] = lambda remark: None,
     make_shard: ShardMaker = write_features,
 ) -> Summary:
     """Make the dataset of a collection, or what is still missing of it.
@@ -77,7 +76,6 @@ def featurize(
         workers: processes at work at once; None for one per core, on a cluster of each node that is there.
         retry_rejects: try again the tracks that are rejects in the dataset as it is.
         on_progress: called after each shard and every few seconds, and once before the first.
-        on_remark: called with each sentence that the owner of the collection may want to read.
         make_shard: makes one shard, in a worker.
 
     Returns:
@@ -103,7 +101,7 @@ def featurize(
             tags = _read_tags_on_workers(unread, config.group_by)
         else:
             tags = read_tags(unread, config.group_by)
-        groups = add_tags(catalog, groups, tags, on_remark)
+        groups = add_tags(catalog, groups, tags)
         plan = make_plan(catalog, config, previous, groups)
         del catalog, groups, previous, tags, unread  # of a million tracks; the plan has its own columns
         finished = list_shards(folder)

@@ -1,7 +1,8 @@
 """The group of each track: from the collection's table, from the previous plan, or from a tag of its file."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,8 @@ from featurize.collection.catalog import Catalog, location
 from featurize.config import FeaturizeConfig
 from featurize.planning.previous_plan import PreviousPlan, rows_in_previous
 from featurize.storage import StoragePath
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,21 +55,18 @@ def unread_files(catalog: Catalog, groups: Groups) -> list[StoragePath]:
     return [location(catalog.root, row["track"], row["path"]) for row in rows]
 
 
-def add_tags(
-    catalog: Catalog, groups: Groups, tags: Sequence[str | None], on_remark: Callable[[str], None]
-) -> Groups:
+def add_tags(catalog: Catalog, groups: Groups, tags: Sequence[str | None]) -> Groups:
     """Return the groups of all tracks; a track whose file does not carry the tag is a group of its own.
 
     Args:
         catalog: the collection.
         groups: from `known_groups`.
         tags: tag of each of `unread_files`, None where a file does not carry it.
-        on_remark: called with the number of files without the tag, if there are any.
     """
     missing = sum(tag is None for tag in tags)
     if missing:
-        on_remark(
-            f"{missing} of {len(tags)} tracks carry no {groups.grouping} tag; each of them is a group of its own."
+        _log.warning(
+            "%d of %d tracks have no %s tag; each of them is its own group.", missing, len(tags), groups.grouping
         )
     unread = pc.is_null(groups.groups)
     ids = catalog.tracks["track"].combine_chunks().filter(unread)

@@ -1,5 +1,6 @@
 """The commands that read: progress, comparisons, predictions, settings, this machine; and `export`."""
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,8 @@ import typer
 from jobs.commands.error_exits import plain_errors
 from jobs.commands.options import ConfigFile, Features, Format, Overrides, Workers
 from train.export.formats import ExportFormat
+
+_log = logging.getLogger(__name__)
 
 
 def status(
@@ -107,7 +110,7 @@ def predict(
         answers = predict_all(StoragePath.of(run), targets, workers, reporter)
         typer.echo(FORMATS[form.value](answers, top, timeline), nl=False)
         for path, reason in answers.rejects:
-            reporter.info(f"{path}: {reason}")
+            _log.warning("%s: %s", path, reason)
         if not answers.tracks:
             raise typer.Exit(1)
 

@@ -1,6 +1,7 @@
 """The demo: synthesize a small collection of tagged MP3s, and run the whole pipeline on it."""
 
 import io
+import logging
 import os
 from concurrent.futures import ProcessPoolExecutor
 from importlib.resources import as_file, files
@@ -21,6 +22,8 @@ from jobs.terminal.console import ConsoleReporter
 if TYPE_CHECKING:
     from train.records import Metrics
 
+_log = logging.getLogger(__name__)
+
 TRACKS_PER_STYLE = 40
 ARTISTS_PER_STYLE = 10
 SECONDS = 10.0
@@ -40,7 +43,7 @@ def run_demo(out: Path, seed: int, workers: int | None, reporter: ConsoleReporte
     """
     music = out / "music"
     composed = compose_collection(music, seed)
-    reporter.info(f"Composed: {composed} MP3s in {len(STYLES)} styles. {music}")
+    _log.info(f"Composed: {composed} MP3s in {len(STYLES)} styles. {music}")
     with as_file(files("configs") / "quick.yaml") as quick:
         config = load_config(quick, [])
     return run(str(music), StoragePath.of(out / "run"), config, workers, reporter)

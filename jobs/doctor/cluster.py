@@ -43,9 +43,9 @@ def check_cluster() -> Finding:
 
 def _cluster_in_words() -> str:
     with ray_workers(None):
-        from train.cluster.progress_channel import cluster_in_words
+        from train.cluster.progress_channel import describe_cluster
 
-        return cluster_in_words()
+        return describe_cluster()
 
 
 def check_dashboard(address: str, token: str) -> Finding:

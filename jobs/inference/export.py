@@ -15,7 +15,7 @@ from featurize.dataset.info import FeatureSettings, read_info
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath
 from jobs.terminal.native_output import quiet_libraries, quiet_tensorflow
-from train.config import TrainError
+from train.errors import TrainError
 from train.export.formats import ExportFormat
 from train.run import Run
 

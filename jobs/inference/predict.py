@@ -1,6 +1,7 @@
 """From files to genres: featurize them as the model was trained, and ask it."""
 
 import dataclasses
+import logging
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -18,6 +19,9 @@ from train.run import Run
 
 if TYPE_CHECKING:
     from train.evaluation.inference import TrainedClassifier
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +95,7 @@ def predict(
 
     with (
         featurizing(files, settings, workers, timeout, on_wait) as results,
-        reporter.listening(len(files)) as on_progress,
+        reporter.predicting(len(files)) as on_progress,
     ):
         for result in results:
             assert model
@@ -102,7 +106,7 @@ def predict(
     assert model
     tracks.sort(key=lambda track: order[track.path])
     rejects.sort(key=lambda reject: order[reject[0]])
-    reporter.info(f"Heard: {len(tracks)} of {len(files)} files, {time.monotonic() - began:.1f} s.")
+    _log.info(f"Predicted {len(tracks)} of {len(files)} files, {time.monotonic() - began:.1f} s.")
     return PredictionResults(model.classes, tracks, rejects)
 
 

@@ -52,7 +52,7 @@ class ConsoleReporter:
             logger.handlers = [handler for handler in logger.handlers if not isinstance(handler, _ConsoleHandler)]
             logger.addHandler(_ConsoleHandler(self._console))
 
-    def info(self, sentence: str) -> None:
+    def _line(self, sentence: str) -> None:
         """Print a sentence; a running bar stays below it."""
         self._console.print(sentence, markup=False, soft_wrap=True)
 
@@ -74,8 +74,8 @@ class ConsoleReporter:
             yield on_progress
 
     @contextmanager
-    def listening(self, total: int) -> Iterator[Callable[[int, int], None]]:
-        """Show how many tracks of all were listened to, and how many of them were rejects."""
+    def predicting(self, total: int) -> Iterator[Callable[[int, int], None]]:
+        """Show how many tracks are done, and how many of them were rejected."""
         with self._bar("tracks") as show:
 
             def on_progress(done: int, rejects: int) -> None:
@@ -96,7 +96,7 @@ class ConsoleReporter:
             def on_epoch(entry: "EpochRecord", epochs: int) -> None:
                 nonlocal latest
                 latest = f"{entry.examples_per_second:.0f} segments/s"
-                self.info(_epoch_line(entry, epochs))
+                self._line(_epoch_line(entry, epochs))
 
             yield on_step, on_epoch
 
@@ -179,7 +179,7 @@ class ConsoleReporter:
             last, ended = now, done == total
             rate = (done - first_done) / max(now - started, 1e-9)
             left = f", {(total - done) / rate:.0f} s left" if rate and done < total else ""
-            self.info(f"{done} of {total} {unit}{left}{', ' + remark if remark else ''}")
+            self._line(f"{done} of {total} {unit}{left}{', ' + remark if remark else ''}")
 
         return show
 

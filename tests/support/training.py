@@ -5,6 +5,7 @@ import signal
 import tensorflow as tf
 
 from featurize.dataset.dataset import open_dataset
+from support.logs import logged
 from train.callbacks import Callbacks
 from train.checkpoint_name import whole_checkpoints
 from train.config import TrainConfig
@@ -29,12 +30,13 @@ EVERYTHING = {
 
 
 def trained(features, folder, stop=lambda: None, **settings):
-    """Train with the quick settings and some others; return the sentences said and the epochs of this call."""
-    said, epochs = [], []
+    """Train with the quick settings and some others; return the logged messages and the epochs of this call."""
+    epochs = []
     config = TrainConfig.model_validate({**QUICK.model_dump(), **settings})
-    callbacks = Callbacks(said.append, epoch=lambda entry, total: epochs.append(entry), stop=stop)
-    train(open_dataset(features), Run(folder), config, "the: config\n", callbacks)
-    return said, epochs
+    callbacks = Callbacks(epoch=lambda record, total: epochs.append(record), stop=stop)
+    with logged("train") as messages:
+        train(open_dataset(features), Run(folder), config, "the: config\n", callbacks)
+    return messages, epochs
 
 
 def stop_when(calls):

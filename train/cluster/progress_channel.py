@@ -1,105 +1,141 @@
-"""Word from the training workers to the driver, and back: an actor beside the driver, which both sides call.
+"""The channel between training workers and the driver: an actor beside the driver that both sides call.
 
-The chief of the workers says what it does; the driver fetches it and leaves word when it wants an end.
+The chief worker posts its log messages and progress; the driver fetches them and passes on a request to stop.
 """
 
 import dataclasses
+import logging
 import queue
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from train.callbacks import Callbacks, Stopped
-from train.config import TrainError
+from train.callbacks import Callbacks
+from train.errors import Stopped, TrainError
 from train.run import Run
 
 _SECONDS_BETWEEN_POLLS = 1.0
-_SECONDS_BETWEEN_SENTENCES = 30.0
-_SECONDS_TO_ANSWER = 10.0  # that a chief may take to hear that it is to stop
-_SECONDS_TO_START = 300.0  # that workers may take to load TensorFlow and to find one another
+_SECONDS_BETWEEN_MESSAGES = 30.0
+_SECONDS_TO_ANSWER = 10.0  # within which a chief that is at work notices a request to stop
+_SECONDS_TO_START = 300.0  # within which workers load TensorFlow and connect to one another
+_LOGGERS = ("featurize", "train")
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass
 class ProgressChannel:
-    """What the chief says, until the driver fetches it; whether it is to stop; and when it was heard last."""
+    """Actor that relays progress and stop requests.
 
-    said: list[tuple[str, Any]] = dataclasses.field(default_factory=list)
+    Attributes:
+        messages: Posted and not fetched yet: kind (`log`, `step`, `epoch`, `stopped`, `failed`), arguments.
+        failed: Whether a worker has met an error that a restart cannot fix.
+        stop: Signal that asks for a stop, None so far.
+        last_contact: When the chief called last, on the monotonic clock.
+    """
+
+    messages: list[tuple[str, Any]] = dataclasses.field(default_factory=list)
     failed: bool = False
     stop: int | None = None
-    heard: float = dataclasses.field(default_factory=time.monotonic)
+    last_contact: float = dataclasses.field(default_factory=time.monotonic)
 
     def post(self, kind: str, content: Any) -> None:
-        """Take a call of the listener's (`remark`, `step`, `epoch`), or the end: `stopped` or `failed`."""
+        """Keep a message until the driver fetches it."""
         self.failed |= kind == "failed"
-        self.said.append((kind, content))
+        self.messages.append((kind, content))
 
     def fetch(self, stop: int | None) -> tuple[list[tuple[str, Any]], float]:
-        """Return what was said, and the seconds since the chief was heard."""
+        """Return the messages, and the seconds since the chief called; pass on a request to stop."""
         self.stop = stop
-        said, self.said = self.said, []
-        return said, time.monotonic() - self.heard
+        messages, self.messages = self.messages, []
+        return messages, time.monotonic() - self.last_contact
 
     def has_failed(self) -> bool:
-        """Say whether a worker has met what no new start can mend."""
+        """Return whether a worker has met an error that a restart cannot fix."""
         return self.failed
 
-    def asked_to_stop(self) -> int | None:
-        """Return the signal that asks for an end, None so far."""
-        self.heard = time.monotonic()
+    def requested_stop(self) -> int | None:
+        """Return the signal that asks for a stop, None so far; called by the chief."""
+        self.last_contact = time.monotonic()
         return self.stop
 
 
 def start_progress_channel() -> Any:
-    """Start the office on the driver's own node, with which it may go."""
+    """Start the channel on the driver's own node, so that it is lost only together with the driver."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return ray.remote(num_cpus=0, scheduling_strategy=here)(ProgressChannel).remote()
 
 
 class RemoteCallbacks(Callbacks):
-    """Tells the office, and asks it now and then whether to stop."""
+    """Training callbacks of the chief: post progress to the channel, and poll it for a request to stop."""
 
     def __init__(self, channel: Any) -> None:
-        told = 0.0
-        asked: list[int] = []
+        last_post = 0.0
+        requested: list[int] = []
 
         def step(done: int, total: int) -> None:
-            nonlocal told
-            if time.monotonic() - told > _SECONDS_BETWEEN_POLLS:
-                told = time.monotonic()
+            nonlocal last_post
+            if time.monotonic() - last_post > _SECONDS_BETWEEN_POLLS:
+                last_post = time.monotonic()
                 channel.post.remote("step", (done, total))
 
-        def ask() -> None:
-            while not asked:
+        def poll() -> None:
+            while not requested:
                 time.sleep(_SECONDS_BETWEEN_POLLS)
-                if (stop := ray.get(channel.asked_to_stop.remote())) is not None:
-                    asked.append(stop)
+                if (stop := ray.get(channel.requested_stop.remote())) is not None:
+                    requested.append(stop)
 
-        threading.Thread(target=ask, daemon=True).start()
+        threading.Thread(target=poll, daemon=True).start()
         super().__init__(
-            remark=lambda text: channel.post.remote("remark", (text,)),
             step=step,
-            epoch=lambda entry, epochs: channel.post.remote("epoch", (entry, epochs)),
-            stop=lambda: asked[0] if asked else None,
+            epoch=lambda record, epochs: channel.post.remote("epoch", (record, epochs)),
+            stop=lambda: requested[0] if requested else None,
         )
+
+
+@contextmanager
+def logging_to(channel: Any) -> Iterator[None]:
+    """Post what Earmark's packages log in this process to the channel."""
+    handler = _ChannelHandler(channel)
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    for logger in loggers:
+        logger.setLevel(logging.INFO)
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+
+
+class _ChannelHandler(logging.Handler):
+    def __init__(self, channel: Any) -> None:
+        super().__init__(logging.INFO)
+        self._channel = channel
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._channel.post.remote("log", (record.name, record.levelno, record.getMessage()))
 
 
 def relay_progress(
     channel: Any, ended: "queue.Queue[BaseException | None]", callbacks: Callbacks, run: Run, wait_minutes: float
 ) -> BaseException | None:
-    """Pass on what the chief says until training has ended.
+    """Log and call back what the chief posts, until training has ended.
 
     Returns:
-        what Ray Train ended with, None if with all workers' ends.
+        The error that Ray Train ended with, None if all workers have finished.
 
     Raises:
-        Stopped: the chief has stopped, as the listener asked, or there is none at work.
-        TrainError: a worker has raised it, or there is no room any more for workers that were lost.
+        Stopped: The chief has stopped because the callbacks asked for it, or no chief is at work.
+        TrainError: A worker has raised it, or the cluster has no room for workers that were lost.
     """
     over, error = False, None
-    next_sentence = _SECONDS_BETWEEN_SENTENCES
+    next_message = _SECONDS_BETWEEN_MESSAGES
     while not over:
         try:
             error = ended.get(timeout=_SECONDS_BETWEEN_POLLS)
@@ -107,30 +143,41 @@ def relay_progress(
         except queue.Empty:
             pass
         stop = callbacks.stop()
-        said, silent = ray.get(channel.fetch.remote(stop))
-        for kind, content in said:
-            if kind == "stopped":
-                raise Stopped(*content)
-            if kind == "failed":
-                raise TrainError(content)
-            getattr(callbacks, kind)(*content)
-        if stop is not None and silent > _SECONDS_TO_ANSWER:
+        messages, silence = ray.get(channel.fetch.remote(stop))
+        for kind, content in messages:
+            _relay(kind, content, callbacks)
+        if stop is not None and silence > _SECONDS_TO_ANSWER:
             raise Stopped(stop, run.latest_step())
-        if silent < _SECONDS_BETWEEN_SENTENCES:
-            next_sentence = _SECONDS_BETWEEN_SENTENCES
-        elif silent > 60 * wait_minutes + _SECONDS_TO_START:
+        if silence < _SECONDS_BETWEEN_MESSAGES:
+            next_message = _SECONDS_BETWEEN_MESSAGES
+        elif silence > 60 * wait_minutes + _SECONDS_TO_START:
             raise TrainError(
-                f"nothing was heard of the training workers for {silent / 60:.0f} minutes: {cluster_in_words()}. "
-                "If nodes were lost, start others. Checkpoints are kept: the same command goes on from the latest."
+                f"the training workers have not reported for {silence / 60:.0f} minutes: {describe_cluster()}. If "
+                "nodes were lost, start others. Checkpoints are kept: the same command continues from the latest."
             )
-        elif silent >= next_sentence:
-            callbacks.remark(f"Waiting for the training workers ({silent:.0f} s): {cluster_in_words()}.")
-            next_sentence = silent + _SECONDS_BETWEEN_SENTENCES
+        elif silence >= next_message:
+            _log.info("Waiting for the training workers (%.0f s): %s.", silence, describe_cluster())
+            next_message = silence + _SECONDS_BETWEEN_MESSAGES
     return error
 
 
-def cluster_in_words() -> str:
-    """Say what a cluster has and how much of it is free."""
+def _relay(kind: str, content: Any, callbacks: Callbacks) -> None:
+    match kind:
+        case "stopped":
+            raise Stopped(*content)
+        case "failed":
+            raise TrainError(content)
+        case "log":
+            name, level, message = content
+            logging.getLogger(name).log(level, "%s", message)
+        case "step":
+            callbacks.step(*content)
+        case "epoch":
+            callbacks.epoch(*content)
+
+
+def describe_cluster() -> str:
+    """Describe a cluster's nodes, and how many of its CPUs and GPUs are free."""
     nodes = sum(node["Alive"] for node in ray.nodes())
     have, free = ray.cluster_resources(), ray.available_resources()
     parts = [f"{free.get(kind, 0):g} of {have.get(kind, 0):g} {kind}s free" for kind in ("CPU", "GPU")]

@@ -1,17 +1,18 @@
-"""Training on the nodes of a Ray cluster: one worker with its GPUs, or several that train together.
+"""Training on the nodes of a Ray cluster: one worker with its GPUs, or several workers that train one model.
 
-The loop is the one that trains on a laptop. Ray Train starts it on each worker, tells the workers of one another
-(TF_CONFIG), and starts all of them again where one is lost; what they go on from are the run's own checkpoints.
-One worker, the chief, writes and speaks; what it says goes through an actor beside the driver.
+The training loop is the same as on a laptop. Ray Train starts it on each worker, tells the workers each other's
+addresses (TF_CONFIG), and restarts all of them if one is lost; they continue from the run's own checkpoints. One
+worker, the chief, writes files and reports progress through the actor of `train.cluster.progress_channel`.
 """
 
+import logging
 import os
 import queue
 import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pyarrow as pa
@@ -22,36 +23,42 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from featurize.dataset.dataset import open_dataset
 from featurize.errors import DatasetError
 from featurize.storage import StoragePath
-from train.callbacks import Callbacks, Stopped
+from train.callbacks import Callbacks
 from train.cluster.progress_channel import (
     RemoteCallbacks,
-    cluster_in_words,
+    describe_cluster,
+    logging_to,
     relay_progress,
     start_progress_channel,
 )
-from train.config import TrainConfig, TrainError
+from train.config import TrainConfig
+from train.errors import Stopped, TrainError
 from train.records import Metrics
 from train.run import Run
 
 _RESTARTS = 8  # of all workers, each after one was lost
 _SECONDS_BETWEEN_POLLS = 1.0
-_SECONDS_BETWEEN_SENTENCES = 30.0
+_SECONDS_BETWEEN_MESSAGES = 30.0
+
+_log = logging.getLogger(__name__)
 
 
 def learn_on_cluster(features: StoragePath, run: Run, config: TrainConfig, callbacks: Callbacks) -> None:
-    """Train the model of a run that is begun on workers of the cluster that this process is attached to.
+    """Train the model of a run that has begun, on workers of the cluster that this process is attached to.
 
     Args:
-        features: the dataset, where every node sees it.
-        run: where everything goes, where every node sees it.
-        config: the settings; its device is cpu or gpu, for what a cluster may still get cannot be looked up.
+        features: Dataset folder, visible to every node.
+        run: Run folder, visible to every node.
+        config: Train settings; `device` is cpu or gpu, because nodes that do not exist yet cannot be inspected.
         callbacks: Receive progress; may request a stop.
 
     Raises:
-        Stopped: the listener asked for it, and a checkpoint holds what was done.
-        TrainError: the nodes did not come, workers were lost too often, or what `train.fit.trainer.learn` raises.
+        Stopped: The callbacks asked for it, and a checkpoint holds what was done.
+        TrainError: No nodes came, workers were lost too often, or what `train.fit.trainer.learn` raises.
     """
-    from ray.train.tensorflow import TensorflowTrainer  # loads TensorFlow, which the office does without
+    from ray.train.tensorflow import (
+        TensorflowTrainer,  # imports TensorFlow, which the channel's actor does not need
+    )
 
     bundle = _resources(config)
     _wait_for_room([bundle] * config.workers, config.wait_minutes, callbacks, run)
@@ -64,7 +71,7 @@ def learn_on_cluster(features: StoragePath, run: Run, config: TrainConfig, callb
             "features": str(features),
             "run": str(run.folder),
             "config": config,
-            "office": channel,
+            "channel": channel,
         },
         scaling_config=ray.train.ScalingConfig(
             num_workers=config.workers,
@@ -88,28 +95,26 @@ def learn_on_cluster(features: StoragePath, run: Run, config: TrainConfig, callb
         else:
             ended.put(None)
 
-    # Beside the main thread, which hears signals and passes on what the chief says.
+    # In a thread: the main thread receives signals and relays the chief's messages.
     threading.Thread(target=fit, daemon=True).start()
     error = relay_progress(channel, ended, callbacks, run, config.wait_minutes)
-    scratch.remove_folder()  # Ray Train's own notes
+    scratch.remove_folder()  # Ray Train's own files
     if error:
         *_, last = [type(error).__name__, *str(error).strip().splitlines()]
         raise TrainError(
             f"the training workers were lost or failed {_RESTARTS + 1} times: {last} Checkpoints are kept: the "
-            "same command goes on from the latest. Their logs: /tmp/ray/session_latest/logs on their nodes"
+            "same command continues from the latest. Logs: /tmp/ray/session_latest/logs on the workers' nodes"
         ) from error
 
 
-def evaluate_on_cluster(
-    features: StoragePath, run: Run, config: TrainConfig, remark: Callable[[str], None]
-) -> Metrics:
-    """Evaluate a trained run, see `evaluate_run`, on a node that has what one training worker needs.
+def evaluate_on_cluster(features: StoragePath, run: Run, config: TrainConfig) -> Metrics:
+    """Evaluate a trained run and write its report, on a node that has what one training worker needs.
 
     Raises:
-        DatasetError, TrainError: as `judge`; also where no such node came.
+        DatasetError, TrainError: As `train.evaluation.evaluate.evaluate_run`; also if no such node came.
     """
     bundle = _resources(config)
-    _wait_for_room([bundle], config.wait_minutes, Callbacks(remark), run)
+    _wait_for_room([bundle], config.wait_minutes, Callbacks(), run)
     remote = ray.remote(num_cpus=bundle["CPU"], num_gpus=bundle.get("GPU", 0), max_retries=_RESTARTS)(_evaluate)
     try:
         metrics: Metrics = ray.get(remote.remote(str(features), str(run.folder)))
@@ -119,41 +124,41 @@ def evaluate_on_cluster(
 
 
 def _resources(config: TrainConfig) -> dict[str, float]:
-    """Return what one worker takes of its node."""
+    """Return the resources that one worker takes of its node."""
     return {"CPU": 1} if config.device == "cpu" else {"CPU": 1, "GPU": config.gpus_per_worker}
 
 
 def _wait_for_room(bundles: list[dict[str, float]], minutes: float, callbacks: Callbacks, run: Run) -> None:
-    """Wait until the cluster has room for some workers, which makes it start nodes for them where it can.
+    """Wait until the cluster has room for some workers; waiting makes an autoscaler start nodes.
 
     Raises:
-        Stopped: the listener asked for it.
-        TrainError: it has no room in the time that `train.wait_minutes` gives.
+        Stopped: The callbacks asked for it.
+        TrainError: There was no room within `train.wait_minutes`.
     """
-    needs = f"{len(bundles)} worker{'s' if len(bundles) > 1 else ''} with {_in_words(bundles[0])} each"
+    needs = f"{len(bundles)} worker{'s' if len(bundles) > 1 else ''} with {_describe(bundles[0])} each"
     group = placement_group(bundles, strategy="SPREAD")
-    begun = next_sentence = time.monotonic()
+    start = next_message = time.monotonic()
     try:
         while not group.wait(_SECONDS_BETWEEN_POLLS):
             if (signum := callbacks.stop()) is not None:
                 raise Stopped(signum, run.latest_step())
             now = time.monotonic()
-            if now - begun > 60 * minutes:
+            if now - start > 60 * minutes:
                 raise TrainError(
-                    f"the cluster had no room for {needs} in {minutes:g} minutes: {cluster_in_words()}. Add "
-                    "nodes, or let the autoscaler (ray status tells what it does); wait longer by "
+                    f"the cluster had no room for {needs} in {minutes:g} minutes: {describe_cluster()}. Add "
+                    "nodes, or let the autoscaler add them (ray status shows what it does); wait longer with "
                     "train.wait_minutes; or ask for less: train.workers, train.gpus_per_worker, and "
-                    "train.device=cpu for training without GPUs. What is finished is kept."
+                    "train.device=cpu to train without GPUs. What is finished is kept."
                 )
-            if now >= next_sentence:
-                waited = f"{(now - begun) / 60:.1f} of {minutes:g} minutes"
-                callbacks.remark(f"Waiting for room for {needs} ({waited}): {cluster_in_words()}.")
-                next_sentence = now + _SECONDS_BETWEEN_SENTENCES
+            if now >= next_message:
+                waited = f"{(now - start) / 60:.1f} of {minutes:g} minutes"
+                _log.info("Waiting for room for %s (%s): %s.", needs, waited, describe_cluster())
+                next_message = now + _SECONDS_BETWEEN_MESSAGES
     finally:
         remove_placement_group(group)
 
 
-def _in_words(bundle: dict[str, float]) -> str:
+def _describe(bundle: dict[str, float]) -> str:
     return " and ".join(f"{count:g} {kind}{'s' if count > 1 else ''}" for kind, count in bundle.items())
 
 
@@ -162,23 +167,24 @@ def _work(given: dict[str, Any]) -> None:
     from train.fit.trainer import learn
 
     _read_on_all_cores()
-    channel, config = given["office"], given["config"]
+    channel, config = given["channel"], given["config"]
     if ray.get(channel.has_failed.remote()):
-        return  # started again though no start can mend it
+        return  # restarted after an error that a restart cannot fix
     rank, run = ray.train.get_context().get_world_rank(), Run(given["run"])
-    with tempfile.TemporaryDirectory() as scratch:
+    is_chief = rank == 0
+    with tempfile.TemporaryDirectory() as scratch, logging_to(channel) if is_chief else nullcontext():
         try:
             if not run.info():
                 raise TrainError(
-                    f"{run.folder} is not there on {socket.gethostname()}, a node that is to train. Mount it on "
-                    "every node at the same path, or use a URI."
+                    f"{run.folder} does not exist on {socket.gethostname()}, a node that should train. Mount "
+                    "it on every node at the same path, or use a URI."
                 )
             learn(
                 open_dataset(given["features"]),
                 run,
                 config,
-                RemoteCallbacks(channel) if rank == 0 else Callbacks(),
-                apart=Run(scratch) if rank else None,
+                RemoteCallbacks(channel) if is_chief else Callbacks(),
+                scratch=None if is_chief else Run(scratch),
             )
         except Stopped as stopped:
             ray.get(channel.post.remote("stopped", (stopped.signal, stopped.step)))
@@ -200,5 +206,5 @@ def _evaluate(features: str, run_folder: str) -> Metrics:
 
 
 def _read_on_all_cores() -> None:
-    """Undo for Arrow what Ray sets for all libraries: one thread for each CPU asked for."""
+    """Give Arrow all cores again: for workers, Ray limits all libraries to the CPUs that they ask for."""
     pa.set_cpu_count(os.cpu_count() or 1)

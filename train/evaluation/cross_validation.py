@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from featurize.dataset.schema import FOLDS
-from train.config import TrainConfig, TrainError
+from train.config import TrainConfig
+from train.errors import TrainError
 from train.records import (
     ConfusionsByPart,
     CrossValidationSummary,

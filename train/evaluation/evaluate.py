@@ -6,7 +6,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from featurize.dataset.dataset import Dataset
-from train.config import TrainConfig, TrainError
+from train.config import TrainConfig
+from train.errors import TrainError
 from train.evaluation.held_out import held_out
 from train.evaluation.predictions import PREDICTIONS, Predictions
 from train.evaluation.predictor import Predictor

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from featurize.dataset.dataset import Dataset
 from featurize.dataset.reader import Shard, read_segments, read_track_ids
-from train.config import TrainConfig, TrainError
+from train.config import TrainConfig
+from train.errors import TrainError
 from train.evaluation.metrics import Float64, Int32, score_both
 from train.evaluation.predictor import Predictor
 from train.input.batches import SegmentStream

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from featurize.dataset.schema import SHARD_SCHEMA
 from featurize.dataset.tables import encode_table, read_table
 from featurize.storage import StoragePath, describe
-from train.config import TrainError
+from train.errors import TrainError
 from train.evaluation.metrics import Float64, Int32, pool_tracks
 
 PREDICTIONS = "predictions.parquet"

@@ -2,7 +2,7 @@
 
 import keras
 
-from train.config import TrainError
+from train.errors import TrainError
 from train.run import Run
 
 

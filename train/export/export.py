@@ -15,7 +15,7 @@ from featurize.dataset.dataset import Dataset
 from featurize.dataset.info import FeatureSettings
 from featurize.dataset.reader import read_row_group
 from featurize.version import VERSION
-from train.config import TrainError
+from train.errors import TrainError
 from train.evaluation.metrics import softmax
 from train.evaluation.trained import load_model
 from train.export.formats import ExportFormat

@@ -10,9 +10,9 @@ unless the disk lies. That is found out when it is read, and the one before is t
 
 import dataclasses
 import json
+import logging
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,12 @@ import tensorflow as tf
 
 from featurize.storage import StoragePath, describe
 from train.checkpoint_name import PROGRESS_FILE, CheckpointName, whole_checkpoints
-from train.config import TrainError
+from train.errors import TrainError
 from train.records import EpochRecord
 
 _STATE, _BEST = "state", "best"
+_log = logging.getLogger(__name__)
+
 _STORED_AS_CORRECT = "right"  # the key of progress.json; renaming it would make older checkpoints unreadable
 
 
@@ -86,12 +88,8 @@ class Checkpoints:
         self._keep = keep
         self._state = tf.train.Checkpoint(model=model, optimizer=optimizer)
 
-    def restore_latest(self, remark: Callable[[str], None]) -> TrainingProgress:
-        """Go back to the latest whole checkpoint, or to the beginning where there is none.
-
-        Args:
-            remark: is told of checkpoints that had to be passed over.
-        """
+    def restore_latest(self) -> TrainingProgress:
+        """Restore the latest whole checkpoint, or start from the beginning if there is none; log those skipped."""
         may_remove = self._into == self._folder
         if may_remove:
             _remove_unfinished(self._folder)
@@ -102,9 +100,8 @@ class Checkpoints:
                     _read_all(here)
                     self._restore(here)
             except (tf.errors.OpError, OSError, ValueError, TypeError, IndexError) as error:
-                remark(
-                    f"Passed over: {folder} is torn ({_reason(error)}).{' It is removed.' if may_remove else ''}"
-                )
+                removed = " It is removed." if may_remove else ""
+                _log.warning("Skipped: the checkpoint %s is broken (%s).%s", folder, _reason(error), removed)
                 if may_remove:
                     _remove(folder)
                 continue

@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from train.callbacks import Callbacks, Stopped
-from train.config import TrainConfig, TrainError
+from train.callbacks import Callbacks
+from train.config import TrainConfig
+from train.errors import Stopped, TrainError
 from train.evaluation.held_out import HeldOut, HeldOutScores
 from train.evaluation.predictor import Predictor
 from train.fit.checkpoints import Checkpoints, TrainingProgress

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from train.config import TrainError
+from train.errors import TrainError
 from train.input.batches import ReplicaBatch
 
 _MASKS = 2  # of each kind in a segment, as in the paper's stronger policies

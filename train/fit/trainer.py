@@ -1,8 +1,8 @@
 """Training from a dataset to `model.keras`: everything is made, or found again, and given to the loop."""
 
+import logging
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from featurize.dataset.dataset import Dataset
 from featurize.dataset.reader import in_threads, read_labels
 from train.callbacks import Callbacks
-from train.config import TrainConfig, TrainError
+from train.config import TrainConfig
+from train.errors import TrainError
 from train.evaluation.held_out import held_out
 from train.fit.checkpoints import Checkpoints
 from train.fit.early_stopping import best_epoch, should_stop
@@ -22,7 +23,7 @@ from train.fit.optimizer import make_optimizer
 from train.fit.tensorboard import TensorBoardWriter
 from train.fit.train_step import StepConfig, refuse_random_layers
 from train.input.batches import SegmentStream
-from train.input.class_counts import class_remarks, class_weights, refuse_missing_classes, segment_counts
+from train.input.class_counts import class_warnings, class_weights, refuse_missing_classes, segment_counts
 from train.input.mixup import mixup
 from train.input.sampler import ShuffleSampler
 from train.model.architectures import build_model
@@ -32,18 +33,18 @@ from train.model_names import MODELS
 from train.records import ModelInfo
 from train.run import Run
 
+_log = logging.getLogger(__name__)
+
 _PROBE_ROWS = 64
 
 
 def train(dataset: Dataset, run: Run, config: TrainConfig, config_text: str, callbacks: Callbacks) -> None:
     """Train a model on a dataset, or go on where an earlier call was interrupted: `begin`, then `learn`."""
-    if begin(dataset, run, config, config_text, callbacks.remark):
+    if begin(dataset, run, config, config_text):
         learn(dataset, run, config, callbacks)
 
 
-def begin(
-    dataset: Dataset, run: Run, config: TrainConfig, config_text: str, remark: Callable[[str], None]
-) -> bool:
+def begin(dataset: Dataset, run: Run, config: TrainConfig, config_text: str) -> bool:
     """Record what a run is made from.
 
     Args:
@@ -51,7 +52,6 @@ def begin(
         run: where everything goes.
         config: the settings.
         config_text: the whole config as YAML, to be kept and shown beside the results.
-        remark: is told what the user may want to know before training begins.
 
     Returns:
         whether there is anything to train; not, where the model is there for the epochs that are asked for.
@@ -66,14 +66,16 @@ def begin(
             "for fewer. Ask for as many or more, or give another --out."
         )
     refuse_missing_classes(dataset, config)
-    for sentence in class_remarks(dataset, config):
-        remark(sentence)
+    for warning in class_warnings(dataset, config):
+        _log.warning(warning)
     run.begin(dataset, config)
     (run.folder / "config.yaml").write(config_text.encode())
     return not is_trained(run, config)
 
 
-def learn(dataset: Dataset, run: Run, config: TrainConfig, callbacks: Callbacks, apart: Run | None = None) -> None:
+def learn(
+    dataset: Dataset, run: Run, config: TrainConfig, callbacks: Callbacks, scratch: Run | None = None
+) -> None:
     """Train the model of a run that is begun, from its latest checkpoint on.
 
     Ends with `model.keras` and `model.json` in the run's folder.
@@ -83,14 +85,14 @@ def learn(dataset: Dataset, run: Run, config: TrainConfig, callbacks: Callbacks,
         run: where everything goes.
         config: the settings.
         callbacks: Receive progress; may request a stop.
-        apart: where what would go into the run's folder goes instead. Of several workers only the first writes
-            there; the others run the same code and write into folders of their own, which nobody needs.
+        scratch: Folder for all output in place of the run's, for workers other than the chief: they run the same
+            code, and their output is thrown away.
 
     Raises:
         Stopped: the listener asked for it; the same call goes on from there.
         TrainError: the devices are not there, or the loss is no number any more.
     """
-    written = apart or run
+    written = scratch or run
     strategy = make_strategy(config)
     keras.utils.set_random_seed(config.seed)
     compiled = is_compiled(config, strategy.num_replicas_in_sync)
@@ -112,13 +114,13 @@ def learn(dataset: Dataset, run: Run, config: TrainConfig, callbacks: Callbacks,
         optimizer = make_optimizer(config, stream.steps_per_epoch)
         optimizer.build(model.trainable_variables)
         checkpoints = Checkpoints(run.checkpoints, model, optimizer, config.keep_checkpoints, written.checkpoints)
-        progress = checkpoints.restore_latest(callbacks.remark)
+        progress = checkpoints.restore_latest()
     if config.workers > 1:
         refuse_disagreement(strategy, progress.step)
-    begun = f" Going on after step {progress.step}." if progress.step else ""
-    callbacks.remark(
+    _log.info(
         f"Training {config.model} ({model.count_params():,} parameters) on {describe(strategy, config.workers)}: "
-        f"{stream.rows:,} segments, {stream.steps_per_epoch} steps an epoch, {config.epochs} epochs.{begun}"
+        f"{stream.rows:,} segments, {stream.steps_per_epoch} steps an epoch, {config.epochs} epochs."
+        + (f" Resuming after step {progress.step}." if progress.step else "")
     )
 
     held = {part: held_out(dataset, config, fold) for part, fold in config.held_out.items()}
@@ -140,7 +142,7 @@ def learn(dataset: Dataset, run: Run, config: TrainConfig, callbacks: Callbacks,
             outputs=Outputs(written, checkpoints, tensorboard, probe[:_PROBE_ROWS]),
             callbacks=callbacks,
         ).run()
-    if apart:
+    if scratch:
         return
     if "validation" in held:
         checkpoints.restore_best()

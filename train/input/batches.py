@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from featurize.dataset.reader import Shard
 from featurize.dataset.schema import MFCC_SHAPE
-from train.config import TrainError
+from train.errors import TrainError
 from train.input.sampler import Sampler, batch_bounds, replica_bounds, steps_per_epoch
 from train.input.window_cache import LabeledSegments, Windows
 

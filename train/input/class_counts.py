@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurize.dataset.dataset import Dataset
-from train.config import TrainConfig, TrainError
+from train.config import TrainConfig
+from train.errors import TrainError
 
 FEW_TRACKS = 20
 _LARGEST_SKEW = 4
@@ -44,7 +45,7 @@ def refuse_missing_classes(dataset: Dataset, config: TrainConfig) -> None:
         )
 
 
-def class_remarks(dataset: Dataset, config: TrainConfig) -> Iterator[str]:
+def class_warnings(dataset: Dataset, config: TrainConfig) -> Iterator[str]:
     """Yield a sentence for each finding about classes that are absent from a fold, small or skewed.
 
     The folds are those that `refuse_missing_classes` accepts.

@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from train.config import TrainError
+from train.errors import TrainError
 from train.input.batches import REPLICA_BATCH_SPEC, ReplicaBatch, SegmentStream
 
 

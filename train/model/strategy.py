@@ -5,7 +5,8 @@ import functools
 
 import tensorflow as tf
 
-from train.config import TrainConfig, TrainError
+from train.config import TrainConfig
+from train.errors import TrainError
 
 _ALL_REDUCES = {
     "auto": None,

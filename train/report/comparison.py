@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 
 from featurize.storage import StoragePath
-from train.config import TrainError
+from train.errors import TrainError
 from train.records import EpochRecord, Metrics
 from train.run import Run
 

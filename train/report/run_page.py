@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from featurize.dataset.dataset import Dataset
 from featurize.dataset.reader import read_row_group
 from featurize.version import VERSION
-from train.config import TrainConfig, TrainError
+from train.config import TrainConfig
+from train.errors import TrainError
 from train.evaluation.predictions import PREDICTIONS, Predictions, audio_link
 from train.input.class_counts import small_classes
 from train.records import EpochRecord, Metrics

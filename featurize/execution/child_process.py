@@ -15,13 +15,13 @@ in the child: the command line, a benchmark or pytest.
 
 import collections
 import contextlib
-import inspect
 import os
 import pickle
 import queue
 import subprocess
 import sys
 import threading
+import types
 from collections.abc import Callable
 from typing import Any, BinaryIO, Literal, NamedTuple
 
@@ -132,7 +132,7 @@ def _serve() -> None:
     threading.Thread(target=_end_with_parent, args=(tasks.fileno(),), daemon=True).start()
     try:
         result = function(*arguments)
-        if inspect.isgenerator(result):
+        if isinstance(result, types.GeneratorType):
             for value in result:
                 _write(messages, "yielded", value)
             result = None

@@ -18,20 +18,17 @@ from train.input.sampler import (
 row_groups = st.lists(st.integers(1, 200), min_size=1, max_size=40)
 
 
-def visit_rows(order, epoch, sizes):
-    """The global row numbers of a pass, in the order in which they are taken."""
+def epoch_rows(order, epoch, sizes):
+    """The number in the dataset of the row at each position of an epoch."""
     first = np.concatenate([[0], np.cumsum(sizes)])
-    one_pass = order.epoch_plan(epoch)
+    plan = order.epoch_plan(epoch)
     rows = []
-    for w, visits in enumerate(one_pass.windows):
+    for w, visits in enumerate(plan.windows):
         held = np.concatenate(
-            [
-                first[one_pass.groups[v]] + order.visit_rows(epoch, one_pass.groups[v], one_pass.repeats[v])
-                for v in visits
-            ]
+            [first[plan.groups[v]] + order.group_rows(epoch, plan.groups[v], plan.repeats[v]) for v in visits]
         )
-        picked = held[order.window_order(epoch, w)]
-        assert len(picked) == one_pass.offsets[w + 1] - one_pass.offsets[w]
+        picked = held[order.window_slots(epoch, w)]
+        assert len(picked) == plan.offsets[w + 1] - plan.offsets[w]
         rows.append(picked)
     return np.concatenate(rows)
 
@@ -39,9 +36,9 @@ def visit_rows(order, epoch, sizes):
 @given(sizes=row_groups, seed=st.integers(0, 2**31 - 1), window=st.integers(1, 5000), epoch=st.integers(0, 1000))
 def test_every_row_comes_once_an_epoch(sizes, seed, window, epoch):
     order = ShuffleSampler(sizes, seed, window)
-    rows = visit_rows(order, epoch, sizes)
+    rows = epoch_rows(order, epoch, sizes)
     assert sorted(rows.tolist()) == list(range(sum(sizes)))
-    assert visit_rows(ShuffleSampler(sizes, seed, window), epoch, sizes).tolist() == rows.tolist()
+    assert epoch_rows(ShuffleSampler(sizes, seed, window), epoch, sizes).tolist() == rows.tolist()
 
 
 @given(sizes=row_groups, window=st.integers(1, 5000))
@@ -55,7 +52,7 @@ def test_windows_are_about_as_large_as_asked(sizes, window):
 def test_epochs_and_seeds_differ():
     sizes = [96] * 30
     orders = {
-        tuple(visit_rows(ShuffleSampler(sizes, seed, 500), epoch, sizes))
+        tuple(epoch_rows(ShuffleSampler(sizes, seed, 500), epoch, sizes))
         for seed in range(3)
         for epoch in range(3)
     }
@@ -69,7 +66,7 @@ def test_a_row_may_come_anywhere_whatever_its_place_on_disk():
     order = ShuffleSampler(sizes, 5, 480)
     positions = np.empty((epochs, n))
     for epoch in range(epochs):
-        positions[epoch, visit_rows(order, epoch, sizes)] = np.arange(n) / n
+        positions[epoch, epoch_rows(order, epoch, sizes)] = np.arange(n) / n
     spread = 1 / np.sqrt(12)
     assert np.abs(positions.mean(axis=0) - 0.5).max() < 5 * spread / np.sqrt(epochs)
     assert np.abs(positions.std(axis=0) - spread).max() < 0.25 * spread
@@ -85,7 +82,7 @@ def test_classes_in_separate_shards_meet_in_every_batch():
     order = ShuffleSampler(sizes, 11, window)
     share = 1 / 3
     deviation = np.sqrt(share * (1 - share) * (group_rows / window + 1 / batch))
-    batches = label_of_row[visit_rows(order, 0, sizes)].reshape(-1, batch)
+    batches = label_of_row[epoch_rows(order, 0, sizes)].reshape(-1, batch)
     shares = np.stack([(batches == label).mean(axis=1) for label in range(3)])
     assert np.abs(shares - share).max() < 5 * deviation
     assert shares.std() < 1.2 * deviation
@@ -100,7 +97,7 @@ def test_an_epoch_draws_as_many_segments_of_each_track_as_asked(tracks, segments
     drawn = data.draw(st.integers(1, 15))
     sizes = [count * segments for count in tracks]
     order = ShuffleSampler(sizes, seed, 100, segments, drawn)
-    rows = visit_rows(order, 3, sizes)
+    rows = epoch_rows(order, 3, sizes)
     assert len(rows) == len(set(rows)) == order.rows
     expected = np.full(sum(tracks), min(drawn, segments))
     np.testing.assert_array_equal(np.bincount(rows // segments, minlength=sum(tracks)), expected)
@@ -109,7 +106,7 @@ def test_an_epoch_draws_as_many_segments_of_each_track_as_asked(tracks, segments
 def test_over_the_epochs_every_segment_is_drawn_equally_often():
     sizes, epochs = [8 * 12] * 4, 400
     order = ShuffleSampler(sizes, 0, 4096, 12, 3)
-    rows = np.concatenate([visit_rows(order, epoch, sizes) for epoch in range(epochs)])
+    rows = np.concatenate([epoch_rows(order, epoch, sizes) for epoch in range(epochs)])
     counts = np.bincount(rows, minlength=sum(sizes))
     assert np.abs(counts / epochs - 3 / 12).max() < 5 * np.sqrt(0.25 * 0.75 / epochs)
 
@@ -120,7 +117,7 @@ def test_balanced_sampling_visits_each_class_equally_often_and_its_tracks_alike(
     labels = np.array(data.draw(st.lists(st.integers(0, classes - 1), min_size=count, max_size=count)), np.int32)
     sizes = [n * segments for n in tracks]
     order = ShuffleSampler(sizes, seed, 50, segments, labels=labels)
-    rows = visit_rows(order, 1, sizes)
+    rows = epoch_rows(order, 1, sizes)
     assert len(rows) == order.rows
     times = np.bincount(rows // segments, minlength=count) // segments
     per_class = np.bincount(labels, weights=times)
@@ -129,7 +126,7 @@ def test_balanced_sampling_visits_each_class_equally_often_and_its_tracks_alike(
         assert np.ptp(times[labels == label]) <= 1
     np.testing.assert_array_equal(np.bincount(rows, minlength=count * segments), np.repeat(times, segments))
     again = ShuffleSampler(sizes, seed, 50, segments, labels=labels)
-    assert visit_rows(again, 1, sizes).tolist() == rows.tolist()
+    assert epoch_rows(again, 1, sizes).tolist() == rows.tolist()
 
 
 def test_repeated_tracks_are_spread_over_the_epoch():
@@ -138,7 +135,7 @@ def test_repeated_tracks_are_spread_over_the_epoch():
     labels[50] = 1
     sizes = [8 * 4] * 13
     order = ShuffleSampler(sizes, 2, 40, 4, labels=labels)
-    rows = visit_rows(order, 0, sizes)
+    rows = epoch_rows(order, 0, sizes)
     places = np.flatnonzero(rows // 4 == 50) / len(rows)
     assert len(places) == 103 * 4
     np.testing.assert_allclose(np.histogram(places, bins=4, range=(0, 1))[0] / len(places), 0.25, atol=0.1)
@@ -172,7 +169,7 @@ def test_stored_order_keeps_the_wanted_segments_of_each_track(tracks, segments, 
     kept = data.draw(st.sets(st.integers(0, segments - 1), min_size=1))
     sizes = [count * segments for count in tracks]
     order = SequentialSampler(sizes, segments, sorted(kept))
-    rows = visit_rows(order, 0, sizes)
+    rows = epoch_rows(order, 0, sizes)
     expected = [row for row in range(sum(sizes)) if row % segments in kept]
     assert rows.tolist() == expected
     assert order.rows == len(expected)

@@ -246,23 +246,6 @@ def test_no_window_is_read_twice_and_few_are_held(features, monkeypatch):
     epochs = 6
     for _ in stream.dataset(0, epochs * stream.steps_per_epoch, 1, [0]):
         pass
-    windows = len(stream._windows._sampler.epoch_plan(0).windows)
+    windows = len(stream._cache._sampler.epoch_plan(0).windows)
     assert windows == 4
     assert len(read) in (epochs * windows, epochs * windows + 1)  # and perhaps the first of the epoch after
-
-
-def test_memory_of_batches_is_used_again_when_nobody_holds_them():
-    from train.input.buffers import Buffers
-
-    buffers = Buffers()
-    one, other = buffers.take((4, 40, 217)), buffers.take((4, 40, 217))
-    assert one.ctypes.data % 64 == other.ctypes.data % 64 == 0
-    one[:], other[:] = 1, 2
-    assert (one == 1).all()
-    place, part = one.ctypes.data, one[2:]
-    del one
-    assert buffers.take((4, 40, 217)).ctypes.data != place  # a view is still there
-    assert (part == 1).all()
-    del part
-    assert buffers.take((3, 40, 217)).ctypes.data == place
-    assert (other == 2).all()

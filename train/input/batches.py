@@ -11,7 +11,7 @@ from featurize.dataset.reader import Shard
 from featurize.dataset.schema import MFCC_SHAPE
 from train.errors import TrainError
 from train.input.sampler import Sampler, batch_bounds, replica_bounds, steps_per_epoch
-from train.input.window_cache import LabeledSegments, Windows
+from train.input.window_cache import LabeledSegments, WindowCache
 
 _BATCHES_AHEAD = 4
 _BATCHES_AT_ONCE = 2  # each in a Python thread of its own: more would wait for one another
@@ -26,7 +26,7 @@ class ReplicaBatch(NamedTuple):
         others: int32 [rows], the classes of the segments mixed in; see `train.input.mixup`.
         shares: float32 [rows], how much of each row is `labels`; the rest is `others`.
         step: int64, counted from the beginning of training.
-        first: int64, the place of the part's first row in the batch.
+        first: int64, the index of the part's first row in the batch.
         batch_rows: int64, the rows of the whole batch.
     """
 
@@ -62,7 +62,7 @@ class SegmentStream:
         """Stream the row groups of `shards`, in the order that `sampler` gives; `mix` is applied to each batch."""
         if not sampler.rows:
             raise TrainError("there are no segments to read in these folds")
-        self._windows = Windows(shards, sampler, lookback=_BATCHES_AT_ONCE * batch_size)
+        self._cache = WindowCache(shards, sampler, lookback=_BATCHES_AT_ONCE * batch_size)
         self._sampler = sampler
         self._batch_size = batch_size
         self._mix = mix
@@ -89,7 +89,7 @@ class SegmentStream:
         Returns:
             float32 [rows, 40, 217], the MFCC; and int32 [rows], the class indices.
         """
-        return self._windows.rows(*self._bounds(step))
+        return self._cache.rows(*self._bounds(step))
 
     def part(self, step: int, replica: int, replicas: int) -> ReplicaBatch:
         """Return one replica's part of the batch of a step, mixed if the stream mixes; its fields are arrays."""
@@ -97,16 +97,16 @@ class SegmentStream:
         first, last = replica_bounds(0, stop - start, replica, replicas)
         if self._mix:
             # Rows are mixed over the whole batch, so that the parts are the same for any number of replicas.
-            mixed = self._mix(step, self._windows.rows(epoch, start, stop))
+            mixed = self._mix(step, self._cache.rows(epoch, start, stop))
             fields = [field[first:last] for field in mixed]
         else:
-            mfcc, labels = self._windows.rows(epoch, start + first, start + last)
+            mfcc, labels = self._cache.rows(epoch, start + first, start + last)
             fields = [mfcc, labels, labels, np.ones(last - first, np.float32)]
         return ReplicaBatch(*fields, *np.array([step, first, stop - start], np.int64))
 
     def tracks(self, step: int) -> list[str]:
         """Name the track of each row in the batch of a step."""
-        return self._windows.tracks(*self._bounds(step))
+        return self._cache.tracks(*self._bounds(step))
 
     def dataset(self, start: int, stop: int, replicas: int, mine: Sequence[int]) -> tf.data.Dataset:
         """Return the parts that some of all replicas take of the batches of the steps [start, stop).
@@ -135,6 +135,6 @@ class SegmentStream:
         )
 
     def _bounds(self, step: int) -> tuple[int, int, int]:
-        """Return the epoch of a step, and the half-open interval of the epoch's rows that it takes."""
+        """Return the epoch of a step, and the half-open interval of positions that it takes."""
         epoch, step_of_epoch = divmod(step, self.steps_per_epoch)
         return epoch, *batch_bounds(step_of_epoch, self.rows, self._batch_size)

@@ -1,8 +1,25 @@
-"""In which order the rows of a dataset are visited: arithmetic on (seed, epoch), without any state.
+"""The order in which the rows of a dataset are visited: arithmetic on (seed, epoch), without any state.
 
-The row groups of all shards are permuted; a window of them is held in memory and its rows are permuted;
-batches are cut from that stream. So the batch of any step of any epoch can be had without the ones before it,
-and nothing depends on thread timing or on the number of readers or replicas.
+The row groups of all shards are permuted; a window of them is held in memory and its rows are permuted; batches
+are cut from that sequence. So the batch of any step of any epoch is computed without the ones before it, and
+nothing depends on thread timing or on the number of readers or replicas.
+
+A row has three indices, used by this name here and in `train.input.window_cache`:
+
+    position   in the epoch: 0 is the first row that a batch of the epoch takes
+    slot       in the memory of a window, which holds the rows of its visits one after another
+    group row  in its row group, as stored
+
+    epoch        position  0     1     2     3     4     5   | 6     7     8  ...
+                           |  window_slots(epoch, window 0)  |  window_slots(epoch, window 1)
+                           v                                 v     offsets[1] = 6
+    window 0     slot      3     0     5     2     1     4
+                 slot      0     1     2   | 3     4     5
+                           |   visit A     |   visit B          windows[0] = [A, B]
+                           v               v                    group_rows(epoch, group of A, repeat of A)
+    row group    group row 0     1     3   | 2     4     6      all rows of a group, or those drawn for the epoch
+
+`window_slots` goes from positions to slots, `group_rows` from the slots of one visit to group rows.
 """
 
 import dataclasses
@@ -32,15 +49,15 @@ class Draw(enum.IntEnum):
 
 @dataclasses.dataclass(frozen=True)
 class EpochPlan:
-    """One pass over the rows, cut into windows.
+    """The visits of one epoch, cut into windows.
 
     A visit reads some rows of one row group. There may be several visits to a row group, or none.
 
     Attributes:
-        windows: the visits of each window, as indices into the two below.
-        offsets: int64 [windows + 1]; window w supplies the rows [offsets[w], offsets[w + 1]) of the pass.
+        windows: Visits of each window, as indices into `groups` and `repeats`.
+        offsets: int64 [windows + 1]; window w supplies the positions [offsets[w], offsets[w + 1]) of the epoch.
         groups: int64 [visits], the row group of each visit.
-        turns: int64 [visits], how many visits to the same row group the pass has had before.
+        repeats: int64 [visits], how many visits to the same row group `groups` lists before it.
     """
 
     windows: list[Int64]
@@ -50,20 +67,20 @@ class EpochPlan:
 
 
 class Sampler(Protocol):
-    """A rule by which rows are visited, epoch after epoch."""
+    """An order of rows, epoch after epoch; a pure function of its arguments."""
 
     @property
     def rows(self) -> int:
-        """The number of rows in each pass."""
+        """The number of positions in each epoch."""
 
     def epoch_plan(self, epoch: int) -> EpochPlan:
-        """Say which visits the windows of an epoch hold."""
+        """Return the visits of an epoch, window by window."""
 
-    def visit_rows(self, epoch: int, group: int, repeat: int) -> Int64:
-        """Say which rows of a row group a visit reads: their places in the row group."""
+    def group_rows(self, epoch: int, group: int, repeat: int) -> Int64:
+        """Return the group rows that a visit reads, int64 [rows], in the order of their slots."""
 
-    def window_order(self, epoch: int, window: int) -> Int64:
-        """Say in which order the rows of a window are taken: places in its concatenated visits."""
+    def window_slots(self, epoch: int, window: int) -> Int64:
+        """Return the slot of each position of a window, int64 [rows]."""
 
 
 class ShuffleSampler:
@@ -99,8 +116,8 @@ class ShuffleSampler:
         self._segments = segments_per_track
         self._drawn = min(drawn or segments_per_track, segments_per_track)
         self._labels = labels
-        # A batch asks for the pass of its epoch; permuting a million row groups for each would take longer.
-        self._recent = functools.lru_cache(maxsize=2)(self._permute)
+        # Every batch needs the plan of its epoch; permuting a million row groups for each would take longer.
+        self._cached = functools.lru_cache(maxsize=2)(self._permute)
 
     @property
     def rows(self) -> int:
@@ -112,9 +129,9 @@ class ShuffleSampler:
 
     def epoch_plan(self, epoch: int) -> EpochPlan:
         """Permute the visits and cut them into windows."""
-        return self._recent(epoch)[0]
+        return self._cached(epoch)[0]
 
-    def visit_rows(self, epoch: int, group: int, repeat: int) -> Int64:
+    def group_rows(self, epoch: int, group: int, repeat: int) -> Int64:
         """Take those tracks of the row group that come more often than `repeat` times, and draw their segments."""
         tracks = np.flatnonzero(
             self._times(epoch)[self._first_track[group] : self._first_track[group + 1]] > repeat
@@ -126,26 +143,26 @@ class ShuffleSampler:
         rows: Int64 = (tracks[:, None] * self._segments + segments).reshape(-1)
         return rows
 
-    def window_order(self, epoch: int, window: int) -> Int64:
-        """Permute the rows of a window."""
+    def window_slots(self, epoch: int, window: int) -> Int64:
+        """Permute the slots of a window."""
         offsets = self.epoch_plan(epoch).offsets
         return keyed_generator(Draw.ROWS, self._seed, epoch, window).permutation(
             int(offsets[window + 1] - offsets[window])
         )
 
     def _times(self, epoch: int) -> Int64:
-        return self._recent(epoch)[1]
+        return self._cached(epoch)[1]
 
     def _permute(self, epoch: int) -> tuple[EpochPlan, Int64]:
-        """Return the pass of an epoch, and how often each track comes in it."""
+        """Return the plan of an epoch, and how often each track comes in it."""
         times = self._draw_times(epoch)
-        turns_of_group = np.maximum.reduceat(times, self._first_track[:-1])
-        groups = np.repeat(np.arange(len(self._tracks)), turns_of_group)
-        repeats = np.arange(len(groups)) - np.repeat(np.cumsum(turns_of_group) - turns_of_group, turns_of_group)
+        visits_of_group = np.maximum.reduceat(times, self._first_track[:-1])
+        groups = np.repeat(np.arange(len(self._tracks)), visits_of_group)
+        repeats = np.arange(len(groups)) - np.repeat(np.cumsum(visits_of_group) - visits_of_group, visits_of_group)
         sizes = np.empty(len(groups), np.int64)
-        for repeat in range(int(turns_of_group.max())):
+        for repeat in range(int(visits_of_group.max())):
             tracks = np.add.reduceat((times > repeat).astype(np.int64), self._first_track[:-1])
-            sizes[repeats == repeat] = tracks[turns_of_group > repeat] * self._drawn
+            sizes[repeats == repeat] = tracks[visits_of_group > repeat] * self._drawn
         visits = keyed_generator(Draw.VISITS, self._seed, epoch).permutation(len(groups))
         ends = np.cumsum(sizes[visits])
         # A visit belongs to the window that its middle row falls into; the last window takes what remains.
@@ -179,34 +196,34 @@ class SequentialSampler:
         self._kept = [np.flatnonzero(np.resize(is_kept, size)) for size in row_groups]
         groups = np.arange(len(row_groups))
         offsets = np.concatenate([[0], np.cumsum([len(kept) for kept in self._kept])]).astype(np.int64)
-        self._pass = EpochPlan(list(groups[:, None]), offsets, groups, np.zeros_like(groups))
+        self._plan = EpochPlan(list(groups[:, None]), offsets, groups, np.zeros_like(groups))
 
     @property
     def rows(self) -> int:
         """The number of rows visited."""
-        return int(self._pass.offsets[-1])
+        return int(self._plan.offsets[-1])
 
     def epoch_plan(self, epoch: int) -> EpochPlan:
-        """Every pass is the same."""
-        return self._pass
+        """Return the same plan for every epoch."""
+        return self._plan
 
-    def visit_rows(self, epoch: int, group: int, repeat: int) -> Int64:
-        """Leave out the segments that are not wanted."""
+    def group_rows(self, epoch: int, group: int, repeat: int) -> Int64:
+        """Return the rows of the segments that are kept."""
         return self._kept[group]
 
-    def window_order(self, epoch: int, window: int) -> Int64:
-        """Take the rows as they lie."""
+    def window_slots(self, epoch: int, window: int) -> Int64:
+        """Return the slots in ascending order: the rows as they are stored."""
         return np.arange(len(self._kept[window]))
 
 
 def steps_per_epoch(rows: int, batch_size: int) -> int:
-    """Return how many batches a pass over some rows has; see `batch_bounds`."""
+    """Return how many batches an epoch of some rows has; see `batch_bounds`."""
     steps, tail = divmod(rows, batch_size)
     return max(steps + (tail >= min(SMALLEST_TAIL, batch_size)), 1)
 
 
 def batch_bounds(step: int, rows: int, batch_size: int) -> tuple[int, int]:
-    """Return the half-open interval of rows that a step of a pass takes.
+    """Return the half-open interval of positions that a step of an epoch takes.
 
     All batches have `batch_size` rows but the last. That takes what remains; a remainder of fewer than
     SMALLEST_TAIL rows is added to the last whole batch instead of making a batch of its own.

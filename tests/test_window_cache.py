@@ -1,0 +1,183 @@
+"""The window cache: the same rows as read directly, in any order of reads, from several threads."""
+
+import dataclasses
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from featurize.audio.mfcc import segment_starts
+from featurize.config import FeaturizeConfig
+from featurize.dataset.reader import Shard, read_footer, read_row_group
+from featurize.dataset.schema import MFCC_SHAPE, shard_name
+from featurize.dataset_build.shard_writer import ShardWriter
+from featurize.planning.shard_plan import ShardPlan, Track, feature_settings
+from featurize.storage import StoragePath
+from train.input.sampler import SequentialSampler, ShuffleSampler
+from train.input.window_cache import WindowCache, allocate
+
+SEGMENTS = 4
+TRACKS = (9, 20, 5)  # of each shard
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Shards, and what they hold, read row group by row group."""
+
+    shards: list[Shard]
+    mfcc: np.ndarray
+    labels: np.ndarray
+    tracks: list[str]
+
+    @property
+    def sizes(self):
+        return [size for shard in self.shards for size in shard.row_groups]
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    import pyarrow.parquet as pq
+
+    folder = tmp_path_factory.mktemp("rows")
+    settings = feature_settings(FeaturizeConfig(segments_per_track=SEGMENTS))
+    starts = segment_starts(6 * 22050, SEGMENTS) / 22050
+    random = np.random.default_rng(0)
+    shards, tracks = [], []
+    for index, count in enumerate(TRACKS):
+        name = shard_name(0, index, "0" * 16)
+        writer = ShardWriter(ShardPlan(name, StoragePath.of(folder), [], settings))
+        for number in range(count):
+            tracks += [f"{index}/{number}"] * SEGMENTS
+            mfcc = random.standard_normal((SEGMENTS, *MFCC_SHAPE), np.float32)
+            writer.add(Track(f"{index}/{number}", "", int(random.integers(3)), 0), mfcc, starts)
+        writer.finish(StoragePath.of(folder))
+        place = StoragePath.of(folder) / "shards" / name
+        assert read_footer(place)
+        metadata = pq.read_metadata(place.path)
+        sizes = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
+        shards.append(Shard(name, place, 0, sizes))
+    parts = [read_row_group(shard, index) for shard in shards for index in range(len(shard.row_groups))]
+    mfcc, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Rows(shards, mfcc, labels, tracks)
+
+
+def order_of(sampler, sizes, epoch):
+    """The number in the dataset of the row at each position of an epoch."""
+    first = np.concatenate([[0], np.cumsum(sizes)])
+    plan = sampler.epoch_plan(epoch)
+    of_window = [
+        np.concatenate(
+            [first[plan.groups[v]] + sampler.group_rows(epoch, plan.groups[v], plan.repeats[v]) for v in visits]
+        )[sampler.window_slots(epoch, window)]
+        for window, visits in enumerate(plan.windows)
+    ]
+    return np.concatenate(of_window)
+
+
+def assert_rows(rows, found, expected):
+    mfcc, labels = found
+    np.testing.assert_array_equal(mfcc, rows.mfcc[expected])
+    np.testing.assert_array_equal(labels, rows.labels[expected])
+    assert mfcc.dtype == np.float32
+    assert labels.dtype == np.int32
+
+
+@pytest.fixture
+def shuffled(rows):
+    sampler = ShuffleSampler(rows.sizes, seed=5, window_rows=40, segments_per_track=SEGMENTS)
+    assert len(sampler.epoch_plan(0).windows) > 2
+    return sampler
+
+
+def test_rows_are_those_read_directly_in_the_order_of_the_sampler(rows, shuffled):
+    cache = WindowCache(rows.shards, shuffled, lookback=20)
+    for epoch in range(3):
+        order = order_of(shuffled, rows.sizes, epoch)
+        assert sorted(order) == list(range(len(rows.labels)))
+        for start, stop in itertools.pairwise([*range(0, len(order), 10), len(order)]):
+            assert_rows(rows, cache.rows(epoch, start, stop), order[start:stop])
+
+
+def test_rows_are_the_same_in_whatever_order_they_are_read(rows, shuffled):
+    cache = WindowCache(rows.shards, shuffled, lookback=0)
+    orders = [order_of(shuffled, rows.sizes, epoch) for epoch in range(3)]
+    total = len(rows.labels)
+    reads = [(epoch, start, min(start + 33, total)) for epoch in range(3) for start in range(0, total, 33)]
+    for epoch, start, stop in np.random.default_rng(2).permutation(reads).tolist():
+        assert_rows(rows, cache.rows(epoch, start, stop), orders[epoch][start:stop])
+    assert_rows(rows, cache.rows(1, 0, total), orders[1])  # over all windows at once
+
+
+def test_some_segments_of_each_track_in_stored_order(rows):
+    sampler = SequentialSampler(rows.sizes, SEGMENTS, [0, 3])
+    cache = WindowCache(rows.shards, sampler, lookback=8)
+    expected = np.flatnonzero(np.isin(np.arange(len(rows.labels)) % SEGMENTS, [0, 3]))
+    assert_rows(rows, cache.rows(0, 0, sampler.rows), expected)
+    assert cache.tracks(0, 3, 11) == [rows.tracks[row] for row in expected[3:11]]
+
+
+def test_tracks_are_those_of_the_rows(rows, shuffled):
+    cache = WindowCache(rows.shards, shuffled, lookback=20)
+    order = order_of(shuffled, rows.sizes, 1)
+    assert cache.tracks(1, 0, len(order)) == [rows.tracks[row] for row in order]
+    assert cache.tracks(1, 37, 45) == [rows.tracks[row] for row in order[37:45]]
+
+
+def test_a_read_within_the_lookback_finds_its_window_still_there(rows, shuffled, monkeypatch):
+    from train.input import window_cache
+
+    loads = []
+    real = window_cache.read_row_groups
+    monkeypatch.setattr(window_cache, "read_row_groups", lambda groups: loads.append(groups) or real(groups))
+    border = int(shuffled.epoch_plan(0).offsets[1])
+    order = order_of(shuffled, rows.sizes, 0)
+
+    def loads_after(lookback):
+        cache = WindowCache(rows.shards, shuffled, lookback)
+        cache.rows(0, 0, border)
+        cache.rows(0, border + 4, border + 8)
+        loads.clear()
+        assert_rows(rows, cache.rows(0, border - 4, border), order[border - 4 : border])
+        return len(loads)
+
+    assert loads_after(lookback=8) == 0
+    assert loads_after(lookback=0) >= 1  # the window after the next has taken its place
+
+
+def test_two_threads_read_what_one_does(rows, shuffled):
+    cache = WindowCache(rows.shards, shuffled, lookback=16)
+    orders = [order_of(shuffled, rows.sizes, epoch) for epoch in range(6)]
+    reads = [(epoch, start, start + 8) for epoch in range(6) for start in range(0, len(rows.labels), 8)]
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(lambda read: cache.rows(*read), reads))
+    for (epoch, start, stop), part in zip(reads, found, strict=True):
+        assert_rows(rows, part, orders[epoch][start:stop])
+
+
+def through_tensorflow(array):
+    """The array that comes out of a dataset whose only element is made of this one."""
+    import tensorflow as tf
+
+    element = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(lambda: array, [], tf.float32))
+    (taken,) = element.as_numpy_iterator()
+    return taken
+
+
+@pytest.mark.parametrize("count", [7, 64])
+def test_tensorflow_takes_allocated_memory_without_copying(count, logical_cpus):
+    array = allocate((count, *MFCC_SHAPE))
+    assert array.ctypes.data % 64 == 0
+    array[:] = 3
+    address, taken = array.ctypes.data, through_tensorflow(array)
+    assert taken.ctypes.data == address
+    del array
+    others = [allocate((count, *MFCC_SHAPE)) for _ in range(4)]
+    assert address not in [other.ctypes.data for other in others]  # TensorFlow's array still holds it
+    assert (taken == 3).all()
+
+
+def test_unaligned_memory_would_be_copied(logical_cpus):
+    """The test before this one would fail without the alignment."""
+    array = allocate((7 * np.prod(MFCC_SHAPE) + 1,))[1:].reshape(7, *MFCC_SHAPE)
+    assert through_tensorflow(array).ctypes.data != array.ctypes.data

@@ -73,9 +73,9 @@ def test_what_is_predicted_of_the_test_fold_is_what_the_run_was_judged_by(run, a
     heard = {os.path.relpath(track.path, music): track for track in answers.tracks}
     confusion = np.zeros((3, 3), int)
     for row in dataset.tracks().to_pylist():
-        if row["fold"] == metrics["test_fold"]:
+        if row["fold"] == metrics.test_fold:
             confusion[dataset.classes.index(row["label"]), heard[row["track"]].track.argmax()] += 1
-    assert confusion.tolist() == metrics["tracks"]["confusion"]
+    assert confusion.tolist() == metrics.tracks.confusion
     assert len(answers.tracks) == 30
     assert not answers.rejects
 

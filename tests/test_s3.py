@@ -165,7 +165,7 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(client, uri, features, logical_c
     assert names == {path.name for path in (tmp_path / "checkpoints").iterdir()}
 
     metrics = [evaluate_run(Run(folder), open_dataset(features)) for folder in (there, tmp_path)]
-    assert metrics[0]["tracks"] == metrics[1]["tracks"]
+    assert metrics[0].tracks == metrics[1].tracks
     assert b"<html" in Run(there).report.read()
     with Run(there).tensorboard.at_hand() as curves:
         board = EventAccumulator(str(curves / "train"), size_guidance={"tensors": 0}).Reload()

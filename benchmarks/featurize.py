@@ -55,7 +55,7 @@ from featurize.dataset_build.driver import featurize
 from featurize.dataset_build.worker import featurize_track
 from featurize.planning.shard_plan import feature_settings
 from featurize.storage import StoragePath
-from jobs.demo.demo import compose_collection
+from jobs.demo.demo import TRACKS_PER_STYLE, compose_collection
 
 RESULTS = Path(__file__).parent / "results" / "featurize.json"
 SETTINGS = feature_settings(FeaturizeConfig())
@@ -71,12 +71,19 @@ def main() -> None:
     parser.add_argument("--music", type=Path, default=os.environ.get("EARMARK_MUSIC"), help="folder of clips")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--clips", type=int, default=24, help="clips measured in each round")
+    parser.add_argument(
+        "--tracks", type=int, default=TRACKS_PER_STYLE, help="composed in each style, with no folder"
+    )
+    parser.add_argument(
+        "--longest", type=int, default=10800, help="seconds of the longest track to measure memory with"
+    )
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file to write")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         music = Path(arguments.music or scratch / "music")
         if not arguments.music:
-            compose_collection(music, seed=0)
+            compose_collection(music, 0, arguments.tracks)
         clips = sorted(path for path in music.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
         clips = clips[:: max(1, len(clips) // arguments.clips)][: arguments.clips]
         rates = one_core(clips, arguments.rounds)
@@ -95,13 +102,17 @@ def main() -> None:
                 if name not in ("earmark", "librosa", "decode")
             },
             "seconds_to_first_shard": summary(
-                [seconds_to_first_shard(music, scratch / f"first{i}") for i in range(3)]
+                [seconds_to_first_shard(music, scratch / f"first{i}") for i in range(min(3, arguments.rounds))]
             ),
-            "peak_megabytes": {name: peak_megabytes(scratch, seconds) for name, seconds in LONG_TRACKS.items()},
+            "peak_megabytes": {
+                name: peak_megabytes(scratch, seconds)
+                for name, seconds in LONG_TRACKS.items()
+                if seconds <= arguments.longest
+            },
         }
     show(results)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    arguments.results.parent.mkdir(exist_ok=True)
+    arguments.results.write_text(json.dumps(results, indent=2) + "\n")
 
 
 def one_core(clips: Sequence[Path], rounds: int) -> dict[str, list[float]]:

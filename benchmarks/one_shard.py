@@ -19,6 +19,7 @@ from featurize.storage import StoragePath
 def main() -> None:
     """Make the shard."""
     track, folder = sys.argv[1:]
+    os.makedirs(folder, exist_ok=True)  # a worker refuses a folder that is not there
     plan = ShardPlan(
         "fold=0/part-00000-0000000000000000.parquet",
         StoragePath.of(os.path.dirname(track)),

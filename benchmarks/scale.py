@@ -50,7 +50,9 @@ def main() -> None:
     """Measure everything, print it and write it down."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tracks", type=int, default=1_000_000)
-    tracks = parser.parse_args().tracks
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file to write")
+    arguments = parser.parse_args()
+    tracks = arguments.tracks
     with tempfile.TemporaryDirectory() as folder:
         table, features = Path(folder) / "tracks.parquet", Path(folder) / "features"
         apart(write_table, table, range(tracks))
@@ -85,8 +87,8 @@ def main() -> None:
     }
     for name, value in results.items():
         print(f"  {name:<24}{value:12,.2f}" if isinstance(value, float) else f"  {name:<24}{value:9,}")
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    arguments.results.parent.mkdir(exist_ok=True)
+    arguments.results.write_text(json.dumps(results, indent=2) + "\n")
 
 
 def apart(function: Callable[..., None], *arguments: object) -> None:

@@ -82,6 +82,7 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu", help="gpu: batches go on to GPU:0")
     parser.add_argument("--only", choices=CONTENDERS, help="print the megabytes that one contender adds")
     parser.add_argument("--data", type=Path, help="folder with the files that --only reads")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file to write")
     arguments = parser.parse_args()
     if arguments.device == "gpu" and not tf.config.list_physical_devices("GPU"):
         print("TensorFlow sees no GPU here, so there is nothing to measure with --device gpu.")
@@ -93,8 +94,8 @@ def main() -> None:
         compose(Path(folder), arguments.segments)
         results = measure(Path(folder), arguments.rounds, arguments.seconds, arguments.device)
     show(results)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    arguments.results.parent.mkdir(exist_ok=True)
+    arguments.results.write_text(json.dumps(results, indent=2) + "\n")
 
 
 def earmark(folder: Path, device: str) -> Contender:

@@ -1,0 +1,95 @@
+"""Every benchmark runs at its smallest size and writes its figures; how fast it was is not looked at."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# Benchmark: the arguments of its smallest size, and the keys that its results must have.
+SMALLEST = {
+    "featurize": (
+        ["--rounds", 1, "--clips", 2, "--tracks", 5, "--longest", 10],
+        {
+            "clips",
+            "rounds",
+            "clips_per_second",
+            "ratio_librosa",
+            "ratio_decode",
+            "ratio_workers",
+            "ratio_bytes",
+            "ratio_peers",
+            "seconds_to_first_shard",
+            "peak_megabytes",
+        },
+    ),
+    "scale": (
+        ["--tracks", 2000],
+        {
+            "tracks",
+            "shards",
+            "plan_seconds",
+            "plan_processor_seconds",
+            "make_and_finish_seconds",
+            "driver_ms_per_shard",
+            "resume_seconds",
+            "grow_seconds",
+            "peak_megabytes",
+        },
+    ),
+    "stream": (
+        ["--segments", 512, "--rounds", 1, "--seconds", 1],
+        {
+            "segments",
+            "batch_size",
+            "rounds",
+            "cores",
+            "device",
+            "segments_per_second",
+            "segments_per_pass",
+            "seconds_to_first_batch",
+            "other",
+            "ratio_tfrecord",
+            "ratio_tfrecord_bytes",
+            "ratio_other",
+            "ratio_memory",
+            "peak_mb",
+            "window_mb",
+        },
+    ),
+    "train": (
+        ["--tracks", 10, "--rounds", 1, "--batch-size", 16],
+        {"rounds", "batch_size", "cores", "device", "models"},
+    ),
+    "skewed_classes": (
+        ["--classes", 2, "--seeds", 1, "--epochs", 1, "--evaluated", 1],
+        {"tracks", "evaluated", "seeds", "macro_f1", "gain"},
+    ),
+}
+# Many child processes that import TensorFlow one after another.
+SLOW = {"stream", "train"}
+
+
+def test_every_benchmark_has_a_smallest_size():
+    modules = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "--results" in path.read_text()}
+    assert modules == SMALLEST.keys()
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in SMALLEST]
+)
+def test_a_benchmark_runs(name, tmp_path):
+    arguments, keys = SMALLEST[name]
+    results = tmp_path / "results.json"
+    command = [sys.executable, "-m", f"benchmarks.{name}", *map(str, arguments), "--results", str(results)]
+    environment = {key: value for key, value in os.environ.items() if key != "EARMARK_MUSIC"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout
+    assert json.loads(results.read_text()).keys() == keys

@@ -147,6 +147,7 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(client, uri, features, logical_c
 
     from train.errors import Stopped
     from train.evaluation.evaluate import evaluate_run
+    from train.report.run_page import write_run_page
     from train.run import Run
 
     there = uri("music/run")
@@ -166,6 +167,7 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(client, uri, features, logical_c
 
     metrics = [evaluate_run(Run(folder), open_dataset(features)) for folder in (there, tmp_path)]
     assert metrics[0].tracks == metrics[1].tracks
+    write_run_page(Run(there), open_dataset(features))
     assert b"<html" in Run(there).report.read()
     with Run(there).tensorboard.at_hand() as curves:
         board = EventAccumulator(str(curves / "train"), size_guidance={"tensors": 0}).Reload()

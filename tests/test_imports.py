@@ -109,10 +109,12 @@ def test_ray_is_imported_where_it_is_meant_to_be():
             },
         ),
         ("av", {"featurize.audio.decoders", "jobs.doctor.smoke_test"}),
+        ("jinja2", {"train.report.html"}),
+        ("matplotlib", {"train.report.comparison_page", "train.report.figures", "train.report.html"}),
         ("mutagen", {"featurize.collection.tags", "jobs.demo.demo"}),
     ],
 )
-def test_audio_libraries_are_imported_where_they_are_meant_to_be(library, modules):
+def test_libraries_are_imported_where_they_are_meant_to_be(library, modules):
     assert {module for module, path in MODULES.items() if library in tops(path)} == modules
 
 

@@ -142,7 +142,7 @@ def test_copies_are_reported_and_not_judged_across_folds(collection, ray_here, t
     assert dataset.copies_across(0) == {paths[0]}
     assert dataset.copies_across(1) == {rows[-3][0]}
     fold = held_out(dataset, TrainConfig(), 1)
-    assert (fold.judged.sum(), len(fold.judged)) == (7, 8)
+    assert (fold.track_mask.sum(), len(fold.track_mask)) == (7, 8)
 
 
 def test_a_shard_of_other_settings_is_named_with_what_differs(features, music, ray_here, tmp_path):

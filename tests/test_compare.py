@@ -1,4 +1,4 @@
-"""Runs side by side: in the terminal and on a page, with nothing typed in and nothing left unescaped."""
+"""Comparison of runs: the table in the terminal and on the page, the figures read from the runs, escaped names."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ from train.run import Run
 
 @pytest.fixture(scope="module")
 def runs(features, tmp_path_factory):
-    """A small network, another one, and a cross-validation that holds both as if they were its folds."""
+    """Two runs, and a cross-validation that consists of copies of both."""
     root = tmp_path_factory.mktemp("runs")
     metrics = []
     for fold, settings in enumerate([{"validation_fold": "next"}, {"validation_fold": "none", "epochs": 3}]):
@@ -32,7 +32,7 @@ def runs(features, tmp_path_factory):
     return root
 
 
-def test_what_differs_is_shown_and_nothing_else(runs):
+def test_only_settings_that_differ_are_listed(runs):
     first, second = f"{runs}/<b>0/run", f"{runs}/<b>1/run"
     rows = {row.label: row for row in table_of(read_entries([first, second]))}
     figures = [json.loads((runs / f"<b>{i}" / "run" / "metrics.json").read_text()) for i in range(2)]
@@ -42,25 +42,25 @@ def test_what_differs_is_shown_and_nothing_else(runs):
     assert rows["model"].cells == ["modulation"] * 2
     assert rows["train.validation_fold"].cells == ["next", "none"]
     for part in ("tracks", "segments"):
-        for figure, words in (("accuracy", "accuracy"), ("macro_f1", "macro-F1")):
+        for figure, title in (("accuracy", "accuracy"), ("macro_f1", "macro-F1")):
             values = [metrics[part][figure] for metrics in figures]
-            row = rows[f"{words} of {part}"]
+            row = rows[f"{title} of {part}"]
             assert row.cells == [f"{value:.3f}" for value in values]
             assert row.best == {i for i in range(2) if values[i] == max(values)}
     best = [max(epoch.test.accuracy for epoch in history) for history in histories]
     assert rows["best epoch on test, segments"].cells == [f"{value:.3f}" for value in best]
     assert rows["epochs"].cells == ["2", "3"]
-    # 40 filters x 4 of 25, a normalisation of 320 (four each), dense layers of 256 and 3
+    # 160 filters of 25 weights, batch normalization of 320 features (4 numbers each), dense layers of 256 and 3
     assert rows["parameters"].cells == [f"{40 * 4 * 25 + 4 * 320 + 321 * 256 + 257 * 3:,}"] * 2
 
 
-def test_a_cross_validation_is_the_mean_over_its_folds(runs):
+def test_a_cross_validation_is_shown_as_the_mean_over_its_folds(runs):
     single = read_entries([f"{runs}/<b>0/run", f"{runs}/<b>1/run"])
     [entry] = folds = read_entries([f"{runs}/folds"])
     values = [metrics.tracks.accuracy for each in single for metrics in each.metrics]
     rows = {row.label: row for row in table_of(folds)}
     assert rows["accuracy of tracks"].cells == [f"{np.mean(values):.3f} ± {np.std(values):.3f}"]
-    assert rows["judged"].cells == ["12 tracks, folds 0, 1"]
+    assert rows["evaluated on"].cells == ["12 tracks, folds 0, 1"]
     assert rows["epochs"].cells == ["2/3"]
     assert "train.test_fold" not in entry.settings
 
@@ -77,17 +77,17 @@ def test_the_page_and_the_terminal_have_the_same_figures(runs, tmp_path):
             assert cell in done.stdout
     assert "<b>" not in page
     assert page.count("&lt;b&gt;0/run") == 1
-    assert "The runs were judged on different folds" in page
-    assert "The runs were judged on different folds" in done.stdout
+    assert "The runs were evaluated on different folds" in page
+    assert "The runs were evaluated on different folds" in done.stdout
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
     assert "data:image/svg+xml;base64," in page
 
 
-def test_what_cannot_be_compared_is_named_all_at_once(runs, tmp_path):
-    unjudged = shutil.copytree(runs / "<b>0" / "run", tmp_path / "unjudged")
-    (unjudged / "metrics.json").unlink()
+def test_one_error_lists_all_folders_that_cannot_be_compared(runs, tmp_path):
+    not_evaluated = shutil.copytree(runs / "<b>0" / "run", tmp_path / "not-evaluated")
+    (not_evaluated / "metrics.json").unlink()
     with pytest.raises(TrainError) as caught:
-        read_entries([str(tmp_path / "nothing"), f"{runs}/<b>1/run", str(unjudged)])
+        read_entries([str(tmp_path / "nothing"), f"{runs}/<b>1/run", str(not_evaluated)])
     message = str(caught.value)
     assert f"  - {tmp_path}/nothing holds no run" in message
-    assert f"  - {unjudged} is not judged yet. Type: earmark evaluate {unjudged}" in message
+    assert f"  - {not_evaluated} is not evaluated yet. Type: earmark evaluate {not_evaluated}" in message

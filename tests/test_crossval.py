@@ -1,4 +1,4 @@
-"""Cross-validation: every track judged once by a model that never saw it, folds kept, and an SVM beside."""
+"""Cross-validation: each fold evaluated once, finished folds kept, the SVM baseline, the summary."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ SETTINGS += ["--set", "train.normalise=true", "--set", "train.learning_rate=1.0e
 
 
 @pytest.mark.slow
-def test_every_fold_is_judged_once_and_finished_folds_are_kept(features, tmp_path):
+def test_every_fold_is_evaluated_once_and_finished_folds_are_kept(features, tmp_path):
     done = earmark("crossval", features, "--out", tmp_path, *SETTINGS)
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "crossval.json").read_text())
@@ -55,7 +55,7 @@ def test_the_validation_fold_is_never_the_test_fold():
         fold_configs(TrainConfig(validation_fold=3))
 
 
-def test_the_svm_is_scikit_learns_on_mean_and_deviation(features):
+def test_the_svm_uses_mean_and_deviation_of_each_coefficient(features):
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
@@ -72,13 +72,13 @@ def test_the_svm_is_scikit_learns_on_mean_and_deviation(features):
     np.testing.assert_allclose(tracks.vectors[0, 40:], first.std(axis=(0, 2)), rtol=1e-4)
     assert tracks.labels[0] == labels[0]
     svm = make_pipeline(StandardScaler(), SVC())
-    learned, judged = tracks.folds != 2, tracks.folds == 2
-    svm.fit(tracks.vectors[learned], tracks.labels[learned])
-    expected = np.mean(svm.predict(tracks.vectors[judged]) == tracks.labels[judged])
+    train, test = tracks.folds != 2, tracks.folds == 2
+    svm.fit(tracks.vectors[train], tracks.labels[train])
+    expected = np.mean(svm.predict(tracks.vectors[test]) == tracks.labels[test])
     assert evaluate_svm(tracks, 2).accuracy == expected
 
 
-def test_a_fold_that_cannot_be_learned_from_is_refused_before_any_is_trained(features, tmp_path):
+def test_an_empty_test_fold_is_an_error_before_any_training(features, tmp_path):
     folder = tmp_path / "features"
     shutil.copytree(features, folder)
     info = json.loads((folder / "dataset.json").read_text())
@@ -90,15 +90,15 @@ def test_a_fold_that_cannot_be_learned_from_is_refused_before_any_is_trained(fea
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_summary_weighs_folds_alike():
-    def fold(number, right, count):
-        accuracy = right / count
+def test_the_summary_weights_all_folds_equally():
+    def fold(number, correct, count):
+        accuracy = correct / count
         scores = ProbabilityScores(
             count=count,
             accuracy=accuracy,
             macro_f1=accuracy,
             per_class=[],
-            confusion=[[right, count - right]],
+            confusion=[[correct, count - correct]],
             loss=1.0,
         )
         return Metrics(
@@ -114,7 +114,7 @@ def test_the_summary_weighs_folds_alike():
         )
 
     folds = [fold(0, 1, 2), fold(1, 9, 10)]
-    summary = summarize(folds, [one.tracks for one in folds])
+    summary = summarize(folds, [metrics.tracks for metrics in folds])
     assert summary.mean.tracks.accuracy == pytest.approx(0.7)
     assert summary.deviation.tracks.accuracy == pytest.approx(0.2)
     assert summary.confusion.tracks == [[10, 2]]

@@ -1,4 +1,4 @@
-"""Schedules, decay, mixing, normalisation, selection: each does what its setting says."""
+"""Settings of training: schedules, weight decay, mixup, loss, normalization, intervals."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def test_schedules():
     np.testing.assert_allclose(constant[20:], 0.01, rtol=1e-6)
 
 
-def test_weight_decay_leaves_biases_and_normalisations_alone():
+def test_weight_decay_applies_to_kernels_only():
     import keras
 
     from train.fit.optimizer import make_optimizer
@@ -45,7 +45,7 @@ def test_weight_decay_leaves_biases_and_normalisations_alone():
         np.testing.assert_allclose(np.array(variable), value * (0.95 if decayed else 1), rtol=1e-5)
 
 
-def test_mixup_lays_one_segment_over_another():
+def test_mixup_blends_pairs_of_segments():
     from train.input.mixup import mixup
 
     rng = np.random.default_rng(0)
@@ -63,7 +63,7 @@ def test_mixup_lays_one_segment_over_another():
     assert not np.array_equal(others, mixup(0.4, 3)(8, (mfcc.copy(), labels))[2])
 
 
-def test_the_loss_is_smoothed_mixed_and_weighed():
+def test_the_loss_includes_label_smoothing_mixup_and_class_weights():
     import keras
     import tensorflow as tf
 
@@ -90,7 +90,7 @@ def test_the_loss_is_smoothed_mixed_and_weighed():
     assert len(gradients) == 2
 
 
-def test_the_model_holds_the_statistics_of_the_training_folds(features):
+def test_the_model_normalizes_by_the_statistics_of_the_training_folds(features):
     import keras
 
     from train.model.architectures import build_model
@@ -108,13 +108,13 @@ def test_the_model_holds_the_statistics_of_the_training_folds(features):
     np.testing.assert_allclose(statistics.mean, mfcc.mean(axis=(0, 2)), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(statistics.deviation, mfcc.std(axis=(0, 2)), rtol=1e-4)
     model = build_model("modulation", 3, 0.4, statistics)
-    normalised = keras.Model(model.inputs[0], model.get_layer("normalise").output)(mfcc.astype(np.float32)).numpy()
-    np.testing.assert_allclose(normalised.mean(axis=(0, 2)), 0, atol=1e-3)
-    np.testing.assert_allclose(normalised.std(axis=(0, 2)), 1, atol=1e-3)
+    normalized = keras.Model(model.inputs[0], model.get_layer("normalise").output)(mfcc.astype(np.float32)).numpy()
+    np.testing.assert_allclose(normalized.mean(axis=(0, 2)), 0, atol=1e-3)
+    np.testing.assert_allclose(normalized.std(axis=(0, 2)), 1, atol=1e-3)
 
 
-def test_modulation_tells_fast_from_slow_and_forgets_when():
-    """The same movement half a period later has about the same deviations, a faster one has others."""
+def test_modulation_depends_on_rate_and_not_on_phase():
+    """A modulation shifted by half a period has about the same deviations; a faster one does not."""
     import keras
 
     from train.model.architectures import build_model
@@ -155,6 +155,6 @@ def test_intervals():
         ({"mask_frames": 217}, "less than 217"),
     ],
 )
-def test_settings_that_cannot_be(settings, message):
+def test_invalid_settings_are_errors(settings, message):
     with pytest.raises(ValueError, match=message):
         TrainConfig(**settings)

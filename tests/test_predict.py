@@ -172,7 +172,7 @@ def test_a_broken_model_is_a_sentence(run, music, tmp_path):
     broken = shutil.copytree(run, tmp_path / "broken")
     for content in (b"", (run / "model.keras").read_bytes()[:5000]):
         (broken / "model.keras").write_bytes(content)
-        with pytest.raises(TrainError, match=r"model\.keras is no whole model: .*\. Remove it, and"):
+        with pytest.raises(TrainError, match=r"model\.keras is not a complete model: .*\. Remove it and"):
             predict(StoragePath.of(broken), [str(music / "bells")], None, ConsoleReporter())
 
 

@@ -1,4 +1,4 @@
-"""The JSON files of a run: keys, order and bytes as they were, and an error with advice for a broken file."""
+"""The JSON files of a run: unchanged keys, order and bytes, and an error with advice for a broken file."""
 
 import json
 
@@ -122,7 +122,7 @@ BROKEN = [
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_is_read_and_written_with_the_same_bytes(name, tmp_path):
-    """Keys in their order, "judged" among them, and no key for what there is not."""
+    """Keys keep their order and names, and absent values add no keys."""
     text = json.dumps(FILES[name], indent=2, ensure_ascii=False) + "\n"
     (tmp_path / name).write_text(text)
     run = Run(tmp_path)
@@ -148,7 +148,7 @@ def test_a_record_declares_the_keys_of_its_file_in_their_order(name):
 
 
 @pytest.mark.parametrize(("name", "content", "problem"), BROKEN)
-def test_a_file_of_another_kind_is_an_error_with_what_to_type(name, content, problem, tmp_path):
+def test_a_file_with_unexpected_content_is_an_error_with_advice(name, content, problem, tmp_path):
     (tmp_path / name).write_text(json.dumps(content))
     with pytest.raises(TrainError) as caught:
         READ[name](Run(tmp_path))
@@ -160,7 +160,7 @@ def test_a_file_of_another_kind_is_an_error_with_what_to_type(name, content, pro
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_that_is_not_json_is_an_error_and_a_missing_one_is_nothing(name, tmp_path):
+def test_a_file_that_is_not_json_is_an_error_and_a_missing_one_reads_as_empty(name, tmp_path):
     assert not READ[name](Run(tmp_path))
     (tmp_path / name).write_bytes(b'{"a": \xff')
     with pytest.raises(TrainError) as caught:
@@ -169,7 +169,7 @@ def test_a_file_that_is_not_json_is_an_error_and_a_missing_one_is_nothing(name, 
     assert ADVICE[name] in str(caught.value)
 
 
-def test_settings_of_another_version_are_an_error_only_where_they_are_used(tmp_path):
+def test_settings_of_another_version_are_an_error_only_when_used(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({**RUN, "train": {"epochs": 3, "momentum": 0.9}}))
     assert Run(tmp_path).info().epochs == 3
     with pytest.raises(
@@ -178,7 +178,7 @@ def test_settings_of_another_version_are_an_error_only_where_they_are_used(tmp_p
         Run(tmp_path).config()
 
 
-def test_the_history_of_an_earlier_checkpoint_is_read_and_written_as_it_was():
+def test_the_progress_of_a_checkpoint_is_written_as_it_was_read():
     progress = {
         "step": 8,
         "history": [EPOCH, VALIDATED],

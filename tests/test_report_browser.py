@@ -1,4 +1,4 @@
-"""The page of a run, and what a reader can do with it in a browser."""
+"""The report of a run in a browser: table of tracks, confusion matrices, player, layout, contrast."""
 
 import dataclasses
 import json
@@ -44,7 +44,7 @@ def metrics(run):
 
 @pytest.fixture(scope="module")
 def many(dataset, run, tmp_path_factory):
-    """The page of thirty classes and of more tracks than a page shows, drawn by the same code."""
+    """A report with thirty classes and more tracks than it lists, rendered by the same code."""
     from train.evaluation.metrics import score_both
     from train.report.run_page import render
 
@@ -80,18 +80,18 @@ def browser():
 
 @pytest.fixture
 def page(browser, run):
-    """The report, open; nothing may go wrong in it, and nothing may be asked of a network."""
+    """The report, open in the browser; afterwards no errors may be logged, and no network requests made."""
     browser.open(run / "report.html")
     yield browser
     assert [entry for entry in browser.driver.get_log("browser") if entry["level"] == "SEVERE"] == []
     events = [json.loads(entry["message"])["message"] for entry in browser.driver.get_log("performance")]
-    asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
-    assert (run / "report.html").as_uri() in asked
-    assert {url.split(":")[0] for url in asked} <= {"file", "data", "blob"}
+    requested = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    assert (run / "report.html").as_uri() in requested
+    assert {url.split(":")[0] for url in requested} <= {"file", "data", "blob"}
 
 
 @needs_browser
-def test_it_opens_with_the_surest_mistakes_first(page, run):
+def test_most_confident_errors_come_first(page, run):
     from selenium.common.exceptions import NoAlertPresentException
 
     with pytest.raises(NoAlertPresentException):
@@ -99,22 +99,26 @@ def test_it_opens_with_the_surest_mistakes_first(page, run):
     expected = expected_order(run)
     assert any(row[1] != row[2] for row in expected)
     assert page.names() == [row[0] for row in expected]
-    assert page.texts("td.is span:last-child") == [row[1] for row in expected]
-    assert page.texts("td.heard span:nth-child(2)") == [row[2] for row in expected]
-    shown = [float(text.split("\N{NO-BREAK SPACE}")[0]) for text in page.texts("td.sureness")]
+    assert page.texts("td.actual span:last-child") == [row[1] for row in expected]
+    assert page.texts("td.predicted span:nth-child(2)") == [row[2] for row in expected]
+    shown = [float(text.split("\N{NO-BREAK SPACE}")[0]) for text in page.texts("td.confidence")]
     np.testing.assert_allclose(shown, [100 * row[3] for row in expected], atol=0.56)
-    assert len(page.all("td.mistake")) == sum(row[1] != row[2] for row in expected)
+    assert len(page.all("td.error")) == sum(row[1] != row[2] for row in expected)
     assert f"Earmark: {DOLLARS}, {JAZZ}" == page.driver.title
 
 
 @needs_browser
-def test_headers_sort_and_a_third_press_goes_back(page):
+def test_headers_sort_and_a_third_click_restores_the_order(page):
     before = page.names()
-    sureness = [int(text.split("\N{NO-BREAK SPACE}")[0]) for text in page.texts("td.sureness")]
+    confidences = [int(text.split("\N{NO-BREAK SPACE}")[0]) for text in page.texts("td.confidence")]
     for key, values, in_order in (
-        # As people count and not as characters do.
+        # Numbers in names sort by value: 2 before 10.
         ("track", page.names, [SCRIPT, PERCENT, NO_BROWSER_PLAYS, QUOTES, "twin 2.wav", "twin 10.wav"]),
-        ("sureness", lambda: page.texts("td.sureness"), [f"{n}\N{NO-BREAK SPACE}%" for n in sorted(sureness)]),
+        (
+            "confidence",
+            lambda: page.texts("td.confidence"),
+            [f"{n}\N{NO-BREAK SPACE}%" for n in sorted(confidences)],
+        ),
     ):
         header = page.one(f"th.{key}")
         seen = []
@@ -128,7 +132,7 @@ def test_headers_sort_and_a_third_press_goes_back(page):
 
 
 @needs_browser
-def test_search_and_mistakes_only(page, run):
+def test_search_and_errors_only(page, run):
     from selenium.webdriver.common.keys import Keys
 
     search = page.one("input[type=search]")
@@ -141,34 +145,36 @@ def test_search_and_mistakes_only(page, run):
     assert page.names() == [row[0] for row in expected_order(run) if row[1] != row[2]]
     search.send_keys("no such track")
     assert page.names() == []
-    assert page.one("#tracks").text.endswith("No track is like that.")
+    assert page.one("#tracks").text.endswith("No matching tracks.")
 
 
 @needs_browser
 @pytest.mark.parametrize("level", ["tracks", "segments"])
-def test_a_cell_opens_the_list_of_its_tracks(level, page, run, metrics):
+def test_a_cell_of_a_confusion_matrix_lists_its_tracks(level, page, run, metrics):
     from selenium.webdriver.common.keys import Keys
 
     dialog = page.one("dialog")
     expected = expected_order(run)
     table = pq.read_table(run / "predictions.parquet").to_pylist()
     for cell in page.all(f"button[data-level={level}]"):
-        is_, heard = (int(cell.get_attribute(f"data-{name}")) for name in ("is", "heard"))
-        count = metrics[level]["confusion"][is_][heard]
+        actual, predicted = (int(cell.get_attribute(f"data-{name}")) for name in ("actual", "predicted"))
+        count = metrics[level]["confusion"][actual][predicted]
         assert cell.text == str(count)
         page.press(cell)
         page.wait(dialog.is_displayed)
         names = page.texts("dialog li span:first-child")
         classes = metrics["classes"]
-        assert page.one("dialog h3").text.endswith(f"of {classes[is_]}, heard as {classes[heard]}")
+        assert page.one("dialog h3").text.endswith(f"of {classes[actual]}, predicted as {classes[predicted]}")
         if level == "tracks":
-            assert names == [row[0] for row in expected if row[1:3] == (classes[is_], classes[heard])]
+            assert names == [row[0] for row in expected if row[1:3] == (classes[actual], classes[predicted])]
         else:
-            there = [
-                r["track"] for r in table if r["label"] == classes[is_] and np.argmax(r["probabilities"]) == heard
+            in_cell = [
+                row["track"]
+                for row in table
+                if row["label"] == classes[actual] and np.argmax(row["probabilities"]) == predicted
             ]
-            told = zip(names, page.texts("dialog li span:last-child"), strict=True)
-            assert dict(told) == {track: f"{there.count(track)} of 4 segments" for track in there}
+            notes = zip(names, page.texts("dialog li span:last-child"), strict=True)
+            assert dict(notes) == {track: f"{in_cell.count(track)} of 4 segments" for track in in_cell}
         page.driver.switch_to.active_element.send_keys(Keys.ESCAPE)
         page.wait(lambda: not dialog.is_displayed())
     page.press(cell)
@@ -182,7 +188,7 @@ def test_a_cell_opens_the_list_of_its_tracks(level, page, run, metrics):
 
 
 @needs_browser
-def test_a_track_opens_to_its_segments(page, run):
+def test_a_click_on_a_track_shows_its_segments(page, run):
     table = pq.read_table(run / "predictions.parquet").to_pylist()
     name = page.names()[0]
     page.one("td.track button").click()
@@ -207,14 +213,14 @@ def test_a_track_opens_to_its_segments(page, run):
 
 
 @needs_browser
-def test_tracks_are_heard_where_their_files_are(page, dataset):
+def test_tracks_play_from_their_files(page, dataset):
     assert page.all("audio") == []
     names = page.names()
-    for place in range(len(names)):
-        page.press(page.all("td.play button")[place])
+    for index in range(len(names)):
+        page.press(page.all("td.play button")[index])
         audio = page.one("audio")
         source = audio.get_attribute("src")
-        if names[place] == NO_BROWSER_PLAYS:
+        if names[index] == NO_BROWSER_PLAYS:
             page.wait(lambda: "cannot play deeper/ü.aiff" in page.one("[role=alert]").text)
             continue
         page.wait(lambda audio=audio: page.run("return arguments[0].readyState", audio) >= 1)
@@ -225,7 +231,7 @@ def test_tracks_are_heard_where_their_files_are(page, dataset):
 
 
 @needs_browser
-def test_a_segment_is_heard_from_its_start(page):
+def test_a_click_on_a_segment_plays_from_its_start(page):
     page.one("input[type=search]").send_keys("twin 2")
     page.one("td.track button").click()
     page.press(page.all(".column")[3])
@@ -248,7 +254,7 @@ def test_nothing_is_wider_than_the_screen(width, page, many):
 CONTRASTS = """
 const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
 const luminance = (layers) => {
-  for (const colour of layers) { canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1); }
+  for (const color of layers) { canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1); }
   const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map((v) => v / 255)
     .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
   return 0.2126 * r + 0.7152 * g + 0.0722 * b;
@@ -267,14 +273,14 @@ return [...document.querySelectorAll(text)]
 
 @needs_browser
 @pytest.mark.parametrize("dark", [False, True])
-def test_both_themes_can_be_read(dark, page, many):
+def test_text_has_enough_contrast_in_both_themes(dark, page, many):
     page.look(dark=dark)
-    chosen = "srcset" if dark else "src"
-    offered = page.run(
-        f"return [...document.querySelectorAll('picture')].map(p => p.querySelector('[{chosen}]').{chosen})"
+    attribute = "srcset" if dark else "src"
+    expected = page.run(
+        f"return [...document.querySelectorAll('picture')].map(p => p.querySelector('[{attribute}]').{attribute})"
     )
-    assert len(offered) == 2 + 2  # curves, and an MFCC image of each class
-    page.wait(lambda: page.run("return [...document.images].map(image => image.currentSrc)") == offered)
+    assert len(expected) == 2 + 2  # curves, and an MFCC image of each class
+    page.wait(lambda: page.run("return [...document.images].map(image => image.currentSrc)") == expected)
     page.wait(lambda: all(page.run("return [...document.images].map(image => image.naturalWidth > 0)")))
     background = page.run("return getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", background))) < 3 * 128) == dark
@@ -283,30 +289,30 @@ def test_both_themes_can_be_read(dark, page, many):
     page.look(dark=dark)
     contrasts += page.run(CONTRASTS)
     assert len(contrasts) > 1000
-    assert [found for found in contrasts if found[0] < 4.5] == []  # WCAG 2.2, level AA
+    assert [contrast for contrast in contrasts if contrast[0] < 4.5] == []  # WCAG 2.2, level AA
 
 
 @needs_browser
-def test_thousands_of_tracks_are_shown_by_and_by(page, many):
+def test_thousands_of_tracks_are_listed_in_steps(page, many):
     path, metrics = many
     page.open(path)
-    assert "The page has 2000 of 2100 tracks in this order; predictions.parquet" in page.one("#tracks").text
+    assert "The page lists the first 2000 of 2100 tracks; predictions.parquet" in page.one("#tracks").text
     assert len(page.names()) == 50
     more = page.one("#tracks button.boxed")
-    assert more.text == "Show more: 1950 are left"
+    assert more.text == "Show more (1950 left)"
     more.click()
     assert len(page.names()) == 100
-    # The surest of the right ones are left out, and the list of a cell says so.
-    right = metrics["tracks"]["confusion"][3][3]
-    page.press(page.one("button[data-level=tracks][data-is='3'][data-heard='3']"))
+    # The most confident correct predictions are not on the page, and the list of a cell states how many.
+    correct = metrics["tracks"]["confusion"][3][3]
+    page.press(page.one("button[data-level=tracks][data-actual='3'][data-predicted='3']"))
     page.wait(page.one("dialog").is_displayed)
     listed = len(page.all("dialog li"))
-    assert 0 < listed < right
-    assert f"{right - listed} of them are of tracks that this page leaves out." in page.one("dialog").text
+    assert 0 < listed < correct
+    assert re.search(rf"Not listed: {correct - listed} tracks? beyond", page.one("dialog").text)
 
 
 @needs_browser
-def test_without_javascript_all_but_the_tracks_is_there(page, run, metrics):
+def test_without_javascript_everything_except_the_tracks_is_shown(page, run, metrics):
     page.command("Emulation.setScriptExecutionDisabled", value=True)
     try:
         page.driver.get((run / "report.html").as_uri())
@@ -314,14 +320,14 @@ def test_without_javascript_all_but_the_tracks_is_there(page, run, metrics):
     finally:
         page.command("Emulation.setScriptExecutionDisabled", value=False)
     for part in (
-        f"It names {round(6 * metrics['tracks']['accuracy'])} of 6 tracks right",
+        f"Correct: {round(6 * metrics['tracks']['accuracy'])} of 6 tracks",
         "macro-F1 of segments",
         "The table of tracks needs JavaScript.",
-        "Groups that lie on two sides of the split: 0 of 12",
+        "Groups in more than one part of the split: 0 of 12",
         "the: config",
         "earmark train",
         REJECT,
     ):
         assert part in text
-    assert "Press a number" not in text
+    assert "Click a number" not in text
     assert len(page.all("img")) == 4

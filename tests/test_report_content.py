@@ -1,4 +1,4 @@
-"""The page of a run: what it says, and of what."""
+"""The report of a run: its predictions, its data and its links."""
 
 import dataclasses
 import hashlib
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from support.report import COPIED, DOLLARS, JAZZ, JUDGED, REJECT, SEGMENTS
+from support.report import COPIED, DOLLARS, EVALUATED, JAZZ, REJECT, SEGMENTS
 
 from featurize.dataset.reader import read_row_group, read_segments
 from train.config import TrainConfig
@@ -39,40 +39,40 @@ def metrics(run):
     return Run(run).read("metrics.json")
 
 
-def test_predictions_are_what_the_model_says_of_each_segment(dataset, run, metrics):
+def test_predictions_are_those_of_the_model_for_each_segment(dataset, run, metrics):
     import keras
 
     table = pq.read_table(run / "predictions.parquet")
     assert table.column_names == ["track", "label", "segment", "start", "probabilities"]
     assert table.schema.field("start").metadata == {b"unit": b"seconds"}
     assert json.loads(table.schema.field("probabilities").metadata[b"classes"]) == dataset.classes
-    said = {(row["track"], row["segment"]): row for row in table.to_pylist()}
-    assert set(said) == {(track, segment) for track in JUDGED for segment in range(SEGMENTS)}
+    predicted = {(row["track"], row["segment"]): row for row in table.to_pylist()}
+    assert set(predicted) == {(track, segment) for track in EVALUATED for segment in range(SEGMENTS)}
     model = keras.models.load_model(run / "model.keras")
     for shard in dataset.in_folds({0}):
         mfcc = np.concatenate([read_row_group(shard, i)[0] for i in range(len(shard.row_groups))])
         probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(model(mfcc)))
         for row, expected in zip(read_segments([shard]).to_pylist(), probabilities, strict=True):
             if row["track"] != COPIED:
-                found = said[row["track"], row["segment"]]
-                assert (found["label"], found["start"]) == (JUDGED[row["track"]], row["start"])
-                np.testing.assert_allclose(found["probabilities"], expected, atol=1e-5)
+                prediction = predicted[row["track"], row["segment"]]
+                assert (prediction["label"], prediction["start"]) == (EVALUATED[row["track"]], row["start"])
+                np.testing.assert_allclose(prediction["probabilities"], expected, atol=1e-5)
     confusion = np.zeros((2, 2), int)
-    for row in said.values():
+    for row in predicted.values():
         confusion[dataset.classes.index(row["label"]), np.argmax(row["probabilities"])] += 1
     assert metrics["segments"]["confusion"] == confusion.tolist()
     assert metrics["copies_left_out"] == 1
 
 
-def test_only_the_judged_segments_are_predicted(dataset):
+def test_only_the_evaluated_segments_are_predicted(dataset):
     from train.evaluation.held_out import held_out
 
     rows = held_out(dataset, TrainConfig(test_segments="first_last"), 0).segments()
-    assert rows["segment"].to_pylist() == [0, SEGMENTS - 1] * len(JUDGED)
-    assert set(rows["track"].to_pylist()) == set(JUDGED)
+    assert rows["segment"].to_pylist() == [0, SEGMENTS - 1] * len(EVALUATED)
+    assert set(rows["track"].to_pylist()) == set(EVALUATED)
 
 
-def test_a_run_without_its_predictions_is_judged_again(run, tmp_path):
+def test_a_run_without_its_predictions_counts_as_not_evaluated(run, tmp_path):
     from train.evaluation.evaluate import is_evaluated
 
     assert is_evaluated(Run(run))
@@ -81,7 +81,7 @@ def test_a_run_without_its_predictions_is_judged_again(run, tmp_path):
     assert not is_evaluated(Run(tmp_path / "run"))
 
 
-def test_broken_metrics_are_refused_and_made_again_by_what_the_error_says_to_type(dataset, run, metrics, tmp_path):
+def test_broken_metrics_are_an_error_and_the_command_in_its_message_rewrites_them(dataset, run, metrics, tmp_path):
     from featurize.storage import StoragePath
     from jobs.pipeline import evaluate_model
     from jobs.terminal.console import ConsoleReporter
@@ -99,7 +99,7 @@ def test_broken_metrics_are_refused_and_made_again_by_what_the_error_says_to_typ
 
 
 class Reader(HTMLParser):
-    """What a browser makes of a page: how many elements of each kind, and its text."""
+    """Counts the elements of a page by tag, and collects its text."""
 
     def __init__(self):
         super().__init__()
@@ -112,7 +112,7 @@ class Reader(HTMLParser):
         self.text += data
 
 
-def test_names_reach_the_page_as_text_alone(dataset, run, metrics):
+def test_names_are_inserted_as_text_only(dataset, run, metrics):
     page = (run / "report.html").read_text()
     reader = Reader()
     reader.feed(page)
@@ -124,21 +124,21 @@ def test_names_reach_the_page_as_text_alone(dataset, run, metrics):
     train = next(line for line in reader.text.splitlines() if line.startswith("earmark train"))
     assert shlex.split(train)[2::4] == [str(dataset.folder), f"{run}/config.yaml"]
     data = json.loads(re.search('id="data">(.*?)</script>', page, re.DOTALL)[1])
-    assert {track["track"] for track in data["tracks"]} == set(JUDGED)
+    assert {track["track"] for track in data["tracks"]} == set(EVALUATED)
     assert data["classes"] == metrics["classes"] == sorted([JAZZ, DOLLARS])
-    assert "Left out: 1 track of which a copy lies in another fold." in page
+    assert "Excluded: 1 track with a copy in another fold." in page
     assert "1 of 12 tracks could not be used" in page
 
 
 def test_alpine_is_the_published_file():
-    """That of alpinejs 3.17.5, as npm has it: package/dist/cdn.min.js."""
+    """The file is package/dist/cdn.min.js of alpinejs 3.17.5 on npm."""
     content = (ROOT / "train" / "report" / "templates" / "alpine.min.js").read_bytes()
     published = "b4036e9e9ac22fa6f6ae1ba292e015e1f3e9c85d0d79e73e4c8eb9bb139b522e"
     assert hashlib.sha256(content).hexdigest() == published
     assert "alpinejs 3.17.5" in (ROOT / "train" / "report" / "templates" / "alpine.LICENSE").read_text()
 
 
-def test_music_that_is_not_at_hand_has_no_link(tmp_path):
+def test_only_files_on_this_machine_have_a_link(tmp_path):
     from featurize.storage import StoragePath
     from train.evaluation.predictions import audio_link
 
@@ -153,7 +153,7 @@ def test_music_that_is_not_at_hand_has_no_link(tmp_path):
     assert audio_link("a:b %.mp3", StoragePath.of(music), elsewhere) is None
 
 
-def test_the_predictions_that_a_run_keeps_are_those_that_its_page_shows(run, metrics):
+def test_predictions_read_from_the_file_agree_with_the_metrics(run, metrics):
     read = Predictions.read(Run(run).folder / PREDICTIONS)
     assert read.classes == metrics["classes"]
     assert len(read.labels) == metrics["segments"]["count"] == read.per_track * metrics["tracks"]["count"]
@@ -162,7 +162,7 @@ def test_the_predictions_that_a_run_keeps_are_those_that_its_page_shows(run, met
     assert again.table().equals(read.table())
 
 
-def test_a_report_is_never_that_of_earlier_metrics(run, dataset, tmp_path):
+def test_evaluation_removes_the_old_report(run, dataset, tmp_path):
     from train.evaluation.evaluate import evaluate_run
     from train.report.run_page import write_run_page
 

@@ -1,4 +1,4 @@
-"""The sentences at the top of a run's page."""
+"""The summary at the top of a report."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,8 @@ from train.config import TrainConfig
 from train.records import Metrics, ProbabilityScores, Split
 
 
-def judged(labels, predicted, classes, **settings):
-    """The summary of a run that heard tracks of some classes as others."""
+def summary_of(labels, predicted, classes, **settings):
+    """Return the summary of a run with the given actual and predicted classes of its tracks."""
     from train.evaluation.metrics import score_predicted
     from train.report.summary import summarize_run
 
@@ -30,17 +30,17 @@ def judged(labels, predicted, classes, **settings):
     return text.replace("\N{NO-BREAK SPACE}", " ")
 
 
-def test_the_summary_says_how_many_are_right_and_what_is_confused():
-    text = judged(
+def test_the_summary_states_accuracy_baseline_and_confusions():
+    text = summary_of(
         [0] * 9 + [1] * 6 + [2] * 6, [0] * 7 + [1, 2] + [1] * 3 + [0] * 3 + [2] * 6, ["pop", "rock", "ska"]
     )
-    assert "It names 16 of 21 tracks right, 76 %." in text
-    assert "between 55 % and 89 % (95 % interval)" in text  # Wilson's, by hand: (16 + 1.92 +- 4.27) / 24.84... %
-    assert "Always saying “pop”, the most frequent class here, would be right for 9, 43 %." in text
-    assert "It hears “ska” best (F1 0.92) and “rock” worst (0.60)." in text
-    assert "Most often it takes “rock” for “pop”: 3 of 6 tracks." in text
-    assert "One fold of 21 tracks says little: earmark crossval" in text
-    assert "There was no validation fold; the model is the one after the last epoch, 3." in text
+    # Wilson's interval, by hand: (16 + 1.92 +- 4.27) / 24.84... %
+    assert "Correct: 16 of 21 tracks, 76 % (95 % confidence interval: 55 % to 89 %)." in text
+    assert "predicting “pop”, the most frequent class here, for every track would be correct for 9, 43 %." in text
+    assert "Best class: “ska” (F1 0.92); worst class: “rock” (F1 0.60)." in text
+    assert "Most frequent confusion: “rock” predicted as “pop”, 3 of 6 tracks." in text
+    assert "One fold of 21 tracks gives a noisy estimate: earmark crossval" in text
+    assert "Without a validation fold, the model is the one after the last epoch, 3." in text
 
 
 @pytest.mark.parametrize(
@@ -49,22 +49,34 @@ def test_the_summary_says_how_many_are_right_and_what_is_confused():
         (
             [0, 0, 1],
             [0, 0, 1],
-            ["all of 3 tracks right, 100 %", "all classes alike (F1 1.00)", "no track for another"],
+            [
+                "Correct: all of 3 tracks, 100 %",
+                "All classes have the same F1, 1.00.",
+                "No track was misclassified.",
+            ],
         ),
-        ([0, 1], [1, 0], ["none of 2 tracks right, 0 %", "1 of 1 track, and 1 other confusion is as frequent"]),
-        ([0], [0], ["1 of 1 track right", "The test fold has no track of “b” and “c”"]),
-        ([0, 0, 1, 2], [0, 0, 0, 0], ["“a” best", "takes “b” for “a”: 1 of 1 track, and 1 other confusion is as"]),
+        ([0, 1], [1, 0], ["none of 2 tracks, 0 %", "1 of 1 track, and 1 other confusion is as frequent"]),
+        (
+            [0],
+            [0],
+            ["1 of 1 track, 100 %", "no track of “b” and “c”, so these figures do not cover those classes."],
+        ),
+        (
+            [0, 0, 1, 2],
+            [0, 0, 0, 0],
+            ["Best class: “a”", "“b” predicted as “a”, 1 of 1 track, and 1 other confusion is as"],
+        ),
     ],
 )
 def test_the_summary_of_few_tracks(labels, predicted, sentences):
-    text = judged(labels, predicted, ["a", "b", "c"])
+    text = summary_of(labels, predicted, ["a", "b", "c"])
     for sentence in sentences:
         assert sentence in text
 
 
-def test_the_summary_warns_only_where_there_is_reason_to():
+def test_the_summary_warns_only_with_a_reason():
     labels = [0, 1] * 40
-    text = judged(labels, labels, ["a", "b"], validation_fold="next", small={"b": 12})
-    assert "says little" not in text
-    assert "Epoch 3 of 5 was chosen by the validation fold (track_macro_f1), not by the test fold." in text
-    assert "Fewer than 20 tracks in all folds: “b” (12)." in text
+    text = summary_of(labels, labels, ["a", "b"], validation_fold="next", small={"b": 12})
+    assert "noisy estimate" not in text
+    assert "Epoch 3 of 5 was selected on the validation fold (track_macro_f1), not on the test fold." in text
+    assert "Fewer than 20 tracks in all folds: “b” (12). Their scores are unreliable" in text

@@ -35,11 +35,11 @@ class Scores(Record):
     """Scores of predicted classes.
 
     Attributes:
-        count: Rows: segments, or tracks.
+        count: Number of rows, which are segments or tracks.
         accuracy: Share of rows whose predicted class is the actual one.
-        macro_f1: Mean F1 of the classes that have rows.
+        macro_f1: Mean F1 of the classes that have rows; every class has the same weight.
         per_class: Scores of each class, in the order of the classes.
-        confusion: Counts, a row for each actual class, a column for each predicted one.
+        confusion: Counts of rows: [actual class][predicted class].
     """
 
     count: int
@@ -72,7 +72,7 @@ class Split(Record):
 
     Attributes:
         parts: Sizes of `train`, of `validation` if there is one, and of `test`.
-        groups_on_two_sides: Groups with tracks in more than one part; there must be none.
+        groups_on_two_sides: Groups with tracks in more than one part; empty in a valid split.
     """
 
     parts: dict[str, SplitPart]
@@ -89,7 +89,7 @@ class Metrics(Record):
         classes: Class names.
         segments: Scores of single segments.
         tracks: Scores of whole tracks, by the mean of the probabilities of their segments.
-        copies_left_out: Tracks of the test fold that were not evaluated because another fold has a copy.
+        copies_left_out: Number of tracks of the test fold that were not evaluated because another fold has a copy.
         split: Sizes of the parts of the split.
         model_sha256: SHA-256 of the model.keras that was evaluated, in hexadecimal.
     """
@@ -102,7 +102,7 @@ class Metrics(Record):
     tracks: ProbabilityScores
     copies_left_out: int
     split: Split
-    # On disk the key is "judged", by which runs of earlier versions are found to be evaluated.
+    # The key on disk stays "judged", so that runs of earlier versions still count as evaluated.
     model_sha256: str = Field(alias="judged")
 
 
@@ -130,7 +130,7 @@ class EpochRecord(Record):
         seconds: Duration of the steps.
         examples_per_second: Segments trained on per second.
         wait_fraction: Share of the duration spent waiting for batches.
-        validation: Figures of the validation fold; None if there is none.
+        validation: Figures of the validation fold; None without one.
         test: Figures of the test fold.
     """
 
@@ -155,7 +155,7 @@ class EpochRecord(Record):
 
 
 class ModelInfo(Record):
-    """model.json: what is needed to use model.keras on audio.
+    """model.json: the classes, features and tensors of model.keras, for prediction from audio.
 
     Attributes:
         classes: Class names, in the order of the logits.
@@ -164,7 +164,7 @@ class ModelInfo(Record):
         output: Shape, dtype and meaning of the model's output.
         parameters: Number of parameters; None if an earlier version did not record it.
         epoch: Epoch after which the model was saved.
-        epochs: Epochs that were trained.
+        epochs: Number of epochs trained.
         dataset: Identifier of the dataset.
     """
 
@@ -179,12 +179,12 @@ class ModelInfo(Record):
 
 
 class RunInfo(Record):
-    """run.json: what a run was begun with.
+    """run.json: the dataset and the settings with which a run was started.
 
     Attributes:
         dataset: Identifier of the dataset.
-        features: Folder of the dataset, relative to the run if it lies inside.
-        train: The `train` section of the config, perhaps with the settings of another version.
+        features: Folder of the dataset, relative to the run if it is inside.
+        train: The `train` section of the config; another version may have written other settings.
     """
 
     dataset: str
@@ -200,7 +200,7 @@ class RunInfo(Record):
 
     @property
     def epochs(self) -> int:
-        """Epochs that the run was asked for."""
+        """Number of epochs to train."""
         return int(self.train["epochs"])
 
 
@@ -212,7 +212,7 @@ class Figures(Record):
 
 
 class FiguresByPart(Record):
-    """Figures of whole tracks, of segments, and of the SVM on whole tracks."""
+    """Figures of whole tracks, segments, and the SVM on whole tracks."""
 
     tracks: Figures
     segments: Figures
@@ -225,7 +225,7 @@ class FoldFigures(Record):
     Attributes:
         fold: The test fold.
         epoch: Epoch after which the model was saved.
-        count: Tracks evaluated.
+        count: Number of tracks evaluated.
         tracks: Figures of whole tracks.
         segments: Figures of segments.
         svm_tracks: Figures of the SVM on whole tracks.
@@ -240,7 +240,7 @@ class FoldFigures(Record):
 
 
 class ConfusionsByPart(Record):
-    """Confusion matrices of whole tracks, of segments, and of the SVM on whole tracks."""
+    """Confusion matrices of whole tracks, segments, and the SVM on whole tracks."""
 
     tracks: list[list[int]]
     segments: list[list[int]]
@@ -256,7 +256,7 @@ class CrossValidationSummary(Record):
         folds: Figures of each fold.
         mean: Mean over the folds.
         deviation: Population standard deviation over the folds.
-        confusion: Confusion matrices, added up over the folds.
+        confusion: Confusion matrices, summed over the folds.
     """
 
     model: str
@@ -268,14 +268,14 @@ class CrossValidationSummary(Record):
 
 
 def explain(error: ValidationError) -> str:
-    """Return the first problem of a file in one line: its place in the file, what was expected, what was found."""
+    """Return the first problem of a file in one line: the key, the expected value and the value found."""
     problem = error.errors(include_url=False)[0]
-    place = ".".join(map(str, problem["loc"]))
+    key = ".".join(map(str, problem["loc"]))
     if problem["type"] == "missing":
-        return f"{place} is missing"
+        return f"{key} is missing"
     if problem["type"] == "model_type":
         message = "input should be an object"
     else:
         message = problem["msg"].removeprefix("Value error, ")
         message = message[0].lower() + message[1:]
-    return f"{place + ': ' if place else ''}{message}, found {reprlib.repr(problem['input'])}"
+    return f"{key + ': ' if key else ''}{message}, found {reprlib.repr(problem['input'])}"

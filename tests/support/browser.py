@@ -1,4 +1,4 @@
-"""Chromium, by selenium."""
+"""Chromium for tests, driven by selenium."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ needs_browser = pytest.mark.skipif(
 
 
 class Browser:
-    """Chromium, and what a reader does in it."""
+    """A Chromium window, and the actions of its user."""
 
     def __init__(self, driver):
         self.driver = driver
@@ -37,12 +37,12 @@ class Browser:
         return WebDriverWait(self.driver, 20, poll_frequency=0.02).until(lambda _: condition())
 
     def press(self, element):
-        """Click where the bar on top of the page is not in the way."""
+        """Click an element after scrolling it out from under the navigation bar."""
         self.run("arguments[0].scrollIntoView({ block: 'center' })", element)
         element.click()
 
     def texts(self, selector):
-        """What elements say, those that are out of sight too."""
+        """Return the text of elements, also of those outside the window."""
         return self.run("return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)", selector)
 
     def names(self):
@@ -63,7 +63,7 @@ class Browser:
 
 @contextlib.contextmanager
 def start_browser() -> Iterator[Browser]:
-    """Start Chromium without a window."""
+    """Start headless Chromium."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 

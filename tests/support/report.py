@@ -18,7 +18,7 @@ PERCENT = "100%20 #?&a=b.wav"
 NO_BROWSER_PLAYS = "deeper/ü.aiff"
 COPIED = "copied.wav"
 REJECT = "<img src=x onerror=alert(2)>.wav"
-# Path, class, fold, and which piece it is. The twins sound alike: one of them is a mistake, whatever is learned.
+# Path, class, fold, and number of the piece. The twins are one piece in two classes: one of them is misclassified.
 TRACKS = [
     (SCRIPT, JAZZ, 0, 0),
     (QUOTES, DOLLARS, 0, 1),
@@ -29,12 +29,12 @@ TRACKS = [
     (COPIED, JAZZ, 0, 6),
     *((f"learned/{n}.wav", (JAZZ, DOLLARS)[n % 2], 1, n) for n in range(6, 10)),
 ]
-JUDGED = {path: label for path, label, fold, _ in TRACKS if fold == 0 and path != COPIED}
+EVALUATED = {path: label for path, label, fold, _ in TRACKS if fold == 0 and path != COPIED}
 SEGMENTS = 4
 
 
 def compose_dataset(root: Path) -> Dataset:
-    """Names that break a page, in a table; a copy on the other side of the split; a file that is no music."""
+    """Featurize a collection with names that break a page, a copy across the split, and a broken file."""
     from featurize.config import FeaturizeConfig
     from featurize.dataset_build.driver import featurize
 
@@ -54,7 +54,7 @@ def compose_dataset(root: Path) -> Dataset:
 
 
 def train_run(dataset: Dataset) -> Path:
-    """Train on the dataset, evaluate and write the page; return the run's folder."""
+    """Train on the dataset, evaluate and write the report; return the run's folder."""
     from support.training import trained
     from train.evaluation.evaluate import evaluate_run
     from train.report.run_page import write_run_page
@@ -68,11 +68,11 @@ def train_run(dataset: Dataset) -> Path:
 
 
 def expected_order(run):
-    """Track, class, what it was heard as and how surely, in the order in which a reader should get them."""
+    """Return track, actual class, predicted class and confidence of each track, in the order of the report."""
     table = pq.read_table(run / "predictions.parquet")
     classes = json.loads(table.schema.field("probabilities").metadata[b"classes"])
     rows = np.array(table["probabilities"].to_pylist()).reshape(-1, SEGMENTS, len(classes)).mean(axis=1)
     tracks, labels = (table[name].to_pylist()[::SEGMENTS] for name in ("track", "label"))
-    found = [(t, c, classes[p.argmax()], p.max()) for t, c, p in zip(tracks, labels, rows, strict=True)]
-    mistakes = sorted((row for row in found if row[1] != row[2]), key=lambda row: -row[3])
-    return mistakes + sorted((row for row in found if row[1] == row[2]), key=lambda row: row[3])
+    described = [(t, c, classes[p.argmax()], p.max()) for t, c, p in zip(tracks, labels, rows, strict=True)]
+    errors = sorted((row for row in described if row[1] != row[2]), key=lambda row: -row[3])
+    return errors + sorted((row for row in described if row[1] == row[2]), key=lambda row: row[3])

@@ -1,1 +1,1 @@
-"""How good a model is on tracks that it never learned from, and what it predicts for others."""
+"""Evaluation of a model on tracks that it was not trained on, and its predictions for other tracks."""

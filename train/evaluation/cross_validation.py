@@ -1,4 +1,4 @@
-"""What the runs of a cross-validation come to together."""
+"""The settings of the runs of a cross-validation, and the summary of their metrics."""
 
 from collections.abc import Callable, Sequence
 
@@ -19,10 +19,12 @@ from train.records import (
 
 
 def fold_configs(config: TrainConfig) -> list[TrainConfig]:
-    """Return the settings of each fold's run: each fold is the test fold once, and never the validation fold, too.
+    """Return the settings of each fold's run.
+
+    Each fold is the test fold once, and a different fold is the validation fold, if there is one.
 
     Raises:
-        TrainError: the validation fold is a number, which would be a test fold as well.
+        TrainError: The validation fold is a fixed number, so it would also be a test fold.
     """
     if isinstance(config.validation_fold, int):
         raise TrainError(
@@ -38,19 +40,22 @@ def fold_configs(config: TrainConfig) -> list[TrainConfig]:
 
 
 def summarize(metrics: Sequence[Metrics], baseline: Sequence[Scores]) -> CrossValidationSummary:
-    """Put the folds of a cross-validation together.
+    """Summarize a cross-validation: figures of each fold, their mean and deviation, and summed confusion matrices.
 
     Args:
         metrics: Metrics of each fold's run.
         baseline: Scores of the SVM on the tracks of each fold.
+
+    Returns:
+        The content of `crossval.json`.
     """
     tracks, segments = [fold.tracks for fold in metrics], [fold.segments for fold in metrics]
 
     def over_folds(function: Callable[[list[float]], float]) -> FiguresByPart:
         return FiguresByPart(
-            tracks=_over(tracks, function),
-            segments=_over(segments, function),
-            svm_tracks=_over(baseline, function),
+            tracks=_reduce(tracks, function),
+            segments=_reduce(segments, function),
+            svm_tracks=_reduce(baseline, function),
         )
 
     return CrossValidationSummary(
@@ -70,7 +75,9 @@ def summarize(metrics: Sequence[Metrics], baseline: Sequence[Scores]) -> CrossVa
         mean=over_folds(np.mean),
         deviation=over_folds(np.std),
         confusion=ConfusionsByPart(
-            tracks=_added_up(tracks), segments=_added_up(segments), svm_tracks=_added_up(baseline)
+            tracks=_sum_confusions(tracks),
+            segments=_sum_confusions(segments),
+            svm_tracks=_sum_confusions(baseline),
         ),
     )
 
@@ -79,15 +86,15 @@ def _figures(scores: Scores) -> Figures:
     return Figures(accuracy=scores.accuracy, macro_f1=scores.macro_f1)
 
 
-def _over(folds: Sequence[Scores], function: Callable[[list[float]], float]) -> Figures:
-    """Reduce each figure of all folds to one number."""
+def _reduce(folds: Sequence[Scores], function: Callable[[list[float]], float]) -> Figures:
+    """Apply a function to the values of each figure over the folds."""
     return Figures(
         accuracy=float(function([fold.accuracy for fold in folds])),
         macro_f1=float(function([fold.macro_f1 for fold in folds])),
     )
 
 
-def _added_up(folds: Sequence[Scores]) -> list[list[int]]:
+def _sum_confusions(folds: Sequence[Scores]) -> list[list[int]]:
     """Return the sum of the folds' confusion matrices."""
     total: list[list[int]] = np.sum([fold.confusion for fold in folds], axis=0).tolist()
     return total

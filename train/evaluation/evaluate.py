@@ -1,4 +1,4 @@
-"""Evaluate a finished run on its test fold: `predictions.parquet` and `metrics.json`."""
+"""Evaluation of a finished run on its test fold: `predictions.parquet` and `metrics.json`."""
 
 import hashlib
 
@@ -20,18 +20,18 @@ from train.run import Run
 def evaluate_run(run: Run, dataset: Dataset) -> Metrics:
     """Evaluate the model of a run on the test fold; write `predictions.parquet`, then `metrics.json`.
 
-    A report of earlier metrics is removed first: where a run has a report, it is that of its metrics.
+    The report is removed first, so that a run never has a report of older metrics.
 
     Returns:
-        the content of `metrics.json`.
+        The content of `metrics.json`.
 
     Raises:
-        TrainError: the run has no model, or was trained on another dataset.
+        TrainError: The run has no model, or was trained on a different dataset.
     """
-    about = run.trained()
-    if about.dataset != dataset.id:
+    model_info = run.trained()
+    if model_info.dataset != dataset.id:
         raise TrainError(
-            f"{run.folder} was trained on the dataset {about.dataset}, but {dataset.folder} is now "
+            f"{run.folder} was trained on the dataset {model_info.dataset}, but {dataset.folder} is now "
             f"{dataset.id}: tracks or settings have changed. Train again into another folder."
         )
     config = run.config()
@@ -44,7 +44,7 @@ def evaluate_run(run: Run, dataset: Dataset) -> Metrics:
     scores = fold.score_predicted(probabilities, labels)
     metrics = Metrics(
         model=config.model,
-        epoch=about.epoch,
+        epoch=model_info.epoch,
         test_fold=config.test_fold,
         classes=dataset.classes,
         segments=scores.segments,
@@ -60,14 +60,14 @@ def evaluate_run(run: Run, dataset: Dataset) -> Metrics:
 
 
 def is_evaluated(run: Run) -> bool:
-    """Return whether the metrics and the predictions of a run are there, and are those of its model."""
+    """Return whether a run has both metrics and predictions of its current model."""
     metrics = run.metrics()
-    there = (run.folder / PREDICTIONS).is_file() and run.model.is_file()
-    return bool(metrics and there and metrics.model_sha256 == _sha256(run))
+    files_exist = (run.folder / PREDICTIONS).is_file() and run.model.is_file()
+    return bool(metrics and files_exist and metrics.model_sha256 == _sha256(run))
 
 
 def describe_split(dataset: Dataset, config: TrainConfig) -> Split:
-    """Count what lies on each side of the split, and the groups that lie on two sides (there must be none)."""
+    """Count the tracks and groups in each part of the split, and list the groups that are in more than one."""
     tracks = dataset.tracks()
     part_of_fold = {fold: part for part, fold in config.held_out.items()}
     groups: dict[str, set[str]] = {}

@@ -1,4 +1,4 @@
-"""A fold that a model is judged on and never learns from."""
+"""A held-out fold: its segments, and the scores of a model on them."""
 
 import dataclasses
 
@@ -37,76 +37,76 @@ class HeldOut:
     """The segments of a held-out fold.
 
     Attributes:
-        stream: in the order in which they are stored, the segments of a track side by side.
-        shards: where they are stored.
-        kept: bool [segments of a track], which of them the stream has.
-        judged: bool [tracks], False for a track whose very rows are also in another fold: a model that has
-            heard a copy of it, or was chosen by one, is not judged on it.
-        classes: the class names.
+        stream: Segments in stored order; the segments of a track are adjacent.
+        shards: Shards of the fold.
+        segment_mask: bool [segments per track], True for the segments of each track that the stream has.
+        track_mask: bool [tracks], True for the tracks to evaluate. A track with an exact duplicate in another
+            fold is excluded, because the model may have been trained on the duplicate, or selected by it.
+        classes: Class names.
     """
 
     stream: SegmentStream
     shards: list[Shard]
-    kept: NDArray[np.bool_]
-    judged: NDArray[np.bool_]
+    segment_mask: NDArray[np.bool_]
+    track_mask: NDArray[np.bool_]
     classes: list[str]
 
     @property
     def per_track(self) -> int:
-        """How many segments of each track are judged."""
-        return int(self.kept.sum())
+        """Number of evaluated segments of each track."""
+        return int(self.segment_mask.sum())
 
     def score(self, predictor: Predictor) -> HeldOutScores:
-        """Evaluate a model."""
+        """Return the scores of a model."""
         return self.score_predicted(*self.predict(predictor))
 
     def predict(self, predictor: Predictor) -> tuple[Float64, Int32]:
-        """Ask a model about the judged segments.
+        """Predict the evaluated segments.
 
         Returns:
-            float64 [segments, classes], the probabilities; and int32 [segments], the labels.
+            Probabilities, float64 [segments, classes], and labels, int32 [segments].
         """
         probabilities, labels = predictor(self.stream)
-        rows = np.repeat(self.judged, self.per_track)
+        rows = np.repeat(self.track_mask, self.per_track)
         return probabilities[rows], labels[rows]
 
     def score_predicted(self, probabilities: Float64, labels: Int32) -> HeldOutScores:
-        """Return the scores of what `predict` returned."""
+        """Return the scores of the probabilities and labels from `predict`."""
         segments, tracks = score_both(probabilities, labels, self.per_track, self.classes)
-        return HeldOutScores(segments, tracks, int((~self.judged).sum()))
+        return HeldOutScores(segments, tracks, int((~self.track_mask).sum()))
 
     def segments(self) -> pa.Table:
-        """Return `track`, `label`, `segment` and `start` of the judged segments, in the order of `predict`."""
-        return read_segments(self.shards).filter(pa.array(np.outer(self.judged, self.kept).ravel()))
+        """Return `track`, `label`, `segment` and `start` of the evaluated segments, in the order of `predict`."""
+        return read_segments(self.shards).filter(pa.array(np.outer(self.track_mask, self.segment_mask).ravel()))
 
 
 def held_out(dataset: Dataset, config: TrainConfig, fold: int) -> HeldOut:
-    """Return those segments of a fold that a model is judged on.
+    """Return the segments of a fold on which a model is evaluated.
 
     Raises:
-        TrainError: there are none, or each of its tracks has a copy in another fold.
+        TrainError: The fold has no tracks, or each of them has a copy in another fold.
     """
     shards = dataset.in_folds({fold})
-    segments = _judged_segments(dataset, config)
-    kept = np.isin(np.arange(dataset.segments_per_track), segments)
+    segments = _evaluated_segments(dataset, config)
+    segment_mask = np.isin(np.arange(dataset.segments_per_track), segments)
     sizes = [rows for shard in shards for rows in shard.row_groups]
     sampler = SequentialSampler(sizes, dataset.segments_per_track, segments)
     stream = SegmentStream(shards, sampler, config.batch_size)
     copies = dataset.copies_across(fold)
     if copies:
         tracks = (track for shard in shards for track in read_track_ids(shard, dataset.segments_per_track))
-        judged = np.array([track not in copies for track in tracks])
-        if not judged.any():
+        track_mask = np.array([track not in copies for track in tracks])
+        if not track_mask.any():
             raise TrainError(
                 f"every track of fold {fold} has a copy in another fold; {dataset.folder / 'duplicates.parquet'} "
-                "names them. Remove the copies from the collection."
+                "lists them. Remove the copies from the collection."
             )
     else:
-        judged = np.ones(sampler.rows // len(segments), np.bool_)
-    return HeldOut(stream, shards, kept, judged, dataset.classes)
+        track_mask = np.ones(sampler.rows // len(segments), np.bool_)
+    return HeldOut(stream, shards, segment_mask, track_mask, dataset.classes)
 
 
-def _judged_segments(dataset: Dataset, config: TrainConfig) -> list[int]:
-    """Return which segments of a held-out track are judged."""
+def _evaluated_segments(dataset: Dataset, config: TrainConfig) -> list[int]:
+    """Return the indices of the segments of each held-out track that are evaluated."""
     last = dataset.segments_per_track - 1
     return sorted({0, last}) if config.test_segments == "first_last" else list(range(last + 1))

@@ -1,4 +1,4 @@
-"""A trained model asked about the segments of tracks."""
+"""Inference with a trained model on the MFCC segments of tracks."""
 
 import numpy as np
 import tensorflow as tf
@@ -8,17 +8,21 @@ from train.evaluation.metrics import softmax
 from train.evaluation.trained import load_model
 from train.run import Run
 
-_SEGMENTS_AT_ONCE = 1024
+_BATCH_SIZE = 1024  # segments
 
 
 class TrainedClassifier:
-    """A model that has learned, ready to say what it hears."""
+    """The model of a run, for prediction.
+
+    Attributes:
+        classes: Class names, in the order of the probabilities.
+    """
 
     def __init__(self, run: Run) -> None:
         """Load the model of a run.
 
         Raises:
-            TrainError: the run has none, or a broken one.
+            TrainError: The run has no model, or a broken one.
         """
         self.classes: list[str] = run.trained().classes
         model = load_model(run)
@@ -28,18 +32,17 @@ class TrainedClassifier:
         )
 
     def probabilities(self, mfcc: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Judge segments.
+        """Predict the class probabilities of segments.
 
         Args:
-            mfcc: float32 [tracks, segments, 40, 217], in dB, as the featurizer makes them.
+            mfcc: float32 [tracks, segments, 40, 217], in dB, as the featurizer computes them.
 
         Returns:
-            float64 [tracks, segments, classes]; those of a track are the mean over its segments.
+            float64 [tracks, segments, classes]. The probabilities of a track are the mean over its segments.
         """
         rows = mfcc.reshape(-1, *mfcc.shape[2:])
         parts = [
-            self._logits(rows[first : first + _SEGMENTS_AT_ONCE]).numpy()
-            for first in range(0, len(rows), _SEGMENTS_AT_ONCE)
+            self._logits(rows[first : first + _BATCH_SIZE]).numpy() for first in range(0, len(rows), _BATCH_SIZE)
         ]
         logits = np.concatenate([np.empty((0, len(self.classes)), np.float32), *parts])
         return softmax(logits).reshape(*mfcc.shape[:2], len(self.classes))

@@ -1,4 +1,4 @@
-"""How well a model does on segments and on whole tracks."""
+"""Scores of predictions, for segments and for whole tracks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ Int32 = NDArray[np.int32]
 
 
 def softmax(logits: NDArray[np.float32]) -> Float64:
-    """Return the probabilities of logits.
+    """Convert logits to probabilities.
 
     Args:
         logits: float32 [rows, classes].
@@ -31,22 +31,22 @@ def pool_tracks(probabilities: Float64, labels: Int32, per_track: int) -> tuple[
     """Average the probabilities of each track's segments.
 
     Args:
-        probabilities: float64 [tracks * per_track, classes], the segments of a track side by side.
-        labels: int32 [tracks * per_track].
-        per_track: segments of each track.
+        probabilities: float64 [tracks * per_track, classes]; the segments of a track are adjacent.
+        labels: int32 [tracks * per_track], class indices.
+        per_track: Number of segments of each track.
 
     Returns:
-        float64 [tracks, classes] and int32 [tracks].
+        Probabilities of tracks, float64 [tracks, classes], and their labels, int32 [tracks].
     """
     return probabilities.reshape(-1, per_track, probabilities.shape[1]).mean(axis=1), labels[::per_track]
 
 
 def score(probabilities: Float64, labels: Int32, classes: Sequence[str]) -> ProbabilityScores:
-    """Compare probabilities with labels.
+    """Score predicted probabilities against labels.
 
     Args:
         probabilities: float64 [rows, classes].
-        labels: int32 [rows].
+        labels: int32 [rows], class indices.
         classes: Class names.
     """
     likelihood = probabilities[np.arange(len(labels)), labels]
@@ -57,11 +57,11 @@ def score(probabilities: Float64, labels: Int32, classes: Sequence[str]) -> Prob
 
 
 def score_predicted(predicted: NDArray[Any], labels: Int32, classes: Sequence[str]) -> Scores:
-    """Compare predicted classes with labels.
+    """Score predicted classes against labels.
 
     Args:
         predicted: int [rows], class indices.
-        labels: int32 [rows].
+        labels: int32 [rows], class indices.
         classes: Class names.
     """
     indices = np.arange(len(classes))
@@ -89,7 +89,7 @@ def score_predicted(predicted: NDArray[Any], labels: Int32, classes: Sequence[st
 def score_both(
     probabilities: Float64, labels: Int32, per_track: int, classes: Sequence[str]
 ) -> tuple[ProbabilityScores, ProbabilityScores]:
-    """Return the scores of segments, and those of tracks by the mean of their segments' probabilities."""
+    """Return the scores of segments, and of tracks by the mean of the probabilities of their segments."""
     return (
         score(probabilities, labels, classes),
         score(*pool_tracks(probabilities, labels, per_track), classes),

@@ -1,4 +1,4 @@
-"""What a model said of each segment that it was judged on, for a file of the run and for its page."""
+"""Predictions of a model on the test fold: `predictions.parquet`, and the tracks of the report."""
 
 import dataclasses
 import json
@@ -21,14 +21,14 @@ PREDICTIONS = "predictions.parquet"
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """The judged segments, those of a track side by side.
+    """The evaluated segments, a row each; the segments of a track are adjacent.
 
     Attributes:
         segments: `track`, `segment` and `start` of each row, by SHARD_SCHEMA.
         probabilities: float64 [rows, classes].
-        labels: int32 [rows], the true classes.
-        per_track: rows of each track.
-        classes: the class names.
+        labels: int32 [rows], indices of the actual classes.
+        per_track: Number of rows of each track.
+        classes: Class names.
     """
 
     segments: pa.Table
@@ -40,7 +40,7 @@ class Predictions:
     def table(self) -> pa.Table:
         """Return a row for each segment: `track`, `label` (the name), `segment`, `start` and `probabilities`.
 
-        The last is a list of float32, in the order of the classes in the field's metadata.
+        `probabilities` is a list of float32, in the order of the classes in the metadata of the field.
         """
         labels = pa.DictionaryArray.from_arrays(pa.array(self.labels), pa.array(self.classes, pa.string()))
         numbers = pa.array(self.probabilities.astype(np.float32).ravel())
@@ -64,10 +64,10 @@ class Predictions:
 
     @classmethod
     def read(cls, path: StoragePath) -> "Predictions":
-        """Read what `encode` returned; the probabilities are rounded to float32.
+        """Read a file that `encode` returned; the probabilities are rounded to float32.
 
         Raises:
-            TrainError: the file is missing or broken.
+            TrainError: The file is missing or broken.
         """
         try:
             table = read_table(path)
@@ -86,46 +86,53 @@ class Predictions:
         """Return the table as a Parquet file."""
         return encode_table(self.table())
 
-    def tracks(self, most: int) -> list[dict[str, Any]]:
-        """Describe tracks for a reader: the surest mistakes first, then the right ones, the least sure first.
+    def tracks(self, limit: int) -> list[dict[str, Any]]:
+        """Describe tracks for the report.
+
+        The most confident errors come first, then the correct predictions, the least confident first.
 
         Args:
-            most: how many of them.
+            limit: Maximum number of tracks.
 
         Returns:
-            for each the `track`; the classes that it `is` and is `heard` as, as indices; its probabilities `p` in
-            thousandths; and of its segments the `starts` in seconds, the probabilities `segments` in thousandths
-            and the classes that they are `said` to be.
+            A dictionary for each track:
+
+            - `track`: Identifier of the track.
+            - `actual`, `predicted`: Class indices.
+            - `probabilities`: Probability of each class, in thousandths.
+            - `starts`: Start of each segment, in seconds.
+            - `segment_probabilities`: Probability of each class, in thousandths, for each segment.
+            - `segment_predictions`: Predicted class index of each segment.
         """
         pooled, labels = pool_tracks(self.probabilities, self.labels, self.per_track)
-        heard, sureness = pooled.argmax(axis=1), pooled.max(axis=1)
-        right = heard == labels
-        order = np.lexsort((np.where(right, sureness, -sureness), right))[:most]
+        predicted, confidence = pooled.argmax(axis=1), pooled.max(axis=1)
+        correct = predicted == labels
+        order = np.lexsort((np.where(correct, confidence, -confidence), correct))[:limit]
         rows = order[:, None] * self.per_track + np.arange(self.per_track)
         names = self.segments["track"].take(pa.array(rows[:, 0])).to_pylist()
         starts = self.segments["start"].to_numpy()[rows].round(2)
-        of_segments = self.probabilities[rows]
+        segment_probabilities = self.probabilities[rows]
         return [
             {
                 "track": name,
-                "is": int(labels[track]),
-                "heard": int(heard[track]),
-                "p": _thousandths(pooled[track]),
+                "actual": int(labels[track]),
+                "predicted": int(predicted[track]),
+                "probabilities": _thousandths(pooled[track]),
                 "starts": starts[i].tolist(),
-                "segments": _thousandths(of_segments[i]),
-                "said": of_segments[i].argmax(axis=1).tolist(),
+                "segment_probabilities": _thousandths(segment_probabilities[i]),
+                "segment_predictions": segment_probabilities[i].argmax(axis=1).tolist(),
             }
             for i, (track, name) in enumerate(zip(order, names, strict=True))
         ]
 
 
 def audio_link(track: str, music: StoragePath | None, folder: StoragePath) -> str | None:
-    """Return the relative URL by which a page finds the audio of a track, None where that is not at hand.
+    """Return the URL of a track's audio relative to a page, or None if the file is not on this machine.
 
     Args:
-        track: the track's id.
-        music: where ids begin.
-        folder: where the page lies.
+        track: Identifier of the track, a path relative to `music`.
+        music: Music root; None if it is not recorded.
+        folder: Folder of the page.
     """
     if not (music and music.local and folder.local):
         return None
@@ -134,7 +141,7 @@ def audio_link(track: str, music: StoragePath | None, folder: StoragePath) -> st
 
 
 def _rows_of_first(tracks: pa.ChunkedArray) -> int:
-    """Return how many rows the first track has; all tracks have as many."""
+    """Return the number of rows of the first track; all tracks have the same number."""
     return int(pc.sum(pc.equal(tracks, tracks[0])).as_py())
 
 

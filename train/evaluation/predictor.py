@@ -1,4 +1,4 @@
-"""A model on the replicas of a strategy, applied to a stream of segments."""
+"""Prediction of a stream of segments on the replicas of a `tf.distribute` strategy."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,22 +13,28 @@ from train.input.distributed import DistributedBatches
 
 
 class Predictor:
-    """A model on the replicas of a strategy, ready to judge streams of segments."""
+    """Predicts streams of segments with a model on the replicas of a strategy."""
 
     def __init__(
         self, strategy: tf.distribute.Strategy, model: Any, after_batch: Callable[[], None] = lambda: None
     ) -> None:
-        """Take a model that was made or loaded under the strategy, and what to call after each batch."""
+        """Store the model; the step is traced by the first call.
+
+        Args:
+            strategy: Strategy under which the model was built or loaded.
+            model: Model from float32 [batch, 40, 217] to logits, float32 [batch, classes].
+            after_batch: Called after each batch.
+        """
         self._strategy = strategy
         self._model = model
         self._after_batch = after_batch
         self._step: Any = None
 
     def __call__(self, stream: SegmentStream) -> tuple[Float64, Int32]:
-        """Judge every segment of a stream, in its order.
+        """Predict every segment of a stream, in its order.
 
         Returns:
-            float64 [segments, classes], the probabilities; and int32 [segments], the labels.
+            Probabilities, float64 [segments, classes], and labels, int32 [segments].
         """
         logits, labels = [], []
         with DistributedBatches(self._strategy, stream, 0, stream.steps_per_epoch) as parts:
@@ -43,7 +49,7 @@ class Predictor:
     def _traced(self, spec: Any) -> Any:
         def step(part: Any) -> Any:
             parts = self._strategy.run(lambda part: _evaluation_step(self._model, part), args=(part,))
-            # One after another, in the order of the replicas, they are the batch; every worker gets all of it.
+            # Concatenated in the order of the replicas, the parts are the batch; every worker gets all of it.
             return [self._strategy.gather(part, axis=0) for part in parts]
 
         return tf.function(step, input_signature=[spec])

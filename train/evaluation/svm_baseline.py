@@ -1,4 +1,4 @@
-"""A plain classifier to compare networks with: an SVM on what each coefficient does over a whole track."""
+"""An SVM on the mean and the standard deviation of each MFCC, as a baseline for the networks."""
 
 import dataclasses
 from typing import Any
@@ -15,19 +15,19 @@ from featurize.dataset.schema import FOLDS, MFCC_SHAPE
 from train.evaluation.metrics import score_predicted
 from train.records import Scores
 
-_MOST_TRACKS = 20_000  # an SVM's time grows with their square
+_MAX_TRAINING_TRACKS = 20_000  # the training time of an SVM grows with the square
 
 
 @dataclasses.dataclass(frozen=True)
 class Tracks:
-    """Every track in few numbers.
+    """Summary statistics of every track of a dataset.
 
     Attributes:
-        vectors: float32 [tracks, 80], the mean and then the deviation of each coefficient.
-        labels: int32 [tracks].
+        vectors: float32 [tracks, 80], the means and then the standard deviations of the 40 coefficients.
+        labels: int32 [tracks], class indices.
         folds: int64 [tracks].
-        copied: bool [tracks], True where another fold has the very rows as well.
-        classes: the class names.
+        copied: bool [tracks], True for a track with an exact duplicate in another fold.
+        classes: Class names.
     """
 
     vectors: NDArray[np.float32]
@@ -38,7 +38,7 @@ class Tracks:
 
 
 def describe_tracks(dataset: Dataset) -> Tracks:
-    """Read a whole dataset once, and keep 80 numbers of each track."""
+    """Read a whole dataset once, and reduce each track to 80 numbers."""
     copies = set().union(*(dataset.copies_across(fold) for fold in range(FOLDS)))
     segments = dataset.segments_per_track
 
@@ -59,15 +59,15 @@ def describe_tracks(dataset: Dataset) -> Tracks:
 
 
 def evaluate_svm(tracks: Tracks, test_fold: int) -> Scores:
-    """Train an SVM on all folds but one and judge it on that.
+    """Train an SVM on all folds except one, and evaluate it on that fold.
 
-    scikit-learn's StandardScaler and SVC as they come: radial basis functions, C = 1. Of more than 20,000 tracks
-    it learns from so many, drawn evenly.
+    scikit-learn's StandardScaler and SVC with default settings: radial basis functions, C = 1. With more than
+    20,000 training tracks, 20,000 evenly spaced ones are used.
     """
-    learned = np.flatnonzero(tracks.folds != test_fold)
-    learned = learned[np.linspace(0, len(learned) - 1, min(len(learned), _MOST_TRACKS)).astype(np.int64)]
-    judged = np.flatnonzero((tracks.folds == test_fold) & ~tracks.copied)
+    train = np.flatnonzero(tracks.folds != test_fold)
+    train = train[np.linspace(0, len(train) - 1, min(len(train), _MAX_TRAINING_TRACKS)).astype(np.int64)]
+    test = np.flatnonzero((tracks.folds == test_fold) & ~tracks.copied)
     svm = make_pipeline(StandardScaler(), SVC())
-    svm.fit(tracks.vectors[learned], tracks.labels[learned])
-    predicted = svm.predict(tracks.vectors[judged])
-    return score_predicted(predicted, tracks.labels[judged], tracks.classes)
+    svm.fit(tracks.vectors[train], tracks.labels[train])
+    predicted = svm.predict(tracks.vectors[test])
+    return score_predicted(predicted, tracks.labels[test], tracks.classes)

@@ -1,4 +1,4 @@
-"""The model that a run has left, read back."""
+"""Loading the trained model of a run."""
 
 import keras
 
@@ -10,7 +10,7 @@ def load_model(run: Run) -> keras.Sequential:
     """Load the model of a run, from float32 [batch, 40, 217] to logits, float32 [batch, classes].
 
     Raises:
-        TrainError: the file is broken.
+        TrainError: The file is broken.
     """
     with run.model.at_hand() as path:
         try:
@@ -18,6 +18,6 @@ def load_model(run: Run) -> keras.Sequential:
         except (KeyError, OSError, TypeError, ValueError) as error:
             why = str(error).splitlines()[0].rstrip(".")
             raise TrainError(
-                f"{run.model} is no whole model: {why}. Remove it, and the same earmark train makes it again from "
-                "the latest checkpoint."
+                f"{run.model} is not a complete model: {why}. Remove it and run the same earmark train again: "
+                "it makes the model again from the latest checkpoint."
             ) from error

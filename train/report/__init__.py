@@ -1,1 +1,1 @@
-"""HTML pages of a run and of several runs side by side."""
+"""HTML pages: the report of a run, and the comparison of several runs."""

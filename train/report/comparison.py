@@ -1,4 +1,4 @@
-"""Finished runs side by side: what they differ in, how good they are, and what they cost."""
+"""Comparison of finished runs: the settings that differ, scores, model size and training speed."""
 
 import dataclasses
 import operator
@@ -13,21 +13,21 @@ from train.errors import TrainError
 from train.records import EpochRecord, Metrics
 from train.run import Run
 
-_NOTHING = "-"
+_ABSENT = "-"
 
 History = list[EpochRecord]
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A run, or the runs of a cross-validation.
+    """One column of a comparison: a run, or all runs of a cross-validation.
 
     Attributes:
-        name: the folder as it was given.
-        settings: `section.key` to value, of all that may change what was learned.
-        metrics: the content of each run's `metrics.json`.
-        histories: the figures of each run's epochs.
-        parameters: of the model; None where that was not recorded.
+        name: Folder, as the user typed it.
+        settings: `section.key` to value, for all settings that can change the trained model.
+        metrics: The content of `metrics.json` of each run.
+        histories: The content of `history.json` of each run.
+        parameters: Number of parameters of the model; None if it was not recorded.
     """
 
     name: str
@@ -38,18 +38,18 @@ class Entry:
 
     @property
     def model(self) -> str:
-        """The network."""
+        """The network, setting `train.model`."""
         return str(self.settings["train.model"])
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One property of all runs.
+    """One row of a comparison.
 
     Attributes:
-        label: what it is.
-        cells: text for each run.
-        best: the indices of the best runs, where one can be better than another.
+        label: Name of the setting or figure.
+        cells: Text for each entry.
+        best: Indices of the best entries; empty if the row is not ranked.
     """
 
     label: str
@@ -58,10 +58,10 @@ class Row:
 
 
 def read_entries(folders: Sequence[str]) -> list[Entry]:
-    """Read runs, and cross-validations with all their folds.
+    """Read runs and cross-validations from their folders.
 
     Raises:
-        TrainError: some folder holds no judged run; all such folders are named.
+        TrainError: Some of the folders hold no evaluated run; the message lists all of them.
     """
     entries, problems = [], []
     for folder in folders:
@@ -70,60 +70,59 @@ def read_entries(folders: Sequence[str]) -> list[Entry]:
         except TrainError as error:
             problems.append(str(error))
     if problems:
-        raise TrainError("these cannot be compared:\n" + "\n".join(f"  - {problem}" for problem in problems))
+        raise TrainError("cannot compare these:\n" + "\n".join(f"  - {problem}" for problem in problems))
     return entries
 
 
 def table_of(entries: Sequence[Entry]) -> list[Row]:
-    """Return what is to be said of some entries: what they are, how good they are, and what they cost."""
+    """Return the rows of a comparison: model, settings that differ, scores, model size and training speed."""
     rows = [Row("model", [entry.model for entry in entries])]
     for key in sorted(set().union(*(entry.settings for entry in entries)) - {"train.model"}):
-        values = [entry.settings.get(key, _NOTHING) for entry in entries]
+        values = [entry.settings.get(key, _ABSENT) for entry in entries]
         if any(value != values[0] for value in values):
             rows.append(Row(key, [_setting(value) for value in values]))
-    rows.append(Row("judged", [_judged(entry) for entry in entries]))
+    rows.append(Row("evaluated on", [_test_set(entry) for entry in entries]))
     for part in ("tracks", "segments"):
-        for figure, words in (("accuracy", "accuracy"), ("macro_f1", "macro-F1")):
+        for figure, title in (("accuracy", "accuracy"), ("macro_f1", "macro-F1")):
             value_of = operator.attrgetter(f"{part}.{figure}")
             values = [[value_of(metrics) for metrics in entry.metrics] for entry in entries]
-            rows.append(_figure(f"{words} of {part}", values))
+            rows.append(_figure(f"{title} of {part}", values))
     rows.append(_figure("best epoch on test, segments", [_best_on_test(entry) for entry in entries], ranked=False))
     rows.append(Row("parameters", [_count(entry.parameters) for entry in entries]))
     rows.append(Row("epochs", ["/".join(_distinct(map(len, entry.histories))) for entry in entries]))
-    rows.append(Row("segments a second", [_count(round(_rate(entry))) for entry in entries]))
+    rows.append(Row("segments per second", [_count(round(_rate(entry))) for entry in entries]))
     rows.append(Row("training time", [_duration(_seconds(entry)) for entry in entries]))
     return rows
 
 
 def remarks_on(entries: Sequence[Entry]) -> list[str]:
-    """Return sentences on what makes a comparison less than fair."""
+    """Return notes on how to read a comparison, one sentence each: what differs besides the listed settings."""
     sentences = []
     if len({entry.settings.get("dataset") for entry in entries}) > 1:
-        sentences.append(
-            "The runs were trained on different datasets: the tracks, the folds or the features are not the same."
-        )
+        sentences.append("The runs were trained on different datasets: their tracks, folds or features differ.")
     elif len({tuple(sorted(m.test_fold for m in entry.metrics)) for entry in entries}) > 1:
-        sentences.append("The runs were judged on different folds, and thus on different tracks.")
+        sentences.append("The runs were evaluated on different folds, so on different tracks.")
     if any(len(entry.metrics) > 1 for entry in entries):
-        sentences.append("A cross-validation is shown by the mean over its folds, and their deviation.")
+        sentences.append("A cross-validation is shown as the mean ± standard deviation over its folds.")
     sentences.append(
-        "The best epoch on test is read off the test fold itself, as published figures often are: it flatters."
+        "The best epoch on test is selected on the test fold itself, as in many published results: "
+        "it overestimates the accuracy on new music."
     )
     return sentences
 
 
 def _read_entry(folder: str) -> Entry:
-    place = StoragePath.of(folder)
-    summary = Run(place).cross_validation()
+    path = StoragePath.of(folder)
+    summary = Run(path).cross_validation()
     folds = [fold.fold for fold in summary.folds] if summary else []
-    runs = [Run(place / f"fold={fold}") for fold in folds] or [Run(place)]
+    runs = [Run(path / f"fold={fold}") for fold in folds] or [Run(path)]
     settings: dict[str, Any] = {}
     metrics = []
     for run in runs:
         settings = _settings(run)
         evaluated = run.metrics()
         if not (evaluated and run.history()):
-            raise TrainError(f"{run.folder} is not judged yet. Type: earmark evaluate {run.folder}")
+            raise TrainError(f"{run.folder} is not evaluated yet. Type: earmark evaluate {run.folder}")
         metrics.append(evaluated)
     if summary:
         settings = {key: value for key, value in settings.items() if key != "train.test_fold"}
@@ -133,33 +132,39 @@ def _read_entry(folder: str) -> Entry:
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    about = run.trained()
+    model_info = run.trained()
     recorded = yaml.safe_load((run.folder / "config.yaml").read())
     featurize = recorded.get("featurize") or {}
     return {
         **{f"train.{key}": value for key, value in run.config().compared.items()},
-        **{f"featurize.{key}": value for key, value in {**featurize, **about.features}.items()},
-        "dataset": about.dataset,
+        **{f"featurize.{key}": value for key, value in {**featurize, **model_info.features}.items()},
+        "dataset": model_info.dataset,
     }
 
 
 def _figure(label: str, values: Sequence[Sequence[float]], ranked: bool = True) -> Row:
-    """Return a row of shares, given those of each entry: the value of a run, the mean and deviation of several."""
-    means = [float(np.mean(found)) for found in values]
+    """Return the row of a figure: its value for a single run, mean and standard deviation for several.
+
+    Args:
+        label: Label of the row.
+        values: Values of the runs of each entry.
+        ranked: Whether to mark the best entries.
+    """
+    means = [float(np.mean(of_runs)) for of_runs in values]
     cells = [
-        f"{mean:.3f}" + (f" ± {np.std(found):.3f}" if len(found) > 1 else "")
-        for found, mean in zip(values, means, strict=True)
+        f"{mean:.3f}" + (f" ± {np.std(of_runs):.3f}" if len(of_runs) > 1 else "")
+        for of_runs, mean in zip(values, means, strict=True)
     ]
     best = [i for i, mean in enumerate(means) if mean == max(means)] if ranked and len(means) > 1 else []
     return Row(label, cells, frozenset(best))
 
 
 def _best_on_test(entry: Entry) -> list[float]:
-    """Return the highest accuracy of segments that the test fold showed after any epoch, of each run."""
+    """Return the highest accuracy of segments on the test fold after any epoch, for each run."""
     return [max(epoch.test.accuracy for epoch in history) for history in entry.histories]
 
 
-def _judged(entry: Entry) -> str:
+def _test_set(entry: Entry) -> str:
     tracks = sum(metrics.tracks.count for metrics in entry.metrics)
     folds = ", ".join(str(metrics.test_fold) for metrics in entry.metrics)
     return f"{tracks} tracks, fold{'s' if len(entry.metrics) > 1 else ''} {folds}"
@@ -170,9 +175,9 @@ def _seconds(entry: Entry) -> float:
 
 
 def _rate(entry: Entry) -> float:
-    """Return the segments learned in a second, over all epochs of all runs."""
-    learned = sum(e.examples_per_second * e.seconds for history in entry.histories for e in history)
-    return learned / max(_seconds(entry), 1e-9)
+    """Return the segments trained on per second, over all epochs of all runs."""
+    segments = sum(e.examples_per_second * e.seconds for history in entry.histories for e in history)
+    return segments / max(_seconds(entry), 1e-9)
 
 
 def _duration(seconds: float) -> str:
@@ -182,7 +187,7 @@ def _duration(seconds: float) -> str:
 
 
 def _count(number: int | None) -> str:
-    return _NOTHING if number is None else f"{number:,}"
+    return _ABSENT if number is None else f"{number:,}"
 
 
 def _setting(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The page that shows runs side by side, with their curves over one another."""
+"""HTML page of a comparison: the table, and the training curves of all runs in one plot."""
 
 from collections.abc import Sequence
 
@@ -15,18 +15,18 @@ _STYLES = {"train": ":", "validation": "--", "test": "-"}
 
 
 def render_comparison(entries: Sequence[Entry], rows: Sequence[Row]) -> str:
-    """Draw the comparison of some runs.
+    """Render a comparison as HTML.
 
     Args:
-        entries: from `train.report.comparison.read_entries`.
-        rows: from `train.report.comparison.table_of`.
+        entries: Entries from `train.report.comparison.read_entries`.
+        rows: Rows from `train.report.comparison.table_of`.
 
     Returns:
-        a whole HTML page, which needs nothing else. Names of folders are escaped.
+        A self-contained HTML page. Names of folders are escaped.
     """
     curves = [
-        (words, _curves(entries, figure))
-        for figure, words in (("accuracy", "Accuracy of segments"), ("loss", "Loss of segments"))
+        (title, _curves(entries, figure))
+        for figure, title in (("accuracy", "Accuracy of segments"), ("loss", "Loss of segments"))
     ]
     return (
         environment()
@@ -36,9 +36,9 @@ def render_comparison(entries: Sequence[Entry], rows: Sequence[Row]) -> str:
 
 
 def _curves(entries: Sequence[Entry], figure_name: str) -> Picture:
-    """Draw a figure over the epochs: a colour for each entry, a kind of line for each part.
+    """Plot a figure over the epochs: a color for each entry, a line style for each part of the split.
 
-    Of a cross-validation the mean over the folds is drawn, and around that of the test folds their deviation.
+    A cross-validation is plotted as the mean over its folds; the band is one standard deviation of the test folds.
     """
 
     def figure(theme: Theme) -> Figure:
@@ -62,7 +62,7 @@ def _curves(entries: Sequence[Entry], figure_name: str) -> Picture:
 
 
 def _values(entry: Entry, part: str, figure_name: str) -> NDArray[np.float64]:
-    """Return a figure of each run after each epoch, float64 [runs, epochs], as far as all of them went."""
+    """Return a figure of each run after each epoch, float64 [runs, epochs], up to the shortest history."""
     epochs = min(map(len, entry.histories))
     return np.array(
         [[getattr(epoch.parts[part], figure_name) for epoch in history[:epochs]] for history in entry.histories]

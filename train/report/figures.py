@@ -1,4 +1,4 @@
-"""Pictures for pages: each drawn twice, for a light page and for a dark one."""
+"""Plots for the HTML pages, each drawn in a light and in a dark theme."""
 
 import base64
 import dataclasses
@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-# Okabe and Ito, "Color Universal Design", 2008: told apart with any kind of colour vision. Their black, which is
-# no colour on a dark page, is a grey here.
+# Okabe and Ito, "Color Universal Design", 2008: distinguishable with any type of color vision. Their black, which
+# would be invisible on a dark page, is replaced by a gray.
 OKABE_ITO = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#f0e442", "#8f979e")
 
 _STYLE: dict[str, Any] = {
@@ -26,18 +26,18 @@ _STYLE: dict[str, Any] = {
     "svg.hashsalt": "earmark",
     "text.parse_math": False,  # a class called "$x$" is a name, not a formula
 }
-_COLOR_LEVELS = 48  # of an MFCC image: no eye sees more, and it is two thirds of the bytes
-_WITHIN_COLORS = 96  # per cent of the numbers that the colours tell apart: the first coefficients are beyond them
+_COLOR_LEVELS = 48  # of an MFCC image; looks like the full color map, in two thirds of the bytes
+_COLOR_PERCENTILE = 96  # of the absolute values; larger values, mostly of the lowest coefficients, saturate
 
 
 @dataclasses.dataclass(frozen=True)
 class Theme:
-    """What differs between a picture on a light and on a dark page.
+    """Colors of plots on a light or on a dark page.
 
     Attributes:
-        ink: of text and axes.
-        lines: of curves, in their order.
-        diverging: the colour map of numbers around nought, whose middle is like the page.
+        ink: Color of text and axes.
+        lines: Colors of curves.
+        diverging: Color map for values around 0; its center is close to the background of the page.
     """
 
     ink: str
@@ -51,26 +51,26 @@ DARK = Theme("#aab4be", ("#4da3dc", *OKABE_ITO[1:]), "berlin")
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A picture as two data URIs: for a light page and for a dark one."""
+    """A plot as two data URIs, for a light and for a dark page."""
 
     light: str
     dark: str
 
 
 def draw(figure: Callable[[Theme], Figure]) -> Picture:
-    """Draw a figure in both themes, as SVG on nothing: what is behind it shows through."""
-    return Picture(*(_drawn(figure, theme) for theme in (LIGHT, DARK)))
+    """Draw a figure in both themes, as SVG with a transparent background."""
+    return Picture(*(_data_uri(figure, theme) for theme in (LIGHT, DARK)))
 
 
 def draw_curves(
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], label: str, mark: int | None = None
 ) -> Picture:
-    """Draw figures over the epochs.
+    """Plot curves over the epochs.
 
     Args:
-        curves: for each name the epochs and its values there.
-        label: what the values are.
-        mark: an epoch to point out.
+        curves: Name to epochs and values.
+        label: Label of the y-axis.
+        mark: Epoch to mark with a dotted vertical line; None for no mark.
     """
 
     def figure(theme: Theme) -> Figure:
@@ -95,14 +95,14 @@ def draw_curves(
 
 
 def draw_mfcc(mfcc: NDArray[np.float32], seconds: float) -> Picture:
-    """Draw a segment as an image.
+    """Draw the MFCC of a segment as an image.
 
     Args:
-        mfcc: float32 [coefficients, frames].
-        seconds: its length.
+        mfcc: float32 [coefficients, frames], in dB.
+        seconds: Duration of the segment in seconds.
     """
-    # Loudness and tilt of the spectrum, the first two coefficients, are far above the others.
-    limit = float(np.percentile(np.abs(mfcc[1:]), _WITHIN_COLORS))
+    # The first two coefficients, loudness and spectral tilt, are much larger than the others.
+    limit = float(np.percentile(np.abs(mfcc[1:]), _COLOR_PERCENTILE))
 
     def figure(theme: Theme) -> Figure:
         figure = Figure(figsize=(3.4, 2.1))
@@ -115,7 +115,7 @@ def draw_mfcc(mfcc: NDArray[np.float32], seconds: float) -> Picture:
             vmin=-limit,
             vmax=limit,
             extent=(0, seconds, -0.5, len(mfcc) - 0.5),
-            interpolation="none",  # the SVG then holds a pixel for each number
+            interpolation="none",  # stores one pixel per value in the SVG
         )
         axes.set(xlabel="seconds", ylabel="coefficient")
         return figure
@@ -123,7 +123,7 @@ def draw_mfcc(mfcc: NDArray[np.float32], seconds: float) -> Picture:
     return draw(figure)
 
 
-def _drawn(figure: Callable[[Theme], Figure], theme: Theme) -> str:
+def _data_uri(figure: Callable[[Theme], Figure], theme: Theme) -> str:
     colored = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
     with matplotlib.rc_context({**_STYLE, **dict.fromkeys(colored, theme.ink)}):
         buffer = io.BytesIO()

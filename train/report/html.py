@@ -1,7 +1,7 @@
-"""What the pages of Earmark have in common: the engine, the style and the colours of classes.
+"""Shared parts of the HTML pages: the template engine, its filters and the colors of classes.
 
-The files are in `templates/`: `base.html.j2` is the frame of a page, `style.css` its style, `macros.html.j2` what
-pages are put together from.
+The files are in `templates/`: `base.html.j2` is the frame of every page, `style.css` the shared style, and
+`macros.html.j2` the shared components.
 """
 
 import functools
@@ -19,10 +19,10 @@ from train.report.figures import OKABE_ITO
 
 @functools.cache
 def environment() -> jinja2.Environment:
-    """Return the engine: whatever a template inserts is escaped, and a name that is not given is an error.
+    """Return the template engine: inserted text is escaped, and an undefined name is an error.
 
-    Its filters are `percent`, a share as text; `counted`, a number with its noun; and `shell`, a word as a shell
-    reads it. `asset(name)` is the text of a file in `templates/`, as it is.
+    Filters: `percent` formats a share, `counted` a number with its noun, and `shell` quotes a word for a shell.
+    `asset(name)` inserts a file of `templates/` verbatim.
     """
     engine = jinja2.Environment(
         loader=jinja2.PackageLoader(__package__),
@@ -39,20 +39,20 @@ def environment() -> jinja2.Environment:
 
 
 def percent(share: float) -> str:
-    """Return a share as text that is not broken over two lines."""
+    """Format a share as a percentage, with a no-break space before the sign."""
     return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
 def counted(number: int, noun: str) -> str:
-    """Return a number with its noun."""
+    """Format a number with its noun, in the plural unless the number is 1."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def class_colors(count: int) -> list[str]:
-    """Return a colour for each of some classes.
+    """Return a color for each class.
 
-    Those of Okabe and Ito come first; matplotlib's tab20b goes on from there, and begins again where it ends. So
-    many can only be told apart with their names beside them.
+    Okabe and Ito's colors come first, then matplotlib's tab20b, repeated as needed. Beyond the first eight classes
+    colors alone are ambiguous; the pages always show the name of the class, too.
     """
     more = map(to_hex, matplotlib.colormaps["tab20b"](range(20)))
     return list(itertools.islice(itertools.chain(OKABE_ITO, itertools.cycle(more)), count))

@@ -1,4 +1,4 @@
-"""The page that shows a run: one HTML file that needs nothing else."""
+"""The report of a run, `report.html`: one self-contained HTML file."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,16 +19,16 @@ from train.report.html import class_colors, environment
 from train.report.summary import summarize_run
 from train.run import Run
 
-_REJECTS_SHOWN = 200
-_TRACKS_SHOWN = 2000
-_NUMBERS_SHOWN = 1_000_000  # of their segments; some four bytes each
+_MAX_REJECTS = 200
+_MAX_TRACKS = 2000
+_MAX_PROBABILITIES = 1_000_000  # of all segments of the tracks shown; about four bytes each
 
 
 def write_run_page(run: Run, dataset: Dataset) -> None:
-    """Write `report.html` from a run's `metrics.json`, `predictions.parquet` and `history.json`, and its dataset.
+    """Write `report.html` from the `metrics.json`, `predictions.parquet` and `history.json` of a run.
 
     Raises:
-        TrainError: the run is not evaluated, or its predictions cannot be read.
+        TrainError: The run is not evaluated, or its predictions cannot be read.
     """
     metrics = run.metrics()
     if not metrics:
@@ -38,23 +38,23 @@ def write_run_page(run: Run, dataset: Dataset) -> None:
 
 
 def render(run: Run, dataset: Dataset, config: TrainConfig, metrics: Metrics, predictions: Predictions) -> str:
-    """Draw the report of a run.
+    """Render the report of a run as HTML.
 
     Args:
-        run: for its history and its settings.
-        dataset: for the split, the rejects, one segment of each class, and where the music is.
-        config: for what was held out.
-        metrics: the content of `metrics.json`.
-        predictions: what was said of each segment.
+        run: The run; its history and its settings are shown.
+        dataset: Dataset of the run; its counts, its rejects and one segment of each class are shown.
+        config: Training settings, for the held-out folds.
+        metrics: The content of `metrics.json`.
+        predictions: Predictions for the test fold.
 
     Returns:
-        a whole HTML page. Names of tracks, classes and groups are escaped.
+        A self-contained HTML page. Names of tracks, classes and groups are escaped.
     """
     history, rejects, music = run.history(), dataset.rejects(), dataset.music()
     settings = dataset.info.settings
     seconds = settings.segment_samples / settings.sample_rate
-    numbers = predictions.per_track * len(dataset.classes)
-    tracks = predictions.tracks(min(_TRACKS_SHOWN, max(_NUMBERS_SHOWN // numbers, 1)))
+    probabilities_per_track = predictions.per_track * len(dataset.classes)
+    tracks = predictions.tracks(min(_MAX_TRACKS, max(_MAX_PROBABILITIES // probabilities_per_track, 1)))
     for track in tracks:
         track["audio"] = audio_link(track["track"], music, run.folder)
     return (
@@ -66,7 +66,7 @@ def render(run: Run, dataset: Dataset, config: TrainConfig, metrics: Metrics, pr
             colors=class_colors(len(dataset.classes)),
             tracks=tracks,
             predictions=PREDICTIONS,
-            # A segment's start is where it starts in the file, unless what was read of the file began later.
+            # Starts are relative to the excerpt, so the player can seek only if excerpts start where files do.
             seekable=settings.excerpt_seconds is None or settings.excerpt_position == "start",
             curves=_curves(history, metrics.epoch),
             examples=[
@@ -76,7 +76,7 @@ def render(run: Run, dataset: Dataset, config: TrainConfig, metrics: Metrics, pr
             counts=_count_table(dataset),
             held_out={fold: part for part, fold in config.held_out.items()},
             info=dataset.info,
-            rejects=rejects.slice(0, _REJECTS_SHOWN).to_pylist(),
+            rejects=rejects.slice(0, _MAX_REJECTS).to_pylist(),
             rejected=rejects.num_rows,
             history=history,
             config_text=(run.folder / "config.yaml").read().decode(),
@@ -88,7 +88,7 @@ def render(run: Run, dataset: Dataset, config: TrainConfig, metrics: Metrics, pr
 
 
 def _count_table(dataset: Dataset) -> list[dict[str, Any]]:
-    """Return for each class its name and for each fold its counts, None where there is no track."""
+    """Return the counts of each class in each fold, None for a fold without tracks of the class."""
     cells = {(count.label, count.fold): count for count in dataset.info.counts}
     folds = sorted({fold for _, fold in cells})
     return [
@@ -97,8 +97,8 @@ def _count_table(dataset: Dataset) -> list[dict[str, Any]]:
     ]
 
 
-def _curves(history: Sequence[EpochRecord], kept: int) -> list[tuple[str, Picture]]:
-    """Draw the loss and the accuracy of segments over the epochs, and point out the epoch that was kept."""
+def _curves(history: Sequence[EpochRecord], selected: int) -> list[tuple[str, Picture]]:
+    """Plot the loss and the accuracy of segments over the epochs, with a mark at the selected epoch."""
     epochs = [entry.epoch for entry in history]
     return [
         (
@@ -109,7 +109,7 @@ def _curves(history: Sequence[EpochRecord], kept: int) -> list[tuple[str, Pictur
                     for part in history[0].parts
                 },
                 figure,
-                kept if kept != epochs[-1] else None,
+                selected if selected != epochs[-1] else None,
             ),
         )
         for figure in ("loss", "accuracy")
@@ -117,13 +117,13 @@ def _curves(history: Sequence[EpochRecord], kept: int) -> list[tuple[str, Pictur
 
 
 def _first_of_each_class(dataset: Dataset) -> list[tuple[int, NDArray[np.float32]]]:
-    """Return (class index, float32 [40, 217]) for the first stored segment of each class that has one."""
-    found: dict[int, NDArray[np.float32]] = {}
+    """Return (class index, float32 [40, 217]) for the first stored segment of each class that has segments."""
+    first: dict[int, NDArray[np.float32]] = {}
     for shard in dataset.shards:
         for index in range(len(shard.row_groups)):
             mfcc, labels = read_row_group(shard, index)
             for label, row in zip(*np.unique(labels, return_index=True), strict=True):
-                found.setdefault(int(label), mfcc[row].copy())
-            if len(found) == len(dataset.classes):
-                return sorted(found.items(), key=lambda item: item[0])
-    return sorted(found.items(), key=lambda item: item[0])
+                first.setdefault(int(label), mfcc[row].copy())
+            if len(first) == len(dataset.classes):
+                return sorted(first.items(), key=lambda item: item[0])
+    return sorted(first.items(), key=lambda item: item[0])

@@ -1,4 +1,4 @@
-"""What the figures of a judged run say, in a few sentences."""
+"""Summary of the metrics of a run in a few sentences, for the top of its report."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,104 +11,110 @@ from train.input.class_counts import FEW_TRACKS
 from train.records import ClassScores, Metrics, Scores
 from train.report.html import counted
 
-_FEW_TO_JUDGE = 50  # tracks; the interval below is then some 25 points wide
+_SMALL_TEST_SET = 50  # tracks; the 95 % interval of the accuracy is then about 25 percentage points wide
 
 
 def summarize_run(metrics: Metrics, config: TrainConfig, epochs: int, small: Mapping[str, int]) -> list[str]:
-    """Say how good a model is, what it confuses, and how far its figures can be trusted.
+    """Summarize how accurate a model is, what it confuses, and how reliable its figures are.
 
     Args:
-        metrics: the content of `metrics.json`.
-        config: what it was trained with.
-        epochs: how many it was trained for.
-        small: the tracks of each class that has few of them, see `train.input.class_counts.small_classes`.
+        metrics: The content of `metrics.json`.
+        config: Training settings.
+        epochs: Number of epochs trained.
+        small: Number of tracks of each small class, from `train.input.class_counts.small_classes`.
 
     Returns:
-        three paragraphs of plain text.
+        Three paragraphs of plain text.
     """
     tracks, classes = metrics.tracks, metrics.classes
     confusion = np.array(tracks.confusion)
     return [
-        " ".join([_how_many(tracks), _against_the_most_frequent(confusion, classes)]),
-        " ".join([*_best_and_worst(tracks.per_class), _confusions(confusion, classes)]),
-        " ".join([*_caveats(tracks, small), _chosen_by(metrics.epoch, epochs, config)]),
+        " ".join([_accuracy(tracks), _majority_baseline(confusion, classes)]),
+        " ".join([*_best_and_worst(tracks.per_class), _most_frequent_confusion(confusion, classes)]),
+        " ".join([*_caveats(tracks, small), _epoch_selection(metrics.epoch, epochs, config)]),
     ]
 
 
-def _how_many(tracks: Scores) -> str:
-    """Give the accuracy and its interval (Wilson, J. Am. Stat. Assoc. 22, 1927), as if tracks were independent."""
-    count, right = tracks.count, round(tracks.accuracy * tracks.count)
-    interval = binomtest(right, count).proportion_ci(0.95, method="wilson")
+def _accuracy(tracks: Scores) -> str:
+    """Return the accuracy and its interval (Wilson, J. Am. Stat. Assoc. 22, 1927), for independent tracks."""
+    count, correct = tracks.count, round(tracks.accuracy * tracks.count)
+    interval = binomtest(correct, count).proportion_ci(0.95, method="wilson")
     return (
-        f"It names {_of(right, count)} right, {_percent(right / count)}. On more music like this "
-        f"it may be anything between {_percent(interval.low)} and {_percent(interval.high)} "
-        f"({_percent(0.95)} interval)."
+        f"Correct: {_of(correct, count)}, {_percent(correct / count)} ({_percent(0.95)} confidence interval: "
+        f"{_percent(interval.low)} to {_percent(interval.high)})."
     )
 
 
-def _against_the_most_frequent(confusion: Any, classes: Sequence[str]) -> str:
+def _majority_baseline(confusion: Any, classes: Sequence[str]) -> str:
     totals = confusion.sum(axis=1)
-    most = int(totals.argmax())
-    alone = (totals == totals[most]).sum() == 1
-    said = f"{_quoted(classes[most])}, the most frequent class here," if alone else "one class for all of them"
-    return f"Always saying {said} would be right for {totals[most]}, {_percent(totals[most] / totals.sum())}."
+    largest = int(totals.argmax())
+    unique = (totals == totals[largest]).sum() == 1
+    prediction = f"{_quoted(classes[largest])}, the most frequent class here," if unique else "a single class"
+    return (
+        f"For comparison: predicting {prediction} for every track would be correct for {totals[largest]}, "
+        f"{_percent(totals[largest] / totals.sum())}."
+    )
 
 
 def _best_and_worst(per_class: Sequence[ClassScores]) -> list[str]:
-    """Name the classes with the highest and the lowest F1, and those that were not judged."""
-    judged = sorted((one for one in per_class if one.count), key=lambda one: -one.f1)
-    absent = [_quoted(one.label) for one in per_class if not one.count]
-    best, worst = judged[0], judged[-1]
+    """Name the classes with the highest and the lowest F1, and the classes without test tracks."""
+    ranked = sorted((scores for scores in per_class if scores.count), key=lambda scores: -scores.f1)
+    absent = [_quoted(scores.label) for scores in per_class if not scores.count]
+    best, worst = ranked[0], ranked[-1]
     sentences = []
-    if len(judged) > 1 and best.f1 > worst.f1:
+    if len(ranked) > 1 and best.f1 > worst.f1:
         sentences.append(
-            f"It hears {_quoted(best.label)} best (F1 {best.f1:.2f}) and {_quoted(worst.label)} worst "
-            f"({worst.f1:.2f})."
+            f"Best class: {_quoted(best.label)} (F1 {best.f1:.2f}); worst class: {_quoted(worst.label)} "
+            f"(F1 {worst.f1:.2f})."
         )
-    elif len(judged) > 1:
-        sentences.append(f"It hears all classes alike (F1 {best.f1:.2f}).")
+    elif len(ranked) > 1:
+        sentences.append(f"All classes have the same F1, {best.f1:.2f}.")
     if absent:
-        sentences.append(f"The test fold has no track of {_listed(absent)}: nothing here covers that.")
+        sentences.append(
+            f"The test fold has no track of {_listed(absent)}, so these figures do not cover "
+            f"{'that class' if len(absent) == 1 else 'those classes'}."
+        )
     return sentences
 
 
-def _confusions(confusion: Any, classes: Sequence[str]) -> str:
-    """Name the most frequent confusion; of equally frequent ones that with the larger share of its class."""
+def _most_frequent_confusion(confusion: Any, classes: Sequence[str]) -> str:
+    """Name the most frequent confusion; among equally frequent ones, that with the largest share of its class."""
     totals = confusion.sum(axis=1)
-    wrong = confusion - np.diag(np.diag(confusion))
-    if not wrong.any():
-        return "It takes no track for another class."
-    shares = wrong / np.maximum(totals[:, None], 1)
-    true, heard = max(np.ndindex(*wrong.shape), key=lambda cell: (wrong[cell], shares[cell]))
-    ties = int((wrong == wrong[true, heard]).sum()) - 1
+    errors = confusion - np.diag(np.diag(confusion))
+    if not errors.any():
+        return "No track was misclassified."
+    shares = errors / np.maximum(totals[:, None], 1)
+    actual, predicted = max(np.ndindex(*errors.shape), key=lambda cell: (errors[cell], shares[cell]))
+    ties = int((errors == errors[actual, predicted]).sum()) - 1
     also = f", and {ties} other confusion{'s are' if ties > 1 else ' is'} as frequent" if ties else ""
     return (
-        f"Most often it takes {_quoted(classes[true])} for {_quoted(classes[heard])}: "
-        f"{_of(wrong[true, heard], totals[true])}{also}."
+        f"Most frequent confusion: {_quoted(classes[actual])} predicted as {_quoted(classes[predicted])}, "
+        f"{_of(errors[actual, predicted], totals[actual])}{also}."
     )
 
 
 def _caveats(tracks: Scores, small: Mapping[str, int]) -> list[str]:
     sentences = []
-    if tracks.count < _FEW_TO_JUDGE:
+    if tracks.count < _SMALL_TEST_SET:
         sentences.append(
-            f"One fold of {counted(tracks.count, 'track')} says little: earmark crossval judges on each fold "
-            "in turn."
+            f"One fold of {counted(tracks.count, 'track')} gives a noisy estimate: earmark crossval evaluates on "
+            "each fold in turn."
         )
     if small:
         named = _listed([f"{_quoted(label)} ({count})" for label, count in small.items()])
         sentences.append(
-            f"Fewer than {FEW_TRACKS} tracks in all folds: {named}. What is said of them rests on very little, "
-            "and the macro-F1 counts each class alike."
+            f"Fewer than {FEW_TRACKS} tracks in all folds: {named}. Their scores are unreliable: too few tracks. "
+            "They affect macro-F1 as much as the other classes, because it weights every class equally."
         )
     return sentences
 
 
-def _chosen_by(epoch: int, epochs: int, config: TrainConfig) -> str:
+def _epoch_selection(epoch: int, epochs: int, config: TrainConfig) -> str:
     if config.validation_fold == "none":
-        return f"There was no validation fold; the model is the one after the last epoch, {epoch}."
+        return f"Without a validation fold, the model is the one after the last epoch, {epoch}."
     return (
-        f"Epoch {epoch} of {epochs} was chosen by the validation fold ({config.select_by}), not by the test fold."
+        f"Epoch {epoch} of {epochs} was selected on the validation fold ({config.select_by}), "
+        "not on the test fold."
     )
 
 

@@ -209,7 +209,7 @@ def two_workers(music: Path, scratch: Path, rounds: int) -> tuple[dict[int, list
             rates[workers].append(summary.tracks / (time.perf_counter() - started))
             ray.shutdown()
             dataset = open_dataset(scratch / "features")
-            size = sum(os.path.getsize(shard.place.path) for shard in dataset.shards)
+            size = sum(os.path.getsize(shard.path.path) for shard in dataset.shards)
             raw = sum(shard.rows for shard in dataset.shards) * 40 * 217 * 4
             shutil.rmtree(scratch / "features")
     return rates, size / raw

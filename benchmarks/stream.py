@@ -152,7 +152,7 @@ def ray_data(folder: Path, device: str) -> Contender:
     ray.init(address="local", num_gpus=0, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    files = [shard.place.path for shard in shards_of(folder)]
+    files = [shard.path.path for shard in shards_of(folder)]
     # A block for each shard: with the few large ones of Ray's own choice the first batch takes longer.
     rows = ray.data.read_parquet(files, partitioning=None, override_num_blocks=len(files))
     rows = rows.select_columns(["mfcc", "label"])

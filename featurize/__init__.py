@@ -1,6 +1,9 @@
 """Audio files to Parquet shards of MFCC segments.
 
-`catalog` finds the tracks and `folds` deals them out; `shards` cuts them into pieces of work; `driver`
-gives the pieces to Ray; `worker` turns one piece into one Parquet file through `audio` (bytes to samples)
-and `mfcc` (samples to features); `dataset` is the format on disk, and the one module that `train` uses.
+- `collection` lists the tracks of a folder or table.
+- `audio` decodes a file to samples and computes MFCC.
+- `dataset` defines the format on disk and reads it; `train` reads datasets through it.
+- `planning` assigns tracks to folds and shards.
+- `execution` runs plans on Ray workers or in subprocesses, with retries.
+- `dataset_build` combines them: it builds, finalizes and verifies a dataset.
 """

@@ -1,42 +1,45 @@
-"""The `featurize` section of the config: which segments are cut and how tracks are grouped."""
+"""Settings of the `featurize` section: segments, excerpts, grouping, rejects and shards."""
 
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 PositiveInt = Annotated[int, Field(strict=True, ge=1)]
-# An excerpt must hold one segment of 110,592 samples at 22,050 Hz.
+# An excerpt must contain one segment: 110,592 samples at 22,050 Hz.
 ExcerptSeconds = Annotated[float, Field(ge=5.02)]
 
 
 class FeaturizeConfig(BaseModel):
-    """How a collection becomes a dataset. Settings that change the numbers also change the shards' names."""
+    """Settings of featurizing. Settings that affect the features also change the names of the shards."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
     segments_per_track: PositiveInt = Field(
-        12, description="segments of 5.0155 s cut from each track, evenly spread, overlapping where they must"
+        12, description="segments of 5.0155 s per track, evenly spaced; they overlap if the track is too short"
     )
     excerpt_seconds: ExcerptSeconds | None = Field(
-        None, description="part of each track that is read, in seconds (5.02 or more); null for all of it"
+        None,
+        description="length of the excerpt read from each track, in seconds (5.02 or more); null: the whole track",
     )
     excerpt_position: Literal["start", "middle"] = Field(
-        "start", description="where that part lies: start or middle"
+        "start", description="position of the excerpt in the track: start or middle"
     )
     max_seconds: float = Field(
-        14400, gt=0, description="tracks longer than this are rejected, unless an excerpt is read"
+        14400,
+        gt=0,
+        description="maximum length of a track, in seconds; longer tracks are rejected, unless an excerpt is read",
     )
     group_by: Literal["artist", "album", "none"] = Field(
         "artist",
-        description="tag whose value keeps tracks together on one side of every split: artist, album or none "
-        "(a table's own group column comes first; a track without the tag is its own group)",
+        description="tag by which tracks are grouped; a group is never split across folds: artist, album or none "
+        "(a group column of a table takes precedence; a track without the tag is its own group)",
     )
     max_reject_fraction: float = Field(
-        0.1, ge=0, le=1, description="share of tracks that may be unusable before the run counts as failed"
+        0.1, ge=0, le=1, description="maximum share of rejected tracks; the command fails if more are rejected"
     )
     tracks_per_shard: PositiveInt = Field(
-        64, description="tracks in one Parquet file: the unit of work, and of what an interruption can cost"
+        64, description="tracks per Parquet file; an interrupted run computes unfinished files again"
     )
     track_timeout: float = Field(
-        120, gt=0, description="seconds that one track may take before it is rejected as timed out"
+        120, gt=0, description="time limit per track, in seconds; slower tracks are rejected as timed out"
     )

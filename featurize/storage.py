@@ -1,7 +1,7 @@
-"""Files and folders on this machine or behind any `pyarrow.fs` URI (`s3://`, `gs://`, `hdfs://`).
+"""Local and remote files and folders; remote ones by any `pyarrow.fs` URI (`s3://`, `gs://`, `hdfs://`).
 
-On this machine Python's own functions are used: they know file names that are not UTF-8, and they tell the
-kinds of errors apart. Whatever is written appears whole under its name or not at all.
+Local files are accessed with Python's own functions, which support file names that are not UTF-8 and raise
+specific exceptions. All writes are atomic.
 """
 
 import dataclasses
@@ -20,27 +20,27 @@ import pyarrow.fs as pafs
 from featurize.errors import FeaturizeError
 
 _TEMPORARY = ".tmp"
-# These show an object only when all of it has arrived; elsewhere a file is renamed when it is whole.
-_WHOLE_BY_NATURE = frozenset({"s3", "gcs", "abfs"})
-_WORDS = {
-    "ACCESS_DENIED": "access denied; check the credentials (AWS_ACCESS_KEY_ID and its kin, or AWS_PROFILE)",
-    "INVALID_ACCESS_KEY_ID": "the access key is not known there; check AWS_ACCESS_KEY_ID",
-    "SIGNATURE_DOES_NOT_MATCH": "the secret key does not fit the access key; check AWS_SECRET_ACCESS_KEY",
+# On object stores, an object appears only when its upload is complete; elsewhere, a temporary file is renamed.
+_ATOMIC_WRITES = frozenset({"s3", "gcs", "abfs"})
+_EXPLANATIONS = {
+    "ACCESS_DENIED": "access denied; check the credentials (AWS_ACCESS_KEY_ID and its secret, or AWS_PROFILE)",
+    "INVALID_ACCESS_KEY_ID": "the access key does not exist; check AWS_ACCESS_KEY_ID",
+    "SIGNATURE_DOES_NOT_MATCH": "the secret key does not match the access key; check AWS_SECRET_ACCESS_KEY",
     "EXPIRED_TOKEN": "the session token has expired; get new credentials",
-    "NO_SUCH_BUCKET": "there is no such bucket",
+    "NO_SUCH_BUCKET": "the bucket does not exist",
     "NETWORK_CONNECTION": "the endpoint does not answer; check the network and ?endpoint_override=",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class StoragePath:
-    """A file or a folder, which may or may not exist.
+    """Path of a file or folder, local or remote, which may or may not exist.
 
     Attributes:
-        filesystem: where it lies.
-        path: absolute on this machine; bucket and key, or the like, elsewhere.
-        scheme: as in `s3`; empty on this machine.
-        query: what followed the `?` of the URI.
+        filesystem: File system of the path.
+        path: Absolute path if local; as the file system expects it, such as bucket and key, if remote.
+        scheme: Scheme of the URI, such as `s3`; empty if local.
+        query: Part of the URI after `?`.
     """
 
     filesystem: pafs.FileSystem
@@ -50,10 +50,12 @@ class StoragePath:
 
     @classmethod
     def of(cls, text: "str | os.PathLike[str] | StoragePath") -> "StoragePath":
-        """Read a path or a URI; credentials come from the usual variables, an endpoint from `?endpoint_override=`.
+        """Parse a path or a URI.
+
+        Credentials come from the usual environment variables, the endpoint from `?endpoint_override=`.
 
         Raises:
-            FeaturizeError: the URI is of no kind that pyarrow knows, or its library cannot be loaded.
+            FeaturizeError: pyarrow does not support the URI, or the library for it cannot be loaded.
         """
         if isinstance(text, StoragePath):
             return text
@@ -76,7 +78,7 @@ class StoragePath:
         return cls(filesystem, path.rstrip("/"), scheme, query)
 
     def __truediv__(self, name: str) -> "StoragePath":
-        """Return a place below this one; a name that is itself a URI or an absolute path stays what it is."""
+        """Return a path below this one; an absolute path or a URI is returned unchanged."""
         if "://" in name or os.path.isabs(name):
             return StoragePath.of(name)
         return dataclasses.replace(self, path=f"{self.path.rstrip('/')}/{name}")
@@ -88,30 +90,30 @@ class StoragePath:
 
     @property
     def local(self) -> Path | None:
-        """The path on this machine, None if it lies elsewhere."""
+        """Path on this machine; None if remote."""
         return None if self.scheme else Path(self.path)
 
     @property
     def parent(self) -> "StoragePath":
-        """The folder that holds it."""
+        """Parent folder."""
         return dataclasses.replace(self, path=os.path.dirname(self.path))
 
     @property
     def suffix(self) -> str:
-        """The end of the name from its last dot on, in small letters."""
+        """Suffix in lowercase, such as `.mp3`; empty if there is none."""
         return os.path.splitext(self.path)[1].lower()
 
     @property
     def arrow(self) -> dict[str, Any]:
-        """The keywords by which `pyarrow.parquet` takes a place."""
+        """Keyword arguments that functions of `pyarrow.parquet` need besides `path`."""
         return {"filesystem": self.filesystem}
 
     def is_folder(self) -> bool:
-        """Say whether a folder is there, on an object store whether any object lies below it."""
+        """Return whether this is an existing folder; on an object store, whether any object is below it."""
         return self._is(pafs.FileType.Directory)
 
     def is_file(self) -> bool:
-        """Say whether a file is there."""
+        """Return whether this is an existing file."""
         return self._is(pafs.FileType.File)
 
     def _is(self, kind: pafs.FileType) -> bool:
@@ -120,7 +122,11 @@ class StoragePath:
         return os.path.isfile(self.path) if kind == pafs.FileType.File else os.path.isdir(self.path)
 
     def read(self) -> bytes:
-        """Return all bytes of a file; FileNotFoundError or another OSError where that cannot be done."""
+        """Return the content of a file.
+
+        Raises:
+            OSError: The file cannot be read; FileNotFoundError if it does not exist.
+        """
         if not self.scheme:
             return Path(self.path).read_bytes()
         with self.filesystem.open_input_stream(self.path) as file:
@@ -128,10 +134,10 @@ class StoragePath:
         return content
 
     def write(self, content: bytes | pa.Buffer) -> None:
-        """Write a file whole: under its name there is all of it or nothing, even after a power cut."""
+        """Write a file atomically, with its parent folders. It is complete or absent, even after a power cut."""
         if not self.scheme:
             write_whole(Path(self.path), content)
-        elif self.filesystem.type_name in _WHOLE_BY_NATURE:
+        elif self.filesystem.type_name in _ATOMIC_WRITES:
             with self.filesystem.open_output_stream(self.path) as file:
                 file.write(content)
         else:
@@ -142,14 +148,14 @@ class StoragePath:
             self.filesystem.move(temporary, self.path)
 
     def remove(self) -> None:
-        """Remove a file if it is there."""
+        """Remove a file if it exists."""
         if not self.scheme:
             Path(self.path).unlink(missing_ok=True)
         elif self.is_file():
             self.filesystem.delete_file(self.path)
 
     def remove_folder(self) -> None:
-        """Remove a folder and all below it, if it is there."""
+        """Remove a folder and its content if it exists."""
         if self.scheme:
             if self.is_folder():
                 self.filesystem.delete_dir(self.path)
@@ -158,10 +164,10 @@ class StoragePath:
 
     @contextmanager
     def at_hand(self) -> Iterator[Path]:
-        """Give the path of a file or folder on this machine: its own, or that of a copy, which goes afterwards.
+        """Return a context with a local path: this path if local, else a temporary copy of the file or folder.
 
         Raises:
-            OSError: it is elsewhere and cannot be read.
+            OSError: A remote file cannot be read.
         """
         if not self.scheme:
             yield Path(self.path)
@@ -175,15 +181,17 @@ class StoragePath:
             yield copy
 
     def copy_to(self, folder: Path) -> None:
-        """Copy all files below a folder to one on this machine."""
+        """Copy the content of this folder to a local folder."""
         for name, _ in self.files():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes((self / name).read())
 
     def files(self) -> Iterator[tuple[str, int]]:
-        """List the files at any depth below a folder, hidden ones too: path below it with `/`, size in bytes.
+        """List all files below a folder, hidden ones included.
 
-        A folder that is not there has none.
+        Yields:
+            Path relative to the folder, with `/` as separator, and size in bytes. Nothing if the folder does not
+            exist.
         """
         if self.scheme:
             selector = pafs.FileSelector(self.path, allow_not_found=True, recursive=True)
@@ -205,13 +213,13 @@ class StoragePath:
                     elif entry.is_file():
                         try:
                             size = entry.stat().st_size
-                        except FileNotFoundError:  # a temporary file, which now has its final name
+                        except FileNotFoundError:  # a temporary file that was renamed in the meantime
                             continue
                         yield below + entry.name, size
 
     def remove_leftovers(self) -> None:
-        """Remove temporary files that an earlier, killed run left below a folder."""
-        if self.filesystem.type_name in _WHOLE_BY_NATURE:
+        """Remove temporary files that a killed run left below this folder."""
+        if self.filesystem.type_name in _ATOMIC_WRITES:
             return
         for name, _ in self.files():
             if os.path.basename(name).startswith(".") and name.endswith(_TEMPORARY):
@@ -219,7 +227,7 @@ class StoragePath:
 
 
 def write_whole(path: Path, content: bytes | pa.Buffer) -> None:
-    """Write a file on this machine so that under its final name it is either whole or not there."""
+    """Write a local file atomically, with its parent folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(_temporary_name(path.name))
     try:
@@ -234,15 +242,15 @@ def write_whole(path: Path, content: bytes | pa.Buffer) -> None:
 
 
 def describe(error: OSError) -> str:
-    """Say in plain words what stands in the way of a file."""
+    """Return a short description of an I/O error, with advice for common errors of buckets."""
     text = str(error)
-    for code, words in _WORDS.items():
+    for code, explanation in _EXPLANATIONS.items():
         if code in text:
-            return words
-    words = error.strerror or text.splitlines()[0]
-    # Of a rename the second one is what the caller asked for, the first a temporary name.
+            return explanation
+    problem = error.strerror or text.splitlines()[0]
+    # In a failed rename, the first file name is temporary.
     name = error.filename2 or error.filename
-    return f"{words} ({name})" if name else words
+    return f"{problem} ({name})" if name else problem
 
 
 def _temporary_name(name: str) -> str:

@@ -1,3 +1,3 @@
-"""Earmark's version, in the code: the nodes of a cluster are sent code, and have no package of that name."""
+"""Version of Earmark. A constant, because cluster nodes receive only the code, without package metadata."""
 
 VERSION = "0.1.0"

@@ -174,7 +174,7 @@ def test_a_bad_table_is_refused_with_everything_that_is_wrong(tmp_path):
 def test_a_table_that_splits_a_group_is_refused(tmp_path):
     rows = [dict(row) for row in ROWS]
     rows[0]["fold"] = 4
-    with pytest.raises(FeaturizeError, match="splits 1 groups over several folds: 'g0070'"):
+    with pytest.raises(FeaturizeError, match="splits 1 groups across several folds: 'g0070'"):
         _plan(str(_write(tmp_path, rows, ".csv")), UNGROUPED)
 
 

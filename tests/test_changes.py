@@ -150,7 +150,7 @@ def test_a_shard_of_other_settings_is_named_with_what_differs(features, music, r
     shutil.copytree(features, folder)
     featurize(str(music), other, CONFIG.model_copy(update={"segments_per_track": 2}))
     name = open_dataset(folder).shards[0].name
-    shutil.copy(open_dataset(other).shards[0].place.local, folder / "shards" / name)
+    shutil.copy(open_dataset(other).shards[0].path.local, folder / "shards" / name)
     with pytest.raises(
         DatasetError, match=rf"{name} was made with other settings: segments_per_track 2, expected 4"
     ):
@@ -162,16 +162,16 @@ def test_verify_finds_numbers_that_were_not_written(features, tmp_path):
     shutil.copytree(features, folder)
     assert earmark("verify", folder).stdout == "verified  10 shards, 120 segments: no differences\n"
     shard = open_dataset(folder).shards[0]
-    file = pq.ParquetFile(shard.place.path)
+    file = pq.ParquetFile(shard.path.path)
     table = file.read()
     mfcc = mfcc_array(table["mfcc"]).copy()
     mfcc[0, 0, 0] += 1
     table = table.set_column(4, SHARD_SCHEMA.field("mfcc"), mfcc_column(mfcc))
     metadata = {FOOTER_KEY: file.metadata.metadata[FOOTER_KEY]}
-    pq.write_table(table.replace_schema_metadata(metadata), shard.place.path)
+    pq.write_table(table.replace_schema_metadata(metadata), shard.path.path)
     done = earmark("verify", folder)
     assert done.returncode == 1
-    assert f"{shard.name}: {read_track_ids(shard, 4)[0]} has other numbers than were written" in done.stderr
+    assert f"{shard.name}: {read_track_ids(shard, 4)[0]} has values that differ from those written" in done.stderr
     assert done.stderr.count("  - ") == 1
 
 
@@ -196,7 +196,7 @@ def test_status_says_what_is_done_and_what_is_left(features, music, ray_here, tm
     assert earmark("status", tmp_path).stdout.startswith("state    unfinished")  # as of a run
     nothing = earmark("status", tmp_path / "nothing")
     assert nothing.returncode == 1
-    assert "holds no dataset, begun or finished" in nothing.stderr
+    assert "holds no complete or partial dataset" in nothing.stderr
 
 
 def test_a_broken_shard_is_named_and_made_again_once_it_is_deleted(music, features, ray_here, tmp_path):

@@ -388,7 +388,7 @@ def test_features_that_this_version_does_not_make_are_refused(run, features, tmp
     about["features"] |= {"top_db": 60.0, "pre_emphasis": 0.97}
     (tmp_path / "run" / "model.json").write_text(json.dumps(about))
     with pytest.raises(
-        FeaturizeError, match=r"pre_emphasis 0\.97 there, None here.*top_db 60\.0 there, 80\.0 here"
+        FeaturizeError, match=r"pre_emphasis 0\.97 in the model, None here.*top_db 60\.0 in the model, 80\.0 here"
     ):
         export(tmp_path / "run", "savedmodel", tmp_path / "model", StoragePath.of(features))
     assert not (tmp_path / "model").exists()

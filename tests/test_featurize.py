@@ -32,7 +32,7 @@ def test_the_dataset_holds_what_librosa_says(features, music):
     assert dataset.classes == ["bells", "pulses", "reeds"]
     seen = 0
     for shard in dataset.shards:
-        table = pq.ParquetFile(shard.place.path).read()
+        table = pq.ParquetFile(shard.path.path).read()
         mfcc = np.concatenate([read_row_group(shard, i)[0] for i in range(len(shard.row_groups))])
         tracks = read_track_ids(shard, 4)
         for i, track in enumerate(tracks):

@@ -94,7 +94,9 @@ def test_many_invalid_keys_are_counted(tmp_path):
 
 @pytest.mark.parametrize("content", [[], {}, {"format": 2}])
 def test_another_format_is_refused(content, tmp_path):
-    with pytest.raises(DatasetError, match=r"has format .*; this Earmark reads 3\. Featurize again\."):
+    with pytest.raises(
+        DatasetError, match=r"has format .*; this version of Earmark reads format 3\. Featurize again\."
+    ):
         read_info(_stored(tmp_path, content))
 
 
@@ -114,12 +116,14 @@ def test_the_settings_of_a_model_are_read():
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"n_fft": 1024}, "n_fft 1024 there, 2048 here"),
-        ({"window": "hann"}, "window 'hann' there, None here"),
+        ({"n_fft": 1024}, "n_fft 1024 in the model, 2048 here"),
+        ({"window": "hann"}, "window 'hann' in the model, None here"),
         ({"excerpt_position": "end"}, "excerpt_position is 'end', expected 'start' or 'middle'"),
     ],
 )
 def test_settings_that_are_not_supported_are_refused(change, problem):
-    with pytest.raises(FeaturizeError, match="the model was trained on features that this Earmark") as caught:
+    with pytest.raises(
+        FeaturizeError, match="the model was trained on features that this version of Earmark"
+    ) as caught:
         supported_settings({**STORED["settings"], **change})
     assert problem in str(caught.value)

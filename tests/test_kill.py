@@ -206,7 +206,7 @@ def test_a_full_disk_is_a_sentence_and_the_next_run_goes_on(large_music, undistu
         assert done.returncode == 1
         assert done.stderr.splitlines()[-1] == (
             f"earmark: cannot write to {disk / 'features'}: No space left on device. Finished shards are kept; "
-            "mend it and run the same command again to go on."
+            "fix the problem and run the same command again to continue."
         )
         finished = sorted(list_shards(disk / "features"))
         assert finished

@@ -58,7 +58,7 @@ def test_a_training_track_has_the_numbers_of_its_shard_to_the_bit(run, features,
     with featurizing(files, settings, None, 60, lambda: waits.append(1)) as results:
         [found] = results
     assert waits
-    assert found.names == [str(music / track) for track in tracks]
+    assert found.ids == [str(music / track) for track in tracks]
     stored = {}
     for shard in dataset.in_folds({3}):
         rows = np.concatenate([read_row_group(shard, index)[0] for index in range(len(shard.row_groups))])
@@ -182,7 +182,8 @@ def test_a_model_of_other_features_is_refused(run, music, tmp_path):
     about["features"]["n_mels"] = 64
     (other / "model.json").write_text(json.dumps(about))
     with pytest.raises(
-        FeaturizeError, match="features that this Earmark does not make: n_mels 64 there, 128 here"
+        FeaturizeError,
+        match="features that this version of Earmark cannot compute: n_mels 64 in the model, 128 here",
     ):
         predict(StoragePath.of(other), [str(music)], None, ConsoleReporter())
 

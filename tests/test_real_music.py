@@ -23,7 +23,7 @@ def test_every_real_segment_is_librosas_and_shards_are_a_quarter_of_their_floats
             expected = librosa_mfcc(samples, starts)
             worst = max(worst, float(np.abs(found[i * segments : (i + 1) * segments] - expected).max()))
         rows += shard.rows
-        size += shard.place.local.stat().st_size
+        size += shard.path.local.stat().st_size
     fraction = size / (rows * 40 * 217 * 4)
     print(f"{rows} segments; largest difference {worst:.1e} dB; shards {fraction:.3f} of the raw floats")
     assert rows == dataset.info.segments

@@ -125,7 +125,7 @@ def test_a_denied_bucket_is_a_sentence_and_no_reject(secret, uri, uploaded, tmp_
 
 
 def test_what_is_not_there_is_a_sentence(uri, uploaded, tmp_path):
-    with pytest.raises(FeaturizeError, match="there is no such bucket"):
+    with pytest.raises(FeaturizeError, match="the bucket does not exist"):
         build_catalog(uri("absent/music"))
     with pytest.raises(FeaturizeError, match="does not exist"):
         build_catalog(uri("music/absent"))
@@ -137,7 +137,7 @@ def test_what_is_not_there_is_a_sentence(uri, uploaded, tmp_path):
         build_catalog("ftp://a/b")
     done = earmark("featurize", uploaded, "--out", uri("absent/features"), *SETTINGS)
     assert done.returncode == 1
-    assert "there is no such bucket" in done.stderr.splitlines()[-1]
+    assert "the bucket does not exist" in done.stderr.splitlines()[-1]
 
 
 def test_a_run_in_a_bucket_is_the_run_on_a_disk(client, uri, features, logical_cpus, tmp_path):

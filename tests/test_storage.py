@@ -247,7 +247,7 @@ def test_elsewhere_a_file_is_renamed_when_it_is_whole(tmp_path):
 def test_a_bucket_that_is_not_there_is_told_in_plain_words(client, uri):
     with pytest.raises(OSError, match="NO_SUCH_BUCKET") as error:
         (StoragePath.of(uri("no-such-bucket/folder")) / "file").write(b"x")
-    assert describe(error.value) == "there is no such bucket"
+    assert describe(error.value) == "the bucket does not exist"
 
 
 def test_an_error_of_a_file_names_the_file(tmp_path):

@@ -1,4 +1,4 @@
-"""An audio file to mono samples at 22,050 Hz, the way `librosa.load` makes them, or a `Reject`."""
+"""Load an audio file as mono samples at 22,050 Hz, equal to `librosa.load`, or raise a `Reject`."""
 
 import math
 import tempfile
@@ -18,35 +18,35 @@ from featurize.storage import StoragePath
 
 Float32 = NDArray[np.float32]
 
-# Below this peak (-100 dBFS, a tenth of the last bit of 16) there is nothing to hear; above the other one the
-# power of a frame is more than float32 can hold. Full scale is 1.
+# Peaks relative to full scale, which is 1. Below -100 dBFS, a third of the least significant bit of 16-bit audio,
+# a track counts as silent; above LOUDEST_PEAK the power of a frame may overflow float32.
 SILENT_PEAK, LOUDEST_PEAK = 1e-5, 1e15
-_MEMORY_SAMPLES = 12_000_000  # nine minutes, 48 MB; longer tracks lie in a temporary file
+_MEMORY_SAMPLES = 12_000_000  # nine minutes, 48 MB; longer tracks use a temporary file
 
 
-def load(place: StoragePath, settings: FeatureSettings) -> Float32:
-    """Read a track, or the excerpt of it that the settings ask for.
+def load(path: StoragePath, settings: FeatureSettings) -> Float32:
+    """Load a track, or the excerpt that the settings specify.
 
-    Channels are averaged and the result is resampled by soxr at high quality, as `librosa.load` does; an
-    excerpt is what `librosa.load(duration=..., offset=...)` gives.
+    Channels are averaged and the result is resampled by soxr at high quality, as in `librosa.load`. An excerpt
+    equals `librosa.load(duration=..., offset=...)`.
 
     Args:
-        place: the file.
-        settings: from `feature_settings`.
+        path: Audio file.
+        settings: Feature settings.
 
     Returns:
         float32 [samples], mono at `sample_rate`, finite, neither silent nor shorter than a segment.
 
     Raises:
-        Reject: the file is not such a track.
-        CollectionLostError: a file elsewhere cannot be reached.
+        Reject: The file cannot be opened or decoded, or fails a check.
+        CollectionLostError: A remote file cannot be reached.
     """
-    with open_source(place) as source:
-        return decode(source, place.suffix, settings)
+    with open_source(path) as source:
+        return decode(source, path.suffix, settings)
 
 
 def decode(source: Source | BytesSource, suffix: str, settings: FeatureSettings) -> Float32:
-    """Do what `load` says, from the bytes on."""
+    """Load a track from an open source; `suffix` selects the decoder. Returns and raises as `load`."""
     seconds = settings.excerpt_seconds
     with closing(open_decoder(source, suffix)) as decoder:
         if seconds is None or settings.excerpt_position == "start":
@@ -54,50 +54,65 @@ def decode(source: Source | BytesSource, suffix: str, settings: FeatureSettings)
         offset = (decoder.frames - int(seconds * decoder.rate)) // 2
         if offset > 0 and decoder.seek(offset):
             try:
-                return _record(decoder, settings, seconds, all_of_it=True)
+                return _record(decoder, settings, seconds, require_full=True)
             except EOFError:
                 pass
-    # Too short for the excerpt, or the header does not know how long it is: read all of it, then cut.
+    # The track is shorter than the excerpt, or its header has no reliable length: decode all of it, then cut.
     source.seek(0)
     with closing(open_decoder(source, suffix)) as decoder:
         samples = _record(decoder, settings, None)
-    wanted = min(int(seconds * settings.sample_rate), len(samples))
-    start = (len(samples) - wanted) // 2
-    return samples[start : start + wanted]
+    length = min(int(seconds * settings.sample_rate), len(samples))
+    start = (len(samples) - length) // 2
+    return samples[start : start + length]
 
 
 def _record(
-    decoder: Decoder, settings: FeatureSettings, excerpt_seconds: float | None, all_of_it: bool = False
+    decoder: Decoder, settings: FeatureSettings, excerpt_seconds: float | None, require_full: bool = False
 ) -> Float32:
-    """Read a decoder from where it is up to the end of the excerpt, or to its own end.
+    """Decode from the current position to the end of the excerpt, or to the end of the track.
+
+    Args:
+        decoder: Decoder of the track.
+        settings: Feature settings.
+        excerpt_seconds: Length of the excerpt in seconds; None to decode to the end of the track.
+        require_full: Whether a shorter result is an error.
+
+    Returns:
+        float32 [samples] at `sample_rate`.
 
     Raises:
-        EOFError: there is less than all of the excerpt, where `all_of_it` is asked for.
+        Reject: The track is too long, or fails a check.
+        EOFError: The track ends before the end of the excerpt, and `require_full` is set.
     """
-    longest = int((settings.max_seconds if excerpt_seconds is None else excerpt_seconds) * decoder.rate)
+    max_frames = int((settings.max_seconds if excerpt_seconds is None else excerpt_seconds) * decoder.rate)
     with closing(_Recording(decoder.rate, settings.sample_rate)) as recording:
         for block in decoder.blocks():
-            room = longest - recording.frames
+            room = max_frames - recording.frames
             if len(block) > room and excerpt_seconds is None:
                 raise Reject(
                     "check",
                     "too long",
-                    f"more than {settings.max_seconds:g} s; allow more with featurize.max_seconds, or read a "
-                    "part with featurize.excerpt_seconds",
+                    f"more than {settings.max_seconds:g} s; allow more with featurize.max_seconds, or read an "
+                    "excerpt with featurize.excerpt_seconds",
                 )
             recording.add(block[:room])
             if len(block) >= room and excerpt_seconds is not None:
                 break
-        if all_of_it and recording.frames < longest:
+        if require_full and recording.frames < max_frames:
             raise EOFError
         return recording.samples()
 
 
 class _Recording:
-    """Mono blocks at one rate, collected at another; what does not fit in memory goes to a temporary file."""
+    """Buffer that resamples mono blocks; long recordings are moved to a temporary file."""
 
     def __init__(self, native_rate: int, sample_rate: int) -> None:
-        """Begin with nothing; rates in Hz."""
+        """Create an empty buffer.
+
+        Args:
+            native_rate: Sample rate of the blocks, in Hz.
+            sample_rate: Sample rate of the result, in Hz.
+        """
         self.frames = 0  # at the native rate
         self._ratio = sample_rate / native_rate
         self._sample_rate = sample_rate
@@ -115,10 +130,10 @@ class _Recording:
         self._keep(self._resampler.resample_chunk(block) if self._resampler else block)
 
     def samples(self) -> Float32:
-        """Return everything, float32 [samples], or raise a Reject where it holds nothing to learn from."""
+        """Return the whole recording, float32 [samples]; raise a Reject if it is short, silent or not finite."""
         if self._resampler:
             self._keep(self._resampler.resample_chunk(np.empty(0, np.float32), last=True))
-            length = math.ceil(self.frames * self._ratio)  # librosa's own rounding
+            length = math.ceil(self.frames * self._ratio)  # rounded as in librosa
             missing = length - self._in_memory - self._in_file
             if missing > 0:
                 self._keep(np.zeros(missing, np.float32))
@@ -128,18 +143,18 @@ class _Recording:
         if not self._file:
             return np.concatenate(self._parts)[:length]
         self._spill()
-        # Of the mapping, which outlives the file, only the pages of the segments are ever read.
+        # The mapping stays valid after the file is closed; only the pages that segments use are loaded.
         return np.asarray(np.memmap(self._file, np.float32, mode="r", shape=(length,)))
 
     def close(self) -> None:
-        """Let go of the temporary file, if there is one."""
+        """Close the temporary file, if any."""
         if self._file:
             self._file.close()
 
     def _keep(self, samples: Float32) -> None:
         if not len(samples):
             return
-        # NumPy's, which keep a NaN once they have met it.
+        # np.minimum and np.maximum propagate NaN; Python's min and max do not.
         self._low = float(np.minimum(self._low, samples.min()))
         self._high = float(np.maximum(self._high, samples.max()))
         self._parts.append(samples)
@@ -150,7 +165,7 @@ class _Recording:
     def _spill(self) -> None:
         try:
             if not self._file:
-                # Without a name: it is gone with this process.
+                # An unnamed file, which the system removes when this process ends.
                 self._file = tempfile.TemporaryFile()  # noqa: SIM115 - see close
             for part in self._parts:
                 self._file.write(part)

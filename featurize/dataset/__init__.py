@@ -1,1 +1,1 @@
-"""The dataset format on disk, and reading it."""
+"""The dataset format on disk, and functions that read it."""

@@ -1,4 +1,4 @@
-"""A finished dataset: opened, checked against its own list of shards, and asked for its tracks."""
+"""Open a complete dataset, check its shards, and read its tables."""
 
 import dataclasses
 import os
@@ -20,12 +20,12 @@ from featurize.storage import StoragePath
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A complete dataset, checked against its own list of shards.
+    """A complete dataset whose shards match the list in `tracks.parquet`.
 
     Attributes:
-        folder: where it lies.
+        folder: Dataset folder.
         info: Content of `dataset.json`.
-        shards: in the order of their names.
+        shards: Shards, sorted by name.
     """
 
     folder: StoragePath
@@ -34,56 +34,56 @@ class Dataset:
 
     @property
     def classes(self) -> list[str]:
-        """The class names; a row's `label` is an index into them."""
+        """Class names; the `label` of a row is an index into this list."""
         return self.info.classes
 
     @property
     def segments_per_track(self) -> int:
-        """How many consecutive rows each track has."""
+        """Number of consecutive rows of each track."""
         return self.info.settings.segments_per_track
 
     @property
     def id(self) -> str:
-        """The fingerprint of the whole: another collection or other settings have another."""
+        """Fingerprint of the dataset; it changes with the collection and the feature settings."""
         return self.info.id
 
     def in_folds(self, folds: set[int]) -> list[Shard]:
-        """Return the shards of some folds, without those that hold no rows."""
+        """Return the shards of the given folds, except shards without rows."""
         return [shard for shard in self.shards if shard.fold in folds and shard.rows]
 
     def tracks(self) -> pa.Table:
-        """Return every track of the collection, by TRACKS_SCHEMA."""
+        """Return all tracks of the collection, with TRACKS_SCHEMA."""
         return read_table(self.folder / "tracks.parquet")
 
     def rejects(self) -> pa.Table:
-        """Return the tracks without rows, by REJECTS_SCHEMA."""
+        """Return the rejected tracks, with REJECTS_SCHEMA."""
         return read_table(self.folder / "rejects.parquet")
 
     def duplicates(self) -> pa.Table:
-        """Return the tracks that share their rows to the bit with another one, by DUPLICATES_SCHEMA."""
+        """Return the tracks whose rows are bit-identical to those of another track, with DUPLICATES_SCHEMA."""
         return read_table(self.folder / "duplicates.parquet")
 
     def music(self) -> StoragePath | None:
-        """Return the folder that the tracks' ids begin at; None where it is no longer there."""
+        """Return the root folder of the music, which track ids are relative to; None if it is gone."""
         return find_music(self.folder)
 
     def copies_across(self, fold: int) -> set[str]:
-        """Return the tracks of a fold that have their very rows in another fold, too."""
-        copies = self.duplicates().select(["digest", "track", "fold"])
-        here = copies.filter(pc.equal(copies["fold"], fold))
-        elsewhere = copies.filter(pc.not_equal(copies["fold"], fold))["digest"].combine_chunks()
-        return set(here.filter(pc.is_in(here["digest"], value_set=elsewhere))["track"].to_pylist())
+        """Return the ids of a fold's tracks that have an exact duplicate in another fold."""
+        duplicates = self.duplicates().select(["digest", "track", "fold"])
+        inside = duplicates.filter(pc.equal(duplicates["fold"], fold))
+        outside = duplicates.filter(pc.not_equal(duplicates["fold"], fold))["digest"].combine_chunks()
+        return set(inside.filter(pc.is_in(inside["digest"], value_set=outside))["track"].to_pylist())
 
 
 def open_dataset(folder: str | os.PathLike[str] | StoragePath) -> Dataset:
-    """Open a dataset and check that its shards are all there, whole, and its own.
+    """Open a dataset and check that every shard exists, is intact, and belongs to it.
 
     Args:
-        folder: a path or a `pyarrow.fs` URI.
+        folder: Dataset folder; a path or a `pyarrow.fs` URI.
 
     Raises:
-        DatasetError: there is no dataset, it is of another format, or shards are missing, broken, foreign or
-            made with other settings.
+        DatasetError: The folder holds no complete dataset, the dataset has another format, or shards are missing,
+            broken, foreign, or made with other settings.
     """
     folder = StoragePath.of(folder)
     info = read_info(folder)
@@ -103,37 +103,38 @@ def open_dataset(folder: str | os.PathLike[str] | StoragePath) -> Dataset:
     problems = [f"{name} is missing" for name in sorted(listed - names)]
     problems += [f"{name} does not belong to this dataset" for name in sorted(names - listed)]
     shards = []
-    for found in in_threads(lambda name: _open_shard(folder, name, settings), sorted(names & listed)):
-        if isinstance(found, Shard):
-            shards.append(found)
+    for shard in in_threads(lambda name: _open_shard(folder, name, settings), sorted(names & listed)):
+        if isinstance(shard, Shard):
+            shards.append(shard)
         else:
-            problems.append(found)
+            problems.append(shard)
     if problems:
         more = f"\n  ... and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise DatasetError(
-            f"{folder} is not a whole dataset:\n"
+            f"{folder} is not a complete dataset:\n"
             + "\n".join(f"  - {line}" for line in problems[:10])
             + more
-            + f"\nDelete what is broken or foreign, then type: earmark featurize MUSIC --out {folder}"
+            + "\nDelete the shards that are broken or do not belong here, then type: "
+            f"earmark featurize MUSIC --out {folder}"
         )
     return Dataset(folder, info, shards)
 
 
 def _open_shard(folder: StoragePath, name: str, settings: dict[str, Any]) -> Shard | str:
-    """Return a shard, or what is wrong with it."""
-    place = folder / "shards" / name
+    """Return a shard, or a description of what is wrong with it."""
+    path = folder / "shards" / name
     try:
-        metadata = pq.read_metadata(place.path, **place.arrow)
-        found = parse_footer(metadata).settings
+        metadata = pq.read_metadata(path.path, **path.arrow)
+        stored = parse_footer(metadata).settings
     except UNREADABLE as error:
         return f"{name} is broken: {error}"
-    if found != settings:
+    if stored != settings:
         differ = ", ".join(
-            f"{key} {found.get(key)!r}, expected {settings.get(key)!r}"
-            for key in sorted(found.keys() | settings.keys())
-            if found.get(key) != settings.get(key)
+            f"{key} {stored.get(key)!r}, expected {settings.get(key)!r}"
+            for key in sorted(stored.keys() | settings.keys())
+            if stored.get(key) != settings.get(key)
         )
         return f"{name} was made with other settings: {differ}"
     return Shard(
-        name, place, fold_of(name), tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
+        name, path, fold_of(name), tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
     )

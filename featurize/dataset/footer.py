@@ -1,4 +1,4 @@
-"""The footer of a shard: what the shard was made from, which tracks it has, and sums over its features."""
+"""Footer of a shard: feature settings, tracks, rejects, and sums over the features."""
 
 import json
 from typing import Any
@@ -13,12 +13,12 @@ from featurize.storage import StoragePath
 
 
 class KeptTracks(StoredModel):
-    """The tracks that have rows, in the order of their rows; the three lists are equally long.
+    """Tracks with rows, in row order; the three lists have equal length.
 
     Attributes:
-        track: Ids.
-        size: Sizes of the files in bytes.
-        digest: `shard_writer.digest` of the rows of each track.
+        track: Track ids.
+        size: File sizes in bytes.
+        digest: Digest of the rows of each track, from `shard_writer.digest`.
     """
 
     track: list[str]
@@ -27,7 +27,12 @@ class KeptTracks(StoredModel):
 
 
 class RejectedTrack(StoredModel):
-    """A track without rows: its id, and the stage, the reason and the message of its `Reject`."""
+    """A track without rows.
+
+    Attributes:
+        path: Track id. The key in JSON is `path`, as is the column of `rejects.parquet`.
+        stage, reason, message: As in `Reject`.
+    """
 
     path: str
     stage: str
@@ -40,8 +45,8 @@ class FeatureSums(StoredModel):
 
     Attributes:
         frames: Number of frames.
-        sum: Sum of each coefficient.
-        sum_of_squares: Sum of the squares of each coefficient.
+        sum: Sum of each coefficient, in dB.
+        sum_of_squares: Sum of squares of each coefficient.
     """
 
     frames: int
@@ -50,13 +55,13 @@ class FeatureSums(StoredModel):
 
 
 class ShardFooter(StoredModel):
-    """The footer of a shard.
+    """Content of the footer.
 
     Attributes:
-        settings: Feature settings as stored: a shard of another version of Earmark may have other keys.
+        settings: Feature settings as stored; a shard written by another version of Earmark may have other keys.
         tracks: Tracks with rows.
         rejects: Tracks without rows.
-        statistics: Sums over the rows.
+        statistics: Sums over the features.
     """
 
     settings: dict[str, Any]
@@ -65,16 +70,15 @@ class ShardFooter(StoredModel):
     statistics: FeatureSums
 
     def to_metadata(self) -> dict[bytes, str]:
-        """Return the key-value metadata of the Parquet file."""
+        """Return the footer as key-value metadata of a Parquet file."""
         return {FOOTER_KEY: json.dumps(self.model_dump(), sort_keys=True)}
 
 
 def parse_footer(metadata: pq.FileMetaData) -> ShardFooter:
-    """Return the footer of a shard whose metadata is read.
+    """Return the footer from the metadata of a shard.
 
     Raises:
-        KeyError, TypeError, ValueError: There is no footer, or it is not as `ShardFooter.to_metadata` writes it;
-            UNREADABLE has them all.
+        KeyError, TypeError, ValueError: The footer is missing or invalid. UNREADABLE includes these types.
     """
     try:
         return ShardFooter.model_validate(json.loads(metadata.metadata[FOOTER_KEY]))
@@ -83,7 +87,7 @@ def parse_footer(metadata: pq.FileMetaData) -> ShardFooter:
 
 
 def read_footer(folder: StoragePath, name: str) -> ShardFooter | None:
-    """Return the footer of a shard of a dataset folder, None where it cannot be read; only the end is read."""
+    """Return the footer of a shard, None if it cannot be read. Reads only the end of the file."""
     path = folder / "shards" / name
     try:
         return parse_footer(pq.read_metadata(path.path, **path.arrow))
@@ -92,6 +96,6 @@ def read_footer(folder: StoragePath, name: str) -> ShardFooter | None:
 
 
 def read_rejects(folder: StoragePath, name: str) -> list[RejectedTrack] | None:
-    """Return the tracks that a shard rejects, None where the shard cannot be read."""
+    """Return the rejected tracks of a shard, None if the shard cannot be read."""
     footer = read_footer(folder, name)
     return None if footer is None else footer.rejects

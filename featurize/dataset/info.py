@@ -1,4 +1,4 @@
-"""The content of `dataset.json`, and the feature settings that a dataset and each model are stored with."""
+"""Content of `dataset.json`, and the feature settings stored with every dataset and model."""
 
 import json
 import reprlib
@@ -14,26 +14,26 @@ _PROBLEMS_SHOWN = 5
 
 
 class StoredModel(BaseModel):
-    """Base of what is stored as JSON: every key is there, no other one is, and each value has its exact type."""
+    """Base class of records stored as JSON: no missing keys, no extra keys, no type conversion."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class FeatureSettings(StoredModel):
-    """Every setting that changes the features. The order of the fields is that of the keys in JSON files.
+    """All settings that affect the features. The order of the fields is the order of the keys in JSON files.
 
     Attributes:
         sample_rate: Hz.
-        n_mfcc: Coefficients of each frame.
-        n_fft: Samples of each frame.
-        hop_length: Samples from one frame to the next.
-        n_mels: Mel bands.
+        n_mfcc: Coefficients per frame.
+        n_fft: Samples per frame.
+        hop_length: Samples between successive frames.
+        n_mels: Number of mel bands.
         top_db: Dynamic range of a segment, in dB below its loudest mel band.
-        segment_samples: Samples of each segment.
-        segments_per_track: Segments, and so rows, of each track.
-        excerpt_seconds: Part of each track that is read, in seconds; None for all of it.
-        excerpt_position: Where that part lies in the track.
-        max_seconds: Longest track that is read whole, in seconds.
+        segment_samples: Samples per segment.
+        segments_per_track: Segments, and therefore rows, per track.
+        excerpt_seconds: Length of the excerpt read from each track, in seconds; None for the whole track.
+        excerpt_position: Position of the excerpt in the track.
+        max_seconds: Maximum length of a track, in seconds; does not apply to excerpts.
     """
 
     sample_rate: int
@@ -50,7 +50,7 @@ class FeatureSettings(StoredModel):
 
 
 class RejectCount(StoredModel):
-    """How many tracks were rejected at one stage for one reason."""
+    """Number of tracks rejected at one stage for one reason."""
 
     stage: str
     reason: str
@@ -58,7 +58,7 @@ class RejectCount(StoredModel):
 
 
 class ClassFoldCount(StoredModel):
-    """How many tracks, groups and segments of one class one fold has, rejects left out."""
+    """Numbers of tracks, groups and segments of one class in one fold, without rejects."""
 
     label: str
     fold: int
@@ -68,7 +68,7 @@ class ClassFoldCount(StoredModel):
 
 
 class FoldStatistics(StoredModel):
-    """The mean and the standard deviation of each coefficient over all frames of one fold, in dB."""
+    """Mean and standard deviation of each coefficient over all frames of one fold, in dB."""
 
     fold: int
     frames: int
@@ -77,21 +77,21 @@ class FoldStatistics(StoredModel):
 
 
 class DatasetInfo(StoredModel):
-    """The content of `dataset.json`. The order of the fields is that of the keys in the file.
+    """Content of `dataset.json`. The order of the fields is the order of the keys in the file.
 
     Attributes:
-        format: FORMAT_VERSION of the Earmark that wrote it.
-        id: Fingerprint of the dataset; another collection or other settings have another one.
+        format: FORMAT_VERSION of the Earmark version that wrote the file.
+        id: Fingerprint of the dataset; it changes with the collection and the feature settings.
         plan: Fingerprint of the plan.
-        classes: Class names; a row's `label` is an index into them.
+        classes: Class names; the `label` of a row is an index into this list.
         settings: Feature settings.
         tracks: Number of tracks, rejects included.
         segments: Number of rows.
-        rejects: Counts of the tracks without rows, the most frequent reason first.
-        duplicates: Number of tracks that share their rows to the bit with another one.
-        counts: Counts for each class and fold that has tracks.
-        statistics: Statistics of each fold that has tracks.
-        versions: Version of each library that the features depend on.
+        rejects: Reject counts, most frequent first.
+        duplicates: Number of tracks whose rows are bit-identical to those of another track.
+        counts: Counts per class and fold; combinations without tracks are omitted.
+        statistics: Statistics per fold; folds without tracks are omitted.
+        versions: Versions of the libraries that affect the features.
     """
 
     format: int
@@ -108,15 +108,15 @@ class DatasetInfo(StoredModel):
     versions: dict[str, str]
 
     def encode(self) -> bytes:
-        """Return the content of the file."""
+        """Return the file content, UTF-8 JSON."""
         return json.dumps(self.model_dump(), indent=2, ensure_ascii=False).encode() + b"\n"
 
 
 def read_info(folder: StoragePath) -> DatasetInfo | None:
-    """Return the content of `dataset.json`, None where there is none.
+    """Return the content of `dataset.json`, None if the file does not exist.
 
     Raises:
-        DatasetError: The file cannot be read, is of another format, or has missing, unknown or invalid keys.
+        DatasetError: The file cannot be read, has another format, or has missing, unknown or invalid keys.
     """
     path = folder / "dataset.json"
     try:
@@ -130,7 +130,8 @@ def read_info(folder: StoragePath) -> DatasetInfo | None:
     found_version = info.get("format") if isinstance(info, dict) else None
     if found_version != FORMAT_VERSION:
         raise DatasetError(
-            f"{folder} has format {found_version}; this Earmark reads {FORMAT_VERSION}. Featurize again."
+            f"{folder} has format {found_version}; this version of Earmark reads format {FORMAT_VERSION}. "
+            "Featurize again."
         )
     try:
         return DatasetInfo.model_validate(info)
@@ -142,7 +143,7 @@ def read_info(folder: StoragePath) -> DatasetInfo | None:
 
 
 def describe_invalid(error: ValidationError) -> str:
-    """Name the first invalid keys of stored JSON, as in `counts.0.label`, with what was found there."""
+    """Describe the first invalid keys of stored JSON: the path, as in `counts.0.label`, and the value found."""
     problems = error.errors(include_url=False)
     more = [f"and {len(problems) - _PROBLEMS_SHOWN} more"] if len(problems) > _PROBLEMS_SHOWN else []
     return "; ".join([*map(_describe_problem, problems[:_PROBLEMS_SHOWN]), *more])

@@ -1,16 +1,16 @@
-"""The dataset on disk: its schemas, its names, and the way back into memory.
+"""Layout of a dataset on disk: files, schemas, shard names, and the encoding of features.
 
     features/
-      dataset.json         classes, settings, counts, statistics; written last, so its presence means "complete"
-      tracks.parquet       every track: id, label, group, fold, size, its shard; written first, it is the plan
-      rejects.parquet      the tracks without rows: id, stage, reason, message
-      duplicates.parquet   tracks whose rows are the same to the bit: digest, id, label, fold
-      music.json           where the music was: the folder that the tracks' ids begin at
+      dataset.json         classes, settings, counts, statistics; written last: it marks the dataset as complete
+      tracks.parquet       all tracks: id, label, group, fold, size, shard; written first: it is the plan
+      rejects.parquet      tracks without rows: id, stage, reason, message
+      duplicates.parquet   tracks with bit-identical rows: digest, id, label, fold
+      music.json           root folder of the music, which track ids are relative to
       shards/fold=K/part-NNNNN-<fingerprint>.parquet
 
-A row of a shard is one segment. A track has exactly `segments_per_track` rows, in order and never divided over
-two row groups. `mfcc` is fixed-size binary: little-endian float32, coefficient by coefficient, the shape in the
-field's metadata. Arrow reads it five times as fast as a fixed-size list of floats.
+A row of a shard is one segment. A track has exactly `segments_per_track` rows, in order and in one row group.
+`mfcc` is fixed-size binary: little-endian float32 in the order (coefficient, frame), with the shape in the field's
+metadata. Arrow reads it five times as fast as a fixed-size list of floats.
 """
 
 import json
@@ -63,12 +63,18 @@ FOOTER_KEY = b"earmark"
 
 
 def shard_name(fold: int, index: int, fingerprint: str) -> str:
-    """Name a shard below `shards/`; the fold is a hive partition."""
+    """Return the name of a shard below `shards/`; the fold is a Hive partition.
+
+    Args:
+        fold: Fold of the shard.
+        index: Number of the shard in its fold.
+        fingerprint: Fingerprint of its content, 16 hexadecimal digits.
+    """
     return f"fold={fold}/part-{index:05d}-{fingerprint}.parquet"
 
 
-def part_of(name: str) -> tuple[int, int]:
-    """Return the fold, and the index in it, that a shard's name gives."""
+def fold_and_index(name: str) -> tuple[int, int]:
+    """Return the fold of a shard and its index in the fold, both from its name."""
     match = SHARD_NAME.fullmatch(name)
     if not match:
         raise DatasetError(f"{name} is not the name of a shard")
@@ -76,20 +82,20 @@ def part_of(name: str) -> tuple[int, int]:
 
 
 def fold_of(name: str) -> int:
-    """Return the fold that a shard's name gives."""
-    return part_of(name)[0]
+    """Return the fold of a shard, from its name."""
+    return fold_and_index(name)[0]
 
 
 def mfcc_array(column: pa.ChunkedArray | pa.Array) -> NDArray[np.float32]:
-    """Return a column of MFCC as float32 [rows, 40, 217], a view of Arrow's memory where that is in one piece."""
+    """Return a column of MFCC as float32 [rows, 40, 217], without a copy if the column has one chunk."""
     chunk = column
     if isinstance(column, pa.ChunkedArray):
         chunk = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    numbers = np.frombuffer(chunk.buffers()[1], "<f4").reshape(-1, *MFCC_SHAPE)
-    return numbers[chunk.offset : chunk.offset + len(chunk)]
+    values = np.frombuffer(chunk.buffers()[1], "<f4").reshape(-1, *MFCC_SHAPE)
+    return values[chunk.offset : chunk.offset + len(chunk)]
 
 
 def mfcc_column(mfcc: NDArray[np.float32]) -> pa.Array:
-    """Return float32 [rows, 40, 217] as a column of SHARD_SCHEMA."""
+    """Return MFCC, float32 [rows, 40, 217], as a column of SHARD_SCHEMA."""
     content = pa.py_buffer(np.ascontiguousarray(mfcc, "<f4"))
     return pa.Array.from_buffers(SHARD_SCHEMA.field("mfcc").type, len(mfcc), [None, content])

@@ -1,1 +1,1 @@
-"""A collection becomes a dataset. Not called `build`: git, ruff and others pass over folders of that name."""
+"""Build a dataset from a collection. Not named `build` because git, ruff and other tools ignore such folders."""

@@ -1,4 +1,4 @@
-"""From a collection to a dataset: plan the shards, have those made that are not there yet, finish."""
+"""Build a dataset: plan its shards, write the missing ones on Ray workers, and finalize it."""
 
 import dataclasses
 import os
@@ -14,7 +14,7 @@ from featurize.dataset.footer import read_rejects
 from featurize.dataset.info import read_info
 from featurize.dataset.music_root import write_music
 from featurize.dataset.reader import in_threads, list_shards
-from featurize.dataset.schema import part_of
+from featurize.dataset.schema import fold_and_index
 from featurize.dataset_build.finalize import Summary, finish, summarize
 from featurize.dataset_build.worker import ShardResult, write_features
 from featurize.errors import CollectionLostError, FeaturizeError, Reject
@@ -29,12 +29,12 @@ from featurize.planning.previous_plan import read_plan
 from featurize.planning.shard_plan import ShardPlan, plan_id
 from featurize.storage import StoragePath, describe
 
-_KEPT = "Finished shards are kept; mend it and run the same command again to go on."
-_TAGS_AT_ONCE = 2000  # files; with more of them to read, the workers share the work
+_KEPT = "Finished shards are kept; fix the problem and run the same command again to continue."
+_TAGS_AT_ONCE = 2000  # files per task; with more files to read, workers read the tags
 
 
 class ShardMaker(Protocol):
-    """What makes a shard: `write_features`, or what stands in for it when the driver itself is measured."""
+    """Function that writes a shard: `write_features`, or a substitute in benchmarks of the driver."""
 
     def __call__(
         self,
@@ -44,12 +44,20 @@ class ShardMaker(Protocol):
         track_timeout: float | None,
         excluded: dict[str, Reject],
     ) -> ShardResult:
-        """Write the shard."""
+        """Write a shard; arguments as in `write_features`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FeaturizeProgress:
-    """How far featurizing is: tracks done of all, of them by this run, rejects seen by this run; nodes at work."""
+    """Progress of featurizing.
+
+    Attributes:
+        done: Tracks in finished shards.
+        total: Tracks in the plan.
+        done_now: Tracks in shards that this run finished.
+        rejected_now: Rejects in shards that this run finished.
+        nodes: Nodes of the cluster; None on a single machine.
+    """
 
     done: int
     total: int
@@ -67,27 +75,26 @@ def featurize(
     on_progress: Callable[[FeaturizeProgress], None] = lambda progress: None,
     make_shard: ShardMaker = write_features,
 ) -> Summary:
-    """Make the dataset of a collection, or what is still missing of it.
+    """Build the dataset of a collection, or its missing shards.
 
     Args:
-        music: a folder of class folders, or a table of tracks; a path or a URI.
-        folder: where the dataset goes; a path or a URI.
-        config: the settings.
-        workers: processes at work at once; None for one per core, on a cluster of each node that is there.
-        retry_rejects: try again the tracks that are rejects in the dataset as it is.
-        on_progress: called after each shard and every few seconds, and once before the first.
-        make_shard: makes one shard, in a worker.
+        music: Folder of class folders, or table of tracks; a path or a URI.
+        folder: Dataset folder; a path or a URI.
+        config: Settings.
+        workers: Maximum number of worker processes; None for one per core, on a cluster per core of every node.
+        retry_rejects: Whether rejected tracks of the existing dataset are tried again.
+        on_progress: Called before the first shard, after each shard, and every few seconds.
+        make_shard: Function that writes one shard, called in a worker.
 
     Returns:
-        the figures of the finished dataset. Whether too many tracks were rejected is for
-        `refuse_too_many_rejects` to say.
+        Summary of the complete dataset. The caller checks the share of rejects with `refuse_too_many_rejects`.
 
     Raises:
-        FeaturizeError: the collection or the folder cannot be used, or a worker failed.
+        FeaturizeError: The collection or the folder cannot be used, or a worker failed.
     """
     folder = StoragePath.of(folder)
     catalog = build_catalog(music)
-    with only_run_in(folder), _explained(folder), ExitStack() as stack:
+    with only_run_in(folder), _explain_os_errors(folder), ExitStack() as stack:
         if on_cluster():
             stack.enter_context(ray_workers(workers))
             refuse_unseen([StoragePath.of(music)], folder)
@@ -103,25 +110,25 @@ def featurize(
             tags = read_tags(unread, config.group_by)
         groups = add_tags(catalog, groups, tags)
         plan = make_plan(catalog, config, previous, groups)
-        del catalog, groups, previous, tags, unread  # of a million tracks; the plan has its own columns
+        del catalog, groups, previous, tags, unread  # memory of a million tracks; the plan has its own columns
         finished = list_shards(folder)
-        again = _with_rejects(folder, plan, finished) if retry_rejects else set()
-        missing = [i for i, name in enumerate(plan.names) if name not in finished or name in again]
+        retried = _shards_with_rejects(folder, plan, finished) if retry_rejects else set()
+        missing = [i for i, name in enumerate(plan.names) if name not in finished or name in retried]
         if not missing and (summary := _already_complete(folder, plan, finished)):
             return summary
-        # From here to the end the folder is not a dataset, and nobody may take it for one.
+        # Until `finish` writes it again, readers must not take the folder for a complete dataset.
         (folder / "dataset.json").remove()
         plan.save(folder)
         total = len(plan.tracks)
         done = total - sum(int(plan.bounds[i + 1] - plan.bounds[i]) for i in missing)
         on_progress(FeaturizeProgress(done, total))
         if missing:
-            # librosa takes two seconds and 150 MB, which this process need not spend.
-            with SubprocessTask[str]() as apart:
-                apart.submit("filters", Filters.from_librosa)
+            # Importing librosa takes 2 s and 150 MB: a separate process does it while Ray starts.
+            with SubprocessTask[str]() as process:
+                process.submit("filters", Filters.from_librosa)
                 stack.enter_context(ray_workers(workers))
-                filters = apart.result()
-            plans = _with_predecessors(plan, missing, finished, again)
+                filters = process.result()
+            plans = _shard_plans(plan, missing, finished, retried)
             pool: RayTaskPool[PlanAttempts] = RayTaskPool(workers)
             done_now = rejected_now = 0
 
@@ -139,24 +146,24 @@ def featurize(
 
 
 def refuse_too_many_rejects(summary: Summary, config: FeaturizeConfig, folder: StoragePath) -> None:
-    """Raise a FeaturizeError where more tracks were rejected than `max_reject_fraction` allows."""
+    """Raise a FeaturizeError if more tracks were rejected than `max_reject_fraction` allows."""
     if summary.rejected > config.max_reject_fraction * summary.tracks or summary.rejected == summary.tracks:
         raise FeaturizeError(
             f"{summary.rejected} of {summary.tracks} tracks were rejected, more than "
             f"featurize.max_reject_fraction = {config.max_reject_fraction:g} allows. "
-            f"{folder / 'rejects.parquet'} names each of them and why. Mend the files and run again with "
+            f"{folder / 'rejects.parquet'} lists them with reasons. Fix the files and run again with "
             "--retry-rejects, or allow more with --set featurize.max_reject_fraction=..."
         )
 
 
 def _read_tags_on_workers(files: list[StoragePath], tag: str) -> list[str | None]:
-    """Do what `read_tags` does, on Ray's workers."""
+    """Read tags as `read_tags` does, on Ray workers."""
     calls = ((files[i : i + _TAGS_AT_ONCE], tag) for i in range(0, len(files), _TAGS_AT_ONCE))
     return [group for part in run_all(read_tags, calls) for group in part]
 
 
 def _already_complete(folder: StoragePath, plan: Plan, finished: set[str]) -> Summary | None:
-    """Return the figures of the dataset that lies in the folder if it is the planned one, else None."""
+    """Return the summary of the dataset in the folder if it matches the plan, else None."""
     try:
         info = read_info(folder)
     except FeaturizeError:
@@ -165,25 +172,25 @@ def _already_complete(folder: StoragePath, plan: Plan, finished: set[str]) -> Su
     return summarize(info) if info and complete else None
 
 
-def _with_rejects(folder: StoragePath, plan: Plan, finished: set[str]) -> set[str]:
-    """Return the shards that have rejects, or cannot be read."""
+def _shards_with_rejects(folder: StoragePath, plan: Plan, finished: set[str]) -> set[str]:
+    """Return the names of finished shards that have rejects or cannot be read."""
     names = sorted(finished & set(plan.names))
-    found = in_threads(lambda name: read_rejects(folder, name), names)
-    return {name for name, rejects in zip(names, found, strict=True) if rejects is None or rejects}
+    rejects_of_shards = in_threads(lambda name: read_rejects(folder, name), names)
+    return {name for name, rejects in zip(names, rejects_of_shards, strict=True) if rejects is None or rejects}
 
 
-def _with_predecessors(plan: Plan, missing: list[int], finished: set[str], again: set[str]) -> Iterator[ShardPlan]:
-    """Yield the work for the missing shards, each with the shard whose rows it may take over."""
-    before = {part_of(name): name for name in sorted(finished - set(plan.names))}
-    for index in missing:
-        name = plan.names[index]
-        previous = name if name in again else before.get(part_of(name))
-        yield plan.shard(index, previous, name in again)
+def _shard_plans(plan: Plan, missing: list[int], finished: set[str], retried: set[str]) -> Iterator[ShardPlan]:
+    """Yield the plans of the missing shards, each with the name of the shard that it replaces, if any."""
+    replaced = {fold_and_index(name): name for name in sorted(finished - set(plan.names))}
+    for position in missing:
+        name = plan.names[position]
+        previous = name if name in retried else replaced.get(fold_and_index(name))
+        yield plan.shard(position, previous, name in retried)
 
 
 @contextmanager
-def _explained(folder: StoragePath) -> Iterator[None]:
-    """Say of a full disk, a lost mount or a denied bucket what it means for the run."""
+def _explain_os_errors(folder: StoragePath) -> Iterator[None]:
+    """Turn I/O errors (full disk, lost mount, denied bucket) into errors that state how to continue."""
     try:
         yield
     except OSError as error:

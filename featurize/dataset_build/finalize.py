@@ -1,4 +1,4 @@
-"""The last step of featurizing: gather what the shards' footers say and declare the dataset complete."""
+"""Last step of featurizing: collect the footers of the shards and write `dataset.json`."""
 
 import dataclasses
 import platform
@@ -24,13 +24,13 @@ from featurize.version import VERSION
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """A finished dataset in figures.
+    """Numbers of tracks, segments, rejects and duplicates of a complete dataset.
 
     Attributes:
-        tracks: in the collection, rejects included.
-        segments: rows in the shards.
-        rejects: how many tracks have no rows, by (stage, reason), the most frequent first.
-        duplicates: how many tracks have the very rows of another one.
+        tracks: Number of tracks, rejects included.
+        segments: Number of rows.
+        rejects: Number of rejected tracks by (stage, reason), most frequent first.
+        duplicates: Number of tracks that are exact duplicates of another one.
     """
 
     tracks: int
@@ -40,22 +40,31 @@ class Summary:
 
     @property
     def rejected(self) -> int:
-        """The number of tracks without rows."""
+        """Number of rejected tracks."""
         return sum(self.rejects.values())
 
 
 def summarize(info: DatasetInfo) -> Summary:
-    """Read the figures out of `dataset.json`."""
+    """Return the summary of the content of `dataset.json`."""
     rejects = {(count.stage, count.reason): count.tracks for count in info.rejects}
     return Summary(info.tracks, info.segments, rejects, info.duplicates)
 
 
 def finish(folder: StoragePath, plan: Plan) -> Summary:
-    """Write `rejects.parquet`, `duplicates.parquet` and, last of all, `dataset.json`.
+    """Write `rejects.parquet`, `duplicates.parquet` and, last, `dataset.json`.
 
-    Before that, what killed workers have left behind is removed, and so are shards that are not in the plan:
-    they belong to other settings or to tracks that are gone, and a folder never holds a mixture. What is written
-    depends on the plan alone, not on who made the shards or when.
+    First removes temporary files of killed workers and shards that are not in the plan, which belong to other
+    settings or removed tracks. The files depend only on the plan and the shards, not on the machine or time.
+
+    Args:
+        folder: Dataset folder.
+        plan: Plan whose shards are all finished.
+
+    Returns:
+        Summary of the dataset.
+
+    Raises:
+        FeaturizeError: Shards are broken.
     """
     folder.remove_leftovers()
     for stale in list_shards(folder) - set(plan.names):
@@ -88,7 +97,7 @@ def finish(folder: StoragePath, plan: Plan) -> Summary:
 
 
 def count_rejects(rejects: list[RejectedTrack]) -> list[RejectCount]:
-    """Count rejects by stage and reason, the most frequent first."""
+    """Count rejects by stage and reason, most frequent first."""
     reasons = Counter((reject.stage, reject.reason) for reject in rejects)
     return [
         RejectCount(stage=stage, reason=reason, tracks=count)
@@ -98,7 +107,13 @@ def count_rejects(rejects: list[RejectedTrack]) -> list[RejectCount]:
 
 @dataclasses.dataclass(frozen=True)
 class _Gathered:
-    """What the footers say: rejects; the digest of each track in the plan's order, null for rejects; the sums."""
+    """Content of the footers of all shards, in plan order.
+
+    Attributes:
+        rejects: Rejected tracks.
+        digests: For each shard the digest of each track, string [tracks]; null for rejects.
+        statistics: For each shard its fold and its sums.
+    """
 
     rejects: list[RejectedTrack]
     digests: list[pa.Array]
@@ -108,16 +123,16 @@ class _Gathered:
 def _gather(folder: StoragePath, plan: Plan) -> _Gathered:
     gathered = _Gathered([], [], [])
     broken = []
-    for index, footer in enumerate(in_threads(lambda name: read_footer(folder, name), plan.names)):
+    for position, footer in enumerate(in_threads(lambda name: read_footer(folder, name), plan.names)):
         if footer is None:
-            broken.append(plan.names[index])
+            broken.append(plan.names[position])
             continue
         digest_of = dict(zip(footer.tracks.track, footer.tracks.digest, strict=True))
-        first, stop = plan.bounds[index : index + 2]
+        first, stop = plan.bounds[position : position + 2]
         ids = plan.tracks["track"].slice(first, stop - first).to_pylist()
         gathered.digests.append(pa.array([digest_of.get(track) for track in ids], pa.string()))
         gathered.rejects.extend(footer.rejects)
-        gathered.statistics.append((fold_of(plan.names[index]), footer.statistics))
+        gathered.statistics.append((fold_of(plan.names[position]), footer.statistics))
     if broken:
         named = "\n".join(f"  - {folder / 'shards' / name}" for name in broken)
         raise FeaturizeError(
@@ -127,25 +142,27 @@ def _gather(folder: StoragePath, plan: Plan) -> _Gathered:
 
 
 def _duplicates(tracks: pa.Table, classes: list[str]) -> pa.Table:
-    """Return the tracks whose digest is also another one's, side by side, by DUPLICATES_SCHEMA."""
-    # By the first 60 bits, as numbers: a million names of groups would take hundreds of megabytes.
-    beginnings = np.fromiter(
+    """Return the tracks that share their digest with another track, sorted by digest, with DUPLICATES_SCHEMA."""
+    # Compare the first 60 bits as integers first: a million strings would take hundreds of megabytes.
+    prefixes = np.fromiter(
         (int(digest.as_py()[:15], 16) if digest.is_valid else -1 - i for i, digest in enumerate(tracks["digest"])),
         np.int64,
         len(tracks),
     )
-    values, counts = np.unique(beginnings, return_counts=True)
-    alike = tracks.filter(pa.array(np.isin(beginnings, values[counts > 1])))
-    whole = alike.group_by("digest").aggregate([([], "count_all")])
-    shared = whole.filter(pc.greater(whole["count_all"], 1))["digest"].combine_chunks()
-    found = alike.filter(pc.is_in(alike["digest"], value_set=shared))
-    labels = pc.take(pa.array(classes, pa.string()), found["label"])
-    table = pa.table([found["digest"], found["track"], labels, found["fold"]], schema=DUPLICATES_SCHEMA)
+    values, counts = np.unique(prefixes, return_counts=True)
+    candidates = tracks.filter(pa.array(np.isin(prefixes, values[counts > 1])))
+    digest_counts = candidates.group_by("digest").aggregate([([], "count_all")])
+    shared = digest_counts.filter(pc.greater(digest_counts["count_all"], 1))["digest"].combine_chunks()
+    duplicates = candidates.filter(pc.is_in(candidates["digest"], value_set=shared))
+    labels = pc.take(pa.array(classes, pa.string()), duplicates["label"])
+    table = pa.table(
+        [duplicates["digest"], duplicates["track"], labels, duplicates["fold"]], schema=DUPLICATES_SCHEMA
+    )
     return table.sort_by([("digest", "ascending"), ("track", "ascending")])
 
 
 def _counts(tracks: pa.Table, classes: list[str], segments: int) -> list[ClassFoldCount]:
-    """Count tracks, groups and segments of each class in each fold, rejects left out."""
+    """Count tracks, groups and segments of each class in each fold, without rejects."""
     kept = tracks.select(["label", "fold", "group"]).filter(pc.is_valid(tracks["digest"]))
     counts = kept.group_by(["label", "fold"]).aggregate([([], "count_all"), ("group", "count_distinct")])
     entries = [
@@ -162,20 +179,20 @@ def _counts(tracks: pa.Table, classes: list[str], segments: int) -> list[ClassFo
 
 
 def _statistics(sums: list[tuple[int, FeatureSums]]) -> list[FoldStatistics]:
-    """Return the mean and the standard deviation of each coefficient, fold by fold.
+    """Return the mean and standard deviation of each coefficient for each fold.
 
-    By fold, so that a trainer can combine those of its training folds and never look at the others.
+    They are stored per fold so that training can combine those of its training folds without using test data.
     """
     by_fold: dict[int, list[FeatureSums]] = {}
-    for fold, part in sums:
-        by_fold.setdefault(fold, []).append(part)
+    for fold, shard_sums in sums:
+        by_fold.setdefault(fold, []).append(shard_sums)
     statistics = []
-    for fold, parts in sorted(by_fold.items()):
-        frames = sum(part.frames for part in parts)
+    for fold, fold_sums in sorted(by_fold.items()):
+        frames = sum(shard.frames for shard in fold_sums)
         if not frames:
             continue
-        mean = np.sum([part.sum for part in parts], axis=0) / frames
-        variance = np.sum([part.sum_of_squares for part in parts], axis=0) / frames - mean**2
+        mean = np.sum([shard.sum for shard in fold_sums], axis=0) / frames
+        variance = np.sum([shard.sum_of_squares for shard in fold_sums], axis=0) / frames - mean**2
         deviation = np.sqrt(np.maximum(variance, 0))
         statistics.append(
             FoldStatistics(fold=fold, frames=frames, mean=mean.tolist(), deviation=deviation.tolist())

@@ -1,4 +1,4 @@
-"""Features of files that belong to no dataset: what a trained model is asked about."""
+"""Compute features of audio files outside of any dataset, as input of a trained model."""
 
 import dataclasses
 import itertools
@@ -26,24 +26,25 @@ from featurize.execution.subprocess_task import SubprocessTask
 from featurize.planning.shard_plan import ShardPlan, Track, feature_settings
 from featurize.storage import StoragePath
 
-_AT_ONCE = 16  # tracks: 6.7 MB of rows, on their way through Ray's store
-_FEW = 64  # files; Ray starts in the time in which one process is done with them
-_LOOKED_FOR = 20  # files, on each node of a cluster, before the work begins
-# What is asked for by the one who featurizes; all other settings are constants of the code.
-_CHOSEN = ("segments_per_track", "excerpt_seconds", "excerpt_position", "max_seconds")
+_AT_ONCE = 16  # tracks per task; 6.7 MB of rows in Ray's object store
+_FEW = 64  # files; one process finishes them in the time that Ray takes to start
+_PROBED_FILES = 20  # files whose presence is checked on each node of a cluster
+# Feature settings that users choose; all others are constants of the code.
+_CONFIGURABLE = ("segments_per_track", "excerpt_seconds", "excerpt_position", "max_seconds")
 
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """An audio file.
+    """An audio file to predict.
 
     Attributes:
-        name: as the user would write it.
-        root, path: where it is, `root / path`; many files have one root.
-        size: in bytes, -1 where it is not there.
+        id: Path as the user would type it.
+        root: Folder or file system root, shared by many files.
+        path: Path of the file, relative to the root.
+        size: File size in bytes; -1 if the file is missing.
     """
 
-    name: str
+    id: str
     root: StoragePath
     path: str
     size: int
@@ -51,75 +52,76 @@ class File:
 
 @dataclasses.dataclass(frozen=True)
 class Featurized:
-    """Some tracks on their way to a model.
+    """Features of some tracks.
 
     Attributes:
-        names: of the tracks that have rows.
-        mfcc: float32 [tracks, segments, 40, 217], in dB after the DCT, as a shard has them.
-        starts: float64 [tracks, segments], seconds from the beginning of what was read.
-        rejects: the other tracks: name, stage, reason, message.
+        ids: Ids of the tracks with rows.
+        mfcc: float32 [tracks, segments, 40, 217], MFCC as in a shard.
+        starts: float64 [tracks, segments], start of each segment in seconds from the beginning of the track, or of
+            the excerpt.
+        rejects: Id, stage, reason and message of the other tracks.
     """
 
-    names: list[str]
+    ids: list[str]
     mfcc: NDArray[np.float32]
     starts: NDArray[np.float64]
     rejects: list[tuple[str, str, str, str]]
 
 
 def list_files(targets: Sequence[str]) -> list[File]:
-    """Find what is asked about.
+    """List the files that targets refer to, without repetitions.
 
     Args:
-        targets: files of any name, and folders, whose audio files at any depth are taken; paths or URIs. What is
-            not there is taken for a file: it will be a reject.
+        targets: Files with any suffix, and folders, which stand for all audio files below them; paths or URIs. A
+            target that does not exist counts as a file, which becomes a reject.
 
     Raises:
-        FeaturizeError: a URI cannot be used, or a folder cannot be listed.
+        FeaturizeError: A URI cannot be used, or a folder cannot be listed.
     """
-    here = StoragePath.of("/")
+    local_root = StoragePath.of("/")
     files: dict[str, File] = {}
     for target in targets:
-        place = StoragePath.of(target)
-        if place.is_folder():
-            names = {audio.path: audio.size for audio in list_audio(place)}
-            found = [(_below(target, place, path), place, path, size) for path, size in sorted(names.items())]
+        location = StoragePath.of(target)
+        if location.is_folder():
+            sizes = {audio.path: audio.size for audio in list_audio(location)}
+            found = [(_typed_path(target, location, path), location, path, sizes[path]) for path in sorted(sizes)]
         else:
-            found = [(target, place.parent, os.path.basename(place.path), size_of(place))]
-        for name, root, path, size in found:
+            found = [(target, location.parent, os.path.basename(location.path), size_of(location))]
+        for typed, root, path, size in found:
             file = root / path
             if file.local:
-                root, path = here, file.path
-            files.setdefault(str(file), File(printable(name), root, path, size))
+                root, path = local_root, file.path
+            files.setdefault(str(file), File(printable(typed), root, path, size))
     return list(files.values())
 
 
 def supported_settings(features: Mapping[str, Any]) -> FeatureSettings:
-    """Return the feature settings of a model, checked to be settings that this version of Earmark supports.
+    """Return the feature settings of a model after checking that this version of Earmark supports them.
 
     Args:
         features: Content of `features` in `model.json`.
 
     Raises:
-        FeaturizeError: a constant of the transform differs, or a setting is unknown or invalid.
+        FeaturizeError: A constant of the transform differs, or a setting is unknown or invalid.
     """
-    ours = feature_settings(FeaturizeConfig()).model_dump()
-    differ = [
-        f"{key} {features.get(key)!r} there, {ours.get(key)!r} here"
-        for key in sorted(ours.keys() | features.keys())
-        if features.keys() != ours.keys() or (key not in _CHOSEN and features[key] != ours[key])
+    supported = feature_settings(FeaturizeConfig()).model_dump()
+    differences = [
+        f"{key} {features.get(key)!r} in the model, {supported.get(key)!r} here"
+        for key in sorted(supported.keys() | features.keys())
+        if features.keys() != supported.keys() or (key not in _CONFIGURABLE and features[key] != supported[key])
     ]
-    if differ:
-        raise _unsupported(", ".join(differ))
+    if differences:
+        raise _unsupported(", ".join(differences))
     try:
         return FeatureSettings.model_validate(features)
     except ValidationError as error:
         raise _unsupported(describe_invalid(error)) from error
 
 
-def _unsupported(what: str) -> FeaturizeError:
+def _unsupported(problem: str) -> FeaturizeError:
     return FeaturizeError(
-        f"the model was trained on features that this Earmark does not make: {what}. Use the version that trained "
-        "it, or train again."
+        f"the model was trained on features that this version of Earmark cannot compute: {problem}. Use the "
+        "version that trained it, or train again."
     )
 
 
@@ -131,47 +133,55 @@ def featurizing(
     track_timeout: float,
     on_wait: Callable[[], None],
 ) -> Iterator[Iterator[Featurized]]:
-    """Featurize files by the settings of a model: a few in a process beside this one, more by Ray's workers.
+    """Featurize files with the settings of a model: a few files in one subprocess, many files on Ray workers.
 
     Args:
-        files: from `list_files`.
-        settings: from `feature_settings`.
-        workers: as `featurize.dataset_build.driver.featurize` takes them.
-        track_timeout: seconds that one track may take.
-        on_wait: called as `run_with_retries` calls it.
+        files: Files from `list_files`.
+        settings: Feature settings of the model.
+        workers: Maximum number of worker processes, as in `featurize.dataset_build.driver.featurize`.
+        track_timeout: Time limit per track, in seconds.
+        on_wait: Called every few seconds while waiting for results.
 
     Yields:
-        the results as they come, in any order; work starts when the first is asked for.
+        Iterator of results, in completion order. Work starts when the first result is requested.
 
     Raises:
-        FeaturizeError: Ray cannot be used, or nodes do not see the files; later, as `run_with_retries`.
+        FeaturizeError: Ray cannot be used, or nodes cannot access the files. The iterator raises the errors of
+            `run_with_retries`.
     """
-    with SubprocessTask[Any]() as apart:
+    with SubprocessTask[Any]() as process:
         if len(files) <= _FEW:
             plans = _plans(files, settings, _FEW)
-            yield run_with_retries(apart, plans, track_timeout, featurize_files, None, on_wait=on_wait)
+            yield run_with_retries(process, plans, track_timeout, featurize_files, None, on_wait=on_wait)
             return
-        apart.submit("filters", Filters.from_librosa)
+        process.submit("filters", Filters.from_librosa)
         with ray_workers(workers):
             if on_cluster():
-                there = [file for file in files if file.size >= 0]
-                refuse_unseen([file.root / file.path for file in there[:: -(-len(there) // _LOOKED_FOR) or 1]])
+                present = [file for file in files if file.size >= 0]
+                step = -(-len(present) // _PROBED_FILES) or 1
+                refuse_unseen([file.root / file.path for file in present[::step]])
             tasks: RayTaskPool[PlanAttempts] = RayTaskPool(workers)
             plans = _plans(files, settings, _AT_ONCE)
-            filters = tasks.share(apart.result())
+            filters = tasks.share(process.result())
             yield run_with_retries(tasks, plans, track_timeout, featurize_files, filters, on_wait=on_wait)
 
 
 def featurize_files(
     plan: ShardPlan, filters: Filters | None, track_timeout: float, excluded: Mapping[str, Reject]
 ) -> Featurized:
-    """Featurize the tracks of a plan, as `featurize.dataset_build.worker.write_features` does, and return them.
+    """Return the features of the tracks of a plan.
+
+    Args:
+        plan: Tracks and settings.
+        filters: Constants of the transform; None to build them.
+        track_timeout: Time limit per track, in seconds; a longer computation ends this process.
+        excluded: Rejects by id, for tracks that crash or hang the decoder and must not be opened.
 
     Raises:
-        CollectionLostError: a file elsewhere cannot be reached.
+        CollectionLostError: A remote file cannot be reached.
     """
     filters = filters or Filters.from_librosa()
-    names, mfcc, starts, rejects = [], [], [], []
+    ids, mfcc, starts, rejects = [], [], [], []
     for track in plan.tracks:
         try:
             if track.id in excluded:
@@ -181,12 +191,12 @@ def featurize_files(
         except Reject as reject:
             rejects.append((track.id, reject.stage, reject.reason, reject.message))
         else:
-            names.append(track.id)
+            ids.append(track.id)
             mfcc.append(rows)
             starts.append(seconds)
-    shape = (len(names), plan.settings.segments_per_track)
+    shape = (len(ids), plan.settings.segments_per_track)
     return Featurized(
-        names,
+        ids,
         np.array(mfcc, np.float32).reshape(*shape, *MFCC_SHAPE),
         np.array(starts, np.float64).reshape(shape),
         rejects,
@@ -195,13 +205,13 @@ def featurize_files(
 
 def _plans(files: Sequence[File], settings: FeatureSettings, at_once: int) -> Iterator[ShardPlan]:
     for _, group in itertools.groupby(files, key=lambda file: str(file.root)):
-        alike = list(group)
-        for first in range(0, len(alike), at_once):
-            part = alike[first : first + at_once]
-            tracks = [Track(file.name, file.path, -1, file.size) for file in part]
-            yield ShardPlan(part[0].name, part[0].root, tracks, settings)
+        same_root = list(group)
+        for first in range(0, len(same_root), at_once):
+            batch = same_root[first : first + at_once]
+            tracks = [Track(file.id, file.path, -1, file.size) for file in batch]
+            yield ShardPlan(batch[0].id, batch[0].root, tracks, settings)
 
 
-def _below(target: str, folder: StoragePath, path: str) -> str:
-    """Name a file of a folder by the folder as it was given."""
+def _typed_path(target: str, folder: StoragePath, path: str) -> str:
+    """Return the path of a file in a folder, beginning with the folder as the user typed it."""
     return str(folder / path) if folder.scheme else os.path.join(target, path)

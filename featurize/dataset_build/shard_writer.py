@@ -1,4 +1,4 @@
-"""One shard on its way to the disk: rows gathered a row group at a time, rejects and statistics in the footer."""
+"""Write a shard: rows one row group at a time; tracks, rejects and sums in the footer."""
 
 import hashlib
 
@@ -17,29 +17,29 @@ _PAGE_BYTES = 1 << 26
 
 
 class ShardWriter:
-    """Takes the tracks of a plan in their order and writes the file at the end, whole.
+    """Writer that takes the tracks of a plan in order and writes the file at the end, atomically.
 
-    Memory holds the floats of one row group, and of the finished ones what they have been compressed to.
+    Memory holds the features of one row group and the compressed bytes of finished row groups.
     """
 
     def __init__(self, plan: ShardPlan) -> None:
-        """Begin with no tracks."""
+        """Create a writer for an empty shard."""
         self._plan = plan
         segments = plan.settings.segments_per_track
         self._mfcc = np.empty((TRACKS_PER_ROW_GROUP, segments, *MFCC_SHAPE), np.float32)
         self._starts = np.empty((TRACKS_PER_ROW_GROUP, segments), np.float64)
-        self._gathered: list[Track] = []
+        self._buffered: list[Track] = []
         self._kept: list[Track] = []
         self._digests: list[str] = []
         self._rejects: list[RejectedTrack] = []
-        # In float64 and in the order of the tracks, so that the sums are the same wherever they are made.
+        # float64, added in track order: the sums are bit-identical on every worker.
         self._sum, self._sum_of_squares = np.zeros(MFCC_SHAPE[0]), np.zeros(MFCC_SHAPE[0])
         self._sink = pa.BufferOutputStream()
         self._writer = pq.ParquetWriter(
             self._sink,
             SHARD_SCHEMA,
-            # The frames that overlapping segments share repeat byte for byte, and ZSTD's fastest level finds
-            # them where a row group is one page.
+            # Overlapping segments repeat the bytes of the frames that they share. Even the fastest level of ZSTD
+            # finds these repetitions if a row group is a single page.
             compression="zstd",
             compression_level=1,
             data_page_size=_PAGE_BYTES,
@@ -49,29 +49,35 @@ class ShardWriter:
 
     @property
     def rejects(self) -> int:
-        """How many tracks have no rows."""
+        """Number of rejected tracks."""
         return len(self._rejects)
 
     def add(self, track: Track, mfcc: NDArray[np.float32], starts: NDArray[np.float64]) -> None:
-        """Add a track's rows: float32 [segments, 40, 217] and float64 [segments], the starts in seconds."""
-        place = len(self._gathered)
-        self._mfcc[place], self._starts[place] = mfcc, starts
-        self._gathered.append(track)
+        """Add the rows of a track.
+
+        Args:
+            track: Track of the plan.
+            mfcc: float32 [segments, 40, 217].
+            starts: float64 [segments], start of each segment in seconds.
+        """
+        position = len(self._buffered)
+        self._mfcc[position], self._starts[position] = mfcc, starts
+        self._buffered.append(track)
         self._kept.append(track)
-        self._digests.append(digest(self._mfcc[place]))
+        self._digests.append(digest(self._mfcc[position]))
         self._sum += mfcc.sum(axis=(0, 2), dtype=np.float64)
         self._sum_of_squares += np.square(mfcc, dtype=np.float64).sum(axis=(0, 2))
-        if len(self._gathered) == TRACKS_PER_ROW_GROUP:
+        if len(self._buffered) == TRACKS_PER_ROW_GROUP:
             self._write_row_group()
 
     def reject(self, track: Track, reject: Reject) -> None:
-        """Add a track without rows."""
+        """Add a rejected track."""
         self._rejects.append(
             RejectedTrack(path=track.id, stage=reject.stage, reason=reject.reason, message=reject.message)
         )
 
     def finish(self, folder: StoragePath) -> None:
-        """Write the shard below the dataset's folder."""
+        """Write the shard to a dataset folder."""
         self._write_row_group()
         kept = KeptTracks(
             track=[track.id for track in self._kept],
@@ -91,22 +97,22 @@ class ShardWriter:
         (folder / "shards" / self._plan.name).write(self._sink.getvalue())
 
     def _write_row_group(self) -> None:
-        tracks = len(self._gathered)
+        tracks = len(self._buffered)
         if not tracks:
             return
         segments = self._starts.shape[1]
-        labels = np.array([track.label for track in self._gathered], np.int32)
+        labels = np.array([track.label for track in self._buffered], np.int32)
         columns = [
-            pa.array([track.id for track in self._gathered for _ in range(segments)], pa.string()),
+            pa.array([track.id for track in self._buffered for _ in range(segments)], pa.string()),
             pa.array(np.repeat(labels, segments)),
             pa.array(np.tile(np.arange(segments, dtype=np.int32), tracks)),
             pa.array(self._starts[:tracks].reshape(-1)),
             mfcc_column(self._mfcc[:tracks].reshape(-1, *MFCC_SHAPE)),
         ]
         self._writer.write_table(pa.Table.from_arrays(columns, schema=SHARD_SCHEMA))
-        self._gathered.clear()
+        self._buffered.clear()
 
 
 def digest(mfcc: NDArray[np.float32]) -> str:
-    """Return 32 hexadecimal digits that name a track's rows: equal audio has equal ones, whatever its tags say."""
+    """Return 32 hexadecimal digits that identify the features of a track; exact duplicates have equal digests."""
     return hashlib.sha256(np.ascontiguousarray(mfcc).data).hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""How far a dataset is, and whether what lies there is what was written."""
+"""Read the status of a dataset, and verify its shards."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -22,15 +22,15 @@ from featurize.storage import StoragePath, describe
 
 @dataclasses.dataclass(frozen=True)
 class Status:
-    """How far featurizing into a folder is.
+    """Status of featurizing into a folder.
 
     Attributes:
-        complete: whether `dataset.json` is there, the last file to be written.
-        holder: the id of the process that is at work there, None if there is none, or if the folder is elsewhere.
-        shards, shards_done: planned, and of these finished.
-        tracks, tracks_done: in all planned shards, and in the finished ones.
-        rejects: Counts of the rejects of the finished shards, the most frequent first.
-        broken: finished shards whose footers cannot be read.
+        complete: Whether `dataset.json`, the last file to be written, exists.
+        holder: Id of the process that holds the lock of the folder; None if unlocked or remote.
+        shards, shards_done: Number of planned shards, and of finished shards.
+        tracks, tracks_done: Number of tracks in planned shards, and in finished shards.
+        rejects: Reject counts of the finished shards, most frequent first.
+        broken: Names of finished shards whose footers cannot be read.
     """
 
     complete: bool
@@ -44,27 +44,27 @@ class Status:
 
 
 def read_status(folder: StoragePath) -> Status:
-    """Say how far a dataset is; nothing is changed, and a run may be at work there.
+    """Return the status of a dataset folder. Changes nothing, so a run may be active.
 
     Raises:
-        DatasetError: no run was ever begun there.
+        DatasetError: No run was started in the folder.
     """
     plan = read_plan(folder)
     if plan is None:
         raise DatasetError(
-            f"{folder} holds no dataset, begun or finished, of this Earmark's format: tracks.parquet is missing "
-            f"or broken. Type: earmark featurize MUSIC --out {folder}"
+            f"{folder} holds no complete or partial dataset in the format of this version of Earmark: "
+            f"tracks.parquet is missing or broken. Type: earmark featurize MUSIC --out {folder}"
         )
     per_shard = plan.tracks.group_by("shard").aggregate([([], "count_all")])
     planned = dict(zip(per_shard["shard"].to_pylist(), per_shard["count_all"].to_pylist(), strict=True))
     done = sorted(planned.keys() & list_shards(folder))
     rejects: list[RejectedTrack] = []
     broken = []
-    for name, found in zip(done, in_threads(lambda name: read_rejects(folder, name), done), strict=True):
-        if found is None:
+    for name, shard_rejects in zip(done, in_threads(lambda name: read_rejects(folder, name), done), strict=True):
+        if shard_rejects is None:
             broken.append(name)
         else:
-            rejects += found
+            rejects += shard_rejects
     return Status(
         complete=read_info(folder) is not None,
         holder=holder_of(folder) if folder.local else None,
@@ -78,10 +78,16 @@ def read_status(folder: StoragePath) -> Status:
 
 
 def verify(dataset: Dataset) -> Iterator[tuple[Shard, list[str]]]:
-    """Read every row of every shard back, and compare it with its footer; yield each shard with its problems.
+    """Read all rows of all shards and compare them with the footers and the plan.
 
-    A shard is as it was written if its rows are those of the tracks in its footer, in order, with the label and
-    the fold of the plan, finite, and of the digest that was taken before they were written.
+    The rows of a shard must belong to the tracks in its footer, in order, with the label and fold of the plan; the
+    features must be finite and match the digest that was computed before they were written.
+
+    Args:
+        dataset: Dataset to verify.
+
+    Yields:
+        Each shard with the problems found, an empty list if there are none.
     """
     tracks = dataset.tracks()
     columns = (tracks[name].to_pylist() for name in ("track", "label", "fold", "shard"))
@@ -99,26 +105,26 @@ def verify(dataset: Dataset) -> Iterator[tuple[Shard, list[str]]]:
 
 
 def _problems(shard: Shard, segments: int, planned: dict[str, tuple[int, int]]) -> Iterator[str]:
-    with pq.ParquetFile(shard.place.path, **shard.place.arrow) as file:
+    with pq.ParquetFile(shard.path.path, **shard.path.arrow) as file:
         footer = parse_footer(file.metadata)
-        names = file.read(["track", "segment"], use_threads=False)
+        rows = file.read(["track", "segment"], use_threads=False)
     kept = footer.tracks.track
     if {*kept, *(reject.path for reject in footer.rejects)} != planned.keys():
-        yield "its tracks are not those of the plan"
-    if names["track"].to_pylist() != [track for track in kept for _ in range(segments)]:
-        yield "its rows are not those of its tracks"
-    if names["segment"].to_pylist() != list(range(segments)) * len(kept):
+        yield "its tracks differ from those of the plan"
+    if rows["track"].to_pylist() != [track for track in kept for _ in range(segments)]:
+        yield "its rows do not match the tracks in its footer"
+    if rows["segment"].to_pylist() != list(range(segments)) * len(kept):
         yield "its segments are not in order"
     done = 0
     for index in range(len(shard.row_groups)):
         mfcc, labels = read_row_group(shard, index)
         for first in range(0, len(mfcc), segments):
-            rows, track = mfcc[first : first + segments], kept[done]
+            features, track = mfcc[first : first + segments], kept[done]
             expected_label, expected_fold = planned.get(track, (-1, -1))
-            if rows.shape != (segments, *MFCC_SHAPE) or not np.isfinite(rows).all():
-                yield f"{track} has rows that are not finite, or too few"
-            elif digest(rows) != footer.tracks.digest[done]:
-                yield f"{track} has other numbers than were written"
+            if features.shape != (segments, *MFCC_SHAPE) or not np.isfinite(features).all():
+                yield f"{track} has too few rows, or NaN or infinity in them"
+            elif digest(features) != footer.tracks.digest[done]:
+                yield f"{track} has values that differ from those written"
             if (labels[first : first + segments] != expected_label).any() or shard.fold != expected_fold:
-                yield f"{track} has another label or fold than in the plan"
+                yield f"{track} has a label or fold that differs from the plan"
             done += 1

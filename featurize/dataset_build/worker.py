@@ -1,4 +1,4 @@
-"""One shard, from audio files to a Parquet file: a function of its plan, which knows nothing of Ray."""
+"""Turn the audio files of one shard plan into a Parquet file. Independent of Ray."""
 
 import dataclasses
 import faulthandler
@@ -27,7 +27,7 @@ TrackSegments = tuple[NDArray[np.float32], NDArray[np.float64]]
 
 @dataclasses.dataclass(frozen=True)
 class ShardResult:
-    """What a worker reports of a shard that it wrote."""
+    """Result of writing a shard: its name, and the numbers of its tracks and of its rejects."""
 
     name: str
     tracks: int
@@ -41,23 +41,23 @@ def write_features(
     track_timeout: float | None = None,
     excluded: Mapping[str, Reject] | None = None,
 ) -> ShardResult:
-    """Featurize the tracks of a plan and write their shard, rows and rejects in one step.
+    """Featurize the tracks of a plan and write their shard.
 
     Args:
-        plan: what to do.
-        folder: the dataset's folder.
-        filters: from `Filters.from_librosa()`.
-        track_timeout: seconds after which a track that is still at work ends this process; None for never.
-        excluded: tracks that are known to crash or to hang the decoder, and are not touched.
+        plan: Plan of the shard.
+        folder: Dataset folder.
+        filters: Constants of the transform, from `Filters.from_librosa()`.
+        track_timeout: Time limit per track, in seconds; a longer computation ends this process. None for no limit.
+        excluded: Rejects by id, for tracks that crash or hang the decoder and must not be opened.
 
     Raises:
-        CollectionLostError: files that were there when the run was planned can no longer be reached.
-        OSError: the shard cannot be written.
+        CollectionLostError: Files that existed when the run was planned can no longer be reached.
+        OSError: The shard cannot be written.
     """
     if folder.local and not folder.is_folder():
-        # It would be made here, on the wrong disk.
+        # Writing would create the folder on the wrong disk.
         raise CollectionLostError(
-            f"{folder} is not there on {socket.gethostname()}. Mount it on every node, or use a URI."
+            f"{folder} does not exist on {socket.gethostname()}. Mount it on every node, or use a URI."
         )
     had_rows, had_rejects = _read_previous(plan, folder)
     writer = ShardWriter(plan)
@@ -79,30 +79,30 @@ def write_features(
     return ShardResult(plan.name, len(plan.tracks), writer.rejects)
 
 
-def featurize_track(place: StoragePath, settings: FeatureSettings, filters: Filters) -> TrackSegments:
-    """Turn one audio file into its segments.
+def featurize_track(path: StoragePath, settings: FeatureSettings, filters: Filters) -> TrackSegments:
+    """Compute the features of one audio file.
 
     Args:
-        place: the file.
-        settings: from `feature_settings`.
-        filters: from `Filters.from_librosa()`.
+        path: Audio file.
+        settings: Feature settings.
+        filters: Constants of the transform, from `Filters.from_librosa()`.
 
     Returns:
-        float32 [segments, 40, 217], the MFCC; and float64 [segments], the starts in seconds from the beginning
-        of what was read.
+        MFCC, float32 [segments, 40, 217]; and the start of each segment, float64 [segments], in seconds from the
+        beginning of the track, or of the excerpt.
 
     Raises:
-        Reject: the file cannot become rows.
-        CollectionLostError: a file elsewhere cannot be reached.
+        Reject: The file cannot be used.
+        CollectionLostError: A remote file cannot be reached.
     """
-    samples = load(place, settings)
+    samples = load(path, settings)
     starts = segment_starts(len(samples), settings.segments_per_track)
     return mfcc_segments(samples, starts, filters), starts / settings.sample_rate
 
 
 @contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
-    """End this process if it is still in here after some seconds, even in native code that never returns."""
+    """End this process if the body takes longer than some seconds, even in native code. None for no limit."""
     if seconds is None:
         yield
         return
@@ -116,18 +116,22 @@ def time_limit(seconds: float | None) -> Iterator[None]:
 def _read_previous(
     plan: ShardPlan, folder: StoragePath
 ) -> tuple[dict[tuple[str, int], TrackSegments], dict[str, Reject]]:
-    """Read what the earlier shard in this one's place holds of the same settings: rows and rejects by track."""
+    """Read the shard that this one replaces, if its settings are the same.
+
+    Returns:
+        Segments by id and file size, and rejects by id.
+    """
     if plan.previous is None:
         return {}, {}
-    place = folder / "shards" / plan.previous
+    path = folder / "shards" / plan.previous
     try:
-        file = pq.ParquetFile(place.path, **place.arrow)
+        file = pq.ParquetFile(path.path, **path.arrow)
         footer = parse_footer(file.metadata)
         if footer.settings != plan.settings.model_dump():
             return {}, {}
         table = file.read(["start", "mfcc"], use_threads=False)
     except UNREADABLE:
-        return {}, {}  # broken or gone: everything is computed
+        return {}, {}  # broken or missing: compute all tracks
     segments = plan.settings.segments_per_track
     mfcc = mfcc_array(table["mfcc"]).reshape(-1, segments, *MFCC_SHAPE)
     starts = table["start"].to_numpy().reshape(-1, segments)
@@ -139,16 +143,16 @@ def _read_previous(
 
 
 def _refuse_lost_collection(plan: ShardPlan, track: Track, reject: Reject) -> None:
-    """Tell a file that is gone from a disk that is gone: then nothing may be written about its tracks."""
+    """Raise CollectionLostError if a file is missing because its folder is: its disk may be unmounted."""
     if reject.stage != "open" or track.size < 0:
         return
-    place = plan.root / track.path
-    if not place.local:
+    path = plan.root / track.path
+    if not path.local:
         return
     try:
-        os.listdir(place.local.parent)
+        os.listdir(path.local.parent)
     except OSError as error:
         raise CollectionLostError(
-            f"{place.local.parent} was there when the run began and can no longer be read ({describe(error)}). Is "
+            f"{path.local.parent} was there when the run began and can no longer be read ({describe(error)}). Is "
             "its disk still mounted?"
         ) from error

@@ -1,1 +1,1 @@
-"""Which fold and which shard each track goes to."""
+"""Assign each track to a fold and a shard."""

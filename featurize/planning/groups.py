@@ -1,4 +1,4 @@
-"""The group of each track: from the collection's table, from the previous plan, or from a tag of its file."""
+"""Group of each track: from the collection's table, the previous plan, or a tag of the file."""
 
 import dataclasses
 import logging
@@ -18,11 +18,11 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Groups:
-    """The groups of a catalog's tracks.
+    """Groups of the tracks of a catalog.
 
     Attributes:
-        grouping: Where the groups come from: a tag, `none`, or `table`.
-        groups: Group of each track, string [tracks]; null where the tag of its file is not read yet.
+        grouping: Source of the groups: the name of a tag, `none`, or `table`.
+        groups: Group of each track, string [tracks]; null if the tag of the file has not been read yet.
     """
 
     grouping: str
@@ -30,7 +30,7 @@ class Groups:
 
 
 def known_groups(catalog: Catalog, config: FeaturizeConfig, previous: PreviousPlan | None) -> Groups:
-    """Return the groups that are known without reading any file."""
+    """Return the groups that can be determined without reading any audio file."""
     given = catalog.tracks["group"].combine_chunks()
     ids = catalog.tracks["track"].combine_chunks()
     if given.null_count < len(given):
@@ -38,30 +38,30 @@ def known_groups(catalog: Catalog, config: FeaturizeConfig, previous: PreviousPl
     if config.group_by == "none":
         return Groups("none", ids)
     if previous is not None and previous.grouping == config.group_by:
-        # A file of the same size has the same tags: they are not read again.
-        before = rows_in_previous(ids, previous)
-        there = pa.array(np.maximum(before, 0), mask=before < 0)
-        sizes = pc.take(previous.tracks["size"].combine_chunks(), there)
+        # A file whose size is unchanged is assumed to have unchanged tags.
+        rows = rows_in_previous(ids, previous)
+        indices = pa.array(np.maximum(rows, 0), mask=rows < 0)
+        sizes = pc.take(previous.tracks["size"].combine_chunks(), indices)
         same = pc.equal(sizes, catalog.tracks["size"].combine_chunks())
-        group = pc.take(previous.tracks["group"].combine_chunks(), there)
+        group = pc.take(previous.tracks["group"].combine_chunks(), indices)
         given = pc.if_else(pc.fill_null(same, False), group, pa.scalar(None, pa.string()))
     return Groups(config.group_by, given)
 
 
 def unread_files(catalog: Catalog, groups: Groups) -> list[StoragePath]:
-    """Return the files whose tags must be read, in the order of the catalog."""
+    """Return the files whose tags must be read, in catalog order."""
     unread = pc.indices_nonzero(pc.is_null(groups.groups))
     rows = catalog.tracks.select(["track", "path"]).take(unread).to_pylist()
     return [location(catalog.root, row["track"], row["path"]) for row in rows]
 
 
 def add_tags(catalog: Catalog, groups: Groups, tags: Sequence[str | None]) -> Groups:
-    """Return the groups of all tracks; a track whose file does not carry the tag is a group of its own.
+    """Return the groups of all tracks; a track without the tag is its own group.
 
     Args:
-        catalog: the collection.
-        groups: from `known_groups`.
-        tags: tag of each of `unread_files`, None where a file does not carry it.
+        catalog: Tracks of the collection.
+        groups: Groups from `known_groups`.
+        tags: Tag of each file of `unread_files`; None for files without it.
     """
     missing = sum(tag is None for tag in tags)
     if missing:

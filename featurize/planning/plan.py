@@ -1,8 +1,7 @@
-"""Which track goes into which fold and which shard: now, and again when the collection has changed.
+"""Assign each track to a fold and a shard, and keep assignments when the collection changes.
 
-The plan is written down as `tracks.parquet` before the first shard is made. A later run starts from it: tracks
-that are in it keep their fold and their shard, new tracks come into new shards, and a shard that loses a track
-becomes another one without it.
+The plan is stored as `tracks.parquet` before the first shard is written. A later run starts from it: tracks in the
+plan keep their fold and shard, new tracks go to new shards, and a shard that loses a track is replaced.
 """
 
 import dataclasses
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from featurize.collection.catalog import Catalog
 from featurize.config import FeaturizeConfig
 from featurize.dataset.info import FeatureSettings
-from featurize.dataset.schema import FOLDS, FORMAT_VERSION, TRACKS_SCHEMA, part_of, shard_name
+from featurize.dataset.schema import FOLDS, FORMAT_VERSION, TRACKS_SCHEMA, fold_and_index, shard_name
 from featurize.dataset.tables import write_table
 from featurize.planning.folds import resolve_folds
 from featurize.planning.groups import Groups
@@ -32,16 +31,17 @@ Int64 = NDArray[np.int64]
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A collection cut into shards.
+    """A collection divided into shards.
 
     Attributes:
-        root: where the tracks' paths begin.
-        settings: from `feature_settings`.
-        classes: the class names; a track's label is an index into them.
-        grouping: where the groups come from: a tag, `none`, or `table`.
-        tracks: track, path, label (index), group, fold, size; the tracks of a shard one after another.
-        names: of the shards, below `shards/`.
-        bounds: int64 [shards + 1]; the tracks of shard i are the rows [bounds[i], bounds[i + 1]).
+        root: Root folder of the collection.
+        settings: Feature settings.
+        classes: Class names; the label of a track is an index into this list.
+        grouping: Source of the groups: the name of a tag, `none`, or `table`.
+        tracks: Table with the columns track (id), path, label (class index), group, fold and size in bytes. The
+            tracks of a shard are consecutive rows.
+        names: Names of the shards below `shards/`.
+        bounds: int64 [shards + 1]; the tracks of `names[i]` are the rows [bounds[i], bounds[i + 1]).
     """
 
     root: StoragePath
@@ -52,9 +52,10 @@ class Plan:
     names: list[str]
     bounds: Int64
 
-    def shard(self, index: int, previous: str | None, retry_rejects: bool) -> ShardPlan:
-        """Return the work for one shard."""
-        rows = self._rows(index)
+    def shard(self, position: int, previous: str | None, retry_rejects: bool) -> ShardPlan:
+        """Return the plan of the shard `names[position]`; `previous` and `retry_rejects` as in `ShardPlan`."""
+        first, stop = self.bounds[position : position + 2]
+        rows = self.tracks.slice(first, stop - first)
         tracks = [
             Track(
                 row["track"],
@@ -64,10 +65,10 @@ class Plan:
             )
             for row in rows.to_pylist()
         ]
-        return ShardPlan(self.names[index], self.root, tracks, self.settings, previous, retry_rejects)
+        return ShardPlan(self.names[position], self.root, tracks, self.settings, previous, retry_rejects)
 
     def save(self, folder: StoragePath) -> None:
-        """Write `tracks.parquet`, in the order of the tracks' names."""
+        """Write `tracks.parquet`, sorted by track id."""
         lengths = np.diff(self.bounds)
         names = pa.DictionaryArray.from_arrays(
             pa.array(np.repeat(np.arange(len(self.names), dtype=np.int32), lengths)),
@@ -86,10 +87,6 @@ class Plan:
         ).sort_by("track")
         write_table(folder / "tracks.parquet", table)
 
-    def _rows(self, index: int) -> pa.Table:
-        first, stop = self.bounds[index : index + 2]
-        return self.tracks.slice(first, stop - first)
-
 
 def make_plan(
     catalog: Catalog,
@@ -97,36 +94,35 @@ def make_plan(
     previous: PreviousPlan | None,
     groups: Groups,
 ) -> Plan:
-    """Settle the fold and the shard of every track.
+    """Determine the fold and the shard of every track.
 
-    The plan depends on the catalog, the settings, the previous plan and the groups alone. Tracks of a shard,
-    and shards made in one go, are in the order of a hash of the tracks' names, so that a shard mixes the classes
-    as its fold does.
+    The plan is a function of the arguments. Tracks are ordered by a hash of their ids, in a shard and across new
+    shards, so that the class distribution of each shard is about that of its fold.
 
     Args:
-        catalog: the collection.
-        config: the settings.
-        previous: The plan before this one; None for a new folder.
+        catalog: Tracks of the collection.
+        config: Settings.
+        previous: Previous plan; None for a new folder.
         groups: Group of every track.
 
     Raises:
-        FeaturizeError: groups and folds contradict one another, or there are too few groups.
+        FeaturizeError: Groups and folds contradict each other, or there are fewer groups than folds.
     """
     settings = feature_settings(config)
     ids = catalog.tracks["track"].combine_chunks()
-    before = rows_in_previous(ids, previous)
+    previous_rows = rows_in_previous(ids, previous)
     classes, labels = _resolve_classes(catalog, previous)
-    folds_before = np.full(len(ids), -1)
+    previous_folds = np.full(len(ids), -1)
     if previous is not None and previous.grouping == groups.grouping:
-        folds_before = np.where(before >= 0, previous.tracks["fold"].to_numpy()[before], -1)
-    folds = resolve_folds(groups.groups, labels, catalog.tracks["fold"].combine_chunks(), folds_before)
+        previous_folds = np.where(previous_rows >= 0, previous.tracks["fold"].to_numpy()[previous_rows], -1)
+    folds = resolve_folds(groups.groups, labels, catalog.tracks["fold"].combine_chunks(), previous_folds)
     digests = np.fromiter(
         (int.from_bytes(hashlib.sha256(track.as_py().encode()).digest()[:8], "big") for track in ids),
         np.uint64,
         len(ids),
     )
-    parts = _resolve_shard_indices(folds, digests, config.tracks_per_shard, settings, previous, before)
-    order = np.lexsort((digests, parts, folds))
+    indices = _resolve_shard_indices(folds, digests, config.tracks_per_shard, settings, previous, previous_rows)
+    order = np.lexsort((digests, indices, folds))
     tracks = pa.table(
         {
             "track": ids,
@@ -137,12 +133,12 @@ def make_plan(
             "size": catalog.tracks["size"],
         }
     ).take(pa.array(order))
-    changes = np.flatnonzero(np.diff(folds[order]) | np.diff(parts[order])) + 1
+    changes = np.flatnonzero(np.diff(folds[order]) | np.diff(indices[order])) + 1
     bounds = np.concatenate([[0], changes, [len(ids)]])
     names = [
         shard_name(
             int(folds[order[first]]),
-            int(parts[order[first]]),
+            int(indices[order[first]]),
             _fingerprint(tracks, classes, settings, first, stop),
         )
         for first, stop in itertools.pairwise(bounds.tolist())
@@ -159,7 +155,11 @@ def _fingerprint(tracks: pa.Table, classes: list[str], settings: FeatureSettings
 
 
 def _resolve_classes(catalog: Catalog, previous: PreviousPlan | None) -> tuple[list[str], Int64]:
-    """Put the classes in alphabetical order, new ones after those that a dataset has already."""
+    """Return the class names and the class index of each track, int64 [tracks].
+
+    Classes of the previous plan come first, in their order, so that they keep their indices unless one is removed.
+    New classes follow in alphabetical order.
+    """
     labels = catalog.tracks["label"].combine_chunks()
     present = set(labels.dictionary.take(labels.indices.unique()).to_pylist())
     known = [label for label in previous.classes if label in present] if previous else []
@@ -175,23 +175,26 @@ def _resolve_shard_indices(
     tracks_per_shard: int,
     settings: FeatureSettings,
     previous: PreviousPlan | None,
-    before: Int64,
+    previous_rows: Int64,
 ) -> Int64:
-    """Number the shard of each track within its fold: the one it is in, or one of nearly equal new ones."""
-    parts = np.full(len(folds), -1)
-    next_part = np.zeros(FOLDS, np.int64)
+    """Return the index of each track's shard in its fold, int64 [tracks].
+
+    Tracks of the previous plan keep their shard if settings and fold are unchanged. The other tracks of a fold are
+    divided among new shards of nearly equal size.
+    """
+    indices = np.full(len(folds), -1)
+    next_index = np.zeros(FOLDS, np.int64)
     if previous is not None and previous.settings == settings:
         shard = previous.tracks["shard"].combine_chunks()
-        there = np.array([part_of(name) for name in shard.dictionary.to_pylist()], np.int64)[
-            shard.indices.to_numpy()
-        ]
-        np.maximum.at(next_part, there[:, 0], there[:, 1] + 1)
-        stay = (before >= 0) & (there[before, 0] == folds)
-        parts[stay] = there[before[stay], 1]
+        by_name = np.array([fold_and_index(name) for name in shard.dictionary.to_pylist()], np.int64)
+        previous_fold, previous_index = by_name[shard.indices.to_numpy()].T
+        np.maximum.at(next_index, previous_fold, previous_index + 1)
+        stay = (previous_rows >= 0) & (previous_fold[previous_rows] == folds)
+        indices[stay] = previous_index[previous_rows[stay]]
     for fold in range(FOLDS):
-        new = np.flatnonzero((folds == fold) & (parts < 0))
+        new = np.flatnonzero((folds == fold) & (indices < 0))
         new = new[np.argsort(digests[new], kind="stable")]
         shards = -(-len(new) // tracks_per_shard)
         cuts = np.arange(shards + 1) * len(new) // max(shards, 1)
-        parts[new] = np.repeat(next_part[fold] + np.arange(shards), np.diff(cuts))
-    return parts
+        indices[new] = np.repeat(next_index[fold] + np.arange(shards), np.diff(cuts))
+    return indices

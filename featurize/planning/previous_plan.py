@@ -1,4 +1,4 @@
-"""The plan that a dataset folder was last worked on by, read back from `tracks.parquet`."""
+"""Read the plan of the previous run back from `tracks.parquet`."""
 
 import dataclasses
 import json
@@ -19,12 +19,12 @@ PLAN_KEY = b"earmark"
 
 @dataclasses.dataclass(frozen=True)
 class PreviousPlan:
-    """The plan that a folder was last worked on by.
+    """Plan of the previous run in a dataset folder.
 
     Attributes:
-        tracks: by TRACKS_SCHEMA.
-        settings: Feature settings; None where another version of Earmark wrote other keys.
-        classes, grouping: as in Plan.
+        tracks: Table with TRACKS_SCHEMA.
+        settings: Feature settings; None if another version of Earmark stored other keys.
+        classes, grouping: As in `Plan`.
     """
 
     tracks: pa.Table
@@ -34,7 +34,7 @@ class PreviousPlan:
 
 
 def read_plan(folder: StoragePath) -> PreviousPlan | None:
-    """Read the plan that lies in a folder; None where there is none, or one of another format."""
+    """Read the plan in a folder; return None if it is missing, unreadable, or has another format."""
     path = folder / "tracks.parquet"
     if not path.is_file():
         return None
@@ -53,8 +53,8 @@ def read_plan(folder: StoragePath) -> PreviousPlan | None:
 
 
 def rows_in_previous(ids: pa.Array, previous: PreviousPlan | None) -> NDArray[np.int64]:
-    """Return the row of each track in the previous plan, int64 [tracks], -1 where the track is new."""
+    """Return the row of each track in the previous plan, int64 [tracks]; -1 for new tracks."""
     if previous is None:
         return np.full(len(ids), -1)
-    found = pc.fill_null(pc.index_in(ids, value_set=previous.tracks["track"].combine_chunks()), -1)
-    return np.asarray(found.to_numpy(zero_copy_only=False), np.int64)
+    rows = pc.fill_null(pc.index_in(ids, value_set=previous.tracks["track"].combine_chunks()), -1)
+    return np.asarray(rows.to_numpy(zero_copy_only=False), np.int64)

@@ -1,4 +1,4 @@
-"""One shard's worth of work, and the fingerprint by which a file's name says what is in it."""
+"""Plan of one shard, and the fingerprint of its content that is part of its file name."""
 
 import dataclasses
 import hashlib
@@ -15,13 +15,18 @@ from featurize.storage import StoragePath
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Track:
-    """One labelled audio file.
+    """One audio file with a label.
+
+    A track's id is `id` in code and the column `track` in tables; only stored rejects call it `path`, which the
+    format requires. The id is printable text, so it may differ from the path on disk, for example if a file name
+    is not UTF-8.
 
     Attributes:
-        id: the path below the collection's root, with `/`; unique, and the same wherever the root lies.
-        path: where the file is now, below the root or absolute.
-        label: its class index.
-        size: in bytes; -1 where the file is missing.
+        id: Path relative to the root of the collection, with `/` as separator; unique, and independent of the
+            location of the root.
+        path: Path of the file, relative to the root or absolute.
+        label: Class index.
+        size: File size in bytes; -1 if the file is missing.
     """
 
     id: str
@@ -32,15 +37,16 @@ class Track:
 
 @dataclasses.dataclass(frozen=True)
 class ShardPlan:
-    """One piece of work: everything that a worker needs to make one shard.
+    """Everything that a worker needs to write one shard.
 
     Attributes:
-        name: the shard's name below `shards/`, which holds the fingerprint of all the rest.
-        root: where the tracks' paths begin.
-        tracks: in the order of their rows.
-        settings: from `feature_settings`.
-        earlier: a shard that was in this one's place; what it already has is copied and not computed again.
-        retry_rejects: whether tracks that the earlier shard rejects are tried again.
+        name: Name of the shard below `shards/`, which contains the fingerprint of its tracks and settings.
+        root: Root folder of the collection.
+        tracks: Tracks, in row order.
+        settings: Feature settings.
+        previous: Name of the shard that this one replaces; its rows are copied instead of computed again. None if
+            there is no such shard.
+        retry_rejects: Whether tracks rejected in the previous shard are tried again.
     """
 
     name: str
@@ -52,7 +58,7 @@ class ShardPlan:
 
 
 def feature_settings(config: FeaturizeConfig) -> FeatureSettings:
-    """Return every setting that changes the numbers; stored with the dataset and with each model."""
+    """Return all settings that affect the features; they are stored with the dataset and with each model."""
     return FeatureSettings(
         sample_rate=SAMPLE_RATE,
         n_mfcc=N_MFCC,
@@ -69,17 +75,27 @@ def feature_settings(config: FeaturizeConfig) -> FeatureSettings:
 
 
 def fingerprint(settings: FeatureSettings, rows: Sequence[Sequence[Any]]) -> str:
-    """Return 16 hexadecimal digits for the format, the settings and (id, label, index, size) of each track."""
+    """Return 16 hexadecimal digits that identify the content of a shard.
+
+    Args:
+        settings: Feature settings.
+        rows: Id, class name, class index and size in bytes of each track.
+    """
     return _hash({"format": FORMAT_VERSION, "settings": settings.model_dump(), "tracks": rows})
 
 
 def plan_id(names: Sequence[str]) -> str:
-    """Return the fingerprint of a plan, which is that of its shards' names."""
+    """Return the fingerprint of a plan, computed from the names of its shards."""
     return _hash(sorted(names))
 
 
 def dataset_id(names: Sequence[str], rejects: Sequence[str]) -> str:
-    """Return the fingerprint of a finished dataset, which changes when rejects become rows."""
+    """Return the fingerprint of a complete dataset.
+
+    Args:
+        names: Names of the shards.
+        rejects: Ids of the rejected tracks; the fingerprint changes when a retry turns rejects into rows.
+    """
     return _hash([sorted(names), sorted(rejects)])
 
 

@@ -81,7 +81,7 @@ def predict(
     files = list_files(targets)
     if not files:
         raise FeaturizeError(f"expected audio files in {', '.join(targets)}, found none. Give files or folders.")
-    began, order = time.monotonic(), {file.name: index for index, file in enumerate(files)}
+    began, order = time.monotonic(), {file.id: index for index, file in enumerate(files)}
     model: TrainedClassifier | None = None
     tracks: list[TrackPrediction] = []
     rejects: list[tuple[str, str]] = []
@@ -99,7 +99,7 @@ def predict(
     ):
         for result in results:
             assert model
-            heard = zip(result.names, result.starts, model.probabilities(result.mfcc), strict=True)
+            heard = zip(result.ids, result.starts, model.probabilities(result.mfcc), strict=True)
             tracks += [TrackPrediction(name, starts, segments) for name, starts, segments in heard]
             rejects += [(name, f"{reason}: {message}") for name, _, reason, message in result.rejects]
             on_progress(len(tracks) + len(rejects), len(rejects))

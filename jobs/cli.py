@@ -1,6 +1,6 @@
-"""The command line: its commands, and how it starts.
+"""Entry point of the command line.
 
-A command imports what it needs inside its function, so that help prints at once.
+Each command imports its libraries inside its function, so that `--help` prints at once.
 """
 
 from typing import Annotated
@@ -31,7 +31,7 @@ def options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Options that come before the command."""
+    """Define the options before the command."""
 
 
 for command in (
@@ -54,7 +54,7 @@ for command in (
 
 
 def main() -> None:
-    """Run a command; SIGTERM ends it as cleanly as Ctrl-C does."""
+    """Run the command line; SIGTERM ends it as cleanly as Ctrl-C does."""
     with terminable():
         app()
 

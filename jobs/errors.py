@@ -1,20 +1,20 @@
-"""The errors of the command line, below the root of all of Earmark's, `featurize.errors.EarmarkError`."""
+"""Errors of the command line; all are subclasses of `featurize.errors.EarmarkError`."""
 
 from featurize.errors import EarmarkError
 
 
 class ConfigError(EarmarkError):
-    """The settings cannot be used; the message lists everything that is wrong with them."""
+    """The settings cannot be used; the message lists every problem."""
 
     exit_status = 2
 
 
 class SubmitError(EarmarkError):
-    """The cluster cannot be reached, or rejects the job."""
+    """The cluster cannot be reached or rejects the job."""
 
 
-class Interrupted(EarmarkError):  # noqa: N818 - not an error: it was asked for
-    """A signal has ended the work, and what was done is kept.
+class Interrupted(EarmarkError):  # noqa: N818 - a request of the user, not an error
+    """A signal has ended the command; finished work is kept.
 
     Attributes:
         signum: The number of the signal.

@@ -1,7 +1,13 @@
-"""From music to a judged model: featurize, train, judge; each step goes on where it was interrupted.
+"""The pipeline from a music collection to an evaluated model.
 
-TensorFlow and Ray are imported by the step that needs them: a run that only trains never loads Ray, and the
-process that featurizes loads no TensorFlow.
+`run` makes three steps, each of which resumes after an interruption and skips finished work:
+
+    make_features     music -> OUT/features, a dataset of MFCC segments in Parquet shards (Ray)
+    make_model        dataset -> OUT/model.keras, with checkpoints on the way (TensorFlow)
+    evaluate_model    model and dataset -> OUT/metrics.json, OUT/predictions.parquet, OUT/report.html
+
+`cross_validate` repeats the second and third step for each fold. Each step imports Ray or TensorFlow only if it
+needs them: training on one machine does not load Ray, and the process that featurizes does not load TensorFlow.
 """
 
 import gc
@@ -36,7 +42,19 @@ def run(
     reporter: ConsoleReporter,
     retry_rejects: bool = False,
 ) -> "Metrics":
-    """Do everything from a collection to a report below one folder, and return the metrics."""
+    """Featurize a collection, train a model, and evaluate it.
+
+    Args:
+        music: Folder, table or URI of the collection.
+        out: Output folder; the dataset is in its subfolder `features`.
+        config: All settings.
+        workers: Number of processes that featurize at a time; None for one per core.
+        reporter: Shows progress.
+        retry_rejects: Whether to read tracks again that an earlier run rejected.
+
+    Returns:
+        Metrics on the test fold.
+    """
     features = out / "features"
     make_features(music, features, config, workers, reporter, retry_rejects)
     make_model(features, out, config, reporter)
@@ -51,10 +69,21 @@ def make_features(
     reporter: ConsoleReporter,
     retry_rejects: bool = False,
 ) -> "Summary":
-    """Make the dataset of a collection, or what is missing of it; rejected tracks are tried again or not.
+    """Convert a collection to a dataset; shards that exist are kept.
+
+    Args:
+        music: Folder, table or URI of the collection.
+        folder: Dataset folder.
+        config: All settings; they are also written to `config.yaml` in the dataset folder.
+        workers: Number of processes that featurize at a time; None for one per core.
+        reporter: Shows progress and the table of rejects.
+        retry_rejects: Whether to read tracks again that an earlier run rejected.
+
+    Returns:
+        Counts of tracks, segments, rejects and duplicates.
 
     Raises:
-        FeaturizeError: the collection cannot be used, or too much of it was rejected.
+        FeaturizeError: The collection cannot be used, or too many tracks were rejected.
     """
     from featurize.dataset_build.driver import featurize, refuse_too_many_rejects
 
@@ -77,16 +106,23 @@ def make_features(
 
 
 def make_model(features: StoragePath, out: StoragePath, config: JobConfig, reporter: ConsoleReporter) -> None:
-    """Train a model on a dataset, or go on with it; a model that is there is left as it is.
+    """Train a model on a dataset, from the latest checkpoint if there is one; a finished model is kept.
+
+    Args:
+        features: Dataset folder.
+        out: Run folder.
+        config: All settings.
+        reporter: Shows progress.
 
     Raises:
-        DatasetError: the features are not a whole dataset.
-        TrainError: they cannot be learned from, or the folder belongs to other settings.
+        DatasetError: The dataset is incomplete.
+        TrainError: The dataset cannot be trained on, or the run folder has other settings.
+        Interrupted: A signal stopped training; a checkpoint has been written.
     """
     dataset = open_dataset(features)
-    if (made_with := features / "config.yaml").is_file():
-        # What the run records is what the features were made with, not what they would be made with now.
-        config = config.model_copy(update={"featurize": featurized_with(made_with)})
+    if (features_config := features / "config.yaml").is_file():
+        # The run records the settings that the features were made with, not those that `config` has now.
+        config = config.model_copy(update={"featurize": featurized_with(features_config)})
     with quiet_tensorflow():
         from train.callbacks import Callbacks
         from train.errors import Stopped
@@ -98,7 +134,7 @@ def make_model(features: StoragePath, out: StoragePath, config: JobConfig, repor
         with only_run_in(out), reporter.training() as (on_step, on_epoch), noted_signals() as stop:
             callbacks = Callbacks(on_step, on_epoch, stop)
             if not begin(dataset, run, config.train, to_yaml(config)):
-                pass
+                pass  # the model is finished
             elif on_cluster() or config.train.workers > 1:
                 with ray_workers(None):
                     from train.cluster.ray_train import learn_on_cluster
@@ -114,17 +150,20 @@ def make_model(features: StoragePath, out: StoragePath, config: JobConfig, repor
 def evaluate_model(
     out: StoragePath, features: StoragePath | None, reporter: ConsoleReporter, again: bool = False
 ) -> "Metrics":
-    """Judge a trained model and write its metrics and report, unless they are there already.
+    """Evaluate a trained model on its test fold, and write the metrics, the predictions and the report.
 
     Args:
-        out: the run's folder.
-        features: where the dataset is now; None for where it was when the model was trained.
-        reporter: Prints progress and remarks.
-        again: judge it even so.
+        out: Run folder.
+        features: Dataset folder; None for the folder recorded in the run.
+        reporter: Makes log messages visible; evaluation has no progress bar.
+        again: Whether to evaluate even if the metrics of this model exist.
+
+    Returns:
+        Metrics on the test fold.
 
     Raises:
-        DatasetError: the features are not a whole dataset.
-        TrainError: there is no model, or it was trained on another dataset.
+        DatasetError: The dataset is incomplete.
+        TrainError: The run has no model, or was trained on another dataset.
     """
     with quiet_tensorflow():
         from train.evaluation.evaluate import evaluate_run, is_evaluated
@@ -133,10 +172,10 @@ def evaluate_model(
 
     finished = Run(out)
     dataset = open_dataset(features or finished.features())
-    if not again and is_evaluated(finished) and (found := finished.metrics()):
+    if not again and is_evaluated(finished) and (metrics := finished.metrics()):
         if not finished.report.is_file():
             write_run_page(finished, dataset)
-        return found
+        return metrics
     if on_cluster():
         with ray_workers(None):
             from train.cluster.ray_train import evaluate_on_cluster
@@ -149,26 +188,24 @@ def evaluate_model(
     return metrics
 
 
-def _with_device(config: "TrainConfig") -> "TrainConfig":
-    """Settle what Ray's workers train on: a cluster has GPUs, unless it is said that it has none."""
-    from train.model.strategy import on_gpus
-
-    if config.device != "auto":
-        return config
-    return config.model_copy(update={"device": "gpu" if on_cluster() or on_gpus() else "cpu"})
-
-
 def cross_validate(
     features: StoragePath, out: StoragePath, config: JobConfig, reporter: ConsoleReporter
 ) -> "CrossValidationSummary":
-    """Train and judge one model for each fold below one folder, or what is missing of it, and an SVM beside them.
+    """Train and evaluate one model per fold, and an SVM for comparison; finished folds are kept.
+
+    Args:
+        features: Dataset folder.
+        out: Output folder, with one run folder per fold and the summary `crossval.json`.
+        config: All settings; the test fold is replaced.
+        reporter: Shows progress.
 
     Returns:
-        the content of `crossval.json`.
+        Content of `crossval.json`.
 
     Raises:
-        DatasetError: the features are not a whole dataset.
-        TrainError: a fold cannot be learned from, or a fold's folder belongs to other settings.
+        DatasetError: The dataset is incomplete.
+        TrainError: The dataset cannot be trained on, or the folder of a fold has other settings.
+        Interrupted: A signal stopped training; a checkpoint has been written.
     """
     dataset = open_dataset(features)
     with quiet_tensorflow():
@@ -178,15 +215,15 @@ def cross_validate(
         from train.run import Run
 
     configs = fold_configs(config.train)
-    for fold_config in configs:  # all of them before the first is trained
+    for fold_config in configs:  # check all folds before the first is trained
         refuse_missing_classes(dataset, fold_config)
     metrics = []
     for fold_config in configs:
         _log.info(f"Fold {fold_config.test_fold + 1} of {len(configs)}")
-        run = out / f"fold={fold_config.test_fold}"
-        make_model(features, run, config.model_copy(update={"train": fold_config}), reporter)
-        metrics.append(evaluate_model(run, features, reporter))
-        gc.collect()  # models and their graphs refer to one another, and with them to windows of rows
+        fold_folder = out / f"fold={fold_config.test_fold}"
+        make_model(features, fold_folder, config.model_copy(update={"train": fold_config}), reporter)
+        metrics.append(evaluate_model(fold_folder, features, reporter))
+        gc.collect()  # reference cycles between models and graphs keep windows of rows in memory
     tracks = describe_tracks(dataset)
     summary = summarize(metrics, [evaluate_svm(tracks, fold_config.test_fold) for fold_config in configs])
     Run(out).write("crossval.json", summary.to_json())
@@ -194,7 +231,7 @@ def cross_validate(
 
 
 def conclusion(out: StoragePath, metrics: "Metrics") -> str:
-    """Say in a few lines how good the model is and where everything lies."""
+    """Return the last lines on the terminal: scores of the model, and paths of the report, model and curves."""
     tracks, segments = metrics.tracks, metrics.segments
     return "\n".join(
         [
@@ -210,5 +247,14 @@ def conclusion(out: StoragePath, metrics: "Metrics") -> str:
 
 
 def how_to_see(curves: StoragePath) -> str:
-    """Say what to type to see TensorBoard's curves."""
+    """Return the command that shows the curves in TensorBoard."""
     return f"tensorboard --logdir {curves}" if curves.local else f"{curves} (copy it here for TensorBoard)"
+
+
+def _with_device(config: "TrainConfig") -> "TrainConfig":
+    """Resolve `train.device=auto` for Ray's workers: GPUs on a cluster, or if this machine has any."""
+    from train.model.strategy import on_gpus
+
+    if config.device != "auto":
+        return config
+    return config.model_copy(update={"device": "gpu" if on_cluster() or on_gpus() else "cpu"})

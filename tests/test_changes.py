@@ -180,10 +180,10 @@ def test_status_says_what_is_done_and_what_is_left(features, music, ray_here, tm
     shutil.copytree(features, folder)
     done = earmark("status", folder)
     assert done.stdout.splitlines() == [
-        "state    complete",
-        "shards   10 of 10 done, 0 left",
-        "tracks   30 of 30 done, 0 left",
-        "rejects  0",
+        "state     complete",
+        "shards    10 of 10 done, 0 left",
+        "tracks    30 of 30 done, 0 left",
+        "rejects   0",
     ]
     (folder / "dataset.json").unlink()
     open_shards = sorted((folder / "shards").rglob("*.parquet"))
@@ -193,7 +193,7 @@ def test_status_says_what_is_done_and_what_is_left(features, music, ray_here, tm
     assert (status.complete, status.shards_done, status.shards, status.tracks) == (False, 9, 10, 30)
     assert status.tracks_done == 27
     assert status.broken == [str(open_shards[1].relative_to(folder / "shards"))]
-    assert earmark("status", tmp_path).stdout.startswith("state    unfinished")  # as of a run
+    assert earmark("status", tmp_path).stdout.startswith("state     unfinished")  # as of a run
     nothing = earmark("status", tmp_path / "nothing")
     assert nothing.returncode == 1
     assert "holds no complete or partial dataset" in nothing.stderr

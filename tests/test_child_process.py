@@ -141,10 +141,10 @@ from featurize.execution.child_process import ChildProcess
 from featurize.execution.subprocess_task import SubprocessTask
 if sys.argv[1] == "handled":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
-with SubprocessTask() as apart:
-    apart.submit("key", time.sleep, 600)
+with SubprocessTask() as task:
+    task.submit("key", time.sleep, 600)
     print("begun", flush=True)
-    apart.result()
+    task.result()
 """
 
 
@@ -185,32 +185,32 @@ def test_the_main_module_of_the_parent_is_not_loaded(tmp_path):
 
 
 def test_a_pool_of_one_process_yields_results_and_errors():
-    with SubprocessTask[str]() as apart:
-        assert (len(apart), apart.full) == (0, False)
+    with SubprocessTask[str]() as task:
+        assert (len(task), task.full) == (0, False)
         for key, function, arguments, expected in [
             ("root", math.sqrt, (4.0,), 2.0),
             ("domain", math.sqrt, (-1.0,), ValueError),
             ("dead", complain_and_die, (), "its process ended with status -6: malloc(): corrupted"),
             ("gone", os._exit, (7,), "its process ended with status 7"),
         ]:
-            apart.submit(key, function, *arguments)
-            assert (len(apart), apart.full) == (1, True)
+            task.submit(key, function, *arguments)
+            assert (len(task), task.full) == (1, True)
             found = []
             while not found:
-                found = list(apart.finished())
+                found = list(task.finished())
             [(of, outcome)] = found
             assert of == key
             if expected is ValueError:
                 assert type(outcome) is ValueError
             else:
                 assert (str(outcome) if isinstance(expected, str) else outcome) == expected
-            assert not apart.full
+            assert not task.full
 
 
 def test_a_pool_of_one_process_returns_or_raises():
-    with SubprocessTask[str]() as apart:
-        apart.submit("root", math.sqrt, 4.0)
-        assert apart.result() == 2.0
-        apart.submit("reject", reject)
+    with SubprocessTask[str]() as task:
+        task.submit("root", math.sqrt, 4.0)
+        assert task.result() == 2.0
+        task.submit("reject", reject)
         with pytest.raises(Reject):
-            apart.result()
+            task.result()

@@ -112,14 +112,14 @@ def test_nodes_are_killed_and_others_join_and_the_result_is_the_local_one(cluste
     cluster.kill("127.0.0.3")
     assert killed_at < SHARDS
     told = earmark("status", out).stdout
-    assert told.startswith("state    unfinished")
+    assert told.startswith("state     unfinished")
     assert f"of {SHARDS} done" in told
 
     wait_for(Run(out).latest_step, process)
     step = Run(out).latest_step()
     cluster.kill("127.0.0.4")
     told = earmark("status", out).stdout
-    assert "training unfinished" in told
+    assert "training  unfinished" in told
     time.sleep(40)  # no node is left but the head: that must be said
     assert process.poll() is None
     cluster.join("127.0.0.5")

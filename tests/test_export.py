@@ -346,7 +346,7 @@ def test_an_export_that_cannot_be_made_is_refused_at_once(run, tmp_path, monkeyp
     with pytest.raises(TrainError, match=r"s3://bucket/model\.onnx: expected a path on this machine"):
         export(run, "onnx", "s3://bucket/model.onnx")
     (tmp_path / "model").mkdir()
-    with pytest.raises(TrainError, match="something is there already"):
+    with pytest.raises(TrainError, match="this path exists already"):
         export(run, "savedmodel", tmp_path / "model")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(TrainError, match=r"needs onnxruntime, .*pip install 'earmark\[export\]'"):
@@ -366,7 +366,7 @@ def test_the_dataset_may_move_but_must_be_the_one(run, features, tmp_path):
     shutil.copytree(features, other)
     info = json.loads((features / "dataset.json").read_text())
     (other / "dataset.json").write_text(json.dumps({**info, "id": "0123456789abcdef"}))
-    with pytest.raises(TrainError, match=r"is 0123456789abcdef\. Name the right one with --features"):
+    with pytest.raises(TrainError, match=r"is 0123456789abcdef\. Give the folder of that dataset with --features"):
         export(run, "keras", tmp_path / "another.keras", StoragePath.of(other))
 
 
@@ -377,7 +377,7 @@ def test_an_export_that_differs_from_the_model_is_not_left(run, tmp_path):
     model = keras.models.load_model(folder / "model.keras", compile=False)
     model.layers[-1].kernel.assign(model.layers[-1].kernel * 1e7)
     model.save(folder / "model.keras")
-    with pytest.raises(TrainError, match=r"(?s)does not answer as the model does:\n  - \S+ in logits on 64 rows"):
+    with pytest.raises(TrainError, match=r"(?s)as tflite differ from the model's:\n  - \S+ in logits on 64 rows"):
         export(folder, "tflite", tmp_path / "out" / "model.tflite")
     assert os.listdir(tmp_path / "out") == []
 

@@ -1,4 +1,4 @@
-"""One run at a time in a folder, whatever becomes of the process that holds it."""
+"""One run at a time in a folder, also after the process that holds the lock has crashed."""
 
 import contextlib
 import os
@@ -29,7 +29,7 @@ with only_run_in(StoragePath.of(sys.argv[1])):
 
 @contextlib.contextmanager
 def held(folder: Path):
-    """Another process that holds a folder until its input ends."""
+    """Lock a folder in another process until its standard input is closed."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
@@ -46,7 +46,8 @@ def test_another_process_is_refused_and_the_holder_is_named(tmp_path):
         with pytest.raises(FeaturizeError) as refused, only_run_in(folder):
             pass
         assert str(refused.value) == (
-            f"another run (process {other.pid}) is at work in {tmp_path}. Wait for it, or give another --out."
+            f"another run (process {other.pid}) is already running in {tmp_path}. "
+            "Wait for it, or give another --out."
         )
         assert holder_of(folder) == str(other.pid)
         assert (tmp_path / ".lock").read_text() == str(other.pid)
@@ -57,7 +58,7 @@ def test_another_process_is_refused_and_the_holder_is_named(tmp_path):
             assert holder_of(folder) == str(os.getpid())
 
 
-def test_asking_does_not_disturb_the_holder(tmp_path):
+def test_a_query_does_not_disturb_the_holder(tmp_path):
     folder = StoragePath.of(tmp_path)
     with only_run_in(folder):
         assert {holder_of(folder) for _ in range(3)} == {str(os.getpid())}
@@ -66,7 +67,7 @@ def test_asking_does_not_disturb_the_holder(tmp_path):
         assert holder_of(folder) == str(os.getpid())
 
 
-def test_a_killed_holder_leaves_the_folder_to_the_next_run(tmp_path):
+def test_a_killed_process_releases_the_lock(tmp_path):
     with held(tmp_path) as other:
         other.send_signal(signal.SIGKILL)
         other.wait(30)
@@ -76,7 +77,7 @@ def test_a_killed_holder_leaves_the_folder_to_the_next_run(tmp_path):
         assert (tmp_path / ".lock").read_text() == str(os.getpid())
 
 
-def test_an_error_inside_ends_the_hold(tmp_path):
+def test_an_error_releases_the_lock(tmp_path):
     folder = StoragePath.of(tmp_path)
     with pytest.raises(ZeroDivisionError), only_run_in(folder):
         raise ZeroDivisionError
@@ -84,7 +85,7 @@ def test_an_error_inside_ends_the_hold(tmp_path):
         pass
 
 
-def test_the_lock_file_is_made_with_the_folder_and_stays(tmp_path):
+def test_the_folder_is_created_and_the_lock_file_is_kept(tmp_path):
     folder = tmp_path / "a" / "b"
     assert holder_of(StoragePath.of(folder)) is None
     assert not folder.exists()
@@ -93,27 +94,27 @@ def test_the_lock_file_is_made_with_the_folder_and_stays(tmp_path):
     assert [path.name for path in folder.iterdir()] == [".lock"]
 
 
-def test_a_shorter_process_id_leaves_nothing_of_a_longer_one(tmp_path):
+def test_a_shorter_process_id_replaces_a_longer_one(tmp_path):
     (tmp_path / ".lock").write_text("9" * 30)
     with only_run_in(StoragePath.of(tmp_path)):
         assert (tmp_path / ".lock").read_text() == str(os.getpid())
 
 
-def test_a_look_of_an_instant_refuses_no_run_and_is_no_holder(tmp_path, monkeypatch):
-    monkeypatch.setattr(folder_lock, "_RUN_WAITS", 60)
-    monkeypatch.setattr(folder_lock, "_LOOK_WAITS", 60)
+def test_a_momentary_query_neither_blocks_a_run_nor_counts_as_holder(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_lock, "_RUN_TIMEOUT", 60)
+    monkeypatch.setattr(folder_lock, "_QUERY_TIMEOUT", 60)
     (tmp_path / ".lock").write_text("12345")  # of a run that has ended
-    look = FileLock(tmp_path / ".lock", thread_local=False)
+    query = FileLock(tmp_path / ".lock", thread_local=False)
     for attempt in (only_run_in, lambda folder: contextlib.nullcontext(holder_of(folder))):
-        look.acquire()
-        release = threading.Timer(0.1, look.release)
+        query.acquire()
+        release = threading.Timer(0.1, query.release)
         release.start()
         with attempt(StoragePath.of(tmp_path)) as holder:
             assert holder is None
         release.join()
 
 
-def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
+def test_a_folder_that_is_not_writable_is_refused(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(FeaturizeError) as refused, only_run_in(StoragePath.of(tmp_path / "file" / "run")):
         pass

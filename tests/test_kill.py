@@ -240,7 +240,7 @@ def test_two_runs_at_once_end_well(large_music, undisturbed, tmp_path):
             time.sleep(0.01)
         second = earmark("featurize", large_music, "--out", tmp_path, *SETTINGS)
         assert second.returncode == 1
-        assert f"another run (process {first.pid}) is at work in {tmp_path}" in second.stderr
+        assert f"another run (process {first.pid}) is already running in {tmp_path}" in second.stderr
         _, said = first.communicate(timeout=120)
     assert first.returncode == 0, said
     _assert_the_same(tmp_path, undisturbed)

@@ -1,4 +1,4 @@
-"""Plans are worked on until they are done, or until there is no way around what stops them."""
+"""Plans are processed until they are done, or until an error that another attempt cannot fix."""
 
 import pytest
 
@@ -13,21 +13,21 @@ CRASHED = Reject("decode", "crashed the decoder", "its process ended with SIGSEG
 
 
 class FakePool:
-    """Runs nothing: `outcomes` has, for each call by plan name and attempt, what it returns or raises.
+    """A pool that runs nothing: `outcomes` has the results and errors of the attempts by plan name.
 
-    With `newest_first` the call that was submitted last is the first to finish.
+    With `newest_first`, the call that was submitted last is the first to finish.
     """
 
     def __init__(self, outcomes, crashing=None, size=1, newest_first=False):
         self.outcomes = outcomes
         self.crashing = crashing or {}
         self.size, self.newest_first = size, newest_first
-        self.under_way = []
+        self.running = []
         self.calls = []
-        self.most = 0
+        self.max_running = 0
 
     def __len__(self):
-        return len(self.under_way)
+        return len(self.running)
 
     @property
     def full(self):
@@ -41,11 +41,11 @@ class FakePool:
             outcome = self.crashing.get(arguments[0].name, {})
         else:
             outcome = self.outcomes[arguments[0].name].pop(0)
-        self.under_way.append((key, outcome))
-        self.most = max(self.most, len(self))
+        self.running.append((key, outcome))
+        self.max_running = max(self.max_running, len(self))
 
     def finished(self):
-        yield self.under_way.pop(-1 if self.newest_first else 0)
+        yield self.running.pop(-1 if self.newest_first else 0)
 
 
 def work(plan, *arguments):
@@ -59,37 +59,37 @@ def plan(name):
 
 def results(pool, *names, arguments=("folder",)):
     plans = (plan(name) for name in names)
-    return [r for r in run_with_retries(pool, plans, TIMEOUT, work, *arguments) if r is not None]
+    return list(run_with_retries(pool, plans, TIMEOUT, work, *arguments, on_wait=lambda: None))
 
 
-def test_each_plan_is_worked_on_once_and_the_function_gets_its_arguments():
+def test_the_function_is_called_once_for_each_plan_with_its_arguments():
     pool = FakePool({"one": ["first"], "two": ["second"]})
     assert results(pool, "one", "two", arguments=("folder", "filters")) == ["first", "second"]
     assert pool.calls == [(work, name, "folder", "filters", TIMEOUT, {}) for name in ("one", "two")]
 
 
-def test_no_plans_are_no_results():
+def test_no_plans_give_no_results():
     assert results(FakePool({})) == []
 
 
-def test_results_come_in_the_order_in_which_they_are_ready():
+def test_results_are_yielded_in_the_order_in_which_they_are_ready():
     names = ["one", "two", "three"]
     pool = FakePool({name: [name] for name in names}, size=3, newest_first=True)
     assert results(pool, *names) == ["three", "two", "one"]
 
 
-def test_no_more_are_submitted_than_the_pool_takes():
+def test_a_full_pool_gets_no_more_plans():
     taken = []
     plans = (taken.append(number) or plan(str(number)) for number in range(10))
     pool = FakePool({str(number): [number] for number in range(10)}, size=3)
-    found = (r for r in run_with_retries(pool, plans, TIMEOUT, work) if r is not None)
-    assert next(found) == 0
+    results_of_plans = run_with_retries(pool, plans, TIMEOUT, work, on_wait=lambda: None)
+    assert next(results_of_plans) == 0
     assert taken == [0, 1, 2]
-    assert sorted([0, *found]) == list(range(10))
-    assert pool.most == 3
+    assert sorted([0, *results_of_plans]) == list(range(10))
+    assert pool.max_running == 3
 
 
-def test_a_dead_worker_has_the_tracks_tried_apart_and_the_plan_goes_on_without_those_that_crash():
+def test_a_crashed_plan_is_tried_again_without_its_crashing_tracks():
     pool = FakePool({"one": [RuntimeError("died"), "first"], "two": ["second"]}, {"one": {"one/b.mp3": CRASHED}})
     assert sorted(results(pool, "one", "two")) == ["first", "second"]
     assert [call for call in pool.calls if call[1] == "one"] == [
@@ -100,7 +100,7 @@ def test_a_dead_worker_has_the_tracks_tried_apart_and_the_plan_goes_on_without_t
     assert [call for call in pool.calls if call[1] == "two"] == [(work, "two", "folder", TIMEOUT, {})]
 
 
-def test_excluded_tracks_add_up_over_attempts():
+def test_excluded_tracks_accumulate_over_attempts():
     class Pool(FakePool):
         def submit(self, key, function, *arguments):
             if function is find_crashing_tracks:
@@ -125,12 +125,12 @@ def test_three_failures_are_an_error_that_names_the_shard_and_its_tracks():
     assert [call[0] for call in pool.calls] == [work, find_crashing_tracks, work, find_crashing_tracks, work]
 
 
-def test_failures_of_the_search_count_as_well():
+def test_failures_of_the_search_for_crashing_tracks_count():
     class Pool(FakePool):
         def submit(self, key, function, *arguments):
             super().submit(key, function, *arguments)
             if function is find_crashing_tracks:
-                self.under_way[-1] = key, RuntimeError("the search died")
+                self.running[-1] = key, RuntimeError("the search died")
 
     pool = Pool({"one": [RuntimeError("died")]})
     with pytest.raises(FeaturizeError, match=r"failed 3 times on one .*the search died"):
@@ -151,7 +151,7 @@ def test_a_lost_collection_is_tried_again_without_a_search():
     assert pool.calls == [(work, "one", "folder", TIMEOUT, {})] * 3
 
 
-def test_a_collection_that_stays_lost_is_the_error():
+def test_a_collection_that_stays_lost_raises_the_last_error():
     errors = [CollectionLostError(f"no mount {attempt}") for attempt in (1, 2, 3)]
     pool = FakePool({"one": list(errors)})
     with pytest.raises(CollectionLostError) as error:
@@ -161,7 +161,7 @@ def test_a_collection_that_stays_lost_is_the_error():
 
 
 @pytest.mark.parametrize("raised", [FeaturizeError("no space"), OSError(28, "No space left on device")])
-def test_what_another_attempt_cannot_help_is_raised_at_once(raised):
+def test_an_error_that_another_attempt_cannot_fix_is_raised_at_once(raised):
     pool = FakePool({name: [raised, name] for name in ("one", "two")})
     with pytest.raises(type(raised)) as error:
         results(pool, "one", "two")

@@ -37,7 +37,7 @@ def test_a_bucket_gives_the_very_dataset_and_a_run_goes_on_there(client, uri, up
     found = contents(out)
     assert found.pop("config.yaml")
     assert found == contents(features)
-    assert earmark("status", out).stdout.startswith("state    complete\nshards   10 of 10 done")
+    assert earmark("status", out).stdout.startswith("state     complete\nshards    10 of 10 done")
     assert earmark("verify", out).stdout.startswith("verified  10 shards, 120 segments")
 
     remote, local = open_dataset(out), open_dataset(features)
@@ -155,7 +155,7 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(client, uri, features, logical_c
     with pytest.raises(Stopped) as stopped:
         trained(features, there, stop_when(12), **settings)
     told = earmark("status", there).stdout
-    assert told.startswith(f"training unfinished: {len(Run(there).history())} of 3 epochs")
+    assert told.startswith(f"training  unfinished: {len(Run(there).history())} of 3 epochs")
     assert f"a checkpoint after step {stopped.value.step}" in told
     said, _ = trained(features, there, **settings)
     assert f"Resuming after step {stopped.value.step}." in said[-1]
@@ -172,7 +172,7 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(client, uri, features, logical_c
     with Run(there).tensorboard.at_hand() as curves:
         board = EventAccumulator(str(curves / "train"), size_guidance={"tensors": 0}).Reload()
         assert [point.step for point in board.Tensors("loss")] == [1, 2, 3]
-    assert "judged   tracks accuracy" in earmark("status", there).stdout
+    assert "evaluated tracks accuracy" in earmark("status", there).stdout
 
 
 def test_an_endpoint_that_does_not_answer_is_no_verdict_on_a_track(server, music):

@@ -1,1 +1,1 @@
-"""Who runs a plan, and what happens when a process, a node or a disk is lost."""
+"""Running plans in Ray tasks or a child process, with retries when a process, a node or a disk is lost."""

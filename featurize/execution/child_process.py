@@ -1,16 +1,14 @@
-"""A function in a process of its own, whose death costs only that function.
+"""Run a function in a separate process, so that a crash loses only that call.
 
-    python -m featurize.execution.child_process
+`python -m featurize.execution.child_process` starts the child. It reads one pickled (function, arguments) from
+standard input and writes pickled messages to standard output: (`yielded`, value) for each value of a generator,
+then (`returned`, value) or (`raised`, error). Standard input stays open while the parent runs; the child exits
+when it is closed. Output of libraries, from Python or C, goes to standard error.
 
-is that process. It reads one pickled (function, arguments) from its input and writes pickled messages to its
-output: (`yielded`, value) for each value of a generator, and at last (`returned`, value) or (`raised`, error).
-The input stays open as long as the parent lives; its end also ends the child. What a library prints, in Python
-or in C, goes to the error output.
-
-This is not `concurrent.futures.ProcessPoolExecutor`: that does not report which signal ended a process, cannot
-kill a worker that hangs in native code (before Python 3.14), sends no values of a generator, and leaves a
-worker and a resource tracker behind when its parent is killed. Its `spawn` also imports the parent's `__main__`
-in the child: the command line, a benchmark or pytest.
+`concurrent.futures.ProcessPoolExecutor` is not used: it does not report which signal ended a process, cannot kill
+a worker that hangs in native code (before Python 3.14), cannot send the values of a generator, and leaves a worker
+and a resource tracker behind when its parent is killed. Its `spawn` method also imports the parent's `__main__`
+(the command line, a benchmark or pytest) in the child.
 """
 
 import collections
@@ -25,17 +23,18 @@ import types
 from collections.abc import Callable
 from typing import Any, BinaryIO, Literal, NamedTuple
 
-_LINES_KEPT = 20  # of the error output
-_SECONDS_FOR_LAST_LINES = 1.0  # after the end; a process started by the child may hold its error output open
+_LINES_KEPT = 20  # of standard error
+# Time to read the last lines after the child has ended: a process that it started may keep standard error open.
+_SECONDS_FOR_LAST_LINES = 1.0
 
 
 class Message(NamedTuple):
-    """What a child process reports.
+    """A message from a child process.
 
     Attributes:
-        kind: `yielded` for one value of a generator; the last one is `returned`, `raised`, or `died` for a process
-            that ended before its function did.
-        value: the value, the error, or a Death.
+        kind: `yielded` for one value of a generator. The last message is `returned`, `raised`, or `died` if the
+            process ended before the function did.
+        value: The value, the error, or a Death.
     """
 
     kind: Literal["yielded", "returned", "raised", "died"]
@@ -46,8 +45,8 @@ class Death(NamedTuple):
     """How a process ended.
 
     Attributes:
-        status: the exit status; negative for a signal.
-        last_line: the last line of its error output, empty if there is none.
+        status: Exit status; the negative signal number if a signal ended the process.
+        last_line: Last non-blank line of standard error; empty if nothing was printed.
     """
 
     status: int
@@ -55,10 +54,15 @@ class Death(NamedTuple):
 
 
 class ChildProcess:
-    """A process that runs one function; leaving its context kills it, in native code too."""
+    """A process that runs one function; leaving the context kills it, even while it runs native code."""
 
     def __init__(self, function: Callable[..., Any], *arguments: object) -> None:
-        """Start it. The function is one of a module, and what it takes, yields and returns can be pickled."""
+        """Start the process.
+
+        Args:
+            function: A module-level function or generator function.
+            arguments: Its arguments. They, and the values that it yields and returns, must be picklable.
+        """
         task = pickle.dumps((function, arguments))
         pipe = subprocess.PIPE
         self._process = subprocess.Popen([sys.executable, "-m", __name__], stdin=pipe, stdout=pipe, stderr=pipe)
@@ -75,19 +79,26 @@ class ChildProcess:
         self.kill()
 
     def receive(self, timeout: float) -> Message:
-        """Return the next message; TimeoutError if none comes within `timeout` seconds."""
+        """Return the next message.
+
+        Args:
+            timeout: Maximum time to wait, in seconds.
+
+        Raises:
+            TimeoutError: No message arrived in time.
+        """
         try:
             return self._messages.get(timeout=timeout)
         except queue.Empty:
             raise TimeoutError from None
 
     def kill(self) -> None:
-        """End the process, and wait until it has ended."""
+        """Kill the process and wait until it has ended."""
         self._process.kill()
         self._process.wait()
 
     def _exchange(self, task: bytes) -> None:
-        """Send the task, pass messages on, and report the last one when the process has ended."""
+        """Send the task, queue its messages, and queue the last one when the process has ended."""
         assert self._process.stdin
         assert self._process.stdout
         last: Message | None = None
@@ -101,12 +112,12 @@ class ChildProcess:
                 else:
                     last = message
         except (BrokenPipeError, EOFError, pickle.UnpicklingError):
-            pass  # it has died
-        except Exception as error:  # of a class that cannot be made again from its pickle
+            pass  # the process died
+        except Exception as error:  # the error that the child sent cannot be unpickled
             last = Message("raised", error)
         self._process.stdout.close()
         status = self._process.wait()
-        with contextlib.suppress(BrokenPipeError):  # what was not sent is of no use any more
+        with contextlib.suppress(BrokenPipeError):  # the rest of the task could not be sent
             self._process.stdin.close()
         self._messages.put(last or Message("died", Death(status, self._last_line())))
 
@@ -122,9 +133,9 @@ class ChildProcess:
 
 
 def _serve() -> None:
-    """Run the function that the input holds."""
+    """Read a function from standard input, run it and write its messages to standard output."""
     tasks, messages = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    # Neither libraries nor processes that they start may read the one or write to the other.
+    # Libraries, and processes that they start, must not read the task or write among the messages.
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)
@@ -143,12 +154,12 @@ def _serve() -> None:
 
 
 def _write(messages: BinaryIO, kind: str, value: object) -> None:
-    messages.write(pickle.dumps((kind, value)))  # whole or not at all
+    messages.write(pickle.dumps((kind, value)))  # pickled first: a failure must not leave a partial message
     messages.flush()
 
 
 def _end_with_parent(tasks: int) -> None:
-    """Wait for the end of the input, which comes when the parent is gone."""
+    """Exit when standard input is closed, because the parent has ended."""
     while os.read(tasks, 1):
         pass
     os._exit(1)

@@ -1,4 +1,4 @@
-"""Finds the tracks that crash or hang a decoder, by loading them in a process that may die of it."""
+"""Find the tracks that crash or hang a decoder, by loading them in a child process."""
 
 import signal
 from collections.abc import Iterator
@@ -8,18 +8,18 @@ from featurize.errors import FeaturizeError, Reject
 from featurize.execution.child_process import ChildProcess
 from featurize.planning.shard_plan import ShardPlan
 
-_START_SECONDS = 60  # that a new process may take until it begins its first track
+_START_SECONDS = 60  # maximum time for a new process to begin its first track
 
 
 def find_crashing_tracks(plan: ShardPlan, track_timeout: float) -> dict[str, Reject]:
-    """Load the tracks of a plan one after another, each apart from this process.
+    """Load the tracks of a plan one after another in a child process, and start a new one after each crash.
 
     Args:
-        plan: its tracks and settings.
-        track_timeout: seconds that one track may take.
+        plan: Tracks and settings.
+        track_timeout: Maximum time for one track, in seconds.
 
     Returns:
-        a Reject, `crashed the decoder` or `timed out`, for each track that ended or stopped the other process.
+        A Reject by track ID for each track that crashed (`crashed the decoder`) or hung (`timed out`) the child.
     """
     crashing: dict[str, Reject] = {}
     begin = 0
@@ -33,7 +33,7 @@ def find_crashing_tracks(plan: ShardPlan, track_timeout: float) -> dict[str, Rej
 
 
 def _first_crashing_track(plan: ShardPlan, begin: int, track_timeout: float) -> tuple[int | None, Reject | None]:
-    """Load tracks from `begin` on until one of them ends or stops the other process; None if none does."""
+    """Load tracks from index `begin` until one crashes or hangs the child; return it, or (None, None)."""
     index: int | None = None
     with ChildProcess(_load_all, plan, begin) as child:
         while True:
@@ -47,8 +47,8 @@ def _first_crashing_track(plan: ShardPlan, begin: int, track_timeout: float) -> 
     if kind == "returned" or index is None:
         return None, None
     status = 1 if kind == "raised" else value.status
-    how = signal.Signals(-status).name if status < 0 else f"status {status}"
-    return index, Reject("decode", "crashed the decoder", f"its process ended with {how}")
+    ending = signal.Signals(-status).name if status < 0 else f"status {status}"
+    return index, Reject("decode", "crashed the decoder", f"its process ended with {ending}")
 
 
 def _load_all(plan: ShardPlan, begin: int) -> Iterator[int]:
@@ -58,4 +58,4 @@ def _load_all(plan: ShardPlan, begin: int) -> Iterator[int]:
         try:
             load(plan.root / plan.tracks[index].path, plan.settings)
         except (Reject, FeaturizeError):
-            continue  # the worker rejects it for what is wrong with it
+            continue  # the worker will report it

@@ -1,4 +1,4 @@
-"""One run at a time in a folder."""
+"""File lock that allows one run at a time in a folder."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -10,20 +10,20 @@ from filelock import FileLock, Timeout
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath
 
-# `holder_of` takes the lock for an instant, so both wait that out before they report a holder.
-_RUN_WAITS, _LOOK_WAITS = 0.5, 0.1  # seconds
+# `holder_of` takes the lock for a moment, so both functions wait for that long before they report a holder.
+_RUN_TIMEOUT, _QUERY_TIMEOUT = 0.5, 0.1  # seconds
 _SECONDS_BETWEEN_TRIES = 0.02
 
 
 @contextmanager
 def only_run_in(folder: StoragePath) -> Iterator[None]:
-    """Lock a folder for this process; the operating system releases the lock however the process ends.
+    """Lock a folder for this process; the operating system releases the lock even if the process is killed.
 
-    The lock is on the file `.lock` in the folder, which holds the id of the process and stays when it ends. An
-    object store has no locks: two runs there do everything twice, and write the same bytes.
+    The lock is on the file `.lock` in the folder, which contains the process ID and is not deleted. An object
+    store has no locks: two runs there do all work twice, and write the same bytes.
 
     Raises:
-        FeaturizeError: another process holds it, or the folder cannot be written to.
+        FeaturizeError: Another process holds the lock, or the folder is not writable.
     """
     if not folder.local:
         yield
@@ -32,10 +32,11 @@ def only_run_in(folder: StoragePath) -> Iterator[None]:
     try:
         folder.local.mkdir(parents=True, exist_ok=True)
         lock = _file_lock(path, on_acquired=_write_process_id)
-        lock.acquire(timeout=_RUN_WAITS, poll_interval=_SECONDS_BETWEEN_TRIES)
+        lock.acquire(timeout=_RUN_TIMEOUT, poll_interval=_SECONDS_BETWEEN_TRIES)
     except Timeout as error:
         raise FeaturizeError(
-            f"another run (process {_holder_in(path)}) is at work in {folder}. Wait for it, or give another --out."
+            f"another run (process {_holder_in(path)}) is already running in {folder}. Wait for it, or give "
+            "another --out."
         ) from error
     except OSError as error:
         raise FeaturizeError(
@@ -48,12 +49,12 @@ def only_run_in(folder: StoragePath) -> Iterator[None]:
 
 
 def holder_of(folder: StoragePath) -> str | None:
-    """Return the id of the process that is at work in a folder, None if there is none."""
+    """Return the ID of the process that holds the lock of a folder; None if the folder is not locked."""
     path = Path(folder.path, ".lock")
     if not folder.local or not path.exists():
         return None
     try:
-        with _file_lock(path).acquire(timeout=_LOOK_WAITS, poll_interval=_SECONDS_BETWEEN_TRIES):
+        with _file_lock(path).acquire(timeout=_QUERY_TIMEOUT, poll_interval=_SECONDS_BETWEEN_TRIES):
             return None
     except Timeout:
         return _holder_in(path)
@@ -62,7 +63,7 @@ def holder_of(folder: StoragePath) -> str | None:
 
 
 def _file_lock(path: Path, on_acquired: Callable[[int], None] | None = None) -> FileLock:
-    """Return a lock on a file that stays; a file system without locks is an OSError, not another kind of lock."""
+    """Create a lock that keeps its file; on a file system without locks, acquiring it raises an OSError."""
     return FileLock(path, preserve_lock_file=True, fallback_to_soft=False, on_acquired=on_acquired)
 
 

@@ -1,4 +1,4 @@
-"""On a cluster: whether every node sees the folders that a run is given."""
+"""Check that every node of a cluster can access the folders of a run."""
 
 import os
 import uuid
@@ -10,30 +10,31 @@ from featurize.storage import StoragePath
 
 
 def refuse_unseen(read: Sequence[StoragePath], written: StoragePath | None = None) -> None:
-    """Compare what the nodes see with what this process sees; places behind URIs are the same for all.
+    """Check that every node finds the local paths of this process; URIs need no check.
 
     Args:
-        read: what the nodes shall read.
-        written: a folder that they shall write to; exists already.
+        read: Paths that the nodes read.
+        written: Existing folder that the nodes write to. A temporary file in it shows whether a node has the same
+            folder, or another disk at the same path.
 
     Raises:
-        FeaturizeError: a node sees not all of it, or another disk under the folder's name.
+        FeaturizeError: A node does not find a path, or has another folder there.
     """
-    paths = [place.path for place in read if place.local]
+    paths = [path.path for path in read if path.local]
     marker = written / f".{uuid.uuid4().hex}.tmp" if written and written.local else None
     if marker:
         marker.write(b"")
         paths.append(marker.path)
     try:
-        seen = run_on_every_node(_seen, paths) if paths else {}
+        results = run_on_every_node(_exist, paths) if paths else {}
     finally:
         if marker:
             marker.remove()
     unseen = [
         f"{node} does not see {os.path.dirname(path) if marker and path == marker.path else path}"
-        for node, found in seen.items()
-        for path, there in zip(paths, found, strict=True)
-        if not there
+        for node, exist in results.items()
+        for path, exists in zip(paths, exist, strict=True)
+        if not exists
     ]
     if unseen:
         raise FeaturizeError(
@@ -43,5 +44,5 @@ def refuse_unseen(read: Sequence[StoragePath], written: StoragePath | None = Non
         )
 
 
-def _seen(paths: list[str]) -> list[bool]:
+def _exist(paths: list[str]) -> list[bool]:
     return [os.path.exists(path) for path in paths]

@@ -1,7 +1,7 @@
-"""Ray: attached to, or started on this machine, and given tasks, a bounded number of them at a time.
+"""Connect to a Ray cluster or start Ray on this machine, and run a bounded number of tasks at a time.
 
-Ray is imported inside the functions: it reads how to authenticate when it is imported, which is after this
-module has had its say.
+Ray is imported inside the functions: it reads its authentication settings from the environment on import, and
+`ray_workers` sets them before.
 """
 
 import os
@@ -21,47 +21,47 @@ Key = TypeVar("Key")
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
-# Ray spreads the work over processes; threads inside them would only fight over the same cores. Read by the
-# libraries when they load, hence in the environment of the worker and not in its code.
+# Ray runs one process per core; more threads inside them would only compete for the same cores. Libraries read
+# these variables when they load, so they are set in the worker's environment, not in its code.
 _ONE_THREAD = {
     f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "NUMBA", "VECLIB")
 }
-# Enough in Ray's queue that no worker waits for the driver, few enough that the driver's memory is bounded.
+# Enough queued tasks that no worker waits for the driver, few enough to bound the driver's memory.
 _TASKS_PER_WORKER = 3
-# Where a cluster has no workers yet, what waits is what makes it start some.
+# A cluster without workers starts some only if tasks are waiting.
 _TASKS_AT_LEAST = 16
-WORKER_BYTES = 400 << 20  # a worker's peak is 320 MB, whatever the length of its tracks
-_NODES_LOST = 20  # to one task, before the task itself is suspected
-_SECONDS_BETWEEN_LOOKS = 2.0
-# Of a node that goes Ray tells by a page of its internals; the number of nodes stands in every line of ours.
+WORKER_BYTES = 400 << 20  # a worker's peak is 320 MB, independent of the length of its tracks
+_MAX_NODES_LOST = 20  # under one task, before the task fails
+_SECONDS_BETWEEN_CHECKS = 2.0
+# Ray reports a lost node with a page of internals; Earmark's progress lines show the number of nodes.
 _NOT_SHOWN = "Raylet is terminated|marked dead|retries remaining"
-OBJECT_STORE_BYTES = 128 << 20  # a dataset's rows never travel through Ray: its smallest store will do
-_TRIES, _TRY_SECONDS, _SECONDS_BETWEEN_TRIES = 3, 3.0, 0.5  # at a cluster's port
+OBJECT_STORE_BYTES = 128 << 20  # small, because rows of a dataset are never passed through Ray
+_TRIES, _TRY_SECONDS, _SECONDS_BETWEEN_TRIES = 3, 3.0, 0.5  # to connect to a cluster's port
 
 
 def on_cluster() -> bool:
-    """Say whether the environment names a Ray cluster to work on, as it does in a job that was submitted to one.
+    """Return whether RAY_ADDRESS names a Ray cluster to connect to, as in a job that was submitted to one.
 
     Raises:
-        FeaturizeError: it names one in a way that only `earmark submit` can use.
+        FeaturizeError: RAY_ADDRESS is a URL, which only `earmark submit` can use.
     """
     address = os.environ.get("RAY_ADDRESS", "")
     if "://" in address:
         raise FeaturizeError(
-            f"RAY_ADDRESS = {address} names a cluster from afar. Send the work there: earmark submit --address "
+            f"RAY_ADDRESS = {address} names a remote cluster. Submit the command to it: earmark submit --address "
             "http://HEAD:8265 -- run ... To work on this machine alone: unset RAY_ADDRESS"
         )
     return address not in ("", "local")
 
 
 def refuse_silent(address: str) -> None:
-    """Refuse a cluster where nothing answers, which Ray itself would try for two minutes.
+    """Check that a cluster accepts connections; Ray itself would try for two minutes.
 
     Args:
-        address: as in RAY_ADDRESS; one without a port, as `auto`, is left to Ray.
+        address: Value of RAY_ADDRESS. Without a port, as in `auto`, it is not checked.
 
     Raises:
-        FeaturizeError: nothing listens there.
+        FeaturizeError: No connection could be made.
     """
     host, _, port = address.rpartition(":")
     if not port.isdigit():
@@ -72,36 +72,37 @@ def refuse_silent(address: str) -> None:
             return
         except (OSError, OverflowError) as error:
             if attempt == _TRIES - 1:
-                why = getattr(error, "strerror", None) or error
-                raise _unusable(address, f"nothing answers there ({why})") from error
+                reason = getattr(error, "strerror", None) or error
+                raise _unusable(address, f"nothing answers there ({reason})") from error
         time.sleep(_SECONDS_BETWEEN_TRIES)
 
 
-def _unusable(address: str, why: str) -> FeaturizeError:
+def _unusable(address: str, reason: str) -> FeaturizeError:
     return FeaturizeError(
-        f"the Ray cluster at RAY_ADDRESS = {address} cannot be used: {why.rstrip('.')}. To work on this machine "
-        "alone: unset RAY_ADDRESS"
+        f"the Ray cluster at RAY_ADDRESS = {address} cannot be used: {reason.rstrip('.')}. To work on this "
+        "machine alone: unset RAY_ADDRESS"
     )
 
 
 @contextmanager
 def ray_workers(workers: int | None) -> Iterator[None]:
-    """Attach to the cluster that the environment names, or run Ray on this machine for as long as it is needed.
+    """Connect to the cluster that RAY_ADDRESS names, or start Ray on this machine, until exit.
 
-    A Ray that this process already uses is used as it is.
+    If this process already uses Ray, nothing is started or stopped.
 
     Args:
-        workers: how many processes at once on this machine; None for as many as it, or its container, has cores.
+        workers: Number of worker processes on this machine; None for one per core of the machine or container.
+            Ignored on a cluster.
 
     Raises:
-        FeaturizeError: the cluster cannot be attached to.
+        FeaturizeError: The cluster cannot be used.
     """
     attached = on_cluster()
     if "ray" not in sys.modules:
         os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", _NOT_SHOWN)
     if "ray" not in sys.modules and not attached:
-        # Ray listens on every interface. A token of this run's own keeps others out and, unlike the one that
-        # Ray would make, is not left in the home directory.
+        # Ray listens on every interface. A new token keeps other users out and, unlike the token that Ray would
+        # generate, is not stored in the home directory.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray
@@ -119,7 +120,7 @@ def ray_workers(workers: int | None) -> Iterator[None]:
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise _unusable(address, str(error).splitlines()[0]) from error
     else:
-        with _environment(_ONE_THREAD):  # which the workers inherit; sooner than by a runtime environment
+        with _environment(_ONE_THREAD):  # inherited by the workers; faster than a runtime environment
             ray.init(
                 address="local",
                 num_cpus=workers,
@@ -128,7 +129,7 @@ def ray_workers(workers: int | None) -> Iterator[None]:
                 **quiet,
             )
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put its own in the place of the caller's
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray has replaced the caller's handler
     try:
         yield
     finally:
@@ -137,7 +138,7 @@ def ray_workers(workers: int | None) -> Iterator[None]:
 
 @contextmanager
 def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Set environment variables for what is started in the meantime."""
+    """Set environment variables, and restore them on exit."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -151,55 +152,59 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 
 class RayTaskPool(Generic[Key]):
-    """Ray tasks under way, each on one core, known by a key."""
+    """Running Ray tasks, each on one core and identified by a key."""
 
     def __init__(self, workers: int | None = None) -> None:
-        """Begin with none; Ray must be running. On a cluster `workers` bounds how many run at once."""
+        """Create an empty pool; Ray must be running.
+
+        Args:
+            workers: Maximum number of tasks at a time on a cluster; None to follow its number of cores. Ignored
+                on this machine, where `ray_workers` sets it.
+        """
         import ray
 
         self._ray = ray
-        self._under_way: dict[Any, tuple[Key, Callable[[], Any]]] = {}
-        self._lost: dict[Any, int] = {}
-        self._remote: dict[
-            Callable[..., Any], Any
-        ] = {}  # Ray sends a function to the workers once for each of these
+        self._running: dict[Any, tuple[Key, Callable[[], Any]]] = {}
+        self._nodes_lost: dict[Any, int] = {}
+        # One remote function for each function: Ray sends each remote function to the workers once.
+        self._remote: dict[Callable[..., Any], Any] = {}
         self._options: dict[str, Any] = {"num_cpus": 1, "max_retries": 2}
-        self._most = None
+        self._max_tasks = None
         if on_cluster():
             self._options |= {
                 "scheduling_strategy": "SPREAD",
                 "memory": WORKER_BYTES,
                 "runtime_env": {"env_vars": _ONE_THREAD},
             }
-            self._most = workers
-        self._looked_at = -_SECONDS_BETWEEN_LOOKS
+            self._max_tasks = workers
+        self._checked_at = -_SECONDS_BETWEEN_CHECKS
         self._limit = self.nodes = 0
 
     def __len__(self) -> int:
-        return len(self._under_way)
+        return len(self._running)
 
     @property
     def full(self) -> bool:
-        """Whether enough are under way to keep every core at work, those of nodes that have joined as well."""
-        self._look()
-        return len(self._under_way) >= self._limit
+        """Whether enough tasks are running or queued to keep every core busy, including those of new nodes."""
+        self._count_cores()
+        return len(self._running) >= self._limit
 
-    def _look(self) -> None:
-        """Count the nodes and cores, now and then."""
-        if time.monotonic() - self._looked_at < _SECONDS_BETWEEN_LOOKS:
+    def _count_cores(self) -> None:
+        """Update the number of nodes and the limit, at most once every two seconds."""
+        if time.monotonic() - self._checked_at < _SECONDS_BETWEEN_CHECKS:
             return
-        self._looked_at = time.monotonic()
+        self._checked_at = time.monotonic()
         cores = [node["Resources"].get("CPU", 0) for node in self._ray.nodes() if node["Alive"]]
         self.nodes = sum(1 for count in cores if count)
-        self._limit = self._most or max(_TASKS_PER_WORKER * int(sum(cores)), _TASKS_AT_LEAST)
+        self._limit = self._max_tasks or max(_TASKS_PER_WORKER * int(sum(cores)), _TASKS_AT_LEAST)
 
     def share(self, value: Argument) -> Argument:
-        """Put an argument of many tasks where all workers can read it; what returns stands for it."""
+        """Put an argument of many tasks into Ray's object store; pass the returned reference instead of it."""
         shared: Argument = self._ray.put(value)
         return shared
 
     def submit(self, key: Key, function: Callable[..., Any], *arguments: object) -> None:
-        """Start a task; where its process dies it is tried twice more, where its node goes more often."""
+        """Start a task; Ray retries it twice if its process dies, and up to 20 more times if its node is lost."""
         if function not in self._remote:
             self._remote[function] = self._ray.remote(**self._options)(function)
         remote = self._remote[function]
@@ -207,49 +212,54 @@ class RayTaskPool(Generic[Key]):
 
     def _start(self, key: Key, start: Callable[[], Any]) -> Any:
         reference = start()
-        self._under_way[reference] = key, start
+        self._running[reference] = key, start
         return reference
 
     def finished(self) -> Iterator[tuple[Key, Any]]:
-        """Wait a while for a task to end; yield each that has, with its result or with what it raised."""
-        waiting = list(self._under_way)
-        self._ray.wait(waiting, num_returns=1, timeout=_SECONDS_BETWEEN_LOOKS)
-        ended, _ = self._ray.wait(waiting, num_returns=len(waiting), timeout=0)
+        """Wait at most two seconds for a task to end; yield the key and the result or error of each ended task."""
+        running = list(self._running)
+        self._ray.wait(running, num_returns=1, timeout=_SECONDS_BETWEEN_CHECKS)
+        ended, _ = self._ray.wait(running, num_returns=len(running), timeout=0)
         for reference in ended:
-            key, start = self._under_way.pop(reference)
-            lost = self._lost.pop(reference, 0)
+            key, start = self._running.pop(reference)
+            nodes_lost = self._nodes_lost.pop(reference, 0)
             try:
                 yield key, self._ray.get(reference)
             except self._ray.exceptions.NodeDiedError as error:
-                if lost >= _NODES_LOST:
+                if nodes_lost >= _MAX_NODES_LOST:
                     yield key, error
-                else:  # spot machines go; that says nothing about the task
-                    self._lost[self._start(key, start)] = lost + 1
-            except Exception as error:  # whatever it is, it is the caller's to judge
-                # Behind Ray's own, whose text is the worker's traceback.
+                else:  # most likely not the task's fault: spot machines can be lost at any time
+                    self._nodes_lost[self._start(key, start)] = nodes_lost + 1
+            except Exception as error:
+                # The task's own error is the cause of Ray's, whose text is the worker's traceback.
                 yield key, getattr(error, "cause", None) or error
 
 
 def run_all(function: Callable[..., Result], calls: Iterable[tuple[Any, ...]]) -> list[Result]:
-    """Run a function on many tuples of arguments, and return the results in order; an error of one is raised."""
-    tasks: RayTaskPool[int] = RayTaskPool()
+    """Call a function in Ray tasks and return the results in order; the first error is raised.
+
+    Args:
+        function: Module-level function.
+        calls: Arguments of each call.
+    """
+    pool: RayTaskPool[int] = RayTaskPool()
     results: dict[int, Result] = {}
     waiting = enumerate(calls)
     while True:
-        while not tasks.full and (following := next(waiting, None)):
-            tasks.submit(following[0], function, *following[1])
-        if not len(tasks):
+        while not pool.full and (call := next(waiting, None)):
+            pool.submit(call[0], function, *call[1])
+        if not len(pool):
             return [results[index] for index in sorted(results)]
-        for index, result in tasks.finished():
+        for index, result in pool.finished():
             if isinstance(result, BaseException):
                 raise result
             results[index] = result
 
 
 def run_on_every_node(function: Callable[..., Result], *arguments: object) -> dict[str, Result]:
-    """Run a function once on each node, on no core of it; return the results by the nodes' addresses.
+    """Call a function once on each node, without reserving a core; return the results by node address.
 
-    A node that goes in the meantime has none.
+    A node that is lost in the meantime is left out.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

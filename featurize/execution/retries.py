@@ -1,7 +1,7 @@
-"""Work on the tracks of many plans until all of it is done, whatever some tracks do to the processes at work.
+"""Process plans until all are done, even if some tracks crash the worker processes.
 
-A plan whose process dies again and again has its tracks loaded apart, one after another; those that are the end of
-a process are condemned, and the work is done without them.
+If the process of a plan dies even after Ray's retries, `find_crashing_tracks` loads the tracks of the plan one
+after another in a child process. The tracks that crash it are excluded, and the plan is processed without them.
 """
 
 import dataclasses
@@ -12,12 +12,19 @@ from featurize.errors import CollectionLostError, FeaturizeError, Reject
 from featurize.execution.crash_isolation import find_crashing_tracks
 from featurize.planning.shard_plan import ShardPlan
 
-_ATTEMPTS = 3  # at a plan, each of them up to three times in Ray's hands
+_MAX_FAILURES = 3  # of one plan; Ray has tried each attempt up to three times
 
 
 @dataclasses.dataclass
 class PlanAttempts:
-    """A plan on its way: what was found out about its tracks, and how often it has failed."""
+    """A plan in progress.
+
+    Attributes:
+        plan: Tracks and settings.
+        excluded: Tracks to leave out, a Reject by track ID.
+        failures: Number of failed attempts.
+        isolating: Whether the next task searches for crashing tracks.
+    """
 
     plan: ShardPlan
     excluded: dict[str, Reject] = dataclasses.field(default_factory=dict)
@@ -26,20 +33,20 @@ class PlanAttempts:
 
 
 class TaskPool(Protocol):
-    """Where functions run: a `RayTaskPool` or a `SubprocessTask`."""
+    """Runs functions in other processes: a `RayTaskPool` or a `SubprocessTask`."""
 
     def __len__(self) -> int:
-        """Return how many are under way."""
+        """Return the number of running tasks."""
 
     @property
     def full(self) -> bool:
-        """Whether all hands are busy."""
+        """Whether the pool takes no more tasks at present."""
 
     def submit(self, key: PlanAttempts, function: Callable[..., Any], *arguments: object) -> None:
-        """Start a function."""
+        """Start a task."""
 
     def finished(self) -> Iterator[tuple[PlanAttempts, Any]]:
-        """Wait a while; yield what has ended, with its result or with what it raised."""
+        """Wait a limited time; yield the key and the result or error of each ended task."""
 
 
 def run_with_retries(
@@ -50,31 +57,31 @@ def run_with_retries(
     *arguments: object,
     on_wait: Callable[[], None],
 ) -> Iterator[Any]:
-    """Have a function called on each plan, a bounded number at a time.
+    """Call a function on each plan, a bounded number at a time.
 
     Args:
         pool: Runs the calls.
-        plans: taken one by one, when there is a hand for them.
-        track_timeout: seconds that one track may take.
-        function: called with a plan, `arguments`, `track_timeout` and a dict of condemned tracks (a Reject by
-            the track's id), which it must not touch.
-        arguments: the same for all calls.
-        on_wait: called before each wait for results: when the first calls are started, after results, and
-            whenever some time has gone by without any.
+        plans: Plans; the next one is taken when the pool has room.
+        track_timeout: Maximum time for one track, in seconds.
+        function: Called with a plan, `arguments`, `track_timeout` and the excluded tracks (a Reject by track ID),
+            which it must not load.
+        arguments: The same for all calls.
+        on_wait: Called before each wait for results: after the first calls have been started, after results, and
+            at regular intervals without results.
 
     Yields:
-        the results as they come.
+        Results in the order in which they are ready.
 
     Raises:
-        FeaturizeError: a plan cannot be worked on.
-        OSError: what the function raised.
+        FeaturizeError: A plan failed three times, or the function raised it.
+        OSError: Raised by the function.
     """
 
-    def submit(work: PlanAttempts) -> None:
-        if work.isolating:
-            pool.submit(work, find_crashing_tracks, work.plan, track_timeout)
+    def submit(attempts: PlanAttempts) -> None:
+        if attempts.isolating:
+            pool.submit(attempts, find_crashing_tracks, attempts.plan, track_timeout)
         else:
-            pool.submit(work, function, work.plan, *arguments, track_timeout, work.excluded)
+            pool.submit(attempts, function, attempts.plan, *arguments, track_timeout, attempts.excluded)
 
     while True:
         while not pool.full and (plan := next(plans, None)):
@@ -82,28 +89,28 @@ def run_with_retries(
         if not len(pool):
             return
         on_wait()
-        for work, outcome in pool.finished():
+        for attempts, outcome in pool.finished():
             if isinstance(outcome, Exception):
-                _after_failure(work, outcome)
-                submit(work)
-            elif work.isolating:
-                work.excluded.update(outcome)
-                work.isolating = False
-                submit(work)
+                _record_failure(attempts, outcome)
+                submit(attempts)
+            elif attempts.isolating:
+                attempts.excluded.update(outcome)
+                attempts.isolating = False
+                submit(attempts)
             else:
                 yield outcome
 
 
-def _after_failure(work: PlanAttempts, error: Exception) -> None:
-    """Say what comes next for a plan that could not be worked on, or raise what there is no way around."""
-    work.failures += 1
+def _record_failure(attempts: PlanAttempts, error: Exception) -> None:
+    """Count a failure and choose the next task of the plan; raise the error if another attempt cannot help."""
+    attempts.failures += 1
     lost = isinstance(error, CollectionLostError)
-    if isinstance(error, OSError | FeaturizeError) and (not lost or work.failures >= _ATTEMPTS):
+    if isinstance(error, OSError | FeaturizeError) and (not lost or attempts.failures >= _MAX_FAILURES):
         raise error
-    if work.failures >= _ATTEMPTS:
-        first, last = work.plan.tracks[0].id, work.plan.tracks[-1].id
+    if attempts.failures >= _MAX_FAILURES:
+        first, last = attempts.plan.tracks[0].id, attempts.plan.tracks[-1].id
         raise FeaturizeError(
-            f"workers failed {work.failures} times on {work.plan.name} ({first} to {last}), though each of its "
-            f"other tracks can be decoded alone. The last of it: {error}"
+            f"workers failed {attempts.failures} times on {attempts.plan.name} ({first} to {last}), although each "
+            f"of its other tracks can be decoded alone. The last error: {error}"
         ) from error
-    work.isolating = not lost
+    attempts.isolating = not lost

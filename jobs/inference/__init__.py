@@ -1,1 +1,1 @@
-"""A trained model applied to other files, or written for other programs."""
+"""Predict genres of new files with a trained model, and export the model for other programs."""

@@ -1,4 +1,4 @@
-"""A trained model written for other programs, and what they need to be told about it."""
+"""The command `earmark export`: check arguments, featurize a reference track, write and compare the export."""
 
 import importlib.util
 import tempfile
@@ -22,22 +22,25 @@ from train.run import Run
 if TYPE_CHECKING:
     from train.export.export import FeaturizerReference
 
-_LEAST_SECONDS = 12.0  # of the composed track
+_MIN_SECONDS = 12.0  # length of the synthetic track
 
 
 def export_model(run: StoragePath, features: StoragePath | None, form: ExportFormat, out: str) -> str:
-    """Export the model of a run, and say in a few lines where it lies and how far it is from the model.
+    """Export the model of a run.
 
     Args:
-        run: the run's folder.
-        features: where the dataset is now; None for where it was when the model was trained.
-        form: the format.
-        out: where the export goes, on this machine.
+        run: Run folder.
+        features: Dataset folder; None for the folder recorded in the run.
+        form: Export format.
+        out: Output path on this machine.
+
+    Returns:
+        Lines for the terminal: the output path and size, and the differences between the export and the model.
 
     Raises:
-        TrainError: packages are missing, the name is taken or does not fit, there is no model, the dataset is
-            gone or another one, or the export differs from the model.
-        FeaturizeError: the dataset is not whole, or the model's features are not those of this Earmark.
+        TrainError: Packages are missing, the output path exists or has the wrong suffix, the run has no model, the
+            dataset is missing or another one, or the export differs from the model.
+        FeaturizeError: The dataset is incomplete, or the model's features are not those of this Earmark.
     """
     _refuse_missing_packages(form)
     path, trained = _free_path(out, form.suffix), Run(run)
@@ -48,11 +51,11 @@ def export_model(run: StoragePath, features: StoragePath | None, form: ExportFor
 
         from train.export.export import export
 
-    hearing = _hear(features_of_model) if form == ExportFormat.savedmodel else None
-    # A GPU rounds as none of the other runtimes does.
+    reference = _featurizer_reference(features_of_model) if form == ExportFormat.savedmodel else None
+    # The other runtimes compute on the CPU; a GPU rounds differently.
     tf.config.set_visible_devices([], "GPU")
     with quiet_libraries(TrainError, FeaturizeError, OSError):
-        checked = export(trained, dataset, form, path, hearing)
+        checked = export(trained, dataset, form, path, reference)
     size = sum(length for _, length in StoragePath.of(path).files()) if path.is_dir() else path.stat().st_size
     lines = [f"exported  {path} ({form}, {size / 1e6:.1f} MB)"]
     for check in checked:
@@ -71,33 +74,35 @@ def _refuse_missing_packages(form: ExportFormat) -> None:
 
 
 def _free_path(out: str, suffix: str) -> Path:
-    """Return where an export goes, or raise a TrainError if it cannot go there."""
+    """Return the output path; raise a TrainError if the export cannot be written there."""
     path = Path(out).absolute()
     if "://" in out:
-        raise TrainError(f"--out {out}: expected a path on this machine. Export there, and copy it.")
+        raise TrainError(
+            f"--out {out}: expected a path on this machine. Export to this machine, then copy the export."
+        )
     if suffix and path.suffix != suffix:
-        raise TrainError(f"--out {out}: expected a name that ends in {suffix}, as programs look for it.")
+        raise TrainError(f"--out {out}: expected a name that ends in {suffix}.")
     if path.exists():
-        raise TrainError(f"--out {out}: something is there already. Remove it, or give another name.")
+        raise TrainError(f"--out {out}: this path exists already. Remove it, or give another name.")
     return path
 
 
 def _open_dataset(run: Run, features: StoragePath | None) -> Dataset:
-    """Open the dataset that an export is checked on."""
+    """Open the dataset whose rows are used to check an export."""
     folder = features or run.features()
     if not features and read_info(folder) is None:
         raise TrainError(
             f"the dataset that {run.folder} was trained on is no longer at {folder}; an export is checked on its "
-            "rows. Name where it is: --features FEATURES"
+            "rows. Give its folder: --features FEATURES"
         )
     return open_dataset(folder)
 
 
-def _hear(features: Mapping[str, Any]) -> "FeaturizerReference":
-    """Have the featurizer turn a composed track into MFCC by the settings of a model.
+def _featurizer_reference(features: Mapping[str, Any]) -> "FeaturizerReference":
+    """Featurize a synthetic track with the feature settings of a model.
 
     Raises:
-        FeaturizeError: the model's features are not those of this Earmark.
+        FeaturizeError: The model's features are not those of this Earmark.
     """
     from featurize.audio.load import LOUDEST_PEAK, SILENT_PEAK
     from featurize.audio.mfcc import AMIN, Filters
@@ -110,7 +115,7 @@ def _hear(features: Mapping[str, Any]) -> "FeaturizerReference":
     filters = Filters.from_librosa()
     mel = np.asarray(filters.mel.toarray(), np.float32)
     constants = MfccConstants(filters.window, mel, AMIN, (SILENT_PEAK, LOUDEST_PEAK))
-    track = _composed_track(settings)
+    track = _synthetic_track(settings)
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, "track.wav")
         with wave.open(str(file), "wb") as writer:
@@ -120,18 +125,19 @@ def _hear(features: Mapping[str, Any]) -> "FeaturizerReference":
     return FeaturizerReference(constants, (track / 32768).astype(np.float32), mfcc, starts)
 
 
-def _composed_track(settings: FeatureSettings) -> NDArray[np.int16]:
-    """Compose a track that dies away, so that some segments are loud and others quiet, int16 [n].
+def _synthetic_track(settings: FeatureSettings) -> NDArray[np.int16]:
+    """Compose a track that fades out by 60 dB, so that it has loud and quiet segments.
 
-    It is longer than the excerpt that the settings ask for, if they ask for one.
+    Returns:
+        int16 [n], mono, at `settings.sample_rate` Hz; two seconds longer than the excerpt of the settings, if any.
     """
     from jobs.demo.synthesis import STYLES, Habits, compose
 
     rng = np.random.default_rng(0)
     excerpt = settings.excerpt_seconds
-    seconds = min(_LEAST_SECONDS, settings.max_seconds) if excerpt is None else excerpt + 2
-    # Composed at twice the rate; what is folded over by leaving out every second sample is sound as well.
-    piece = compose(STYLES["reeds"], Habits.draw(rng), _LEAST_SECONDS, rng)[::2, 0]
+    seconds = min(_MIN_SECONDS, settings.max_seconds) if excerpt is None else excerpt + 2
+    # Composed at 44,100 Hz and decimated by 2 without a low-pass filter: aliasing does no harm in a test signal.
+    piece = compose(STYLES["reeds"], Habits.draw(rng), _MIN_SECONDS, rng)[::2, 0]
     loud = np.resize(piece, int(seconds * settings.sample_rate)) / np.abs(piece).max()
     track: NDArray[np.int16] = (32767 * loud * np.geomspace(1, 1e-3, len(loud))).astype(np.int16)
     return track

@@ -1,4 +1,4 @@
-"""From files to genres: featurize them as the model was trained, and ask it."""
+"""Predict genres of files: featurize them with the settings of the model, then apply the model."""
 
 import dataclasses
 import logging
@@ -26,12 +26,12 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class TrackPrediction:
-    """What a model hears in a track.
+    """Prediction of a model for one track.
 
     Attributes:
-        path: the track, as the user would write it.
-        starts: float64 [segments], seconds from the beginning of what was read.
-        segments: float64 [segments, classes], the probabilities of each segment.
+        path: Path or URI of the track, as a user would type it.
+        starts: float64 [segments], start of each segment in seconds from the beginning of the excerpt.
+        segments: float64 [segments, classes], probabilities of each segment.
     """
 
     path: str
@@ -40,19 +40,19 @@ class TrackPrediction:
 
     @property
     def track(self) -> NDArray[np.float64]:
-        """The probabilities of the track, float64 [classes]: the mean over its segments."""
+        """Probabilities of the track, float64 [classes]: the mean over its segments."""
         mean: NDArray[np.float64] = self.segments.mean(axis=0)
         return mean
 
 
 @dataclasses.dataclass(frozen=True)
 class PredictionResults:
-    """What became of all files, each in the order in which they were asked about.
+    """Predictions of all files, in the order in which the files were given.
 
     Attributes:
-        classes: the class names.
-        tracks: those that could be heard.
-        rejects: path and reason of the others.
+        classes: Class names.
+        tracks: Predictions of the tracks that could be read.
+        rejects: Path and reason of each file that could not be read.
     """
 
     classes: list[str]
@@ -63,17 +63,17 @@ class PredictionResults:
 def predict(
     run: StoragePath, targets: Sequence[str], workers: int | None, reporter: ConsoleReporter
 ) -> PredictionResults:
-    """Ask the model of a run what it hears in files and folders.
+    """Predict the genres of files and folders with the model of a run.
 
     Args:
-        run: a finished run.
-        targets: files and folders; paths or URIs.
-        workers: processes that featurize at once, where there are enough files for Ray.
-        reporter: Prints progress and remarks.
+        run: Folder of a finished run.
+        targets: Files and folders; paths or URIs.
+        workers: Number of processes that featurize, if there are enough files to use Ray; None for one per core.
+        reporter: Shows progress.
 
     Raises:
-        TrainError: the run has no model.
-        FeaturizeError: there is nothing to listen to, the model needs other features than this Earmark makes, or
+        TrainError: The run has no model.
+        FeaturizeError: No audio files were found, the model needs features that this Earmark does not compute, or
             workers failed.
     """
     trained = Run(run)
@@ -81,7 +81,7 @@ def predict(
     files = list_files(targets)
     if not files:
         raise FeaturizeError(f"expected audio files in {', '.join(targets)}, found none. Give files or folders.")
-    began, order = time.monotonic(), {file.id: index for index, file in enumerate(files)}
+    started, order = time.monotonic(), {file.id: index for index, file in enumerate(files)}
     model: TrainedClassifier | None = None
     tracks: list[TrackPrediction] = []
     rejects: list[tuple[str, str]] = []
@@ -89,7 +89,7 @@ def predict(
 
     def on_wait() -> None:
         nonlocal model
-        # TensorFlow takes as long to load as some tracks to featurize: the first of them are under way.
+        # TensorFlow takes seconds to load; the first files are featurized in other processes meanwhile.
         model = model or _load(trained)
         on_progress(len(tracks) + len(rejects), len(rejects))
 
@@ -99,14 +99,14 @@ def predict(
     ):
         for result in results:
             assert model
-            heard = zip(result.ids, result.starts, model.probabilities(result.mfcc), strict=True)
-            tracks += [TrackPrediction(name, starts, segments) for name, starts, segments in heard]
+            predicted = zip(result.ids, result.starts, model.probabilities(result.mfcc), strict=True)
+            tracks += [TrackPrediction(name, starts, segments) for name, starts, segments in predicted]
             rejects += [(name, f"{reason}: {message}") for name, _, reason, message in result.rejects]
             on_progress(len(tracks) + len(rejects), len(rejects))
     assert model
     tracks.sort(key=lambda track: order[track.path])
     rejects.sort(key=lambda reject: order[reject[0]])
-    _log.info(f"Predicted {len(tracks)} of {len(files)} files, {time.monotonic() - began:.1f} s.")
+    _log.info(f"Predicted {len(tracks)} of {len(files)} files, {time.monotonic() - started:.1f} s.")
     return PredictionResults(model.classes, tracks, rejects)
 
 

@@ -1,4 +1,4 @@
-"""What a person sees while a job runs: progress bars on a terminal, plain lines in a file; all of it on stderr."""
+"""Output of a running job on stderr: progress bars on a terminal, plain lines in a file."""
 
 import logging
 import time
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from train.report.comparison import Row
 
 _SECONDS_BETWEEN_LINES = 30.0
-_WIDE = 1000  # columns
+_FILE_WIDTH = 1000  # columns
 _LOGGERS = ("featurize", "train", "jobs")
 
 
 class _ConsoleHandler(logging.Handler):
     """Prints log messages above a running progress bar.
 
-    Not `rich.logging.RichHandler`: it wraps messages at the width of the console, 80 columns in a file, and a
-    command that is broken over two lines cannot be copied.
+    `rich.logging.RichHandler` is not used: it wraps messages at the width of the console (80 columns in a file),
+    and a command that is broken into two lines cannot be copied.
     """
 
     def __init__(self, console: Console) -> None:
@@ -36,15 +36,15 @@ class _ConsoleHandler(logging.Handler):
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a message as it is."""
+        """Print a message without markup and without line breaks."""
         self._console.print(record.getMessage(), markup=False, soft_wrap=True)
 
 
 class ConsoleReporter:
-    """Shows progress, tables, and the log messages of Earmark's packages."""
+    """Prints progress, tables and the log messages of Earmark's packages."""
 
     def __init__(self) -> None:
-        """Write to standard error, and print there what Earmark logs from now on."""
+        """Create a reporter on stderr, and print the log messages of Earmark there from now on."""
         self._console = Console(stderr=True, highlight=False)
         for name in _LOGGERS:
             logger = logging.getLogger(name)
@@ -52,13 +52,13 @@ class ConsoleReporter:
             logger.handlers = [handler for handler in logger.handlers if not isinstance(handler, _ConsoleHandler)]
             logger.addHandler(_ConsoleHandler(self._console))
 
-    def _line(self, sentence: str) -> None:
-        """Print a sentence; a running bar stays below it."""
-        self._console.print(sentence, markup=False, soft_wrap=True)
+    def _line(self, line: str) -> None:
+        """Print a line above a running progress bar."""
+        self._console.print(line, markup=False, soft_wrap=True)
 
     @contextmanager
     def featurizing(self) -> Iterator[Callable[["FeaturizeProgress"], None]]:
-        """Show tracks done, the time left, tracks a second, the rejects so far and the nodes at work."""
+        """Show the number of tracks done, time left, tracks per second, rejects and nodes."""
         with self._bar("tracks") as show:
             started = time.monotonic()
 
@@ -75,18 +75,22 @@ class ConsoleReporter:
 
     @contextmanager
     def predicting(self, total: int) -> Iterator[Callable[[int, int], None]]:
-        """Show how many tracks are done, and how many of them were rejected."""
+        """Show the number of tracks done and of rejects.
+
+        Args:
+            total: Number of tracks.
+        """
         with self._bar("tracks") as show:
 
             def on_progress(done: int, rejects: int) -> None:
-                if done < total:  # the last word is another one's
+                if done < total:  # the caller logs the end
                     show(done, total, f"{rejects} rejects" if rejects else "")
 
             yield on_progress
 
     @contextmanager
     def training(self) -> Iterator[tuple[Callable[[int, int], None], Callable[["EpochRecord", int], None]]]:
-        """Show steps done and, after each epoch, its figures."""
+        """Show the number of steps done and, after each epoch, its loss and accuracy."""
         with self._bar("steps") as show:
             latest = ""
 
@@ -101,7 +105,7 @@ class ConsoleReporter:
             yield on_step, on_epoch
 
     def rejects(self, summary: "Summary") -> None:
-        """Print the table of reasons, if there is any."""
+        """Print a table of rejected tracks by reason, if any track was rejected."""
         if not summary.rejects:
             return
         table = Table("stage", "reason", "tracks", title=f"{summary.rejected} of {summary.tracks} tracks rejected")
@@ -111,9 +115,9 @@ class ConsoleReporter:
         self._console.print(table)
 
     def crossval(self, summary: "CrossValidationSummary") -> None:
-        """Print the figures of each fold, their mean and deviation, and the confusion of tracks over all folds."""
-        title = f"{summary.model} beside an SVM, on whole tracks"
-        columns = ["accuracy", "macro-F1", "of segments", "SVM", "SVM macro-F1"]
+        """Print the scores of each fold, their mean and deviation, and the confusion matrix of all tracks."""
+        title = f"{summary.model} and an SVM, scores of tracks"
+        columns = ["accuracy", "macro-F1", "segment accuracy", "SVM accuracy", "SVM macro-F1"]
         table = Table("fold", "tracks", *columns, title=title)
         rows: list[tuple[str, str, FoldFigures | FiguresByPart]]
         rows = [(str(fold.fold), str(fold.count), fold) for fold in summary.folds]
@@ -122,16 +126,16 @@ class ConsoleReporter:
             shown = [*_both(figures.tracks), figures.segments.accuracy, *_both(figures.svm_tracks)]
             table.add_row(name, count, *(f"{value:.3f}" for value in shown), end_section=name == rows[-3][0])
         self._console.print(table)
-        confusion = Table("tracks, all folds", *(f"heard as {escape(name)}" for name in summary.classes))
+        confusion = Table("actual, all folds", *(f"predicted {escape(name)}" for name in summary.classes))
         for name, counts in zip(summary.classes, summary.confusion.tracks, strict=True):
             confusion.add_row(escape(name), *map(str, counts))
         self._console.print(confusion)
 
     def comparison(self, names: Sequence[str], rows: Sequence["Row"]) -> None:
-        """Print runs side by side on standard output, the best of each figure in bold."""
+        """Print runs side by side on standard output, the best value of each row in bold."""
         console = Console(highlight=False)
         if not console.is_terminal:
-            console = Console(highlight=False, width=_WIDE)  # a file has no edge to break lines at
+            console = Console(highlight=False, width=_FILE_WIDTH)  # do not wrap lines in a file
         table = Table("", *(escape(name) for name in names))
         for row in rows:
             cells = [f"[bold]{escape(c)}[/]" if i in row.best else escape(c) for i, c in enumerate(row.cells)]
@@ -139,17 +143,17 @@ class ConsoleReporter:
         console.print(table)
 
     def verifying(self, shards: Iterable[tuple["Shard", list[str]]], total: int) -> list[str]:
-        """Show shards read back, and return their problems, each with its shard's name."""
+        """Show the progress of a verification, and return the problems found, each with the name of its shard."""
         problems = []
         with self._bar("shards") as show:
-            for done, (shard, found) in enumerate(shards, 1):
-                problems += [f"{shard.name}: {problem}" for problem in found]
+            for done, (shard, shard_problems) in enumerate(shards, 1):
+                problems += [f"{shard.name}: {problem}" for problem in shard_problems]
                 show(done, total, f"{len(problems)} problems" if problems else "")
         return problems
 
     @contextmanager
     def _bar(self, unit: str) -> Iterator[Callable[[int, int, str], None]]:
-        """Give a function of (done, total, remark), which draws a bar or now and then prints a line."""
+        """Yield a function of (done, total, remark): it updates a bar, or prints a line every 30 seconds."""
         if not self._console.is_terminal:
             yield self._lines(unit)
             return
@@ -185,19 +189,19 @@ class ConsoleReporter:
 
 
 def status_lines(status: "Status") -> str:
-    """Say in a few lines how far a dataset is."""
-    state = "complete" if status.complete else "unfinished: the same featurize command goes on with it"
+    """Return the lines of `earmark status` for a dataset."""
+    state = "complete" if status.complete else "unfinished: run the same featurize command to continue"
     if status.holder:
-        state = f"process {status.holder} is at work"
+        state = f"running: process {status.holder}"
     rejects = sum(count.tracks for count in status.rejects)
     lines = [
-        f"state    {state}",
-        f"shards   {status.shards_done} of {status.shards} done, {status.shards - status.shards_done} left",
-        f"tracks   {status.tracks_done} of {status.tracks} done, {status.tracks - status.tracks_done} left",
-        f"rejects  {rejects}",
+        f"state     {state}",
+        f"shards    {status.shards_done} of {status.shards} done, {status.shards - status.shards_done} left",
+        f"tracks    {status.tracks_done} of {status.tracks} done, {status.tracks - status.tracks_done} left",
+        f"rejects   {rejects}",
     ]
-    lines += [f"         {count.tracks:6} {count.stage}: {count.reason}" for count in status.rejects]
-    lines += [f"broken   {name}" for name in status.broken]
+    lines += [f"          {count.tracks:6} {count.stage}: {count.reason}" for count in status.rejects]
+    lines += [f"broken    {name}" for name in status.broken]
     return "\n".join(lines)
 
 

@@ -1,1 +1,1 @@
-"""A trained model in the formats of other programs."""
+"""Export of a trained model to Keras, SavedModel, TensorFlow Lite and ONNX."""

@@ -1,4 +1,4 @@
-"""A trained model for other programs: written in their format, and kept only if it answers as the model does."""
+"""Export a trained model to another format, and keep the export only if its outputs equal the model's."""
 
 import dataclasses
 import math
@@ -27,20 +27,20 @@ from train.run import Run
 
 Float32 = NDArray[np.float32]
 
-TOLERANCE = 1e-4  # in logits and probabilities
-TOLERANCE_DB = 0.05  # in MFCC
-_ROW_GROUPS, _ROWS = 8, 64  # of the dataset, on which an export is compared with the model
+TOLERANCE = 1e-4  # of logits and probabilities
+TOLERANCE_DB = 0.05  # of MFCC
+_ROW_GROUPS, _ROWS = 8, 64  # maximum numbers of row groups and rows of the dataset used for the comparison
 
 
 @dataclasses.dataclass(frozen=True)
 class FeaturizerReference:
-    """How the featurizer turns samples into MFCC: its constants, and a track that it was given.
+    """Constants of the featurizer, and its output for one track.
 
     Attributes:
-        constants: what it computes with.
+        constants: Constants of the featurizer.
         samples: float32 [n], the track, mono, at 22,050 Hz.
-        mfcc: float32 [segments, 40, 217], what it made of them.
-        starts: float64 [segments], in seconds.
+        mfcc: float32 [segments, 40, 217], MFCC of the track in dB.
+        starts: float64 [segments], start of each segment in seconds.
     """
 
     constants: MfccConstants
@@ -51,7 +51,7 @@ class FeaturizerReference:
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """The largest absolute difference between an output and what it should be."""
+    """The largest absolute difference between an output and its expected value."""
 
     output: str
     largest: float
@@ -64,51 +64,52 @@ class Difference:
 
 @dataclasses.dataclass(frozen=True)
 class Checked:
-    """What an export was compared with the model on, and how far apart they were."""
+    """The input on which an export was compared with the model, and the differences of the outputs."""
 
     on: str
     differences: list[Difference]
 
 
 def export(
-    run: Run, dataset: Dataset, form: ExportFormat, out: Path, hearing: FeaturizerReference | None = None
+    run: Run, dataset: Dataset, form: ExportFormat, out: Path, reference: FeaturizerReference | None = None
 ) -> list[Checked]:
-    """Write the model of a run in another format, and compare it with the model before it gets its name.
+    """Write the model of a run in another format, compare its outputs with the model's, and move it to `out`.
 
-    Whatever the model was trained in, the export computes in float32, and so does the model that it is compared
-    with: not every format knows the types of mixed precision.
+    The export and the model in the comparison compute in float32, also after training in mixed precision: not
+    every format supports its types.
 
     Args:
-        run: a finished run.
-        dataset: the one that it was trained on, which has the rows to compare on.
-        form: the format.
-        out: where the export goes; nothing is there yet.
-        hearing: for `savedmodel`, whose signature `samples` computes the MFCC itself; None for the others.
+        run: Finished run.
+        dataset: Dataset of the run, for rows to compare on.
+        form: Export format.
+        out: Output path, which must not exist.
+        reference: For `savedmodel`, whose signature `samples` computes the MFCC itself; None for other formats.
 
     Returns:
-        what was compared, and the differences, none of them larger than TOLERANCE or TOLERANCE_DB.
+        The comparisons; all differences are within TOLERANCE or TOLERANCE_DB.
 
     Raises:
-        TrainError: the run has no model or another dataset, or the export differs from the model; then nothing is
-            left of it.
+        TrainError: The run has no model or was trained on another dataset, or the export differs from the model.
+            In that case nothing is written.
     """
     about = run.trained()
     if about.dataset != dataset.id:
         raise TrainError(
             f"{run.folder} was trained on the dataset {about.dataset}, but {dataset.folder} is {dataset.id}. "
-            "Name the right one with --features FEATURES; where there is none any more, train again."
+            "Give the folder of that dataset with --features FEATURES; if it no longer exists, train again."
         )
     model = _load_in_float32(run)
-    track_mfcc = TrackMfcc(FeatureSettings.model_validate(about.features), hearing.constants) if hearing else None
-    description = _describe(about, model, form, hears=hearing is not None)
+    settings = FeatureSettings.model_validate(about.features)
+    track_mfcc = TrackMfcc(settings, reference.constants) if reference else None
+    description = _describe(about, model, form, takes_samples=reference is not None)
     exportable = Exportable(_with_probabilities(model), description, track_mfcc)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".earmark-") as scratch:
         path = Path(scratch, out.name)
         WRITERS[form].write(exportable, path)
         checked = [_check_rows(model, form, path, _example_rows(dataset))]
-        if hearing:
-            checked.append(_check_samples(model, path, hearing))
+        if reference:
+            checked.append(_check_samples(model, path, reference))
         _refuse_differences(form, out, checked)
         os.replace(path, out)
     return checked
@@ -121,21 +122,23 @@ def _load_in_float32(run: Run) -> keras.Sequential:
 
 
 def _compute_in_float32(layer: keras.layers.Layer) -> None:
-    """Change a layer of mixed precision, and those inside it; weights are float32 in any case."""
+    """Set a layer and its inner layers to compute in float32; weights are always float32."""
     layer.dtype_policy = keras.DTypePolicy("float32")
     for inner in getattr(layer, "layers", []):
         _compute_in_float32(inner)
 
 
 def _with_probabilities(model: keras.Sequential) -> keras.Model:
-    """Return a model of the same layers, and a softmax, whose outputs have names."""
+    """Return the model with a softmax layer added and outputs named `logits` and `probabilities`."""
     logits = model.outputs[0]
     probabilities = keras.layers.Softmax(name="probabilities")(logits)
     return keras.Model(model.inputs[0], {"logits": logits, "probabilities": probabilities}, name=model.name)
 
 
-def _describe(about: ModelInfo, model: keras.Sequential, form: ExportFormat, hears: bool) -> dict[str, Any]:
-    """Say what an export is, by what `model.json` says of the model; one that hears takes samples, too."""
+def _describe(
+    about: ModelInfo, model: keras.Sequential, form: ExportFormat, takes_samples: bool
+) -> dict[str, Any]:
+    """Return the content of `earmark.json`; `takes_samples` adds the signature `samples`."""
     signatures = {
         "mfcc": {
             "inputs": {"mfcc": about.input},
@@ -145,7 +148,7 @@ def _describe(about: ModelInfo, model: keras.Sequential, form: ExportFormat, hea
             },
         }
     }
-    if hears:
+    if takes_samples:
         rate, length = about.features["sample_rate"], about.features["segment_samples"]
         signatures["samples"] = {
             "inputs": {
@@ -165,7 +168,7 @@ def _describe(about: ModelInfo, model: keras.Sequential, form: ExportFormat, hea
         "format": form,
         "classes": about.classes,
         "features": about.features,
-        "normalisation": "inside: the first layer takes each coefficient's mean off and divides by its deviation"
+        "normalisation": "inside: the first layer subtracts each coefficient's mean and divides by its deviation"
         if has_input_normalization(model)
         else "none: the model takes the MFCC as they are",
         "signatures": signatures,
@@ -175,17 +178,17 @@ def _describe(about: ModelInfo, model: keras.Sequential, form: ExportFormat, hea
 
 
 def _example_rows(dataset: Dataset) -> Float32:
-    """Return rows from all over a dataset, float32 [rows, 40, 217]: 64, or fewer of a small one."""
+    """Return at most 64 rows, spread evenly over a dataset, float32 [rows, 40, 217]."""
     groups = [(shard, i) for shard in dataset.shards for i in range(len(shard.row_groups))]
     parts = []
-    for at in _spread(len(groups), _ROW_GROUPS):
-        mfcc, _ = read_row_group(*groups[at])
+    for index in _spread(len(groups), _ROW_GROUPS):
+        mfcc, _ = read_row_group(*groups[index])
         parts.append(mfcc[_spread(len(mfcc), math.ceil(_ROWS / min(len(groups), _ROW_GROUPS)))])
     return np.concatenate(parts)[:_ROWS]
 
 
 def _spread(count: int, wanted: int) -> NDArray[np.int64]:
-    """Return at most so many of the numbers below `count`, evenly spread."""
+    """Return at most `wanted` indices below `count`, evenly spread."""
     return np.linspace(0, count - 1, min(count, wanted)).round().astype(np.int64)
 
 
@@ -199,9 +202,9 @@ def _check_rows(model: keras.Sequential, form: ExportFormat, path: Path, mfcc: F
     )
 
 
-def _check_samples(model: keras.Sequential, path: Path, hearing: FeaturizerReference) -> Checked:
-    found = samples_outputs(path, hearing.samples)
-    # Of its own MFCC: how far those may be from the featurizer's is another question.
+def _check_samples(model: keras.Sequential, path: Path, reference: FeaturizerReference) -> Checked:
+    found = samples_outputs(path, reference.samples)
+    # The model gets the MFCC of the export: their difference from the featurizer's has its own tolerance.
     logits = np.asarray(model(found["mfcc"], training=False))
     segments = softmax(logits)
     expected = {
@@ -210,10 +213,10 @@ def _check_samples(model: keras.Sequential, path: Path, hearing: FeaturizerRefer
         "probabilities": segments.mean(axis=0),
     }
     return Checked(
-        f"the samples of a track of {len(hearing.mfcc)} segments",
+        f"the samples of a track of {len(reference.mfcc)} segments",
         [
-            _difference("mfcc", found["mfcc"], hearing.mfcc, TOLERANCE_DB, "dB"),
-            _difference("start", found["start"], hearing.starts, 0.0, "s"),
+            _difference("mfcc", found["mfcc"], reference.mfcc, TOLERANCE_DB, "dB"),
+            _difference("start", found["start"], reference.starts, 0.0, "s"),
             *(_difference(name, found[name], expected[name], TOLERANCE) for name in expected),
         ],
     )
@@ -222,21 +225,21 @@ def _check_samples(model: keras.Sequential, path: Path, hearing: FeaturizerRefer
 def _difference(
     name: str, found: NDArray[Any], expected: NDArray[Any], tolerance: float, unit: str = ""
 ) -> Difference:
-    alike = found.shape == expected.shape
-    largest = float(np.abs(found.astype(np.float64) - expected).max()) if alike else math.inf
+    same_shape = found.shape == expected.shape
+    largest = float(np.abs(found.astype(np.float64) - expected).max()) if same_shape else math.inf
     return Difference(name, largest, tolerance, unit)
 
 
 def _refuse_differences(form: ExportFormat, out: Path, checked: list[Checked]) -> None:
     differ = [
-        f"{difference} on {check.on}, allowed is {difference.tolerance:g}"
+        f"{difference} on {check.on}, expected at most {difference.tolerance:g}"
         for check in checked
         for difference in check.differences
-        if not difference.largest <= difference.tolerance  # so that a NaN is refused, too
+        if not difference.largest <= difference.tolerance  # `not <=` also rejects NaN
     ]
     if differ:
         raise TrainError(
-            f"the export as {form} does not answer as the model does:\n"
+            f"the outputs of the export as {form} differ from the model's:\n"
             + "\n".join(f"  - {line}" for line in differ)
             + f"\n{out} was not written. Try another --format."
         )

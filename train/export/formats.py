@@ -1,21 +1,21 @@
-"""The formats of other programs, without the libraries that write them: the command line lists them, too."""
+"""Table of export formats. It imports no machine-learning library, because the command line lists the formats."""
 
 from enum import StrEnum
 
 
 class ExportFormat(StrEnum):
-    """A format; `train.export.writers.WRITERS` has how each is written and run.
+    """An export format; `train.export.writers.WRITERS` has its functions.
 
     Attributes:
-        suffix: the end of the file's name; empty for a folder.
-        packages: what Python must find to write and to check an export, beside TensorFlow.
+        suffix: File name suffix; empty for a folder.
+        packages: Modules needed to write and check an export, in addition to TensorFlow.
     """
 
     suffix: str
     packages: tuple[str, ...]
 
     def __new__(cls, name: str, suffix: str, *packages: str) -> "ExportFormat":
-        """Take a line of the table below."""
+        """Create a member from a line of the table below."""
         member = str.__new__(cls, name)
         member._value_ = name
         member.suffix = suffix

@@ -1,7 +1,7 @@
-"""Samples to MFCC segments as a TensorFlow graph, for servers that have neither Earmark nor librosa.
+"""Samples to MFCC segments as a TensorFlow graph, for servers without Earmark and librosa.
 
-It computes what `featurize.audio.mfcc` computes, from the same window and the same mel filters, passed in:
-`tf.signal` has the mel scale of HTK, librosa's default is Slaney's.
+The graph computes the same MFCC as `featurize.audio.mfcc`. The window and the mel filters are passed in, because
+`tf.signal` has HTK's mel scale and librosa's default is Slaney's.
 """
 
 import dataclasses
@@ -18,13 +18,13 @@ Float32 = NDArray[np.float32]
 
 @dataclasses.dataclass(frozen=True)
 class MfccConstants:
-    """What the featurizer computes with beside the settings.
+    """Constants of the featurizer that are not feature settings.
 
     Attributes:
-        window: float32 [n_fft], applied to each frame.
-        mel: float32 [n_mels, 1 + n_fft / 2], the mel filters.
-        amin: the smallest power that a mel band can have.
-        peaks: the smallest and the largest peak of a track that is listened to; full scale is 1.
+        window: float32 [n_fft], window of each frame.
+        mel: float32 [n_mels, 1 + n_fft / 2], mel filters.
+        amin: Power floor of a mel band.
+        peaks: Lowest and highest accepted peak of a track; full scale is 1.
     """
 
     window: Float32
@@ -34,32 +34,37 @@ class MfccConstants:
 
 
 class TrackMfcc:
-    """The excerpt, the segments and the MFCC of a track, in operations of TensorFlow alone."""
+    """Computes the MFCC segments of a track with TensorFlow operations only."""
 
     def __init__(self, settings: FeatureSettings, constants: MfccConstants) -> None:
-        """Take the feature settings of a model and the featurizer's constants."""
+        """Create the transform.
+
+        Args:
+            settings: Feature settings of the model.
+            constants: Constants of the featurizer.
+        """
         self._settings = settings
         self._constants = constants
 
     def __call__(self, samples: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Do what the featurizer does with a track that is decoded.
+        """Compute the MFCC of a decoded track, as the featurizer does.
 
         Args:
-            samples: float32 [n], mono, at `sample_rate`; at least `segment_samples` of them.
+            samples: float32 [n], mono, at `sample_rate` Hz, full scale 1; n is at least `segment_samples`.
 
         Returns:
-            float32 [segments, n_mfcc, frames], the MFCC in dB; and float64 [segments], the starts in seconds from
-            the beginning of the excerpt.
+            float32 [segments, n_mfcc, frames], MFCC in dB; and float64 [segments], start of each segment in
+            seconds from the beginning of the excerpt.
 
         Raises:
-            tf.errors.InvalidArgumentError: the track is too short or silent, or has samples that are not finite or
-                too large to be squared. It is raised when the graph is run.
+            tf.errors.InvalidArgumentError: The track is too short, silent or too loud, or has samples that are not
+                finite. Raised when the graph is run.
         """
         track = self._checked(self._excerpt(samples))
         starts = self._starts(tf.size(track, tf.int64))
         length = self._settings.segment_samples
         mfcc = tf.map_fn(
-            # A few at a time: the spectra of a segment need fifteen times the memory of its samples.
+            # Not all segments at once: the spectra of a segment need fifteen times the memory of its samples.
             lambda start: self._segment(track[start : start + length]),
             starts,
             fn_output_signature=tf.float32,
@@ -67,17 +72,17 @@ class TrackMfcc:
         return mfcc, tf.cast(starts, tf.float64) / self._settings.sample_rate
 
     def _excerpt(self, samples: tf.Tensor) -> tf.Tensor:
-        """Cut what `featurize.audio.load.decode` reads of a track."""
+        """Return the excerpt that `featurize.audio.load.decode` would read."""
         seconds = self._settings.excerpt_seconds
         if seconds is None:
             return samples
-        found = tf.size(samples)
-        wanted = tf.minimum(int(seconds * self._settings.sample_rate), found)
-        start = (found - wanted) // 2 if self._settings.excerpt_position == "middle" else 0
+        length = tf.size(samples)
+        wanted = tf.minimum(int(seconds * self._settings.sample_rate), length)
+        start = (length - wanted) // 2 if self._settings.excerpt_position == "middle" else 0
         return samples[start : start + wanted]
 
     def _checked(self, samples: tf.Tensor) -> tf.Tensor:
-        """Return the samples, once it is known that the featurizer would not reject them."""
+        """Return the samples unchanged, after assertions that the featurizer would not reject them."""
         length, rate = self._settings.segment_samples, self._settings.sample_rate
         lowest, highest = self._constants.peaks
         peak = tf.reduce_max(tf.abs(samples))
@@ -90,7 +95,7 @@ class TrackMfcc:
             ),
             tf.debugging.Assert(finite, ["samples: some of them are not finite"]),
             tf.debugging.Assert(
-                # Of no samples, and of those that are no numbers, something else is said.
+                # Empty and non-finite input have their own messages.
                 tf.logical_not(finite) | tf.equal(tf.size(samples), 0) | ((peak >= lowest) & (peak <= highest)),
                 [f"samples: expected a peak from {lowest:.0e} to {highest:.0e} of full scale, found", peak],
             ),
@@ -98,15 +103,15 @@ class TrackMfcc:
         with tf.control_dependencies([check for check in checks if check is not None]):
             return tf.identity(samples)
 
-    def _starts(self, found: tf.Tensor) -> tf.Tensor:
-        """Place segments as `featurize.audio.mfcc.segment_starts` does, int64 [segments], in samples."""
+    def _starts(self, length: tf.Tensor) -> tf.Tensor:
+        """Return the starts in samples, int64 [segments], as `featurize.audio.mfcc.segment_starts` does."""
         segments, hop = self._settings.segments_per_track, self._settings.hop_length
-        room = found - self._settings.segment_samples
+        room = length - self._settings.segment_samples
         even = tf.range(segments, dtype=tf.int64) * room // max(segments - 1, 1)
         return even // hop * hop
 
     def _segment(self, samples: tf.Tensor) -> tf.Tensor:
-        """Return the MFCC of one segment, float32 [n_mfcc, frames], as `librosa.feature.mfcc` computes it."""
+        """Return the MFCC of one segment, float32 [n_mfcc, frames], as `librosa.feature.mfcc` does."""
         n_fft = self._settings.n_fft
         spectrum = tf.signal.stft(
             tf.pad(samples, [[n_fft // 2, n_fft // 2]]),

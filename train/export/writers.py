@@ -1,4 +1,4 @@
-"""How a model is written in each format of other programs, and how that format's own runtime runs it again."""
+"""Write a model in each export format, and run the export in the runtime of that format."""
 
 import dataclasses
 import json
@@ -26,12 +26,13 @@ _SAMPLES = tf.TensorSpec([None], tf.float32, name="samples")
 
 @dataclasses.dataclass(frozen=True)
 class Exportable:
-    """What goes into an export.
+    """Content of an export.
 
     Attributes:
-        model: from `mfcc`, float32 [batch, 40, 217], to `logits` and `probabilities`, float32 [batch, classes].
-        about: what is put into it for programs to read: `classes`, the names, and more.
-        track_mfcc: the way from samples to MFCC, for the formats that can hold it.
+        model: Model with input `mfcc`, float32 [batch, 40, 217], and outputs `logits` and `probabilities`, float32
+            [batch, classes].
+        about: Metadata: `classes` (names), feature settings, signatures and more.
+        track_mfcc: Transform from samples to MFCC, for formats that can contain it.
     """
 
     model: keras.Model
@@ -40,17 +41,18 @@ class Exportable:
 
     @property
     def metadata(self) -> str:
-        """What is put into it for programs to read, as JSON."""
+        """The metadata as JSON."""
         return json.dumps(self.about, indent=2, ensure_ascii=False)
 
 
 @dataclasses.dataclass(frozen=True)
 class Writer:
-    """How an export is made and run.
+    """Functions of one export format.
 
     Attributes:
-        write: puts an export under a name that does not exist yet.
-        outputs: (path, float32 [rows, 40, 217]) to the outputs by name, computed by the format's own runtime.
+        write: Writes an export to a path that does not exist yet.
+        outputs: Takes (path, float32 [rows, 40, 217]) and returns the outputs by name, computed by the runtime of
+            the format.
     """
 
     write: Callable[[Exportable, Path], None]
@@ -67,20 +69,20 @@ def _keras_outputs(path: Path, mfcc: Float32) -> dict[str, Float32]:
 
 
 def _write_saved_model(export: Exportable, path: Path) -> None:
-    """Write the signatures `mfcc`, which is also `serving_default`, and `samples`."""
+    """Write a SavedModel with the signatures `mfcc` (also as `serving_default`) and, if possible, `samples`."""
     archive = _archive(export)
     if export.track_mfcc:
-        archive.add_endpoint("samples", _listen(export, export.track_mfcc), [_SAMPLES])
+        archive.add_endpoint("samples", _samples_signature(export, export.track_mfcc), [_SAMPLES])
     archive.write_out(path, verbose=False)
-    extra = path / "assets.extra"  # where the format leaves room for what is not TensorFlow's
+    extra = path / "assets.extra"  # SavedModel's folder for files of other programs
     extra.mkdir()
     (extra / METADATA).write_text(export.metadata, encoding="utf-8")
 
 
-def _listen(export: Exportable, track_mfcc: TrackMfcc) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    """Return the way from the samples of a track to what the model hears in it."""
+def _samples_signature(export: Exportable, track_mfcc: TrackMfcc) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """Return the function from the samples of a track to the predictions and the MFCC of its segments."""
 
-    def listen(samples: tf.Tensor) -> dict[str, tf.Tensor]:
+    def predict_samples(samples: tf.Tensor) -> dict[str, tf.Tensor]:
         mfcc, starts = track_mfcc(samples)
         segments = export.model(mfcc, training=False)
         return {
@@ -92,16 +94,16 @@ def _listen(export: Exportable, track_mfcc: TrackMfcc) -> Callable[[tf.Tensor], 
             "segment_probabilities": segments["probabilities"],
         }
 
-    return listen
+    return predict_samples
 
 
 def _saved_model_outputs(path: Path, mfcc: Float32) -> dict[str, Float32]:
-    loaded = tf.saved_model.load(path)  # which must outlive its signatures
+    loaded = tf.saved_model.load(path)  # kept in a variable: signatures do not keep their model alive
     return _arrays(loaded.signatures["mfcc"](mfcc=tf.constant(mfcc)))
 
 
 def samples_outputs(path: Path, samples: Float32) -> dict[str, NDArray[Any]]:
-    """Return the outputs of a SavedModel for float32 [n], the samples of a track."""
+    """Return the outputs of a SavedModel's signature `samples` for the samples of a track, float32 [n]."""
     loaded = tf.saved_model.load(path)
     return _arrays(loaded.signatures["samples"](samples=tf.constant(samples)))
 
@@ -111,7 +113,8 @@ def _write_tflite(export: Exportable, path: Path) -> None:
         _archive(export).write_out(folder, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["mfcc"])
         path.write_bytes(converter.convert())
-    # Behind the model, as TensorFlow Lite's own metadata has its files: readers of either look only at their part.
+    # Appended to the model as a zip archive, as TensorFlow Lite does with its own metadata: each reader ignores
+    # the other part.
     _add_to_zip(export, path)
 
 
@@ -125,7 +128,7 @@ def _write_onnx(export: Exportable, path: Path) -> None:
     import onnx
     import tf2onnx
 
-    # Not `model.export(format="onnx")`, which makes inputs of the constants of the normalisation.
+    # `model.export(format="onnx")` would turn the constants of the normalization layer into inputs.
     converted, _ = tf2onnx.convert.from_keras(export.model, [_MFCC])
     for value in (*converted.graph.input, *converted.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
@@ -150,15 +153,15 @@ WRITERS = {
 
 
 def _archive(export: Exportable) -> keras.export.ExportArchive:
-    """Return what Keras writes as a SavedModel, with the signature `mfcc`."""
+    """Create a Keras export archive with the signature `mfcc`."""
     archive = keras.export.ExportArchive()
-    # It finds the variables that an endpoint uses; those of a model that is tracked would be written twice.
+    # No `track(model)`: the archive finds the variables that an endpoint uses, and would write tracked ones twice.
     archive.add_endpoint("mfcc", lambda mfcc: export.model(mfcc, training=False), [_MFCC])
     return archive
 
 
 def _add_to_zip(export: Exportable, path: Path) -> None:
-    """Add the metadata to a zip archive, or put an archive behind what is no archive."""
+    """Add the metadata to a zip archive; to any other file, append an archive."""
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(METADATA, export.metadata)
 

@@ -51,8 +51,10 @@ def test_run_writes_dataset_model_metrics_and_report(finished, features):
     ):
         assert line in done.stdout
     assert "on 2 CPUs" in done.stderr
-    for noise in ("Traceback", "oneDNN", "WARNING", "cuda"):
+    for noise in ("Traceback", "oneDNN", "WARNING", "cuda", "INFO"):
         assert noise not in done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(set(lines)), "a message is printed twice"
 
 
 def test_the_report_is_self_contained_and_shows_the_split(finished):

@@ -51,6 +51,7 @@ class ConsoleReporter:
             logger.setLevel(logging.INFO)
             logger.handlers = [handler for handler in logger.handlers if not isinstance(handler, _ConsoleHandler)]
             logger.addHandler(_ConsoleHandler(self._console))
+            logger.propagate = False  # TensorFlow's logger prints what reaches the root a second time
 
     def _line(self, line: str) -> None:
         """Print a line above a running progress bar."""

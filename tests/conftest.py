@@ -1,4 +1,4 @@
-"""A small composed collection, its dataset, and one Ray for all tests that need one."""
+"""Fixtures of several test modules: a small synthetic collection, its dataset, and one Ray for all tests."""
 
 import os
 import secrets
@@ -17,17 +17,17 @@ ARTISTS = 5
 TRACKS_PER_ARTIST = 2
 SECONDS = 6.0
 
-# A shell that starts tests in the background makes them deaf to Ctrl-C, and with them what they start.
+# A shell that starts tests in the background makes them, and their child processes, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Ray reads them when it is imported, which some test does before the one that starts it here.
+# Ray reads these when it is imported, and some tests import it before `ray_here` starts it.
 os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 @pytest.fixture(scope="session")
 def music(tmp_path_factory) -> Path:
-    """Thirty pieces of six seconds: three styles, five tagged artists each, two pieces an artist."""
+    """Thirty pieces of six seconds: three styles, five tagged artists per style, two pieces per artist."""
     root = tmp_path_factory.mktemp("music")
     suffixes = [".mp3", ".flac", ".ogg", ".wav", ".aiff"]
     for s, (name, style) in enumerate(STYLES.items()):
@@ -45,7 +45,7 @@ def music(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def ray_here():
-    """One Ray with two workers for every test that featurizes in this process."""
+    """Ray with two workers, for all tests that featurize in this process."""
     import ray
 
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
@@ -55,6 +55,7 @@ def ray_here():
 
 @pytest.fixture(scope="session")
 def features(music, ray_here, tmp_path_factory) -> Path:
+    """The dataset of `music`, with three tracks per shard and four segments per track."""
     from featurize.config import FeaturizeConfig
     from featurize.dataset_build.driver import featurize
 

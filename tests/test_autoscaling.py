@@ -1,4 +1,4 @@
-"""What machines are started for what, by Ray's own autoscaler."""
+"""The machines that Ray's autoscaler starts for each kind of work."""
 
 import pytest
 from support.deployment import cluster, rayjob
@@ -10,36 +10,36 @@ def autoscaled(kind: str) -> dict:
 
 
 @pytest.mark.parametrize("kind", ["aws", "gcp", "kuberay"])
-def test_no_machine_is_started_for_nothing(kind):
+def test_no_machine_is_started_without_work(kind):
     assert started_for(autoscaled(kind)) == {}
 
 
 @pytest.mark.parametrize("kind", ["aws", "gcp", "kuberay"])
-def test_features_are_made_without_a_single_gpu_machine(kind):
+def test_featurizing_starts_no_gpu_machines(kind):
     config = autoscaled(kind)
     assert started_for(config, tasks=1) == {"cpu": 1}
     assert started_for(config, tasks=100_000) == {"cpu": config["available_node_types"]["cpu"]["max_workers"]}
 
 
 @pytest.mark.parametrize("kind", ["aws", "gcp", "kuberay"])
-def test_a_gpu_machine_that_offered_memory_would_be_started_for_features(kind):
+def test_a_gpu_machine_that_offers_memory_would_be_started_for_featurizing(kind):
     config = autoscaled(kind)
     config["available_node_types"]["gpu"]["resources"]["memory"] = 12_000_000_000
     assert "gpu" in started_for(config, tasks=100_000)
 
 
 @pytest.mark.parametrize("kind", ["aws", "gcp", "kuberay"])
-def test_training_starts_gpu_machines_and_no_others(kind):
+def test_training_starts_only_gpu_machines(kind):
     assert started_for(autoscaled(kind), workers=2) == {"gpu": 2}
 
 
 @pytest.mark.parametrize("kind", ["aws", "gcp", "kuberay"])
-def test_the_head_offers_no_core_to_tasks(kind):
+def test_the_head_offers_no_cores_to_tasks(kind):
     config = autoscaled(kind)
     assert config["available_node_types"][config["head_node_type"]]["resources"]["CPU"] == 0
 
 
 @pytest.mark.parametrize("kind", ["aws", "gcp", "kuberay"])
-def test_a_worker_has_memory_for_as_many_tasks_as_cores(kind):
+def test_a_worker_has_memory_for_one_task_per_core(kind):
     resources = autoscaled(kind)["available_node_types"]["cpu"]["resources"]
     assert resources["memory"] >= resources["CPU"] * FEATURIZATION["memory"]

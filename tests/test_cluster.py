@@ -1,4 +1,4 @@
-"""One job on Ray nodes and a bucket, all real: nodes come, go and are killed; the result is that of a laptop."""
+"""Jobs on Ray nodes and an S3 server: nodes join and are killed, and the result equals that of one machine."""
 
 import contextlib
 import os
@@ -36,7 +36,7 @@ SHARDS = 120
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory):
-    """A hundred and twenty composed MP3s of ten seconds."""
+    """A collection of 120 synthetic MP3 files of ten seconds."""
     folder = tmp_path_factory.mktemp("collection")
     compose_collection(folder, seed=5, tracks_per_style=40)
     return folder
@@ -51,7 +51,7 @@ def bucket(client, uri, collection):
 
 @pytest.fixture(scope="module")
 def local(collection, tmp_path_factory):
-    """The same job on this machine alone."""
+    """The run folder of the same job on this machine alone."""
     folder = tmp_path_factory.mktemp("local") / "run"
     done = earmark("run", collection, "--out", folder, *COMMAND)
     assert done.returncode == 0, done.stderr
@@ -68,19 +68,20 @@ def cluster(server):
         yield started
 
 
-def wait_for(true, process: subprocess.Popen[str], seconds: float = 120):
-    """Wait until something is true while a command runs, and return it."""
+def wait_for(condition, process: subprocess.Popen[str], seconds: float = 120):
+    """Wait until a condition returns a true value while a command runs, and return the value."""
     deadline = time.monotonic() + seconds
-    while not (found := true()):
+    while not (value := condition()):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    return found
+    return value
 
 
 def ended(process: subprocess.Popen[str], seconds: float = 300) -> tuple[int, str, str]:
-    said, told = process.communicate(timeout=seconds)
-    return process.returncode, said, told
+    """Wait for a process; return its exit status, stdout and stderr."""
+    stdout, stderr = process.communicate(timeout=seconds)
+    return process.returncode, stdout, stderr
 
 
 def training_workers(cluster: Nodes) -> list[psutil.Process]:
@@ -97,11 +98,11 @@ def shards_in(folder: StoragePath) -> int:
 
 
 def state_of(folder):
-    """Weights and slots of the latest checkpoint as bytes, and the history without what a clock says."""
+    """Return weights and slots of the latest checkpoint as bytes, and the history without timings."""
     return final_state(folder), figures(folder)
 
 
-def test_nodes_are_killed_and_others_join_and_the_result_is_the_local_one(cluster, bucket, local):
+def test_nodes_are_killed_and_join_and_the_result_equals_the_local_run(cluster, bucket, local):
     music, out = bucket("music/songs"), bucket("music/run")
     begun = time.monotonic()
     process = submit(cluster, "--", "run", music, "--out", out, *COMMAND)
@@ -111,28 +112,28 @@ def test_nodes_are_killed_and_others_join_and_the_result_is_the_local_one(cluste
     killed_at = shards_in(StoragePath.of(out) / "features")
     cluster.kill("127.0.0.3")
     assert killed_at < SHARDS
-    told = earmark("status", out).stdout
-    assert told.startswith("state     unfinished")
-    assert f"of {SHARDS} done" in told
+    progress = earmark("status", out).stdout
+    assert progress.startswith("state     unfinished")
+    assert f"of {SHARDS} done" in progress
 
     wait_for(Run(out).latest_step, process)
     step = Run(out).latest_step()
     cluster.kill("127.0.0.4")
-    told = earmark("status", out).stdout
-    assert "training  unfinished" in told
-    time.sleep(40)  # no node is left but the head: that must be said
+    progress = earmark("status", out).stdout
+    assert "training  unfinished" in progress
+    time.sleep(40)  # only the head is left, which must be logged
     assert process.poll() is None
     cluster.join("127.0.0.5")
-    status, said, told = ended(process)
-    assert status == 0, said + told
+    status, stdout, stderr = ended(process)
+    assert status == 0, stdout + stderr
     print(f"{time.monotonic() - begun:.0f} s; a node killed at {killed_at} shards, the next one after step {step}")
-    print(said)
+    print(stdout)
 
     assert contents(StoragePath.of(out) / "features") == contents(local / "features")
-    assert "Resuming after step" in said
-    assert ", 1 node" in said
-    assert "Waiting for the training workers (" in said
-    assert "it has 1 node, 0 of 0 CPUs free" in said
+    assert "Resuming after step" in stdout
+    assert ", 1 node" in stdout
+    assert "Waiting for the training workers (" in stdout
+    assert "it has 1 node, 0 of 0 CPUs free" in stdout
     assert state_of(out) == state_of(local)
     metrics = {k: v for k, v in Run(out).read("metrics.json").items() if k != "judged"}
     assert metrics == {k: v for k, v in Run(local).read("metrics.json").items() if k != "judged"}
@@ -149,16 +150,16 @@ def with_two_workers(cluster: Nodes) -> list[str]:
 
 
 def chief_among(workers: list[psutil.Process], folder) -> list[psutil.Process]:
-    """The worker that has the run's curves open."""
+    """Return the worker that has the TensorBoard files of the run open."""
     return [worker for worker in workers if any(str(folder) in file.path for file in worker.open_files())]
 
 
-def test_two_workers_are_killed_and_stopped_and_learn_what_they_would_have(cluster, local, tmp_path):
+def test_two_workers_that_are_killed_and_stopped_train_the_same_model(cluster, local, tmp_path):
     settings = with_two_workers(cluster)
     command = ["--shared", "/", "--", "train", local / "features", *settings, "--out"]
-    status, said, told = ended(submit(cluster, *command, tmp_path / "alone"))
-    assert status == 0, said + told
-    assert "on 2 CPUs of 2 workers" in said
+    status, stdout, stderr = ended(submit(cluster, *command, tmp_path / "alone"))
+    assert status == 0, stdout + stderr
+    assert "on 2 CPUs of 2 workers" in stdout
 
     out, run = tmp_path / "killed", Run(tmp_path / "killed")
     process = submit(cluster, "--stop-on-interrupt", *command, out)
@@ -167,32 +168,32 @@ def test_two_workers_are_killed_and_stopped_and_learn_what_they_would_have(clust
     next(worker for worker in workers if worker not in chief_among(workers, out)).kill()
     wait_for(lambda: run.latest_step() > kills[0], process)
     process.send_signal(signal.SIGTERM)
-    status, said, told = ended(process)
+    status, stdout, stderr = ended(process)
     assert status == 128 + signal.SIGTERM
     stopped = run.latest_step()
-    assert f"Resuming after step {kills[0]}." in said
-    assert f"Stopped: a checkpoint holds all {stopped} steps" in said
-    assert "submit the same command again to continue" in told
+    assert f"Resuming after step {kills[0]}." in stdout
+    assert f"Stopped: a checkpoint holds all {stopped} steps" in stdout
+    assert "submit the same command again to continue" in stderr
     assert not (out / "model.keras").exists()
 
     process = submit(cluster, *command, out)
     workers = wait_for(lambda: run.latest_step() > stopped and training_workers(cluster), process)
     kills.append(run.latest_step())
     chief_among(workers, out)[0].kill()
-    status, said, told = ended(process)
-    assert status == 0, said + told
+    status, stdout, stderr = ended(process)
+    assert status == 0, stdout + stderr
     for step in (stopped, kills[1]):
-        assert f"Resuming after step {step}." in said
+        assert f"Resuming after step {step}." in stdout
     assert state_of(out) == state_of(tmp_path / "alone")
     print(f"a worker killed after step {kills[0]}, all stopped after {stopped}, the chief killed after {kills[1]}")
 
-    # One worker and two add up the same numbers in another order, which tells after some hundred steps.
+    # One worker and two add the same numbers in another order, which makes a difference after some hundred steps.
     two, one = (Run(folder).history()[0].train.loss for folder in (tmp_path / "alone", local))
     print(f"loss of the first epoch: two workers {two}, one {one}")
     assert two == pytest.approx(one, rel=1e-5)
 
 
-def test_a_job_that_is_left_goes_on_and_one_that_is_stopped_leaves_whole_shards(cluster, bucket, local):
+def test_a_job_continues_without_its_command_and_leaves_complete_shards_when_stopped(cluster, bucket, local):
     from ray.job_submission import JobSubmissionClient
 
     with_two_workers(cluster)
@@ -201,10 +202,10 @@ def test_a_job_that_is_left_goes_on_and_one_that_is_stopped_leaves_whole_shards(
     process = submit(cluster, *command)
     wait_for(lambda: shards_in(StoragePath.of(out)) >= 5, process)
     process.send_signal(signal.SIGINT)
-    status, _, told = ended(process, 20)
+    status, _, stderr = ended(process, 20)
     assert status == 128 + signal.SIGINT
-    assert "The job continues without this command." in told
-    follow = next(line for line in told.splitlines() if line.startswith("follow"))
+    assert "The job continues without this command." in stderr
+    follow = next(line for line in stderr.splitlines() if line.startswith("follow"))
     job = follow.split()[-1]
     assert re.fullmatch(r"earmark-featurize-left-\d{8}-\d{6}-[0-9a-f]{4}", job)
 
@@ -217,14 +218,14 @@ def test_a_job_that_is_left_goes_on_and_one_that_is_stopped_leaves_whole_shards(
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert "Stopped. What was finished is kept" in client.get_job_logs(job)
-    kept = shards_in(StoragePath.of(out))
-    assert kept >= 5
+    shards_kept = shards_in(StoragePath.of(out))
+    assert shards_kept >= 5
     assert not (StoragePath.of(out) / "dataset.json").is_file()
 
     begun = submit(cluster, "--detach", *command)
-    status, said, told = ended(begun, 60)
-    assert (status, said) == (0, "")
-    job = re.search(r"Submitted: (\S+)", told)[1]
+    status, stdout, stderr = ended(begun, 60)
+    assert (status, stdout) == (0, "")
+    job = re.search(r"Submitted: (\S+)", stderr)[1]
     deadline = time.monotonic() + 120
     while not client.get_job_status(job).is_terminal():
         assert time.monotonic() < deadline
@@ -233,7 +234,7 @@ def test_a_job_that_is_left_goes_on_and_one_that_is_stopped_leaves_whole_shards(
     found, there = contents(out), contents(local / "features")
     assert found.pop("config.yaml")
     assert found == {name: content for name, content in there.items() if name != "config.yaml"}
-    print(f"stopped with {kept} of {SHARDS} shards, then the same dataset")
+    print(f"stopped with {shards_kept} of {SHARDS} shards, then the same dataset")
 
 
 @pytest.mark.parametrize(
@@ -241,39 +242,39 @@ def test_a_job_that_is_left_goes_on_and_one_that_is_stopped_leaves_whole_shards(
     [("wrong" * 10, "it rejects the token that was sent"), ("", "it requires a token, and none was sent")],
     ids=["wrong token", "no token"],
 )
-def test_without_the_token_nothing_starts(token, words, cluster, bucket):
+def test_a_job_without_the_token_is_refused(token, words, cluster, bucket):
     environment = cluster.client(RAY_AUTH_TOKEN=token)
     if not token:
         del environment["RAY_AUTH_TOKEN"]
     out = bucket("music/denied")
     process = submit(cluster, "--", "run", bucket("music/songs"), "--out", out, environment=environment)
-    status, said, told = ended(process, 60)
-    print(told)
-    assert (status, said) == (1, "")
-    assert told.startswith(f"earmark: the cluster at {cluster.address} did not accept the job: {words}")
-    assert "Traceback" not in told
+    status, stdout, stderr = ended(process, 60)
+    print(stderr)
+    assert (status, stdout) == (1, "")
+    assert stderr.startswith(f"earmark: the cluster at {cluster.address} did not accept the job: {words}")
+    assert "Traceback" not in stderr
     assert not StoragePath.of(out).is_folder()
 
 
-def test_without_a_gpu_training_says_what_it_waits_for_and_ends(cluster, local, tmp_path):
+def test_training_without_a_gpu_logs_what_it_waits_for_and_ends(cluster, local, tmp_path):
     with_two_workers(cluster)
     settings = [*COMMAND, "--set", "train.device=auto", "--set", "train.wait_minutes=0.05"]
     command = ["--", "train", local / "features", *settings, "--out", tmp_path / "run"]
-    status, said, told = ended(submit(cluster, "--shared", "/", *command))
+    status, stdout, stderr = ended(submit(cluster, "--shared", "/", *command))
     assert status == 1
-    assert "Waiting for room for 1 worker with 1 CPU and 1 GPU each (0.0 of 0.05 minutes): it has " in said
-    assert "0 of 0 GPUs free" in said
-    assert "earmark: the cluster had no room for 1 worker with 1 CPU and 1 GPU each in 0.05 minutes" in said
-    assert "train.device=cpu" in said
-    assert "Traceback" not in said + told
+    assert "Waiting for room for 1 worker with 1 CPU and 1 GPU each (0.0 of 0.05 minutes): it has " in stdout
+    assert "0 of 0 GPUs free" in stdout
+    assert "earmark: the cluster had no room for 1 worker with 1 CPU and 1 GPU each in 0.05 minutes" in stdout
+    assert "train.device=cpu" in stdout
+    assert "Traceback" not in stdout + stderr
 
 
-def test_a_job_ends_with_its_own_status_and_sentence(cluster, bucket):
-    status, said, told = ended(
+def test_a_job_ends_with_its_own_status_and_message(cluster, bucket):
+    status, stdout, stderr = ended(
         submit(cluster, "--", "featurize", bucket("music/none"), "--out", bucket("music/x"))
     )
     assert status == 1
-    assert "earmark: " in said
-    assert "does not exist" in said
-    assert "Traceback" not in said + told
-    assert "INFO" not in told  # of Ray's client
+    assert "earmark: " in stdout
+    assert "does not exist" in stdout
+    assert "Traceback" not in stdout + stderr
+    assert "INFO" not in stderr  # log lines of Ray's client

@@ -1,4 +1,4 @@
-"""cluster.yaml: Ray and EC2's own rules must agree with it."""
+"""cluster.yaml is valid by the schemas of Ray and EC2, and its setup commands work."""
 
 import os
 import re
@@ -26,7 +26,7 @@ def test_ray_accepts_the_cluster_on_each_provider(kind):
         assert config["max_workers"] == sum(t["max_workers"] for t in config["available_node_types"].values())
 
 
-def test_ray_refuses_the_cluster_with_a_field_that_it_does_not_know():
+def test_ray_refuses_an_unknown_field():
     config = cluster()
     config["idle_timeout"] = config.pop("idle_timeout_minutes")
     with pytest.raises(jsonschema.ValidationError, match="idle_timeout"):
@@ -34,13 +34,13 @@ def test_ray_refuses_the_cluster_with_a_field_that_it_does_not_know():
 
 
 @pytest.mark.parametrize("kind", ["gcp", "local"])
-def test_a_block_for_another_provider_only_replaces_fields_that_are_there(kind):
+def test_a_block_for_another_provider_only_replaces_existing_fields(kind):
     (block,) = uncommented(CLUSTER, kind)
     assert set(yaml.safe_load(block)) <= set(cluster())
 
 
 def refusal_by_ec2(node_config: dict) -> str:
-    """What EC2's own description of the request to start machines has against a node's config."""
+    """Return the errors that EC2's schema of RunInstances finds in the config of a node; empty if none."""
     import botocore.session
     from botocore.validate import ParamValidator
 
@@ -49,13 +49,13 @@ def refusal_by_ec2(node_config: dict) -> str:
 
 
 @pytest.mark.parametrize("name", ["head", "cpu", "gpu"])
-def test_ec2_knows_every_field_of_a_node(name):
+def test_ec2_accepts_every_field_of_a_node(name):
     node_config = cluster()["available_node_types"][name]["node_config"]
     assert not refusal_by_ec2(node_config)
     assert "InstanceTyp" in refusal_by_ec2({**node_config, "InstanceTyp": "m6i.xlarge"})
 
 
-def test_only_the_machines_whose_loss_is_cheap_are_spot_machines():
+def test_only_cpu_workers_are_spot_machines():
     types = cluster()["available_node_types"]
     spot = {name for name, fields in types.items() if "InstanceMarketOptions" in fields["node_config"]}
     assert spot == {"cpu"}
@@ -64,14 +64,14 @@ def test_only_the_machines_whose_loss_is_cheap_are_spot_machines():
     } == spot
 
 
-def test_every_machine_reaches_the_bucket_by_rights_of_its_own_and_only_the_head_may_start_machines():
+def test_every_machine_has_its_own_access_to_the_bucket_and_only_the_head_may_start_machines():
     types = cluster()["available_node_types"]
     profiles = {name: fields["node_config"]["IamInstanceProfile"]["Name"] for name, fields in types.items()}
     assert profiles == {"head": "earmark-head", "cpu": "earmark-worker", "gpu": "earmark-worker"}
 
 
 @pytest.mark.parametrize("name", ["head", "cpu", "gpu"])
-def test_no_machine_is_left_to_the_security_group_that_ray_opens_to_the_world(name):
+def test_no_machine_uses_the_public_security_group_of_ray(name):
     assert cluster()["available_node_types"][name]["node_config"]["SecurityGroupIds"]
 
 
@@ -88,20 +88,20 @@ def test_every_node_starts_ray_with_the_environment_and_the_token(role):
         assert {"--num-cpus=0", "--dashboard-host=127.0.0.1"} <= set(rest.split())
 
 
-def test_no_secret_stands_in_the_files():
+def test_the_files_contain_no_secret():
     for text in (CLUSTER, RAYJOB, DOCKERFILE):
         assert not re.search(r"RAY_AUTH_TOKEN\b|[0-9a-f]{24}|AKIA|(?i:secret_?access|password)", text)
 
 
 def run_setup(config: dict, home: Path, needed: str) -> None:
-    """Run those setup commands that name something, as a node would with this home."""
+    """Run the setup commands that contain `needed`, with another home folder."""
     commands = [command for command in config["setup_commands"] if needed in command]
     assert commands
     for command in commands:
         subprocess.run(["bash", "-c", command], env={"HOME": str(home), "PATH": os.environ["PATH"]}, check=True)
 
 
-def test_a_node_installs_what_earmark_runs_with_in_the_locked_versions(tmp_path):
+def test_a_node_installs_the_dependencies_in_locked_versions(tmp_path):
     config = cluster()
     (tmp_path / "earmark" / "venv" / "bin").mkdir(parents=True)
     (tmp_path / "earmark" / "venv" / "bin" / "python").symlink_to(sys.executable)
@@ -117,7 +117,7 @@ def test_a_node_installs_what_earmark_runs_with_in_the_locked_versions(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["aws", "gcp", "local"])
-def test_every_installation_on_a_node_is_held_to_the_lock(kind):
+def test_every_installation_on_a_node_uses_the_lock_file(kind):
     config = cluster(kind)
     commands = [
         c for part in ("", "head_", "worker_") for c in config[f"{part}setup_commands"] if "pip install" in c
@@ -126,7 +126,7 @@ def test_every_installation_on_a_node_is_held_to_the_lock(kind):
     assert all("-c ~/earmark/requirements.lock" in command for command in commands)
 
 
-def test_a_shell_on_a_node_finds_the_environment_and_the_token_however_often_it_is_set_up(tmp_path):
+def test_repeated_setup_writes_the_environment_of_a_shell_once(tmp_path):
     for _ in range(2):
         run_setup(cluster(), tmp_path, needed=".bashrc")
     assert (tmp_path / ".bashrc").read_text().splitlines() == [

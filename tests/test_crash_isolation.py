@@ -1,4 +1,4 @@
-"""Tracks whose decoding ends or stops a process are found; the others are left alone."""
+"""Tracks that crash or hang a decoder are found; no other track is reported."""
 
 import numpy as np
 import pytest
@@ -16,8 +16,8 @@ TIMEOUT = 8
 
 
 @pytest.fixture
-def found(tmp_path, monkeypatch):
-    """What is found among files of these contents, by the index of the file."""
+def rejects_of(tmp_path, monkeypatch):
+    """Return a function from file contents to the rejects found, by index of the file."""
     (tmp_path / "faulty").mkdir()
     bugs = 'if head == b"BUGS":\n        raise MemoryError'
     faulty = FAULTY.replace("ctypes.string_at(0)", "os.abort()").replace(
@@ -38,21 +38,23 @@ def found(tmp_path, monkeypatch):
     return find
 
 
-def test_good_and_undecodable_tracks_are_left_alone(found):
-    assert found(GOOD, b"no audio", b"", GOOD, b"BOOM") == {4: CRASHED}
-    assert found(GOOD, b"no audio", b"", GOOD) == {}
+def test_good_and_undecodable_tracks_are_not_reported(rejects_of):
+    assert rejects_of(GOOD, b"no audio", b"", GOOD, b"BOOM") == {4: CRASHED}
+    assert rejects_of(GOOD, b"no audio", b"", GOOD) == {}
 
 
-def test_each_track_that_crashes_is_found_wherever_it_stands(found):
-    assert found(b"BOOM", GOOD, b"BOOM", b"BOOM") == {0: CRASHED, 2: CRASHED, 3: CRASHED}
+def test_crashing_tracks_are_found_at_any_position(rejects_of):
+    assert rejects_of(b"BOOM", GOOD, b"BOOM", b"BOOM") == {0: CRASHED, 2: CRASHED, 3: CRASHED}
 
 
-def test_a_track_that_hangs_in_native_code_is_found_and_those_behind_it_are_tried(found):
-    assert found(GOOD, b"LOOP", b"BOOM", GOOD) == {
+def test_a_track_that_hangs_in_native_code_is_found_and_the_next_ones_are_loaded(rejects_of):
+    assert rejects_of(GOOD, b"LOOP", b"BOOM", GOOD) == {
         1: ("decode", "timed out", f"still at work after {TIMEOUT} s"),
         2: CRASHED,
     }
 
 
-def test_an_error_that_ends_a_process_is_a_crash_too(found):
-    assert found(GOOD, b"BUGS", GOOD) == {1: ("decode", "crashed the decoder", "its process ended with status 1")}
+def test_an_uncaught_exception_counts_as_a_crash(rejects_of):
+    assert rejects_of(GOOD, b"BUGS", GOOD) == {
+        1: ("decode", "crashed the decoder", "its process ended with status 1")
+    }

@@ -1,4 +1,4 @@
-"""jobs/Dockerfile: the image has what Earmark runs with."""
+"""The image of jobs/Dockerfile has all dependencies and packages of Earmark."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from pathlib import Path
 from support.deployment import DOCKERFILE, ROOT
 
 
-def test_the_image_installs_what_earmark_runs_with_and_trains_on_gpus_with(tmp_path):
+def test_the_image_installs_the_dependencies_including_those_for_gpus(tmp_path):
     for name in ("pyproject.toml", "requirements.lock"):
         shutil.copy(ROOT / name, tmp_path)
     (command,) = re.findall(r"(?ms)^RUN (python -c .*? > packages.txt)", DOCKERFILE)
@@ -25,7 +25,7 @@ def test_the_image_installs_what_earmark_runs_with_and_trains_on_gpus_with(tmp_p
     assert DOCKERFILE.count("pip install --no-cache-dir -r packages.txt -c requirements.lock") == 1
 
 
-def test_the_image_holds_every_package_of_the_project():
+def test_the_image_contains_every_package_of_the_project():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     copied = {word for line in re.findall(r"(?m)^COPY (?:--\S+ )*(.*) \S+$", DOCKERFILE) for word in line.split()}
     found = {pattern.rstrip("*") for pattern in project["tool"]["setuptools"]["packages"]["find"]["include"]}

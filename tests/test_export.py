@@ -1,4 +1,4 @@
-"""Exports: each answers as its model does, tells what it needs, and runs where there is no Earmark."""
+"""Exports: outputs equal those of the model, metadata are complete, and no Earmark is needed to run them."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def run(features, logical_cpus, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def exports(run, tmp_path_factory):
-    """All four of one model below a folder, and what was said of each."""
+    """A folder with all four exports of one model, and the printed lines of each."""
     folder = tmp_path_factory.mktemp("exports")
     return folder, {form: export(run, form, folder / name) for form, name in NAMES.items()}
 
@@ -63,8 +63,8 @@ def filters():
 
 
 @pytest.fixture(scope="module")
-def listen(exports):
-    """The signature `samples`, from an array to arrays."""
+def predict_samples(exports):
+    """The signature `samples`, as a function from an array to arrays."""
     model = tf.saved_model.load(exports[0] / "model")
     return lambda samples: {
         name: value.numpy()
@@ -76,10 +76,10 @@ def export(run, form, out, features=None):
     return export_model(StoragePath.of(run), features, ExportFormat(form), str(out))
 
 
-def differences(said):
-    """The figures of the lines `checked`, by the names of the outputs."""
+def differences(printed):
+    """Return the largest differences in the lines `checked`, by output name."""
     found = {}
-    for line in said.splitlines()[1:]:
+    for line in printed.splitlines()[1:]:
         assert line.startswith("checked ")
         for largest, unit, output in re.findall(r"(\d\.\de[+-]\d\d) ?(dB|s)? in (\w+)", line):
             found.setdefault(f"{output} {unit}".strip(), []).append(float(largest))
@@ -93,7 +93,7 @@ def all_rows(features):
 
 
 def metadata(path, form):
-    """Read `earmark.json` as docs/export.md says."""
+    """Read `earmark.json` as docs/export.md describes."""
     if form == "savedmodel":
         return json.loads((path / "assets.extra" / "earmark.json").read_text())
     if form == "onnx":
@@ -111,37 +111,35 @@ def write_wav(path, samples):
         file.writeframes((samples * 32767).astype("<i2").tobytes())
 
 
-def test_every_example_runs_without_earmark_and_answers_as_the_model(
-    exports, run, features, music, filters, tmp_path
-):
+def test_every_example_runs_without_earmark_and_equals_the_model(exports, run, features, music, filters, tmp_path):
     folder, _ = exports
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     (tmp_path / "features").symlink_to(features)
     settings = open_dataset(features).info.settings
     write_wav(tmp_path / "song.wav", load(StoragePath.of(music / "bells" / "3-0.wav"), settings))
     hidden = "import sys\nsys.modules |= dict.fromkeys(['featurize', 'train', 'jobs', 'librosa', 'soundfile'])\n"
-    kept = "\nimport numpy\nanswers = [*globals().get('answers', []), (probabilities.tolist(), classes)]\n"
+    collect = "\nimport numpy\nresults = [*globals().get('results', []), (probabilities.tolist(), classes)]\n"
     rows, *others = EXAMPLES
-    program = hidden + rows + "".join(example + kept for example in others)
-    program += "import json\njson.dump(answers, open('answers.json', 'w'))\n"
+    program = hidden + rows + "".join(example + collect for example in others)
+    program += "import json\njson.dump(results, open('answers.json', 'w'))\n"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    answers = json.loads((tmp_path / "answers.json").read_text())
-    assert len(answers) == 5
+    results = json.loads((tmp_path / "answers.json").read_text())
+    assert len(results) == 5
     model = keras.models.load_model(run / "model.keras", compile=False)
     expected = softmax(np.asarray(model(all_rows(features))))
-    for probabilities, classes in answers[:4]:
+    for probabilities, classes in results[:4]:
         np.testing.assert_allclose(probabilities, expected, rtol=0, atol=TOLERANCE)
         assert classes == ["bells", "pulses", "reeds"]
     mfcc, _ = featurize_track(StoragePath.of(tmp_path / "song.wav"), settings, filters)
-    probabilities, classes = answers[4]
+    probabilities, classes = results[4]
     np.testing.assert_allclose(probabilities, softmax(np.asarray(model(mfcc))).mean(axis=0), rtol=0, atol=1e-3)
     assert classes == ["bells", "pulses", "reeds"]
 
 
-def test_the_table_of_formats_the_writers_and_the_packages_agree():
+def test_formats_writers_and_packages_agree():
     assert list(WRITERS) == list(ExportFormat) == list(NAMES)
     assert {form: Path(NAMES[form]).suffix for form in ExportFormat} == {
         form: form.suffix for form in ExportFormat
@@ -156,18 +154,18 @@ def test_the_table_of_formats_the_writers_and_the_packages_agree():
 
 
 @pytest.mark.parametrize("form", NAMES)
-def test_an_export_says_what_it_is_and_how_far_it_is_from_the_model(exports, run, form):
-    folder, said = exports
+def test_an_export_has_metadata_and_differs_from_the_model_within_tolerance(exports, run, form):
+    folder, printed = exports
     about = metadata(folder / NAMES[form], form)
-    trained_as = json.loads((run / "model.json").read_text())
+    model_info = json.loads((run / "model.json").read_text())
     for key in ("classes", "features", "dataset", "epoch"):
-        assert about[key] == trained_as[key]
+        assert about[key] == model_info[key]
     assert about["format"] == form
     assert about["normalisation"].startswith("inside")
     assert list(about["signatures"]) == (["mfcc", "samples"] if form == "savedmodel" else ["mfcc"])
-    assert f"exported  {folder / NAMES[form]} ({form}, " in said[form]
-    assert "checked   64 rows of the dataset: " in said[form]
-    found = differences(said[form])
+    assert f"exported  {folder / NAMES[form]} ({form}, " in printed[form]
+    assert "checked   64 rows of the dataset: " in printed[form]
+    found = differences(printed[form])
     limits = {"logits": TOLERANCE, "probabilities": TOLERANCE}
     if form == "savedmodel":
         limits |= {"mfcc dB": TOLERANCE_DB, "start s": 0}
@@ -176,11 +174,11 @@ def test_an_export_says_what_it_is_and_how_far_it_is_from_the_model(exports, run
     assert all(found[output] <= limit for output, limit in limits.items())
 
 
-def test_nothing_but_the_exports_is_left(exports):
+def test_only_the_exports_are_left_in_the_folder(exports):
     assert sorted(os.listdir(exports[0])) == sorted(NAMES.values())
 
 
-def test_signatures_are_those_of_the_documentation(exports):
+def test_signatures_equal_the_metadata(exports):
     model = tf.saved_model.load(exports[0] / "model")
     assert set(model.signatures) == {"mfcc", "serving_default", "samples"}
     about = metadata(exports[0] / "model", "savedmodel")
@@ -189,7 +187,7 @@ def test_signatures_are_those_of_the_documentation(exports):
         assert set(model.signatures[name].structured_input_signature[1]) == set(signature["inputs"])
 
 
-def test_formats_of_lite_and_onnx_take_any_number_of_rows_and_give_names(exports, features):
+def test_tflite_and_onnx_accept_any_number_of_rows_and_name_their_outputs(exports, features):
     import onnxruntime
     from ai_edge_litert.interpreter import Interpreter
 
@@ -225,25 +223,25 @@ def test_a_model_of_mixed_precision_is_exported_in_float32(features, tmp_path):
 @pytest.mark.parametrize(
     ("model", "normalise"), [("conv2", False), ("conv3", False), ("conv3-norm", False), ("modulation", True)]
 )
-def test_every_model_in_every_format(model, normalise, features, tmp_path):
+def test_every_model_is_exported_in_every_format(model, normalise, features, tmp_path):
     trained(features, tmp_path / "run", model=model, normalise=normalise)
     for form, name in NAMES.items():
         found = differences(export(tmp_path / "run", form, tmp_path / name))
         assert max(found["logits"], found["probabilities"]) <= TOLERANCE
 
 
-def test_a_track_is_heard_from_its_samples_as_from_its_file(listen, run, features, music, filters):
+def test_predictions_from_samples_equal_those_from_the_file(predict_samples, run, features, music, filters):
     settings = open_dataset(features).info.settings
-    place = StoragePath.of(music / "pulses" / "deeper" / "1-1.flac")
-    mfcc, starts = featurize_track(place, settings, filters)
-    heard = listen(load(place, settings))
-    np.testing.assert_allclose(heard["mfcc"], mfcc, rtol=0, atol=TOLERANCE_DB)
-    np.testing.assert_array_equal(heard["start"], starts)
-    logits = np.asarray(keras.models.load_model(run / "model.keras", compile=False)(heard["mfcc"]))
-    np.testing.assert_allclose(heard["segment_logits"], logits, rtol=0, atol=TOLERANCE)
-    np.testing.assert_allclose(heard["segment_probabilities"], softmax(logits), rtol=0, atol=TOLERANCE)
-    np.testing.assert_allclose(heard["probabilities"], softmax(logits).mean(axis=0), rtol=0, atol=TOLERANCE)
-    assert [name.decode() for name in heard["classes"]] == ["bells", "pulses", "reeds"]
+    path = StoragePath.of(music / "pulses" / "deeper" / "1-1.flac")
+    mfcc, starts = featurize_track(path, settings, filters)
+    outputs = predict_samples(load(path, settings))
+    np.testing.assert_allclose(outputs["mfcc"], mfcc, rtol=0, atol=TOLERANCE_DB)
+    np.testing.assert_array_equal(outputs["start"], starts)
+    logits = np.asarray(keras.models.load_model(run / "model.keras", compile=False)(outputs["mfcc"]))
+    np.testing.assert_allclose(outputs["segment_logits"], logits, rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(outputs["segment_probabilities"], softmax(logits), rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(outputs["probabilities"], softmax(logits).mean(axis=0), rtol=0, atol=TOLERANCE)
+    assert [name.decode() for name in outputs["classes"]] == ["bells", "pulses", "reeds"]
 
 
 def _signals():
@@ -257,24 +255,24 @@ def _signals():
         "chirp": np.sin(2 * np.pi * (20 + 680 * t) * t),
         "clipped": np.clip(5 * noise, -1, 1),
         "quiet": 1e-3 * noise,
-        "hardly to be heard": 1e-5 * noise,
+        "barely audible": 1e-5 * noise,
         "loud and quiet": tone * np.where(t < 4, 1, 1e-4),
-        "far too loud": 1e6 * noise,
-        "silent but for the middle": np.where((t > 3) & (t < 5), tone, 0),
+        "very loud": 1e6 * noise,
+        "silent except for the middle": np.where((t > 3) & (t < 5), tone, 0),
         "one click": np.arange(len(t)) == len(t) // 2,
         "constant": np.ones(len(t)),
-        "as short as can be": noise[:SEGMENT_SAMPLES],
-        "a bit longer": tone[: SEGMENT_SAMPLES + 700],
+        "as short as possible": noise[:SEGMENT_SAMPLES],
+        "slightly longer": tone[: SEGMENT_SAMPLES + 700],
     }
 
 
 @pytest.mark.parametrize("name", _signals())
-def test_the_mfcc_of_the_graph_are_the_featurizers(listen, filters, name):
+def test_the_mfcc_of_the_graph_equal_those_of_the_featurizer(predict_samples, filters, name):
     samples = _signals()[name].astype(np.float32)
     starts = segment_starts(len(samples), 4)
-    heard = listen(samples)
-    np.testing.assert_allclose(heard["mfcc"], mfcc_segments(samples, starts, filters), rtol=0, atol=TOLERANCE_DB)
-    np.testing.assert_array_equal(heard["start"], starts / SAMPLE_RATE)
+    outputs = predict_samples(samples)
+    np.testing.assert_allclose(outputs["mfcc"], mfcc_segments(samples, starts, filters), rtol=0, atol=TOLERANCE_DB)
+    np.testing.assert_array_equal(outputs["start"], starts / SAMPLE_RATE)
 
 
 @pytest.mark.parametrize(
@@ -289,14 +287,14 @@ def test_the_mfcc_of_the_graph_are_the_featurizers(listen, filters, name):
     ],
     ids=["short", "empty", "silent", "loud", "nan", "infinite"],
 )
-def test_samples_that_the_featurizer_rejects_are_refused(listen, samples, message):
+def test_samples_that_the_featurizer_rejects_are_refused(predict_samples, samples, message):
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
-        listen(samples)
+        predict_samples(samples)
 
 
 @pytest.mark.parametrize("position", ["start", "middle"])
 @pytest.mark.parametrize("seconds", [5.5, 7.3, 60.0])
-def test_an_excerpt_is_cut_as_the_featurizer_cuts_it(features, filters, position, seconds, tmp_path):
+def test_the_graph_uses_the_excerpt_of_the_featurizer(features, filters, position, seconds, tmp_path):
     settings = open_dataset(features).info.settings
     update = {"excerpt_seconds": seconds, "excerpt_position": position, "segments_per_track": 3}
     settings = settings.model_copy(update=update)
@@ -310,20 +308,20 @@ def test_an_excerpt_is_cut_as_the_featurizer_cuts_it(features, filters, position
     np.testing.assert_array_equal(found_starts, starts)
 
 
-def test_a_model_of_excerpts_is_checked_on_a_track_that_is_longer(run, features, tmp_path):
-    """The excerpt is part of the check: the composed track is longer than it."""
+def test_a_model_of_excerpts_is_checked_on_a_longer_track(run, features, tmp_path):
+    """The synthetic track is longer than the excerpt, so that the check covers the excerpt."""
     shutil.copytree(run, tmp_path / "run")
     about = json.loads((run / "model.json").read_text())
     about["features"] |= {"excerpt_seconds": 6.0, "excerpt_position": "middle", "segments_per_track": 2}
     (tmp_path / "run" / "model.json").write_text(json.dumps(about))
-    said = export(tmp_path / "run", "savedmodel", tmp_path / "model", StoragePath.of(features))
-    assert "checked   the samples of a track of 2 segments: " in said
-    assert differences(said)["mfcc dB"] <= TOLERANCE_DB
-    heard = tf.saved_model.load(tmp_path / "model").signatures["samples"](samples=tf.sin(tf.range(2e5) / 9))
-    assert heard["start"].numpy().tolist() == [0, int((6 * 22050 - SEGMENT_SAMPLES) / 512) * 512 / 22050]
+    printed = export(tmp_path / "run", "savedmodel", tmp_path / "model", StoragePath.of(features))
+    assert "checked   the samples of a track of 2 segments: " in printed
+    assert differences(printed)["mfcc dB"] <= TOLERANCE_DB
+    outputs = tf.saved_model.load(tmp_path / "model").signatures["samples"](samples=tf.sin(tf.range(2e5) / 9))
+    assert outputs["start"].numpy().tolist() == [0, int((6 * 22050 - SEGMENT_SAMPLES) / 512) * 512 / 22050]
 
 
-def test_the_command_line_says_what_was_checked_and_nothing_else(run, tmp_path):
+def test_the_command_prints_only_the_export_and_its_differences(run, tmp_path):
     done = earmark("export", run, "--format", "tflite", "--out", tmp_path / "deep" / "model.tflite")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -336,7 +334,7 @@ def test_the_command_line_says_what_was_checked_and_nothing_else(run, tmp_path):
     assert all(repr(form) in unknown.stderr for form in NAMES)
 
 
-def test_an_export_that_cannot_be_made_is_refused_at_once(run, tmp_path, monkeypatch):
+def test_an_impossible_export_is_refused_at_once(run, tmp_path, monkeypatch):
     (tmp_path / "begun").mkdir()
     shutil.copy(run / "run.json", tmp_path / "begun")
     with pytest.raises(TrainError, match=r"holds no trained model\. Go on with its training"):
@@ -354,7 +352,7 @@ def test_an_export_that_cannot_be_made_is_refused_at_once(run, tmp_path, monkeyp
     assert sorted(os.listdir(tmp_path)) == ["begun", "model"]
 
 
-def test_the_dataset_may_move_but_must_be_the_one(run, features, tmp_path):
+def test_the_dataset_may_move_but_must_be_the_same(run, features, tmp_path):
     lost = tmp_path / "run"
     shutil.copytree(run, lost)
     begun = json.loads((run / "run.json").read_text())
@@ -370,8 +368,8 @@ def test_the_dataset_may_move_but_must_be_the_one(run, features, tmp_path):
         export(run, "keras", tmp_path / "another.keras", StoragePath.of(other))
 
 
-def test_an_export_that_differs_from_the_model_is_not_left(run, tmp_path):
-    """Logits of millions are rounded to tenths in float32, and each runtime adds up in another order."""
+def test_an_export_that_differs_from_the_model_is_removed(run, tmp_path):
+    """float32 rounds logits of millions to tenths, and each runtime adds in another order."""
     folder = tmp_path / "run"
     shutil.copytree(run, folder)
     model = keras.models.load_model(folder / "model.keras", compile=False)
@@ -382,7 +380,7 @@ def test_an_export_that_differs_from_the_model_is_not_left(run, tmp_path):
     assert os.listdir(tmp_path / "out") == []
 
 
-def test_features_that_this_version_does_not_make_are_refused(run, features, tmp_path):
+def test_features_of_another_version_are_refused(run, features, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     about = json.loads((run / "model.json").read_text())
     about["features"] |= {"top_db": 60.0, "pre_emphasis": 0.97}
@@ -394,7 +392,7 @@ def test_features_that_this_version_does_not_make_are_refused(run, features, tmp
     assert not (tmp_path / "model").exists()
 
 
-def test_what_libraries_write_is_shown_only_where_they_fail(capfd):
+def test_output_of_libraries_is_shown_only_if_they_fail(capfd):
     def write(text, error=None):
         with quiet_libraries(TrainError):
             os.write(2, text)

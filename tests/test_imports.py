@@ -1,4 +1,4 @@
-"""Imports run one way, and heavy libraries stay where they belong."""
+"""Imports go in one direction, and heavy libraries are imported only by the modules that need them."""
 
 import ast
 import re
@@ -17,7 +17,7 @@ MODULES = {
     for path in sorted((ROOT / package).rglob("*.py"))
 }
 
-VERBS = (
+COMMANDS = (
     "run",
     "featurize",
     "status",
@@ -36,7 +36,7 @@ VERBS = (
 
 
 def imported(path: Path) -> set[str]:
-    """Every module that a file imports, wherever in it: `a.b` for `import a.b` and for `from a.b import c`."""
+    """Return every module that a file imports, also inside functions: `a.b` for `from a.b import c`."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -52,7 +52,7 @@ def tops(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_imports_run_one_way(module):
+def test_packages_import_in_one_direction(module):
     path = MODULES[module]
     package = module.split(".")[0]
     forbidden = {
@@ -66,7 +66,7 @@ def test_imports_run_one_way(module):
         assert all(allowed.fullmatch(name) for name in imported(path) if name.startswith("featurize"))
 
 
-# Each folder imports only those before it in its list; modules beside the folders come first, unless listed.
+# Each folder imports only folders before it in its list; modules beside the folders come first, unless listed.
 FOLDERS = {
     "featurize": ("dataset", "collection", "audio", "planning", "execution", "dataset_build"),
     "train": ("input", "model", "evaluation", "fit", "report", "export", "cluster"),
@@ -75,7 +75,7 @@ FOLDERS = {
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_folders_import_those_before_them(module):
+def test_folders_import_only_folders_before_them(module):
     package, *rest = module.split(".")
     folders = FOLDERS[package]
     own = rest[0] if rest else ""
@@ -86,7 +86,7 @@ def test_folders_import_those_before_them(module):
             assert inside[0] in allowed, f"{module} imports {name}"
 
 
-def test_ray_is_imported_where_it_is_meant_to_be():
+def test_only_these_modules_import_ray():
     assert {module for module, path in MODULES.items() if "ray" in tops(path)} == {
         "featurize.execution.ray_tasks",
         "train.cluster.ray_train",
@@ -114,11 +114,11 @@ def test_ray_is_imported_where_it_is_meant_to_be():
         ("mutagen", {"featurize.collection.tags", "jobs.demo.demo"}),
     ],
 )
-def test_libraries_are_imported_where_they_are_meant_to_be(library, modules):
+def test_only_these_modules_import_the_library(library, modules):
     assert {module for module, path in MODULES.items() if library in tops(path)} == modules
 
 
-def test_every_folder_of_code_is_a_package_whose_file_imports_nothing():
+def test_every_folder_is_a_package_whose_init_file_has_only_a_docstring():
     folders = {path.parent for path in MODULES.values()}
     assert folders >= {ROOT / package for package in PACKAGES}
     for folder in folders:
@@ -127,7 +127,7 @@ def test_every_folder_of_code_is_a_package_whose_file_imports_nothing():
         assert len(tree.body) == 1
 
 
-def test_every_package_is_installed_and_travels_to_a_cluster():
+def test_every_package_is_installed_and_uploaded_to_a_cluster():
     from setuptools import find_packages
 
     from jobs.remote.code_bundle import code_files
@@ -135,15 +135,15 @@ def test_every_package_is_installed_and_travels_to_a_cluster():
     finder = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
     installed = {name for name in find_packages(ROOT, include=finder["include"]) if name.split(".")[0] in PACKAGES}
     assert installed == {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in MODULES.values()}
-    travels = {name for name in code_files() if name.split("/")[0] in PACKAGES and name.endswith(".py")}
-    assert travels == {path.relative_to(ROOT).as_posix() for path in MODULES.values()}
+    uploaded = {name for name in code_files() if name.split("/")[0] in PACKAGES and name.endswith(".py")}
+    assert uploaded == {path.relative_to(ROOT).as_posix() for path in MODULES.values()}
 
 
-@pytest.mark.parametrize("verb", [[], *([verb] for verb in VERBS)])
-def test_help_loads_nothing_heavy(verb):
+@pytest.mark.parametrize("command", [[], *([command] for command in COMMANDS)])
+def test_help_loads_no_heavy_library(command):
     code = (
         "import sys; from jobs.cli import app\n"
-        f"try: app({[*verb, '--help']!r})\n"
+        f"try: app({[*command, '--help']!r})\n"
         "finally: print('LOADED', sorted({m.split('.')[0] for m in sys.modules}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -153,7 +153,7 @@ def test_help_loads_nothing_heavy(verb):
         assert f"'{heavy}'" not in loaded
 
 
-def test_workers_load_nothing_that_they_do_not_need():
+def test_workers_load_no_library_that_they_do_not_need():
     heavy = ("tensorflow", "ray", "librosa", "numba", "av")
     code = f"import sys, featurize.dataset_build.worker; print({{*{heavy}}} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Killed at any moment, by anyone: nothing is lost, doubled, half-written or left behind."""
+"""After drivers, workers or disks are lost, the next run makes the same dataset and leaves nothing else."""
 
 import contextlib
 import os
@@ -28,7 +28,7 @@ CONFIG = FeaturizeConfig(tracks_per_shard=2, segments_per_track=4, group_by="non
 
 @pytest.fixture(scope="module")
 def large_music(music, tmp_path_factory) -> Path:
-    """Each piece of the collection under six names: enough shards to be killed in between."""
+    """The collection with each piece under six names: enough shards to kill a run between two of them."""
     root = tmp_path_factory.mktemp("large")
     for path in sorted(music.rglob("*.*")):
         for copy in range(6):
@@ -47,7 +47,7 @@ def undisturbed(large_music, ray_here, tmp_path_factory) -> Path:
 
 @contextlib.contextmanager
 def _running(music, folder, environment=None):
-    """The command line at work in a process of its own, which does not outlive the block."""
+    """Run `earmark featurize` in a child process, which is killed at the end of the block."""
     command = [sys.executable, "-m", "jobs.cli", "featurize", str(music), "--out", str(folder), *SETTINGS]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env={**os.environ, **(environment or {})}, **pipes) as running:
@@ -58,7 +58,7 @@ def _running(music, folder, environment=None):
 
 
 def _descendants(pid: int) -> dict[int, str]:
-    """The processes below a process, by id, with their command lines."""
+    """Return the command lines of all descendants of a process, by process ID."""
     parents, names = {}, {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -72,13 +72,12 @@ def _descendants(pid: int) -> dict[int, str]:
 
 
 def _kill_runs(music, folder, kills: int, seed: int) -> int:
-    """Kill as many drivers at random moments, each in a run of its own; return how many were really at work."""
+    """Kill the drivers of several runs at random moments; return how many were still running."""
     chance = random.Random(seed)
     killed = 0
     for _ in range(kills):
         with _running(music, folder) as running:
-            beginning = len(list_shards(folder))
-            wanted = beginning + chance.randint(0, 6)
+            wanted = len(list_shards(folder)) + chance.randint(0, 6)
             while running.poll() is None and len(list_shards(folder)) < wanted:
                 time.sleep(0.002)
             time.sleep(chance.uniform(0, 0.03))
@@ -96,7 +95,7 @@ def _workers(driver: int) -> list[int]:
 
 
 def _await_end(workers) -> None:
-    """No worker goes on without its driver. (Two of Ray's own helpers look for it once a minute only.)"""
+    """Wait until all workers have ended after their driver. (Two helpers of Ray take up to a minute.)"""
     deadline = time.monotonic() + 60
     while any(Path(f"/proc/{pid}").exists() for pid in workers):
         assert time.monotonic() < deadline
@@ -104,7 +103,7 @@ def _await_end(workers) -> None:
 
 
 def _kill_workers(music, folder, kills: int, seed: int) -> tuple[int, int, str]:
-    """Kill as many workers of one run at random moments; return kills, exit status and what was said."""
+    """Kill workers of one run at random moments; return the number of kills, the exit status and stderr."""
     chance = random.Random(seed)
     killed = 0
     with _running(music, folder) as running:
@@ -115,11 +114,11 @@ def _kill_workers(music, folder, kills: int, seed: int) -> tuple[int, int, str]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(chance.choice(workers), signal.SIGKILL)
                     killed += 1
-        _, said = running.communicate(timeout=300)
-        return killed, running.returncode, said
+        _, stderr = running.communicate(timeout=300)
+        return killed, running.returncode, stderr
 
 
-def _assert_the_same(folder, undisturbed) -> None:
+def _assert_equal_contents(folder, undisturbed) -> None:
     found = contents(folder)
     found.pop("config.yaml", None)
     assert found == contents(undisturbed)
@@ -127,12 +126,12 @@ def _assert_the_same(folder, undisturbed) -> None:
 
 
 @pytest.mark.slow
-def test_killed_many_times_it_leaves_the_same_bytes(large_music, undisturbed, tmp_path):
+def test_a_run_that_is_killed_many_times_makes_the_same_bytes(large_music, undisturbed, tmp_path):
     drivers = _kill_runs(large_music, tmp_path, 10, seed=2)
     done_before = {path: path.stat().st_mtime_ns for path in (tmp_path / "shards").rglob("*.parquet")}
-    workers, status, said = _kill_workers(large_music, tmp_path, 8, seed=2)
-    assert status == 0, said
-    _assert_the_same(tmp_path, undisturbed)
+    workers, status, stderr = _kill_workers(large_music, tmp_path, 8, seed=2)
+    assert status == 0, stderr
+    _assert_equal_contents(tmp_path, undisturbed)
     assert {path: path.stat().st_mtime_ns for path in done_before} == done_before
     shards = len(list_shards(tmp_path))
     print(f"{drivers} drivers and {workers} workers killed; {shards} shards, all bytes equal")
@@ -140,7 +139,7 @@ def test_killed_many_times_it_leaves_the_same_bytes(large_music, undisturbed, tm
 
 FAULTY = textwrap.dedent(
     """
-    # Stands in front of the real soundfile, and makes native code crash or hang on files that begin so.
+    # Wraps the real soundfile; native code crashes on files that begin with BOOM, and hangs on LOOP.
     import ctypes, importlib.machinery, importlib.util, os, sys
 
     here = os.path.dirname(os.path.abspath(__file__))
@@ -157,7 +156,7 @@ FAULTY = textwrap.dedent(
         if head == b"BOOM":
             ctypes.string_at(0)
         if head == b"LOOP":
-            ctypes.PyDLL(None).pause()  # and it never lets go of the interpreter
+            ctypes.PyDLL(None).pause()  # and never releases the GIL
         opened(self, file, *arguments, **keywords)
 
     real.SoundFile.__init__ = __init__
@@ -166,7 +165,7 @@ FAULTY = textwrap.dedent(
 
 
 @pytest.mark.slow
-def test_a_file_that_crashes_or_hangs_the_decoder_costs_itself_alone(music, tmp_path):
+def test_only_files_that_crash_or_hang_the_decoder_are_rejected(music, tmp_path):
     (tmp_path / "faulty").mkdir()
     (tmp_path / "faulty" / "soundfile.py").write_text(FAULTY)
     root, folder = tmp_path / "music", tmp_path / "features"
@@ -174,8 +173,8 @@ def test_a_file_that_crashes_or_hangs_the_decoder_costs_itself_alone(music, tmp_
     (root / "bells" / "boom.mp3").write_bytes(b"BOOM" * 100)
     (root / "reeds" / "loop.mp3").write_bytes(b"LOOP" * 100)
     with _running(root, folder, {"PYTHONPATH": str(tmp_path / "faulty")}) as running:
-        _, said = running.communicate(timeout=200)
-    assert running.returncode == 0, said
+        _, stderr = running.communicate(timeout=200)
+    assert running.returncode == 0, stderr
     rejects = open_dataset(folder).rejects().to_pylist()
     assert [(r["path"], r["stage"], r["reason"], r["message"]) for r in rejects] == [
         ("bells/boom.mp3", "decode", "crashed the decoder", "its process ended with SIGSEGV"),
@@ -199,7 +198,7 @@ def _small_disk(folder: Path, size: str):
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_a_sentence_and_the_next_run_goes_on(large_music, undisturbed, tmp_path):
+def test_a_full_disk_is_reported_and_the_next_run_continues(large_music, undisturbed, tmp_path):
     disk = tmp_path / "disk"
     with _small_disk(disk, "3m"):
         done = earmark("featurize", large_music, "--out", disk / "features", *SETTINGS)
@@ -216,10 +215,10 @@ def test_a_full_disk_is_a_sentence_and_the_next_run_goes_on(large_music, undistu
         done = earmark("featurize", large_music, "--out", disk / "features", *SETTINGS)
         assert done.returncode == 0, done.stderr
         assert {name: os.stat(disk / "features" / "shards" / name).st_mtime_ns for name in finished} == before
-        _assert_the_same(disk / "features", undisturbed)
+        _assert_equal_contents(disk / "features", undisturbed)
 
 
-def test_a_lost_mount_is_a_sentence_and_no_reject(music, features, ray_here, tmp_path):
+def test_a_lost_mount_is_reported_and_rejects_no_track(music, features, ray_here, tmp_path):
     root, folder = tmp_path / "music", tmp_path / "features"
     shutil.copytree(music, root)
     config = FeaturizeConfig(tracks_per_shard=3, segments_per_track=4)
@@ -234,13 +233,13 @@ def test_a_lost_mount_is_a_sentence_and_no_reject(music, features, ray_here, tmp
 
 
 @pytest.mark.slow
-def test_two_runs_at_once_end_well(large_music, undisturbed, tmp_path):
+def test_a_second_run_in_the_same_folder_is_refused(large_music, undisturbed, tmp_path):
     with _running(large_music, tmp_path) as first:
         while first.poll() is None and not (tmp_path / "tracks.parquet").exists():
             time.sleep(0.01)
         second = earmark("featurize", large_music, "--out", tmp_path, *SETTINGS)
         assert second.returncode == 1
         assert f"another run (process {first.pid}) is already running in {tmp_path}" in second.stderr
-        _, said = first.communicate(timeout=120)
-    assert first.returncode == 0, said
-    _assert_the_same(tmp_path, undisturbed)
+        _, stderr = first.communicate(timeout=120)
+    assert first.returncode == 0, stderr
+    _assert_equal_contents(tmp_path, undisturbed)

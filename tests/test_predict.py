@@ -1,4 +1,4 @@
-"""Genres of files: made as the model's features were, answered in three formats, whatever lies among the files."""
+"""Predictions for files: the same features as in training, three output formats, and broken files listed."""
 
 import csv
 import io
@@ -33,64 +33,64 @@ def run(features, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def answers(run, music):
+def results(run, music):
     return predict(StoragePath.of(run), [str(music)], None, ConsoleReporter())
 
 
 @pytest.fixture
 def mixed(music, tmp_path):
-    """Two pieces among what is none."""
+    """Two pieces, one of them linked under another name, and files that are not music."""
     (tmp_path / "deep" / "er").mkdir(parents=True)
     shutil.copy(music / "bells" / "1-0.flac", tmp_path / "one.flac")
     shutil.copy(music / "reeds" / "3-0.wav", tmp_path / "deep" / "er" / 'a, "b".WAV')
     (tmp_path / "empty.mp3").touch()
     (tmp_path / "text.mp3").write_text("no music")
-    (tmp_path / "notes.txt").write_text("passed over")
+    (tmp_path / "notes.txt").write_text("not an audio file")
     os.link(tmp_path / "one.flac", os.fsencode(tmp_path) + b"/\xff.flac")
     return tmp_path
 
 
-def test_a_training_track_has_the_numbers_of_its_shard_to_the_bit(run, features, music):
+def test_features_of_a_training_track_equal_its_shard_bit_for_bit(run, features, music):
     dataset = open_dataset(features)
     tracks = dataset.tracks().filter(pc.equal(dataset.tracks()["fold"], 3))["track"].to_pylist()
     settings = supported_settings(Run(run).trained().features)
     files, waits = list_files([str(music / track) for track in tracks]), []
-    with featurizing(files, settings, None, 60, lambda: waits.append(1)) as results:
-        [found] = results
+    with featurizing(files, settings, None, 60, lambda: waits.append(1)) as featurized:
+        [batch] = featurized
     assert waits
-    assert found.ids == [str(music / track) for track in tracks]
+    assert batch.ids == [str(music / track) for track in tracks]
     stored = {}
     for shard in dataset.in_folds({3}):
         rows = np.concatenate([read_row_group(shard, index)[0] for index in range(len(shard.row_groups))])
         stored.update(zip(read_track_ids(shard, 4), rows.reshape(-1, 4, 40, 217), strict=True))
-    for track, mfcc in zip(tracks, found.mfcc, strict=True):
+    for track, mfcc in zip(tracks, batch.mfcc, strict=True):
         assert mfcc.tobytes() == stored[track].tobytes()
 
 
-def test_what_is_predicted_of_the_test_fold_is_what_the_run_was_judged_by(run, answers, features, music):
+def test_predictions_of_the_test_fold_equal_the_evaluation(run, results, features, music):
     dataset = open_dataset(features)
     metrics = evaluate_run(Run(run), dataset)
-    heard = {os.path.relpath(track.path, music): track for track in answers.tracks}
+    predicted = {os.path.relpath(track.path, music): track for track in results.tracks}
     confusion = np.zeros((3, 3), int)
     for row in dataset.tracks().to_pylist():
         if row["fold"] == metrics.test_fold:
-            confusion[dataset.classes.index(row["label"]), heard[row["track"]].track.argmax()] += 1
+            confusion[dataset.classes.index(row["label"]), predicted[row["track"]].track.argmax()] += 1
     assert confusion.tolist() == metrics.tracks.confusion
-    assert len(answers.tracks) == 30
-    assert not answers.rejects
+    assert len(results.tracks) == 30
+    assert not results.rejects
 
 
-def test_the_three_formats_say_the_same(answers):
-    content = json.loads(to_json(answers, 2, True))
+def test_the_three_formats_have_the_same_content(results):
+    content = json.loads(to_json(results, 2, True))
     assert content["rejects"] == []
-    rows = list(csv.DictReader(io.StringIO(to_csv(answers, 2, False))))
-    segments = list(csv.DictReader(io.StringIO(to_csv(answers, 2, True))))
-    lines = to_table(answers, 2, True).splitlines()
+    rows = list(csv.DictReader(io.StringIO(to_csv(results, 2, False))))
+    segments = list(csv.DictReader(io.StringIO(to_csv(results, 2, True))))
+    lines = to_table(results, 2, True).splitlines()
     assert (len(rows), len(segments), len(lines)) == (30, 120, 150)
     assert list(rows[0]) == ["path", "label_1", "probability_1", "label_2", "probability_2"]
-    for index, (track, entry) in enumerate(zip(answers.tracks, content["tracks"], strict=True)):
+    for index, (track, entry) in enumerate(zip(results.tracks, content["tracks"], strict=True)):
         order = np.argsort(-track.track)[:2]
-        expected = [(answers.classes[i], pytest.approx(track.track[i], abs=1e-6)) for i in order]
+        expected = [(results.classes[i], pytest.approx(track.track[i], abs=1e-6)) for i in order]
         assert entry["path"] == rows[index]["path"] == track.path
         assert [(genre["label"], genre["probability"]) for genre in entry["genres"]] == expected
         assert [(rows[index][f"label_{k}"], float(rows[index][f"probability_{k}"])) for k in (1, 2)] == expected
@@ -101,17 +101,17 @@ def test_the_three_formats_say_the_same(answers):
         )
         assert lines[5 * index + 1].split()[:2] == ["0.00", "s"]
     assert sum(
-        genre["probability"] for genre in json.loads(to_json(answers, 9, False))["tracks"][0]["genres"]
+        genre["probability"] for genre in json.loads(to_json(results, 9, False))["tracks"][0]["genres"]
     ) == (pytest.approx(1, abs=1e-5))
 
 
-def test_what_cannot_be_heard_is_listed_and_the_rest_goes_on(run, mixed):
+def test_unreadable_files_are_listed_and_the_others_are_predicted(run, mixed):
     command = ["predict", run, mixed, mixed / "one.flac", mixed / "notes.txt", mixed / "gone.mp3"]
     done = earmark(*command, "--format", "json")
     assert done.returncode == 0, done.stderr
     content = json.loads(done.stdout)
-    named = [track["path"] for track in content["tracks"]]
-    assert named == [f'{mixed}/deep/er/a, "b".WAV', f"{mixed}/one.flac", f"{mixed}/\\xff.flac"]
+    paths = [track["path"] for track in content["tracks"]]
+    assert paths == [f'{mixed}/deep/er/a, "b".WAV', f"{mixed}/one.flac", f"{mixed}/\\xff.flac"]
     assert len(content["tracks"][0]["genres"]) == 3
     assert content["tracks"][1]["genres"] == content["tracks"][2]["genres"]
     no_audio = "not decodable: neither libsndfile nor FFmpeg recognizes it"
@@ -127,21 +127,21 @@ def test_what_cannot_be_heard_is_listed_and_the_rest_goes_on(run, mixed):
     assert "Traceback" not in done.stderr
 
 
-def test_rays_workers_take_a_folder_of_many(run, music, tmp_path, ray_here, answers, capsys):
+def test_a_large_folder_is_featurized_by_ray_workers(run, music, tmp_path, ray_here, results, capsys):
     for copy in range(70):
         os.link(music / "bells" / "1-0.flac", tmp_path / f"{copy:02}.flac")
     (tmp_path / "35.mp3").touch()
     many = predict(StoragePath.of(run), [str(tmp_path)], 2, ConsoleReporter())
     assert [track.path for track in many.tracks] == [f"{tmp_path}/{copy:02}.flac" for copy in range(70)]
     assert many.rejects == [(f"{tmp_path}/35.mp3", "empty: 0 bytes")]
-    [alone] = [track for track in answers.tracks if track.path == str(music / "bells" / "1-0.flac")]
+    [alone] = [track for track in results.tracks if track.path == str(music / "bells" / "1-0.flac")]
     for track in many.tracks:
         np.testing.assert_allclose(track.segments, alone.segments, atol=1e-6)
 
 
-def test_a_bucket_is_listened_to_as_a_folder_is(run, music, client, uri, answers):
+def test_files_in_a_bucket_are_predicted_as_in_a_folder(run, music, client, uri, results):
     client.upload_file(str(music / "bells" / "1-0.flac"), "music", "in/deep/1.flac")
-    [alone] = [track for track in answers.tracks if track.path == str(music / "bells" / "1-0.flac")]
+    [alone] = [track for track in results.tracks if track.path == str(music / "bells" / "1-0.flac")]
     found = predict(
         StoragePath.of(run),
         [uri("music/in"), uri("music/in/deep/1.flac"), uri("music/no")],
@@ -154,7 +154,7 @@ def test_a_bucket_is_listened_to_as_a_folder_is(run, music, client, uri, answers
     assert found.rejects == [(uri("music/no"), "missing: there is no such file")]
 
 
-def test_nothing_to_ask_or_to_ask_about_is_a_sentence(run, features, music, tmp_path):
+def test_missing_files_or_models_are_reported(run, features, music, tmp_path):
     with pytest.raises(FeaturizeError, match=r"expected audio files in .*, found none"):
         predict(StoragePath.of(run), [str(tmp_path)], None, ConsoleReporter())
     with pytest.raises(TrainError, match="holds no run"):
@@ -168,7 +168,7 @@ def test_nothing_to_ask_or_to_ask_about_is_a_sentence(run, features, music, tmp_
         predict(StoragePath.of(untrained), [str(music)], None, ConsoleReporter())
 
 
-def test_a_broken_model_is_a_sentence(run, music, tmp_path):
+def test_a_broken_model_is_reported(run, music, tmp_path):
     broken = shutil.copytree(run, tmp_path / "broken")
     for content in (b"", (run / "model.keras").read_bytes()[:5000]):
         (broken / "model.keras").write_bytes(content)
@@ -189,7 +189,7 @@ def test_a_model_of_other_features_is_refused(run, music, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_file_that_crashes_the_decoder_costs_itself_alone(run, mixed, tmp_path_factory, monkeypatch):
+def test_only_the_file_that_crashes_the_decoder_is_rejected(run, mixed, tmp_path_factory, monkeypatch):
     from test_kill import FAULTY
 
     faulty = tmp_path_factory.mktemp("faulty")

@@ -1,4 +1,4 @@
-"""`ray up` and `ray down` for real, on two machines that are none."""
+"""`ray up` and `ray down` on two simulated machines."""
 
 import contextlib
 import json
@@ -22,22 +22,22 @@ from support.ray_private import RAY
 
 @pytest.fixture
 def two_machines() -> Iterator[tuple[Path, Machine, Machine]]:
-    """A folder, and two machines that answer ssh with the key in it."""
+    """A folder, and two machines that accept ssh connections with the key in it."""
     if reason := missing():
         pytest.skip(reason)
     with start_two_machines() as machines:
         yield machines
 
 
-def asked(url: str, token: str | None = None) -> dict:
-    """What a dashboard answers."""
+def get_json(url: str, token: str | None = None) -> dict:
+    """Return the JSON response of a dashboard."""
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return json.load(answer)
+    with urllib.request.urlopen(request, timeout=10) as response:
+        return json.load(response)
 
 
 @pytest.mark.slow
-def test_the_cluster_comes_up_on_machines_of_ones_own_and_goes_down(two_machines):
+def test_a_cluster_on_own_machines_starts_and_stops(two_machines):
     folder, head, worker = two_machines
     gcs, dashboard, client, *agents = (free_port("127.0.0.1") for _ in range(5))
     config = cluster("local")
@@ -45,7 +45,7 @@ def test_the_cluster_comes_up_on_machines_of_ones_own_and_goes_down(two_machines
     config["auth"] = {"ssh_user": pwd.getpwuid(os.getuid()).pw_name, "ssh_private_key": str(folder / "key")}
     config["setup_commands"] = [c for c in config["setup_commands"] if not re.search(r"-m venv|pip install", c)]
     config["worker_setup_commands"] = []
-    # Two machines in one: each Ray is told its address, and ports that other Rays here do not have.
+    # Both machines are on this one, so each Ray needs an address, and ports that no other Ray here uses.
     config["head_start_ray_commands"][1] = config["head_start_ray_commands"][1].replace(
         "--port=6379",
         f"--port={gcs} --node-ip-address={head.address} --object-store-memory=80000000 "
@@ -84,9 +84,9 @@ def test_the_cluster_comes_up_on_machines_of_ones_own_and_goes_down(two_machines
     try:
         url = f"http://127.0.0.1:{dashboard}"
         with pytest.raises(urllib.error.HTTPError, match="401"):
-            asked(f"{url}/api/v0/nodes")
+            get_json(f"{url}/api/v0/nodes")
         with pytest.raises(urllib.error.URLError, match="refused"):
-            asked(f"http://{head.address}:{dashboard}/api/v0/nodes", token)
+            get_json(f"http://{head.address}:{dashboard}/api/v0/nodes", token)
 
         deadline = time.monotonic() + 60
         while (alive := addresses_alive(url, token)) != {head.address, worker.address}:
@@ -98,18 +98,18 @@ def test_the_cluster_comes_up_on_machines_of_ones_own_and_goes_down(two_machines
             assert here.read_text() == token
             assert here.stat().st_mode & 0o777 == 0o600
 
-        # A person on the head, by `ray exec`, and a job: its Python is the node's, its task runs on the worker.
+        # A command on the head, and a job that uses the Python of the head and runs a task on the worker.
         assert "Active:" in ray("exec", folder / "cluster.yaml", "ray status")
         job = "import ray, sys; print('python of', sys.prefix); " + (
             "print('task on', ray.get(ray.remote(ray.util.get_node_ip_address).remote()))"
         )
-        said = ray("job", "submit", "--address", url, "--", "python", "-c", job, RAY_AUTH_MODE="token")
-        assert f"python of {head.home}/earmark/venv" in said
-        assert f"task on {worker.address}" in said
+        output = ray("job", "submit", "--address", url, "--", "python", "-c", job, RAY_AUTH_MODE="token")
+        assert f"python of {head.home}/earmark/venv" in output
+        assert f"task on {worker.address}" in output
     finally:
         ray("down", "-y", folder / "cluster.yaml")
-    # `ray down` ends Ray on the head alone. A worker gives up when it has missed the head for long enough: after a
-    # minute by default, on these machines five seconds.
+    # `ray down` stops Ray only on the head. A worker stops when it cannot reach the head for a minute by default;
+    # for five seconds on these machines.
     deadline = time.monotonic() + 40
     while running := rays(folder):
         assert time.monotonic() < deadline, running
@@ -117,15 +117,15 @@ def test_the_cluster_comes_up_on_machines_of_ones_own_and_goes_down(two_machines
 
 
 def rays(folder: Path) -> list[str]:
-    """The processes that are a node's Ray below this folder, on whichever machine."""
+    """Return the command lines of the raylets that run below this folder, on either machine."""
     commands = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):  # it ended meanwhile
+        with contextlib.suppress(OSError):  # the process has ended
             commands.append(path.read_text(errors="replace").replace("\0", " "))
     return [command for command in commands if str(folder) in command and "/raylet/raylet" in command]
 
 
 def addresses_alive(url: str, token: str) -> set[str]:
-    """The addresses of the nodes that a cluster counts as alive."""
-    nodes = asked(f"{url}/api/v0/nodes", token)["data"]["result"]["result"]
+    """Return the addresses of the nodes that are alive."""
+    nodes = get_json(f"{url}/api/v0/nodes", token)["data"]["result"]["result"]
     return {node["node_ip"] for node in nodes if node["state"] == "ALIVE"}

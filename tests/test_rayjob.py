@@ -1,4 +1,4 @@
-"""jobs/rayjob.yaml: KubeRay's fields must agree with it."""
+"""jobs/rayjob.yaml is valid by the schema of KubeRay, and its command by the command line."""
 
 import copy
 import json
@@ -14,7 +14,7 @@ SCHEMA = json.loads((ROOT / "tests" / "rayjob.schema.json").read_text())
 
 
 @pytest.mark.parametrize("volume", [False, True], ids=["bucket", "volume"])
-def test_the_rayjob_has_only_fields_that_kuberay_knows(volume):
+def test_the_rayjob_has_only_fields_of_kuberay(volume):
     manifest = rayjob(volume)
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     jsonschema.validate(manifest, SCHEMA)
@@ -23,7 +23,7 @@ def test_the_rayjob_has_only_fields_that_kuberay_knows(volume):
 
 
 def keys_of(node: object, path: tuple = ()) -> Iterator[tuple]:
-    """The path of every key in nested objects and arrays."""
+    """Yield the path of every key in nested objects and arrays."""
     if isinstance(node, dict):
         for key, value in node.items():
             yield (*path, key)
@@ -33,11 +33,10 @@ def keys_of(node: object, path: tuple = ()) -> Iterator[tuple]:
             yield from keys_of(value, (*path, index))
 
 
-def test_a_rayjob_with_a_slip_in_any_key_is_refused():
+def test_a_rayjob_with_a_typo_in_any_key_is_refused():
     manifest = rayjob(volume=True)
-    paths = [
-        path for path in keys_of(manifest) if "nodeSelector" not in path[:-1]
-    ]  # its keys are labels: any will do
+    # The keys of a nodeSelector are labels, which may have any name.
+    paths = [path for path in keys_of(manifest) if "nodeSelector" not in path[:-1]]
     assert len(paths) > 90
     for path in paths:
         broken = copy.deepcopy(manifest)
@@ -49,28 +48,28 @@ def test_a_rayjob_with_a_slip_in_any_key_is_refused():
             jsonschema.validate(broken, SCHEMA)
 
 
-def test_the_rayjob_asks_for_a_token():
+def test_the_rayjob_requires_a_token():
     assert rayjob()["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
 
 
-def test_the_rayjob_runs_a_command_that_earmark_understands():
+def test_the_rayjob_runs_a_valid_command():
     import typer
 
     from jobs.cli import app
 
-    python, m, module, verb, *arguments = shlex.split(rayjob()["spec"]["entrypoint"])
+    python, m, module, command, *arguments = shlex.split(rayjob()["spec"]["entrypoint"])
     assert (python, m, module) == ("python", "-m", "jobs.cli")
-    context = typer.main.get_command(app).commands[verb].make_context(verb, arguments)
+    context = typer.main.get_command(app).commands[command].make_context(command, arguments)
     assert {"s3://BUCKET/music", "s3://BUCKET/run"} <= {str(value) for value in context.params.values()}
 
 
 @pytest.mark.parametrize("name", ["head", "cpu", "gpu"])
-def test_a_pod_gets_what_it_asks_for_and_no_more(name):
+def test_the_limits_of_a_pod_equal_its_requests(name):
     (container,) = groups(rayjob())[name]["template"]["spec"]["containers"]
     assert container["resources"]["requests"] == container["resources"]["limits"]
     assert ("nvidia.com/gpu" in container["resources"]["limits"]) == (name == "gpu")
 
 
-def test_ray_has_one_version_everywhere():
+def test_ray_has_the_same_version_everywhere():
     assert rayjob()["spec"]["rayClusterSpec"]["rayVersion"] == locked("ray")
     assert re.findall(r"(?m)^FROM (\S+)$", DOCKERFILE) == [f"rayproject/ray:{locked('ray')}-py311"]

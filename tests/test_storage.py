@@ -1,4 +1,4 @@
-"""Files and folders on this machine and in a bucket: one way to name them, and whole or not there."""
+"""Paths of files and folders on this machine and in a bucket; a file is written completely or not at all."""
 
 import os
 import subprocess
@@ -14,8 +14,8 @@ from featurize.storage import StoragePath, describe, write_whole
 
 
 @pytest.fixture(params=["local", "s3"])
-def place(request, tmp_path):
-    """A folder that is not there yet, on this machine or in a bucket."""
+def path(request, tmp_path):
+    """A folder that does not exist yet, on this machine or in a bucket."""
     if request.param == "local":
         return StoragePath.of(tmp_path / "folder")
     request.getfixturevalue("client")
@@ -26,40 +26,40 @@ def place(request, tmp_path):
 def test_a_path_is_absolute_and_on_this_machine(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for text in ("a/b.MP3", Path("a/b.MP3"), "a/./c/../b.MP3", tmp_path / "a" / "b.MP3", "a/b.MP3/"):
-        place = StoragePath.of(text)
-        assert (place.path, place.scheme, place.query) == (str(tmp_path / "a" / "b.MP3"), "", "")
-        assert str(place) == str(tmp_path / "a" / "b.MP3")
-        assert place.local == tmp_path / "a" / "b.MP3"
-        assert place.suffix == ".mp3"
-        assert str(place.parent) == str(tmp_path / "a")
+        path = StoragePath.of(text)
+        assert (path.path, path.scheme, path.query) == (str(tmp_path / "a" / "b.MP3"), "", "")
+        assert str(path) == str(tmp_path / "a" / "b.MP3")
+        assert path.local == tmp_path / "a" / "b.MP3"
+        assert path.suffix == ".mp3"
+        assert str(path.parent) == str(tmp_path / "a")
 
 
-def test_a_place_is_itself(tmp_path):
-    place = StoragePath.of(tmp_path)
-    assert StoragePath.of(place) is place
-    assert StoragePath.of(str(place)) == place
+def test_a_storage_path_or_its_text_gives_the_same_path(tmp_path):
+    path = StoragePath.of(tmp_path)
+    assert StoragePath.of(path) is path
+    assert StoragePath.of(str(path)) == path
 
 
 def test_a_file_uri_is_a_path_on_this_machine(tmp_path):
-    place = StoragePath.of(f"file://{tmp_path}/a")
-    assert (place.local, str(place)) == (tmp_path / "a", f"{tmp_path}/a")
+    path = StoragePath.of(f"file://{tmp_path}/a")
+    assert (path.local, str(path)) == (tmp_path / "a", f"{tmp_path}/a")
 
 
 def test_a_uri_keeps_its_scheme_and_its_query():
     text = "s3://bucket/a/b.mp3?endpoint_override=http://127.0.0.1:9"
-    place = StoragePath.of(text)
-    assert (place.path, place.scheme, place.query) == (
+    path = StoragePath.of(text)
+    assert (path.path, path.scheme, path.query) == (
         "bucket/a/b.mp3",
         "s3",
         "endpoint_override=http://127.0.0.1:9",
     )
-    assert place.local is None
-    assert str(place) == text
-    assert StoragePath.of(str(place)) == place
-    assert str(place.parent) == "s3://bucket/a?endpoint_override=http://127.0.0.1:9"
+    assert path.local is None
+    assert str(path) == text
+    assert StoragePath.of(str(path)) == path
+    assert str(path.parent) == "s3://bucket/a?endpoint_override=http://127.0.0.1:9"
 
 
-def test_a_slash_at_the_end_of_a_uri_is_no_part_of_it():
+def test_a_slash_at_the_end_of_a_uri_is_removed():
     assert str(StoragePath.of("s3://bucket/a/?region=us-east-1")) == "s3://bucket/a?region=us-east-1"
     assert str(StoragePath.of("s3://bucket?region=us-east-1")) == "s3://bucket?region=us-east-1"
 
@@ -73,19 +73,19 @@ def test_a_slash_at_the_end_of_a_uri_is_no_part_of_it():
         ("s3://bucket/a?no_such_option=1", r"cannot be used: .*no_such_option"),
     ],
 )
-def test_a_uri_of_no_known_kind_is_refused(text, expected):
+def test_an_unsupported_uri_is_refused(text, expected):
     with pytest.raises(FeaturizeError, match=expected):
         StoragePath.of(text)
 
 
-def test_a_name_below_a_place(tmp_path):
+def test_a_name_is_appended_to_a_path(tmp_path):
     assert str(StoragePath.of(tmp_path) / "a" / "b c.mp3") == f"{tmp_path}/a/b c.mp3"
     assert str(StoragePath.of("/") / "a") == "/a"
     query = "region=us-east-1"
     assert str(StoragePath.of(f"s3://bucket/a?{query}") / "b" / "c") == f"s3://bucket/a/b/c?{query}"
 
 
-def test_a_name_that_is_a_place_of_its_own_stays_what_it_is(tmp_path):
+def test_an_absolute_path_or_uri_replaces_the_path(tmp_path):
     bucket = StoragePath.of("s3://bucket/a?region=us-east-1")
     assert (bucket / str(tmp_path / "b")).local == tmp_path / "b"
     assert str(StoragePath.of(tmp_path) / str(bucket)) == str(bucket)
@@ -99,35 +99,35 @@ def test_names_that_are_not_utf_8_are_written_and_listed(tmp_path):
     assert (folder / name).read() == b"content"
 
 
-def test_what_is_written_is_read(place):
-    file = place / "deep" / "er" / "file.bin"
+def test_written_content_is_read_back(path):
+    file = path / "deep" / "er" / "file.bin"
     assert not file.is_file()
-    assert not place.is_folder()
+    assert not path.is_folder()
     for content in (b"first", b"", pa.py_buffer(b"from Arrow")):
         file.write(content)
         assert file.read() == bytes(content)
         assert file.is_file()
         assert not file.is_folder()
-        assert place.is_folder()
-        assert not place.is_file()
-    assert list(place.files()) == [("deep/er/file.bin", 10)]
+        assert path.is_folder()
+        assert not path.is_file()
+    assert list(path.files()) == [("deep/er/file.bin", 10)]
 
 
-def test_what_is_not_there_cannot_be_read_and_can_be_removed(place):
+def test_a_missing_file_cannot_be_read_but_can_be_removed(path):
     with pytest.raises(FileNotFoundError):
-        (place / "gone").read()
-    (place / "gone").remove()
-    place.remove_folder()
-    place.remove_leftovers()
-    assert list(place.files()) == []
+        (path / "gone").read()
+    (path / "gone").remove()
+    path.remove_folder()
+    path.remove_leftovers()
+    assert list(path.files()) == []
 
 
-def test_files_at_any_depth_are_listed_with_their_sizes(place):
+def test_files_at_any_depth_are_listed_with_their_sizes(path):
     sizes = {"a": 1, "b/a": 2, "b/.hidden": 3, "b/c/d e.mp3": 4, ".h/x": 5}
     for name, size in sizes.items():
-        (place / name).write(bytes(size))
-    assert dict(place.files()) == sizes
-    assert dict((place / "b").files()) == {"a": 2, ".hidden": 3, "c/d e.mp3": 4}
+        (path / name).write(bytes(size))
+    assert dict(path.files()) == sizes
+    assert dict((path / "b").files()) == {"a": 2, ".hidden": 3, "c/d e.mp3": 4}
 
 
 def test_links_to_files_are_listed_and_links_to_folders_are_not_followed(tmp_path):
@@ -139,40 +139,40 @@ def test_links_to_files_are_listed_and_links_to_folders_are_not_followed(tmp_pat
     assert dict(folder.files()) == {"a/file": 2, "link": 2}
 
 
-def test_removing(place):
+def test_a_file_or_a_folder_is_removed(path):
     for name in ("a", "b/c", "b/d"):
-        (place / name).write(b"x")
-    (place / "b/d").remove()
-    assert sorted(name for name, _ in place.files()) == ["a", "b/c"]
-    (place / "b").remove_folder()
-    assert list(place.files()) == [("a", 1)]
+        (path / name).write(b"x")
+    (path / "b/d").remove()
+    assert sorted(name for name, _ in path.files()) == ["a", "b/c"]
+    (path / "b").remove_folder()
+    assert list(path.files()) == [("a", 1)]
 
 
-def test_a_copy_at_hand_goes_afterwards(place):
+def test_a_local_copy_is_removed_afterwards(path):
     for name, content in {"model/a": b"1", "model/b/c": b"22"}.items():
-        (place / name).write(content)
-    with (place / "model").at_hand() as folder:
+        (path / name).write(content)
+    with (path / "model").at_hand() as folder:
         found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         assert found == {"a": b"1", "b/c": b"22"}
-    with (place / "model/a").at_hand() as file:
+    with (path / "model/a").at_hand() as file:
         assert file.name == "a"
         assert file.read_bytes() == b"1"
-    is_local = place.local is not None
+    is_local = path.local is not None
     assert folder.exists() == file.exists() == is_local
     if is_local:
-        assert folder == place.local / "model"
+        assert folder == path.local / "model"
 
 
-def test_leftovers_are_removed_and_nothing_else(tmp_path):
+def test_only_leftovers_are_removed(tmp_path):
     folder = StoragePath.of(tmp_path)
-    kept = ["a.parquet", "b/.hidden", "b/c.tmp", ".lock"]
-    for name in [*kept, ".a.parquet.0123.tmp", "b/.c.9.tmp"]:
+    other = ["a.parquet", "b/.hidden", "b/c.tmp", ".lock"]
+    for name in [*other, ".a.parquet.0123.tmp", "b/.c.9.tmp"]:
         (folder / name).write(b"x")
     folder.remove_leftovers()
-    assert sorted(name for name, _ in folder.files()) == sorted(kept)
+    assert sorted(name for name, _ in folder.files()) == sorted(other)
 
 
-def test_in_a_bucket_nothing_is_a_leftover(client, uri):
+def test_a_bucket_has_no_leftovers(client, uri):
     folder = StoragePath.of(uri("music/leftovers"))
     (folder / ".a.tmp").write(b"x")
     folder.remove_leftovers()
@@ -180,7 +180,7 @@ def test_in_a_bucket_nothing_is_a_leftover(client, uri):
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_an_interrupted_write_leaves_what_was_there(step, tmp_path, monkeypatch):
+def test_an_interrupted_write_keeps_the_earlier_file(step, tmp_path, monkeypatch):
     file = StoragePath.of(tmp_path / "file")
     file.write(b"before")
 
@@ -206,7 +206,7 @@ write_whole(Path(sys.argv[1]), b"after")
 """
 
 
-def test_a_killed_write_leaves_a_leftover_that_is_removed(tmp_path):
+def test_the_leftover_of_a_killed_write_is_removed(tmp_path):
     file = StoragePath.of(tmp_path / "file")
     file.write(b"before")
     done = subprocess.run([sys.executable, "-c", KILLED, file.path], check=False)
@@ -220,7 +220,7 @@ def test_a_killed_write_leaves_a_leftover_that_is_removed(tmp_path):
     assert file.read() == b"before"
 
 
-def test_a_write_to_a_full_disk_is_an_error_and_leaves_nothing(tmp_path, monkeypatch):
+def test_a_write_to_a_full_disk_raises_and_leaves_nothing(tmp_path, monkeypatch):
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("there is no /dev/full here")
@@ -232,8 +232,8 @@ def test_a_write_to_a_full_disk_is_an_error_and_leaves_nothing(tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_elsewhere_a_file_is_renamed_when_it_is_whole(tmp_path):
-    """A file system that shows a file while it is written, as HDFS does."""
+def test_on_other_file_systems_a_file_is_renamed_when_complete(tmp_path):
+    """HDFS and others show a file while it is being written."""
     subtree = pafs.SubTreeFileSystem(str(tmp_path), pafs.LocalFileSystem())
     folder = StoragePath(subtree, "folder", "hdfs")
     (folder / "a/file").write(b"content")
@@ -244,13 +244,13 @@ def test_elsewhere_a_file_is_renamed_when_it_is_whole(tmp_path):
     assert list(folder.files()) == [("a/file", 7)]
 
 
-def test_a_bucket_that_is_not_there_is_told_in_plain_words(client, uri):
+def test_a_missing_bucket_has_a_plain_message(client, uri):
     with pytest.raises(OSError, match="NO_SUCH_BUCKET") as error:
         (StoragePath.of(uri("no-such-bucket/folder")) / "file").write(b"x")
     assert describe(error.value) == "the bucket does not exist"
 
 
-def test_an_error_of_a_file_names_the_file(tmp_path):
+def test_a_file_error_names_the_file(tmp_path):
     with pytest.raises(FileNotFoundError) as error:
         (StoragePath.of(tmp_path) / "gone").read()
     assert describe(error.value) == f"No such file or directory ({tmp_path}/gone)"

@@ -1,1 +1,1 @@
-"""What several test modules share, fixtures aside: those are in conftest.py."""
+"""Helpers of several test modules; fixtures are in conftest.py."""

@@ -1,4 +1,4 @@
-"""Audio files as tests write them."""
+"""Encode and tag audio files."""
 
 import io
 from pathlib import Path
@@ -8,7 +8,7 @@ import mutagen.id3
 import numpy as np
 import soundfile
 
-# Suffix: libsndfile's container and subtype.
+# Container and subtype of libsndfile, by suffix.
 FORMATS = {
     ".mp3": ("MP3", "MPEG_LAYER_III"),
     ".flac": ("FLAC", "PCM_16"),
@@ -20,6 +20,13 @@ FORMATS = {
 
 
 def encode(samples: np.ndarray, rate: int, suffix: str) -> bytes:
+    """Encode samples in the format of a suffix.
+
+    Args:
+        samples: float [n] or [n, channels], full scale 1.
+        rate: Sample rate in Hz.
+        suffix: Key of FORMATS.
+    """
     container, subtype = FORMATS[suffix]
     file = io.BytesIO()
     soundfile.write(file, samples, rate, format=container, subtype=subtype)
@@ -27,6 +34,7 @@ def encode(samples: np.ndarray, rate: int, suffix: str) -> bytes:
 
 
 def tag_artist(path: Path, artist: str) -> None:
+    """Write the artist tag of an audio file."""
     file = mutagen.File(path, easy=path.suffix not in (".wav", ".aiff"))
     if file.tags is None:
         file.add_tags()

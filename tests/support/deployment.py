@@ -1,4 +1,4 @@
-"""The files by which a cluster is brought up, as they stand and with their commented blocks in place."""
+"""Read the deployment files, as they are or with their commented blocks put in place."""
 
 import re
 from pathlib import Path
@@ -12,19 +12,19 @@ DOCKERFILE = (ROOT / "jobs" / "Dockerfile").read_text()
 
 
 def locked(package: str) -> str:
-    """The version of a package in requirements.lock."""
+    """Return the version of a package in requirements.lock."""
     return re.findall(rf"(?m)^{package}==(\S+)", (ROOT / "requirements.lock").read_text())[0]
 
 
 def uncommented(text: str, name: str) -> list[str]:
-    """The blocks between the marks `>>> name` and `<<< name`, as they read without their comment signs."""
+    """Return the blocks between the marks `>>> name` and `<<< name`, without comment signs."""
     blocks = re.findall(rf"(?ms)^ *# >>> {name}\n(.*?)^ *# <<< {name}$", text)
     assert blocks, f"no block is marked {name}"
     return [re.sub(r"(?m)^( *)# ", r"\1", block) for block in blocks]
 
 
 def cluster(kind: str = "aws") -> dict:
-    """cluster.yaml as it stands, or with the fields of the block for another provider put in place."""
+    """Read cluster.yaml, with the fields of the block for a provider other than AWS put in place."""
     config = yaml.safe_load(CLUSTER)
     if kind != "aws":
         (block,) = uncommented(CLUSTER, kind)
@@ -33,7 +33,7 @@ def cluster(kind: str = "aws") -> dict:
 
 
 def rayjob(volume: bool = False) -> dict:
-    """jobs/rayjob.yaml as it stands, or with the blocks for a shared volume."""
+    """Read jobs/rayjob.yaml, optionally with the blocks for a shared volume put in place."""
     text = RAYJOB
     if volume:
         for commented, block in zip(
@@ -46,6 +46,6 @@ def rayjob(volume: bool = False) -> dict:
 
 
 def groups(manifest: dict) -> dict[str, dict]:
-    """The head's and the workers' groups of a RayJob, by name."""
+    """Return the groups of head and workers of a RayJob, by name."""
     spec = manifest["spec"]["rayClusterSpec"]
     return {"head": spec["headGroupSpec"], **{group["groupName"]: group for group in spec["workerGroupSpecs"]}}

@@ -1,4 +1,4 @@
-"""The messages that Earmark's packages log."""
+"""Collect the log messages of Earmark's packages."""
 
 import logging
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def logged(*packages: str) -> Iterator[list[str]]:
-    """Collect the messages that some packages log, all three unless named, from level INFO up."""
+    """Collect log messages from level INFO up of the named packages, by default of all three."""
     messages: list[str] = []
 
     class Collector(logging.Handler):

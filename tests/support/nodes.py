@@ -1,4 +1,4 @@
-"""Ray nodes on this machine: a head and others, each with an address of its own and token authentication."""
+"""Ray nodes on this machine: a head and workers, each with its own address and with token authentication."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from support.ray_private import RAY
 
 
 def free_port() -> int:
-    """A port that nobody has, and that Ray does not give to its workers (10002 to 19999)."""
+    """Return a free port outside the range of Ray's workers (10002 to 19999)."""
     while True:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -27,7 +27,7 @@ def free_port() -> int:
 
 
 class Nodes:
-    """A head at 127.0.0.2, which takes no tasks, and the nodes that joined it."""
+    """A head at 127.0.0.2, which takes no tasks, and the workers that joined it."""
 
     def __init__(self, scratch: Path, environment: dict[str, str]) -> None:
         self.token = secrets.token_hex(32)
@@ -51,12 +51,12 @@ class Nodes:
         self._until(lambda: self._answers(dashboard))
 
     def join(self, ip: str, cpus: int = 1, environment: dict[str, str] | None = None) -> None:
-        """Start another node."""
+        """Start a worker node."""
         self._start(ip, ["--address", f"127.0.0.2:{self.port}", "--num-cpus", str(cpus)], environment or {})
 
     def _start(self, ip: str, options: list[str], environment: dict[str, str] | None = None) -> None:
         command = [*RAY, "start", "--node-ip-address", ip, "--block", "--object-store-memory", str(100 << 20)]
-        # On real machines each agent has the same port; here another Ray may have it, and takes no jobs for us.
+        # On real machines all agents use the same port; here an agent of another Ray may use it.
         command += ["--dashboard-agent-listen-port", str(free_port())]
         with open(self.scratch / f"{ip}.log", "wb") as log:
             self.processes[ip] = subprocess.Popen(
@@ -73,9 +73,9 @@ class Nodes:
             return True
         return False
 
-    def _until(self, true, seconds: float = 60) -> None:
+    def _until(self, condition, seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
-        while not true():
+        while not condition():
             assert time.monotonic() < deadline
             assert all(process.poll() is None for process in self.processes.values()), self.logs()
             time.sleep(0.2)
@@ -84,11 +84,11 @@ class Nodes:
         return "\n".join(path.read_text(errors="replace")[-3000:] for path in self.scratch.glob("*.log"))
 
     def below(self, ip: str) -> list[psutil.Process]:
-        """The processes of a node."""
+        """Return the processes of a node."""
         return psutil.Process(self.processes[ip].pid).children(recursive=True)
 
     def kill(self, ip: str) -> None:
-        """Kill a node's raylet by SIGKILL, and with it all that it has started, as if the machine were gone."""
+        """Kill the raylet of a node and all its processes by SIGKILL, as if the machine were lost."""
         for process in self.below(ip):
             if process.name() == "raylet":
                 process.kill()
@@ -107,16 +107,17 @@ class Nodes:
             self._end(ip)
 
     def client(self, **more: str) -> dict[str, str]:
-        """The environment of someone who types `earmark submit` and has the token."""
+        """Return the environment of a user of `earmark submit` who has the token."""
         home = tempfile.mkdtemp(dir=self.scratch)
         environment = {**os.environ, "HOME": home, "RAY_AUTH_TOKEN": self.token, **more}
-        environment.pop("RAY_AUTH_MODE", None)  # for Earmark to find out
+        environment.pop("RAY_AUTH_MODE", None)  # Earmark must set it
         return environment
 
 
 @contextlib.contextmanager
 def nodes(environment: dict[str, str]) -> Iterator[Nodes]:
-    # A short path: the names of sockets in it may have 107 characters.
+    """Start a head, and stop all nodes on exit."""
+    # A short path, because the paths of sockets in it are limited to 107 characters.
     with tempfile.TemporaryDirectory(prefix="em", dir="/tmp", ignore_cleanup_errors=True) as scratch:
         started = Nodes(Path(scratch), environment)
         try:

@@ -1,18 +1,18 @@
-"""All that tests use of Ray beyond its documented interface: what another version of Ray may change."""
+"""All uses of undocumented Ray interfaces in tests, which another version of Ray may change."""
 
 import copy
 import sys
 
-# The command `ray`, by the module that is behind it.
+# The command `ray`, as a module.
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 
-# What `earmark run` asks of Ray for each shard, and for each training worker with a GPU.
+# The resources that `earmark run` requests for each shard, and for each training worker with a GPU.
 FEATURIZATION = {"CPU": 1, "memory": 600e6}
 TRAINING = {"CPU": 1, "GPU": 1}
 
 
 def checked(config: dict) -> dict:
-    """A cluster's config as `ray up` completes and checks it before it does anything."""
+    """Complete and validate the config of a cluster, as `ray up` does first."""
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     config = prepare_config(copy.deepcopy(config))
@@ -21,7 +21,7 @@ def checked(config: dict) -> dict:
 
 
 def as_ray_sees_it(manifest: dict) -> dict:
-    """The config that Ray's autoscaler makes of the cluster of a RayJob, in the head's pod."""
+    """Return the config that Ray's autoscaler derives from a RayJob in the pod of the head."""
     from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
     metadata = {"name": "earmark", "namespace": "default"}
@@ -31,7 +31,13 @@ def as_ray_sees_it(manifest: dict) -> dict:
 
 
 def started_for(config: dict, tasks: int = 0, workers: int = 0) -> dict[str, int]:
-    """How many machines of which type Ray's autoscaler starts for so many shards and training workers."""
+    """Return how many machines of each type Ray's autoscaler starts.
+
+    Args:
+        config: Config of the cluster.
+        tasks: Number of waiting shards.
+        workers: Number of training workers with a GPU.
+    """
     from ray.autoscaler.v2.instance_manager.config import NodeTypeConfig
     from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
     from ray.autoscaler.v2.utils import ResourceRequestUtil

@@ -1,4 +1,4 @@
-"""S3 on this machine: moto's server."""
+"""An S3 server on this machine, by moto."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def moto_server() -> Iterator[str]:
-    """Start moto's server and let Arrow, here and in what is started from here, find keys for it."""
+    """Start an S3 server, and set keys for it in the environment of this process and its children."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

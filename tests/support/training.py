@@ -1,4 +1,4 @@
-"""How tests train, and what they compare of two runs."""
+"""Train with quick settings, and read the results that tests compare."""
 
 import signal
 
@@ -14,7 +14,7 @@ from train.run import Run
 
 TIMINGS = {"seconds", "examples_per_second", "wait_fraction"}
 QUICK = TrainConfig(validation_fold="next", epochs=2, batch_size=16, learning_rate=1e-3, shuffle_window=40)
-# Everything that draws random numbers or follows the steps.
+# All settings that use random numbers or depend on the step.
 EVERYTHING = {
     "normalise": True,
     "schedule": "cosine",
@@ -30,7 +30,7 @@ EVERYTHING = {
 
 
 def trained(features, folder, stop=lambda: None, **settings):
-    """Train with the quick settings and some others; return the logged messages and the epochs of this call."""
+    """Train with QUICK and other settings; return the logged messages and the epochs of this call."""
     epochs = []
     config = TrainConfig.model_validate({**QUICK.model_dump(), **settings})
     callbacks = Callbacks(epoch=lambda record, total: epochs.append(record), stop=stop)
@@ -40,13 +40,13 @@ def trained(features, folder, stop=lambda: None, **settings):
 
 
 def stop_when(calls):
-    """Ask for an end from the given call on, as a signal does."""
+    """Return a stop function that requests a stop after `calls` calls, as a signal does."""
     left = iter(range(calls))
     return lambda: None if next(left, None) is not None else int(signal.SIGTERM)
 
 
 def final_state(folder):
-    """Every tensor of the last checkpoint, weights and slots, as bytes."""
+    """Return every tensor of the last checkpoint (weights and optimizer slots) as bytes, by name."""
     checkpoints = Run(folder).checkpoints
     last = whole_checkpoints(checkpoints)[-1]
     with (checkpoints / str(last)).at_hand() as here:
@@ -59,5 +59,5 @@ def final_state(folder):
 
 
 def figures(folder):
-    """The history without what a clock says."""
+    """Return the history without timings."""
     return [{k: v for k, v in e.to_json().items() if k not in TIMINGS} for e in Run(folder).history()]

@@ -8,7 +8,7 @@ import pytest
 from support.logs import logged
 
 from featurize.storage import StoragePath
-from train.checkpoint_name import CheckpointName, whole_checkpoints
+from train.checkpoint_name import CheckpointName, complete_checkpoints
 from train.records import EpochRecord, HeldOutFigures, TrainFigures
 from train.run import Run
 
@@ -27,12 +27,12 @@ class Saved:
     def __init__(self, folder, keep=2):
         import keras
 
-        from train.fit.checkpoints import Checkpoints, TrainingProgress
+        from train.fit.checkpoints import Checkpoints, TrainState
 
         self.model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
         self.optimizer = keras.optimizers.Adam(0.1)
         self.optimizer.build(self.model.trainable_variables)
-        self.progress = TrainingProgress()
+        self.progress = TrainState()
         self.messages = []
         self.checkpoints = Checkpoints(StoragePath.of(folder), self.model, self.optimizer, keep)
 
@@ -65,7 +65,7 @@ def run(tmp_path, logical_cpus):
 
 
 def names(folder):
-    return [str(name) for name in whole_checkpoints(StoragePath.of(folder))]
+    return [str(name) for name in complete_checkpoints(StoragePath.of(folder))]
 
 
 def test_the_latest_is_restored_and_the_oldest_are_gone(run, tmp_path):
@@ -92,16 +92,16 @@ def test_without_a_checkpoint_training_begins(tmp_path, logical_cpus):
 
 
 def test_progress_of_an_older_version_is_read():
-    from train.fit.checkpoints import TrainingProgress
+    from train.fit.checkpoints import TrainState
 
     rest = {"loss_sum": 1.5, "right": 40, "seconds": 2.0, "waited": 0.5}
     text = json.dumps({"step": 7, "history": [record(1).to_json()], **rest}).encode()
-    progress = TrainingProgress.from_json(text)
-    assert progress == TrainingProgress(7, [record(1)], 1.5, 40, 2.0, 0.5)
+    progress = TrainState.from_json(text)
+    assert progress == TrainState(7, [record(1)], 1.5, 40, 2.0, 0.5)
     assert json.loads(progress.to_json()) == json.loads(text)
     for torn in (text[:-10], b'{"step": 7, "wrong": 1}'):
         with pytest.raises((TypeError, ValueError)):
-            TrainingProgress.from_json(torn)
+            TrainState.from_json(torn)
 
 
 @pytest.mark.parametrize("file", ["state.data-00000-of-00001", "state.index", "progress.json"])
@@ -168,7 +168,7 @@ def test_names_are_read_as_they_are_written():
     assert max(CheckpointName(99999999, 9), CheckpointName(100000000, 9)).step == 100000000
 
 
-def test_the_step_of_a_run_counts_whole_checkpoints_of_its_own(tmp_path):
+def test_the_step_of_a_run_counts_complete_checkpoints_of_its_own(tmp_path):
     run = Run(tmp_path)
     assert run.latest_step() == 0
     for path in (

@@ -337,7 +337,7 @@ def test_the_command_prints_only_the_export_and_its_differences(run, tmp_path):
 def test_an_impossible_export_is_refused_at_once(run, tmp_path, monkeypatch):
     (tmp_path / "begun").mkdir()
     shutil.copy(run / "run.json", tmp_path / "begun")
-    with pytest.raises(TrainError, match=r"holds no trained model\. Go on with its training"):
+    with pytest.raises(TrainError, match=r"holds no trained model\. Continue its training"):
         export(tmp_path / "begun", "keras", tmp_path / "model.keras")
     with pytest.raises(TrainError, match=r"expected a name that ends in \.keras"):
         export(run, "keras", tmp_path / "model.h5")

@@ -150,7 +150,7 @@ def test_intervals():
     ("settings", "message"),
     [
         ({"patience": 3}, "needs a validation_fold to watch"),
-        ({"warmup_epochs": 40}, "leaves none of the 40 epochs"),
+        ({"warmup_epochs": 40}, "must be less than epochs = 40"),
         ({"checkpoint_every": "10"}, "String should match pattern"),
         ({"mask_frames": 217}, "less than 217"),
     ],

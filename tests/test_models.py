@@ -65,7 +65,7 @@ def test_random_layers_that_training_cannot_replace_are_refused_by_name():
 
 def test_training_refuses_such_a_model_before_the_first_step(features, tmp_path, monkeypatch):
     import keras
-    from training import trained
+    from support.training import trained
 
     from train.model import architectures
 

@@ -163,7 +163,7 @@ def test_missing_files_or_models_are_reported(run, features, music, tmp_path):
     untrained.mkdir()
     shutil.copy(run / "run.json", untrained)
     with pytest.raises(
-        TrainError, match=f"holds no trained model. Go on with its training: earmark train {features}"
+        TrainError, match=f"holds no trained model. Continue its training: earmark train {features}"
     ):
         predict(StoragePath.of(untrained), [str(music)], None, ConsoleReporter())
 

@@ -6,7 +6,7 @@ import pytest
 
 from train.config import TrainConfig
 from train.errors import TrainError
-from train.fit.checkpoints import TrainingProgress
+from train.fit.checkpoints import TrainState
 from train.records import CrossValidationSummary, EpochRecord, Metrics, ModelInfo, RunInfo
 from train.run import Run
 
@@ -78,7 +78,7 @@ TRAIN_AGAIN = "Train into another folder."
 ADVICE = {
     "metrics.json": "Type: earmark evaluate ",
     "history.json": TRAIN_AGAIN,
-    "model.json": "Remove it, and the same earmark train makes it again from the latest checkpoint.",
+    "model.json": "Remove it and run the same earmark train again, which restores it from the latest checkpoint.",
     "run.json": TRAIN_AGAIN,
     "crossval.json": "Type the same earmark crossval again; finished folds are kept.",
 }
@@ -188,13 +188,13 @@ def test_the_progress_of_a_checkpoint_is_written_as_it_was_read():
         "right": 7,
     }
     text = json.dumps(progress).encode()
-    read = TrainingProgress.from_json(text)
+    read = TrainState.from_json(text)
     assert (read.step, read.correct, read.history[1].validation.loss) == (8, 7, 0.8)
     again = json.loads(read.to_json())
     assert again == progress
     assert json.dumps(again["history"]) == json.dumps(progress["history"])
     with pytest.raises(ValueError, match="wait_fraction"):
-        TrainingProgress.from_json(json.dumps({**progress, "history": [without(EPOCH, "wait_fraction")]}).encode())
+        TrainState.from_json(json.dumps({**progress, "history": [without(EPOCH, "wait_fraction")]}).encode())
 
 
 def test_keys_of_another_version_are_kept():

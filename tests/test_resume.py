@@ -165,7 +165,7 @@ KILLED = """
     jobs.pipeline.make_model(features, out, config, jobs.terminal.console.ConsoleReporter())
 """
 MOMENTS = {
-    "in mid-epoch": "train.fit.loop.Loop._add = after(8, train.fit.loop.Loop._add)",
+    "in mid-epoch": "train.fit.loop.Loop._add_result = after(8, train.fit.loop.Loop._add_result)",
     "in an evaluation": "train.evaluation.predictor.softmax = after(3, train.evaluation.predictor.softmax)",
     # The run itself writes two files first; a checkpoint is two of TensorFlow's and progress.json.
     "while a checkpoint is written": "StoragePath.write = after(7, StoragePath.write)",

@@ -37,7 +37,9 @@ def test_a_finished_run_is_left_alone_and_can_be_prolonged(features, run, tmp_pa
     assert (folder / "model.keras").stat().st_mtime_ns == before
     _, epochs = trained(features, folder, epochs=3)
     assert [entry.epoch for entry in epochs] == [3]
-    with pytest.raises(TrainError, match=r"trained for 3 epochs already; train\.epochs = 2 asks for fewer"):
+    with pytest.raises(
+        TrainError, match=r"trained for 3 epochs already, but train\.epochs = 2\. Set train\.epochs to at least 3"
+    ):
         trained(features, folder)
 
 

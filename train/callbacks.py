@@ -8,7 +8,7 @@ from train.records import EpochRecord
 
 @dataclasses.dataclass(frozen=True)
 class Callbacks:
-    """Functions that receive the progress of training, and may ask it to stop.
+    """Functions that receive the progress of training, and may request a stop.
 
     Attributes:
         step: Called with (finished steps, all steps) after each step.

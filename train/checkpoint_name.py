@@ -5,17 +5,17 @@ import re
 
 from featurize.storage import StoragePath
 
-PROGRESS_FILE = "progress.json"  # written last and removed first: a folder that has one is whole
+PROGRESS_FILE = "progress.json"  # written last and removed first: a folder that has one is complete
 _NAME = re.compile(r"step-(\d{8,})-epochs-(\d+)")
 
 
 @dataclasses.dataclass(frozen=True, order=True)
 class CheckpointName:
-    """What a checkpoint's name holds; later checkpoints compare greater.
+    """Name of a checkpoint; later checkpoints compare greater.
 
     Attributes:
-        step: Steps done.
-        epochs: Epochs finished; a checkpoint between an epoch's last step and its evaluation counts one fewer.
+        step: Number of finished steps.
+        epochs: Number of finished epochs; an epoch is finished once it is evaluated.
     """
 
     step: int
@@ -26,16 +26,16 @@ class CheckpointName:
 
     @classmethod
     def parse(cls, name: str) -> "CheckpointName | None":
-        """Read a folder's name; return None where it is not a checkpoint's."""
+        """Parse the name of a folder; return None if it is not the name of a checkpoint."""
         match = _NAME.fullmatch(name)
         return cls(int(match[1]), int(match[2])) if match else None
 
 
-def whole_checkpoints(folder: StoragePath) -> list[CheckpointName]:
-    """Return the checkpoints in a folder that were written to the end, the earliest first."""
-    found = set()
+def complete_checkpoints(folder: StoragePath) -> list[CheckpointName]:
+    """Return the completely written checkpoints in a folder, earliest first."""
+    names = set()
     for path, _ in folder.files():
         name, _, file = path.partition("/")
         if file == PROGRESS_FILE and (checkpoint := CheckpointName.parse(name)):
-            found.add(checkpoint)
-    return sorted(found)
+            names.add(checkpoint)
+    return sorted(names)

@@ -1,4 +1,4 @@
-"""The `train` section of the config: the network, how it learns, and which folds it may see."""
+"""The `train` section of the config: network, training, folds and hardware."""
 
 import dataclasses
 from typing import Annotated, Any, Literal
@@ -15,10 +15,11 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 @dataclasses.dataclass(frozen=True)
 class MayChange:
-    """Marks a setting that may change when a run continues; any other would change the finished part of it.
+    """Marks a setting that may change when a run resumes, because it does not affect finished steps.
 
     Attributes:
-        unless: Name and value of a setting with which this one may not change either; None if there is none.
+        unless: Name and value of another setting; if it has that value, this setting may not change. None if it
+            always may.
     """
 
     unless: tuple[str, Any] | None = None
@@ -30,146 +31,171 @@ class NotCompared:
 
 
 class TrainConfig(BaseModel):
-    """How a model is trained and judged."""
+    """Settings of training and evaluation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
-    model: ModelName = Field("conv3-norm", description=f"the network: {describe_models()}")
+    model: ModelName = Field("conv3-norm", description=f"network: {describe_models()}")
     normalise: bool = Field(
         False,
-        description="the model takes each coefficient's mean off and divides by its deviation, both those of the "
-        "training folds and kept in the model",
+        description="normalize each coefficient in the first layer of the model, by its mean and standard "
+        "deviation in the training folds",
     )
-    dropout: Share = Field(0.4, description="share of activations dropped before the logits")
+    dropout: Share = Field(0.4, description="fraction of activations dropped before the logits in training")
 
-    # The cosine ends at the last epoch, so changing `epochs` changes the whole learning-rate schedule.
     epochs: Annotated[PositiveInt, MayChange(unless=("schedule", "cosine"))] = Field(
-        40, description="passes over the training folds"
+        40,
+        description="passes over the training folds; with schedule cosine, changing it changes the whole "
+        "learning-rate schedule",
     )
-    batch_size: PositiveInt = Field(64, description="segments in one step, over all replicas together")
-    learning_rate: float = Field(1e-4, gt=0, le=1, description="of the Adam optimizer; the highest of a schedule")
+    batch_size: PositiveInt = Field(64, description="segments in one training step, over all replicas together")
+    learning_rate: float = Field(
+        1e-4,
+        gt=0,
+        le=1,
+        description="learning rate of the Adam optimizer; the maximum if it has a schedule or a warmup",
+    )
     schedule: Literal["constant", "cosine"] = Field(
-        "constant", description="cosine: the learning rate falls to nothing at the last epoch, on half a cosine"
+        "constant",
+        description="learning-rate schedule: constant, or cosine decay to zero at the end of the last epoch",
     )
-    warmup_epochs: float = Field(0, ge=0, description="epochs in which the learning rate first rises from nothing")
+    warmup_epochs: float = Field(
+        0, ge=0, description="epochs in which the learning rate first rises linearly from zero"
+    )
     weight_decay: float = Field(
-        0, ge=0, lt=1, description="share of each weight, times the learning rate, taken off in a step (AdamW)"
+        0,
+        ge=0,
+        lt=1,
+        description="fraction of each weight, times the learning rate, that a step subtracts (AdamW)",
     )
-    label_smoothing: Share = Field(0, description="share of the target that is spread evenly over all classes")
+    label_smoothing: Share = Field(
+        0, description="fraction of the target probability that is spread evenly over all classes"
+    )
     class_weights: Literal["none", "balanced"] = Field(
-        "none", description="balanced: each class weighs the same in the loss, however few its tracks"
+        "none", description="balanced: every class has the same total weight in the loss"
     )
     sampling: Literal["natural", "balanced"] = Field(
-        "natural", description="balanced: tracks of smaller classes come again until each class is heard as often"
+        "natural",
+        description="balanced: tracks of smaller classes are repeated until every class is as frequent as the "
+        "largest",
     )
 
     segments_per_epoch: PositiveInt | None = Field(
         None,
-        description="how many segments of each track an epoch hears, others each time: a random shift in time; "
-        "null: all",
+        description="segments drawn at random from each track in each epoch, an augmentation by shifts in "
+        "time; null: all",
     )
     mask_frames: Annotated[int, Field(strict=True, ge=0, lt=217)] = Field(
-        0, description="frames that a mask over time hides at most, in two masks a segment (SpecAugment)"
+        0,
+        description="maximum width in frames of a mask over time (SpecAugment, two masks per segment); 0: no "
+        "masks",
     )
     mask_coefficients: Annotated[int, Field(strict=True, ge=0, lt=40)] = Field(
-        0, description="neighbouring coefficients that a mask hides at most, in two masks a segment (SpecAugment)"
+        0,
+        description="maximum width of a mask over coefficients (SpecAugment, two masks per segment); 0: no masks",
     )
     mixup: float = Field(
         0,
         ge=0,
         le=10,
-        description="alpha of the Beta distribution by which segments are mixed; 0: they are not",
+        description="alpha of the Beta distribution of mixup weights; 0: no mixup",
     )
 
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = Field(
-        0, description="of the initial weights, the order of the segments, the dropout masks and the augmentation"
+        0, description="random seed of the initial weights, the order of the segments, dropout and augmentation"
     )
-    test_fold: Fold = Field(0, description="the fold that the model is judged on and never learns from")
+    test_fold: Fold = Field(0, description="fold that the model is evaluated on; it is never used for training")
     validation_fold: Fold | Literal["next", "none"] = Field(
         "none",
-        description="the fold that picks the best epoch: a number, or next (the one after the test fold); none "
-        "learns from it, too, and keeps the last epoch, which small collections are better off with",
+        description="fold that selects the best epoch: a number, or next (the one after the test fold); none: "
+        "train on this fold as well and keep the last epoch, which is better for small collections",
     )
     select_by: Literal["track_macro_f1", "track_accuracy", "accuracy", "loss"] = Field(
-        "track_macro_f1", description="the figure of the validation fold that picks the best epoch"
+        "track_macro_f1", description="metric of the validation fold that selects the best epoch"
     )
     patience: Annotated[PositiveInt | None, MayChange()] = Field(
-        None, description="training ends early after so many epochs without a better select_by; null: it does not"
+        None, description="stop after this many epochs without an improvement of select_by; null: train all epochs"
     )
     test_segments: Literal["all", "first_last"] = Field(
-        "all", description="which segments of a held-out track are judged: all, or first_last"
+        "all", description="segments of each held-out track to evaluate: all, or first_last"
     )
 
     checkpoint_every: Annotated[str, MayChange(), NotCompared()] = Field(
         "1 minute",
         pattern=r"^[1-9]\d* (minute|step|epoch)s?$",
-        description="how often a checkpoint is written: 10 minutes, 500 steps, 1 epoch; also at the end and "
-        "when stopped",
+        description="interval between checkpoints, such as 10 minutes, 500 steps or 1 epoch; one is also "
+        "written at the end and when training is stopped",
     )
     keep_checkpoints: Annotated[PositiveInt, MayChange(), NotCompared()] = Field(
-        3, description="how many of the latest checkpoints are kept"
+        3, description="number of latest checkpoints to keep"
     )
     shuffle_window: PositiveInt = Field(
-        4096, description="segments held in memory and shuffled together (35 kB each; up to three windows)"
+        4096,
+        description="segments loaded into memory and shuffled together (35 kB each; memory for up to three "
+        "windows)",
     )
 
     device: Annotated[Literal["auto", "cpu", "gpu"], MayChange(), NotCompared()] = Field(
-        "auto", description="auto: the GPUs, on one machine without any the CPU; on a cluster cpu must be said"
+        "auto",
+        description="auto: the GPUs, or the CPU of a single machine without GPUs; on a cluster, set cpu to "
+        "train without GPUs",
     )
     replicas: Annotated[PositiveInt | None, MayChange()] = Field(
-        None, description="null: all GPUs of a worker, or one CPU; a number: so many of them, or logical CPUs"
+        None, description="number of GPUs, or of logical CPUs without GPUs; null: all GPUs of a worker, or one CPU"
     )
     workers: Annotated[PositiveInt, MayChange(), NotCompared()] = Field(
-        1, description="processes that train together, each on a node of its own where there are enough nodes"
+        1, description="processes that train together, each on a different node if there are enough nodes"
     )
     gpus_per_worker: Annotated[PositiveInt, MayChange(), NotCompared()] = Field(
-        1, description="GPUs that each worker takes of its node, on a cluster"
+        1, description="GPUs of each worker on a cluster"
     )
     wait_minutes: Annotated[float, MayChange(), NotCompared()] = Field(
-        20, ge=0, description="how long training waits for nodes that a cluster does not have yet"
+        20, ge=0, description="minutes to wait for cluster nodes that are still starting"
     )
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
-        "float32", description="what the layers compute in; the weights are float32 in any case"
+        "float32", description="data type in which layers compute; weights are always float32"
     )
     jit_compile: Literal["auto", "always", "never"] = Field(
-        "auto", description="compile each step by XLA; auto: on GPUs only, since it is slower on CPUs"
+        "auto", description="compile the training step with XLA; auto: only on GPUs, because it is slower on CPUs"
     )
     all_reduce: Annotated[Literal["auto", "nccl", "hierarchical"], MayChange()] = Field(
-        "auto", description="how several GPUs add up their gradients; auto: TensorFlow's choice, NCCL where it is"
+        "auto", description="algorithm that sums gradients over GPUs; auto: TensorFlow's choice, NCCL if available"
     )
 
     @model_validator(mode="after")
-    def _folds_apart(self) -> "TrainConfig":
+    def _check_folds_differ(self) -> "TrainConfig":
         if self.validation_fold == self.test_fold:
             raise ValueError(
-                f"validation_fold and test_fold are both {self.test_fold}; the fold that picks the model must "
-                "not be the one that judges it"
+                f"validation_fold and test_fold are both {self.test_fold}; the fold that selects the model "
+                "must not be the one that evaluates it"
             )
         return self
 
     @model_validator(mode="after")
-    def _settings_that_need_others(self) -> "TrainConfig":
+    def _check_combinations(self) -> "TrainConfig":
         if self.replicas is not None and self.replicas > self.batch_size:
             raise ValueError(f"{self.replicas} replicas cannot share batches of {self.batch_size} segments")
         if self.workers > 1 and self.replicas is not None:
             raise ValueError(
-                f"replicas = {self.replicas} is for one worker; each of the {self.workers} workers has as many as "
-                "gpus_per_worker says, or one CPU"
+                f"replicas = {self.replicas} requires workers = 1; each of the {self.workers} workers uses "
+                "gpus_per_worker GPUs, or one CPU"
             )
         if self.workers > 1 and self.all_reduce == "hierarchical":
-            raise ValueError("all_reduce = hierarchical is for one worker; several have auto or nccl")
+            raise ValueError(
+                "all_reduce = hierarchical requires workers = 1; set auto or nccl for several workers"
+            )
         if self.patience is not None and self.validation_fold == "none":
             raise ValueError(
                 f"patience = {self.patience} needs a validation_fold to watch: next, or a number. The test fold "
-                "must not say when to stop"
+                "must not decide when to stop"
             )
         if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs = {self.warmup_epochs:g} leaves none of the {self.epochs} epochs")
+            raise ValueError(f"warmup_epochs = {self.warmup_epochs:g} must be less than epochs = {self.epochs}")
         return self
 
     @property
     def held_out(self) -> dict[str, int]:
-        """The folds that training does not learn from: `test`, and `validation` where there is one."""
+        """The folds not used for training: `test`, and `validation` if there is one."""
         if self.validation_fold == "none":
             return {"test": self.test_fold}
         following = (self.test_fold + 1) % FOLDS
@@ -178,12 +204,12 @@ class TrainConfig(BaseModel):
 
     @property
     def training_folds(self) -> set[int]:
-        """The folds that training learns from."""
+        """The folds used for training."""
         return set(range(FOLDS)) - set(self.held_out.values())
 
     @property
     def may_change(self) -> set[str]:
-        """Names of the settings that may change when a run of these settings continues."""
+        """Names of the settings that may change when a run with these settings resumes."""
         return {
             name
             for name, field in type(self).model_fields.items()
@@ -194,7 +220,7 @@ class TrainConfig(BaseModel):
 
     @property
     def compared(self) -> dict[str, Any]:
-        """The settings that `earmark compare` shows where they differ, by their names."""
+        """The settings that `earmark compare` shows if they differ, by name."""
         fields = type(self).model_fields
         return {
             name: value
@@ -204,27 +230,27 @@ class TrainConfig(BaseModel):
 
     @property
     def checkpoint_interval(self) -> "Interval":
-        """What `checkpoint_every` says."""
+        """`checkpoint_every` as an `Interval`."""
         count, unit = self.checkpoint_every.split()
         return Interval(**{unit.removesuffix("s") + "s": int(count)})
 
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A stretch of training; one of the three is given."""
+    """Interval in training; exactly one of the three fields is set."""
 
     minutes: int | None = None
     steps: int | None = None
     epochs: int | None = None
 
     def is_due(self, seconds: float, steps: int, epoch_ended: bool, epochs: int) -> bool:
-        """Say whether something is due.
+        """Return whether the interval has passed.
 
         Args:
-            seconds: since it was done last.
-            steps: done since the beginning of training.
-            epoch_ended: whether the latest step was the last of its epoch.
-            epochs: finished since the beginning of training.
+            seconds: Seconds since the last time.
+            steps: Number of steps finished since the start of training.
+            epoch_ended: Whether an epoch has just ended.
+            epochs: Number of epochs finished since the start of training.
         """
         if self.minutes is not None:
             return seconds >= 60 * self.minutes

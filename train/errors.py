@@ -7,7 +7,7 @@ class TrainError(EarmarkError):
     """Training, evaluation, a report or an export cannot start or continue."""
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: it was asked for
+class Stopped(Exception):  # noqa: N818 - not an error: it was requested
     """Training was asked to stop, and a checkpoint holds everything up to here.
 
     Attributes:

@@ -1,6 +1,6 @@
-"""The table of models: name, description, and whether the model has batch normalization. Imports nothing heavy.
+"""The table of models: name, description, and whether the model has batch normalization; imports no TensorFlow.
 
-`train.model.architectures` holds the layers of each; adding a model is one entry here and one there.
+`train.model.architectures` has the layers of each. To add a model, add one entry here and one there.
 """
 
 import dataclasses
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Literal
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
-    """What the settings and the training step need to know of a model before it is built.
+    """Properties of a model that are needed before it is built.
 
     Attributes:
         description: Shown with the setting `train.model`.
-        batch_norm: Whether a layer normalizes over the batch, which several replicas must do together.
+        batch_norm: Whether the model has batch normalization, which must use the batch of all replicas.
     """
 
     description: str
@@ -29,7 +29,7 @@ MODELS = {
 
 if TYPE_CHECKING:
     ModelName = str
-else:  # mypy accepts no computed Literal; pydantic validates against it and lists the names
+else:  # mypy does not accept a computed Literal; pydantic validates against it and lists the names
     ModelName = Literal[tuple(MODELS)]
 
 

@@ -1,4 +1,4 @@
-"""The folder of one training run, and the settings that it was begun with."""
+"""The folder of a training run: its files and the settings it was started with."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from featurize.dataset.dataset import Dataset
 from featurize.storage import StoragePath
-from train.checkpoint_name import whole_checkpoints
+from train.checkpoint_name import complete_checkpoints
 from train.config import TrainConfig
 from train.errors import TrainError
 from train.records import CrossValidationSummary, EpochRecord, Metrics, ModelInfo, RunInfo, explain
@@ -21,12 +21,13 @@ _TRAIN_AGAIN = "Train into another folder."
 class Run:
     """The files of one run.
 
-    config.yaml and run.json say what it was made from; checkpoints/, tensorboard/ and history.json grow with
-    the epochs; model.keras and model.json are the result; metrics.json and report.html judge it.
+    config.yaml and run.json record the settings and the dataset; checkpoints/, tensorboard/ and history.json are
+    updated in each epoch; model.keras and model.json are the trained model; metrics.json and report.html are its
+    evaluation.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | StoragePath) -> None:
-        """Name the folder, a path or a URI; nothing is created yet."""
+        """Describe the files in a folder, a path or a URI; nothing is created yet."""
         self.folder = StoragePath.of(folder)
         self.checkpoints = self.folder / "checkpoints"
         self.tensorboard = self.folder / "tensorboard"
@@ -34,20 +35,20 @@ class Run:
         self.report = self.folder / "report.html"
 
     def begin(self, dataset: Dataset, config: TrainConfig) -> None:
-        """Record what the run is made from, or check that an earlier beginning was made from the same.
+        """Record the dataset and the settings, or check that an existing run was started with the same.
 
         Raises:
-            TrainError: the folder holds a run of other settings or of another dataset.
+            TrainError: The folder holds a run with other settings or another dataset.
         """
         settings = config.model_dump()
         may_change = config.may_change
         previous = self.info()
         if previous:
-            before = previous.train
+            recorded = previous.train
             changes = [
-                f"train.{key}: {before.get(key)!r} there, {value!r} now"
+                f"train.{key}: {recorded.get(key)!r} there, {value!r} now"
                 for key, value in settings.items()
-                if key not in may_change and before.get(key) != value
+                if key not in may_change and recorded.get(key) != value
             ]
             if previous.dataset != dataset.id:
                 changes.append(f"dataset: {previous.dataset} there, {dataset.id} now")
@@ -55,44 +56,44 @@ class Run:
                 raise TrainError(
                     f"{self.folder} holds a run made with other settings:\n"
                     + "\n".join(f"  - {change}" for change in changes)
-                    + "\nGive another --out, or the same settings to go on with it."
+                    + "\nGive another --out, or the same settings to continue this run."
                 )
         info = RunInfo(dataset=dataset.id, features=self._relative(dataset.folder), train=settings)
         self.write("run.json", info.to_json())
 
     def features(self) -> StoragePath:
         """Return the folder of the dataset that the run was trained on."""
-        return self.folder / self._begun().features
+        return self.folder / self._existing_info().features
 
     def config(self) -> TrainConfig:
         """Return the settings that the run was trained with."""
-        settings = self._begun().train
+        settings = self._existing_info().train
         try:
             return TrainConfig.model_validate(settings)
         except ValidationError as error:
-            raise self._unexpected("run.json", f"train.{explain(error)}", _TRAIN_AGAIN) from error
+            raise self._invalid("run.json", f"train.{explain(error)}", _TRAIN_AGAIN) from error
 
     def trained(self) -> ModelInfo:
         """Return the content of `model.json`.
 
         Raises:
-            TrainError: the run has no model yet, or model.json is broken.
+            TrainError: The run has no model yet, or model.json is broken.
         """
         info = self.model_info()
         if not (info and self.model.is_file()):
             raise TrainError(
-                f"{self.folder} holds no trained model. Go on with its training: earmark train {self.features()} "
+                f"{self.folder} holds no trained model. Continue its training: earmark train {self.features()} "
                 f"--out {self.folder}"
             )
         return info
 
     def info(self) -> RunInfo | None:
-        """Return the content of run.json, None if the run was never begun."""
+        """Return the content of run.json, None if the folder holds no run."""
         return self._load("run.json", RunInfo, _TRAIN_AGAIN)
 
     def model_info(self) -> ModelInfo | None:
-        """Return the content of model.json, None if training has not ended."""
-        advice = "Remove it, and the same earmark train makes it again from the latest checkpoint."
+        """Return the content of model.json, None if training is not finished."""
+        advice = "Remove it and run the same earmark train again, which restores it from the latest checkpoint."
         return self._load("model.json", ModelInfo, advice)
 
     def history(self) -> list[EpochRecord]:
@@ -109,32 +110,32 @@ class Run:
         return self._load("crossval.json", CrossValidationSummary, advice)
 
     def latest_step(self) -> int:
-        """Return the step that the latest whole checkpoint was written after, 0 where there is none."""
-        return max((name.step for name in whole_checkpoints(self.checkpoints)), default=0)
+        """Return the number of finished steps in the latest complete checkpoint, 0 if there is none."""
+        return max((name.step for name in complete_checkpoints(self.checkpoints)), default=0)
 
     def read(self, name: str) -> Any:
-        """Return the content of a JSON file of the run as it is, None if the file does not exist.
+        """Return the unvalidated content of a JSON file of the run, None if the file does not exist.
 
         Raises:
-            TrainError: it is not JSON.
+            TrainError: The file is not JSON.
         """
         return self._load(name, object, _TRAIN_AGAIN)
 
     def write(self, name: str, content: Any) -> None:
-        """Write a JSON file of the run, whole or not at all."""
+        """Write a JSON file of the run atomically."""
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         (self.folder / name).write(text.encode())
 
     def _load(self, name: str, kind: type[T], advice: str) -> T | None:
-        """Return the content of a JSON file as a record, None if the file does not exist.
+        """Return the validated content of a JSON file, None if the file does not exist.
 
         Args:
             name: File name.
             kind: Type of the content.
-            advice: What to do if the file does not hold that type, for the error.
+            advice: Advice for the error message.
 
         Raises:
-            TrainError: the file does not hold that type.
+            TrainError: The file is not JSON, or does not match the type.
         """
         try:
             text = (self.folder / name).read()
@@ -143,21 +144,26 @@ class Run:
         try:
             return TypeAdapter(kind).validate_python(json.loads(text))
         except ValidationError as error:
-            raise self._unexpected(name, explain(error), advice) from error
+            raise self._invalid(name, explain(error), advice) from error
         except ValueError as error:
             raise TrainError(f"{self.folder / name} is not JSON: {error}. {advice}") from error
 
-    def _unexpected(self, name: str, problem: str, advice: str) -> TrainError:
+    def _invalid(self, name: str, problem: str, advice: str) -> TrainError:
         return TrainError(f"{self.folder / name} is not as Earmark writes it: {problem}. {advice}")
 
-    def _begun(self) -> RunInfo:
+    def _existing_info(self) -> RunInfo:
+        """Return the content of run.json.
+
+        Raises:
+            TrainError: The folder holds no run, or run.json is broken.
+        """
         info = self.info()
         if not info:
             raise TrainError(f"{self.folder} holds no run: run.json is missing. Train first: earmark train")
         return info
 
     def _relative(self, features: StoragePath) -> str:
-        """Name the features relative to the run where they lie inside it, so that both can move together."""
+        """Return the dataset folder, relative to the run folder if inside it, so that both can move together."""
         if features.local and self.folder.local:
             path, folder = features.local.resolve(), self.folder.local.resolve()
             return str(path.relative_to(folder) if path.is_relative_to(folder) else path)

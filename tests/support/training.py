@@ -7,7 +7,7 @@ import tensorflow as tf
 from featurize.dataset.dataset import open_dataset
 from support.logs import logged
 from train.callbacks import Callbacks
-from train.checkpoint_name import whole_checkpoints
+from train.checkpoint_name import complete_checkpoints
 from train.config import TrainConfig
 from train.fit.trainer import train
 from train.run import Run
@@ -48,7 +48,7 @@ def stop_when(calls):
 def final_state(folder):
     """Return every tensor of the last checkpoint (weights and optimizer slots) as bytes, by name."""
     checkpoints = Run(folder).checkpoints
-    last = whole_checkpoints(checkpoints)[-1]
+    last = complete_checkpoints(checkpoints)[-1]
     with (checkpoints / str(last)).at_hand() as here:
         reader = tf.train.load_checkpoint(str(here / "state"))
         return {

@@ -1,1 +1,1 @@
-"""The training loop and all that it writes."""
+"""The training loop, its checkpoints and its TensorBoard files."""

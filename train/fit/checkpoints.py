@@ -1,11 +1,12 @@
-"""Checkpoints: everything that training needs to go on as if it had never been interrupted.
+"""Checkpoints: everything that training needs to resume as if it had never been interrupted.
 
     checkpoints/
       step-00000320-epochs-7/       state.index and state.data-00000-of-00001 (TensorFlow's), progress.json
-      best/step-00000160-epochs-4/  the state after the best epoch, where a validation fold says which that is
+      best/step-00000160-epochs-4/  the state after the best epoch, if there is a validation fold
 
-progress.json is written last and removed first, so a folder that has one is whole, on a disk and in a bucket,
-unless the disk lies. That is found out when it is read, and the one before is taken.
+progress.json is written last and removed first, so a folder that has one is complete, on a disk and in a bucket.
+Every tensor is read and its checksum verified before a checkpoint is restored; if the disk has damaged it, the
+previous checkpoint is used.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ from typing import Any
 import tensorflow as tf
 
 from featurize.storage import StoragePath, describe
-from train.checkpoint_name import PROGRESS_FILE, CheckpointName, whole_checkpoints
+from train.checkpoint_name import PROGRESS_FILE, CheckpointName, complete_checkpoints
 from train.errors import TrainError
 from train.records import EpochRecord
 
@@ -30,16 +31,16 @@ _STORED_AS_CORRECT = "right"  # the key of progress.json; renaming it would make
 
 
 @dataclasses.dataclass
-class TrainingProgress:
-    """How far training has come, beside the weights and the optimizer's slots.
+class TrainState:
+    """State of training besides the weights and the optimizer's slots; the content of progress.json.
 
     Attributes:
-        step: steps done.
-        history: the entry of each finished epoch.
-        loss_sum: of the steps of the unfinished epoch.
-        correct: rows that were classified correctly in the unfinished epoch.
-        seconds: spent in the unfinished epoch.
-        waited: of these, seconds spent waiting for batches.
+        step: Number of finished steps.
+        history: Record of each finished epoch.
+        loss_sum: Sum of the losses of the steps of the unfinished epoch.
+        correct: Number of correctly classified rows in the unfinished epoch.
+        seconds: Seconds spent in the unfinished epoch.
+        waited: Seconds of these spent waiting for batches.
     """
 
     step: int = 0
@@ -57,11 +58,11 @@ class TrainingProgress:
         return json.dumps(content).encode()
 
     @classmethod
-    def from_json(cls, text: bytes) -> "TrainingProgress":
+    def from_json(cls, text: bytes) -> "TrainState":
         """Read progress.json.
 
         Raises:
-            TypeError, ValueError: it is not what `to_json` returned.
+            TypeError, ValueError: The text was not returned by `to_json`.
         """
         content = json.loads(text)
         content["history"] = [EpochRecord.model_validate(entry) for entry in content.get("history", [])]
@@ -72,111 +73,115 @@ class Checkpoints:
     """The checkpoints of one run."""
 
     def __init__(
-        self, folder: StoragePath, model: Any, optimizer: Any, keep: int, into: StoragePath | None = None
+        self, folder: StoragePath, model: Any, optimizer: Any, keep: int, write_to: StoragePath | None = None
     ) -> None:
-        """Take what is to be saved, and how many of the latest checkpoints to keep.
+        """Describe the checkpoints; nothing is read or written yet.
 
         Args:
-            folder: where they are.
-            model: whose variables are saved.
-            optimizer: whose slots are saved.
-            keep: how many.
-            into: where new ones go, if not there; the folder is then only read.
+            folder: Folder of the checkpoints.
+            model: Model whose variables are saved.
+            optimizer: Optimizer whose slots are saved.
+            keep: Number of latest checkpoints to keep.
+            write_to: Folder for new checkpoints, if it is another one; `folder` is then only read.
         """
         self._folder = folder
-        self._into = into or folder
+        self._write_to = write_to or folder
         self._keep = keep
-        self._state = tf.train.Checkpoint(model=model, optimizer=optimizer)
+        self._variables = tf.train.Checkpoint(model=model, optimizer=optimizer)
 
-    def restore_latest(self) -> TrainingProgress:
-        """Restore the latest whole checkpoint, or start from the beginning if there is none; log those skipped."""
-        may_remove = self._into == self._folder
+    def restore_latest(self) -> TrainState:
+        """Restore the latest intact checkpoint, and log the broken ones that it skips.
+
+        Returns:
+            Its training state; a new one if no checkpoint can be restored.
+        """
+        may_remove = self._write_to == self._folder
         if may_remove:
             _remove_unfinished(self._folder)
         for folder in reversed(_saved(self._folder)):
             try:
-                with folder.at_hand() as here:
-                    progress = TrainingProgress.from_json((here / PROGRESS_FILE).read_bytes())
-                    _read_all(here)
-                    self._restore(here)
+                with folder.at_hand() as path:
+                    state = TrainState.from_json((path / PROGRESS_FILE).read_bytes())
+                    _verify_checksums(path)
+                    self._restore(path)
             except (tf.errors.OpError, OSError, ValueError, TypeError, IndexError) as error:
                 removed = " It is removed." if may_remove else ""
                 _log.warning("Skipped: the checkpoint %s is broken (%s).%s", folder, _reason(error), removed)
                 if may_remove:
                     _remove(folder)
                 continue
-            return progress
-        return TrainingProgress()
+            return state
+        return TrainState()
 
     def restore_best(self) -> None:
-        """Go back to the best checkpoint."""
-        with _saved(self._folder / _BEST)[-1].at_hand() as here:
-            self._restore(here)
+        """Restore the best checkpoint."""
+        with _saved(self._folder / _BEST)[-1].at_hand() as path:
+            self._restore(path)
 
-    def save(self, progress: TrainingProgress) -> None:
-        """Save the state as the latest.
-
-        Raises:
-            TrainError: it cannot be written; the ones before it are as they were.
-        """
-        self._save(self._into, progress)
-        _remove(*_saved(self._into)[: -self._keep])
-
-    def save_best(self, progress: TrainingProgress) -> None:
-        """Save the state as the best so far.
+    def save(self, state: TrainState) -> None:
+        """Save the latest checkpoint, and remove the oldest ones.
 
         Raises:
-            TrainError: it cannot be written; the one before it is as it was.
+            TrainError: The checkpoint cannot be written; earlier ones are unchanged.
         """
-        best = self._into / _BEST
-        _remove(*_saved(best, since=progress.step))  # of a run that goes on from before its best epoch
-        self._save(best, progress)
+        self._save(self._write_to, state)
+        _remove(*_saved(self._write_to)[: -self._keep])
+
+    def save_best(self, state: TrainState) -> None:
+        """Save the best checkpoint so far, and remove the previous one.
+
+        Raises:
+            TrainError: The checkpoint cannot be written; the previous best is unchanged.
+        """
+        best = self._write_to / _BEST
+        _remove(*_saved(best, since=state.step))  # left by a run that was killed and resumed before its best epoch
+        self._save(best, state)
         _remove(*_saved(best)[:-1])
 
-    def _save(self, folder: StoragePath, progress: TrainingProgress) -> None:
-        final = folder / str(CheckpointName(progress.step, len(progress.history)))
+    def _save(self, folder: StoragePath, state: TrainState) -> None:
+        final = folder / str(CheckpointName(state.step, len(state.history)))
         try:
             if (final / PROGRESS_FILE).is_file():
                 return
             with tempfile.TemporaryDirectory() as scratch:
-                self._state.write(os.path.join(scratch, _STATE))
+                self._variables.write(os.path.join(scratch, _STATE))
                 for path in sorted(Path(scratch).iterdir()):
                     (final / path.name).write(path.read_bytes())
-            (final / PROGRESS_FILE).write(progress.to_json())
+            (final / PROGRESS_FILE).write(state.to_json())
         except (tf.errors.OpError, OSError) as error:
             _remove(final)
             raise TrainError(
-                f"cannot write a checkpoint to {folder}: {_reason(error)}. Earlier ones are kept; mend it, and "
-                "the same command goes on from the latest."
+                f"cannot write a checkpoint to {folder}: {_reason(error)}. Earlier checkpoints are kept. Fix "
+                "the problem and run the same command again: it continues from the latest one."
             ) from error
 
     def _restore(self, folder: Path) -> None:
-        self._state.read(str(folder / _STATE)).assert_consumed()
+        self._variables.read(str(folder / _STATE)).assert_consumed()
 
 
 def _saved(folder: StoragePath, since: int = 0) -> list[StoragePath]:
-    """Return the whole checkpoints in a folder from a step on, the earliest first."""
-    return [folder / str(name) for name in whole_checkpoints(folder) if name.step >= since]
+    """Return the complete checkpoints in a folder, earliest first, without those before the step `since`."""
+    return [folder / str(name) for name in complete_checkpoints(folder) if name.step >= since]
 
 
 def _remove_unfinished(folder: StoragePath) -> None:
-    """Remove what a run that was killed in the middle of writing or removing has left."""
+    """Remove incomplete checkpoints, left by a run that was killed while it wrote or removed them."""
     files: dict[str, set[str]] = {}
     for path, _ in folder.files():
         name, _, file = path.rpartition("/")
         files.setdefault(name, set()).add(file)
-    for name, found in files.items():
-        if name and PROGRESS_FILE not in found:
+    for name, file_names in files.items():
+        if name and PROGRESS_FILE not in file_names:
             (folder / name).remove_folder()
     folder.remove_leftovers()
 
 
-def _read_all(folder: Path) -> None:
-    """Read every tensor of a checkpoint, which TensorFlow compares with its checksum.
+def _verify_checksums(folder: Path) -> None:
+    """Read every tensor of a checkpoint, so that TensorFlow verifies its checksum.
 
     Raises:
-        tf.errors.OpError, ValueError: A checksum differs, or a file is not a checkpoint's.
-        IndexError: A file is cut short.
+        tf.errors.OpError, ValueError: A checksum differs, or a file does not belong to a checkpoint.
+        IndexError: A file is truncated.
     """
     reader = tf.train.load_checkpoint(str(folder / _STATE))
     for name in reader.get_variable_to_shape_map():
@@ -184,13 +189,14 @@ def _read_all(folder: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
+    """Return the message of an error without the names of TensorFlow's operations."""
     if isinstance(error, tf.errors.OpError):
-        # Between the name of the operation and the file, and that of the operation once more.
         return str(error.message).rpartition("; ")[2].partition(" [Op:")[0]
     return describe(error) if isinstance(error, OSError) else str(error)
 
 
 def _remove(*folders: StoragePath) -> None:
+    """Remove checkpoints, progress.json first."""
     for folder in folders:
         (folder / PROGRESS_FILE).remove()
         folder.remove_folder()

@@ -1,4 +1,4 @@
-"""Which epoch is the best one, and when further ones are not worth the while: what the validation fold says."""
+"""Choose the best epoch by the validation fold, and decide when training ends."""
 
 from collections.abc import Sequence
 
@@ -7,26 +7,26 @@ from train.records import EpochRecord
 
 
 def rank(entry: EpochRecord, config: TrainConfig) -> tuple[float, float]:
-    """Rank an epoch by the figure that `select_by` names; among equals by the loss of the validation segments."""
+    """Return the rank of an epoch, higher is better: the figure named by `select_by`, then the validation loss."""
     figures = entry.held_out["validation"]
     figure: float = getattr(figures, config.select_by)
     return -figure if config.select_by == "loss" else figure, -figures.loss
 
 
 def best_epoch(history: Sequence[EpochRecord], config: TrainConfig) -> int:
-    """Return the number of the best epoch, the first of several; the last one where nothing was validated."""
+    """Return the number of the best epoch, the first of equals; the last epoch if there is no validation fold."""
     if config.validation_fold == "none":
         return len(history)
     return max(history, key=lambda entry: rank(entry, config)).epoch
 
 
 def is_best(history: Sequence[EpochRecord], config: TrainConfig) -> bool:
-    """Say whether the latest epoch is better than all before it."""
+    """Return whether the latest epoch is better than all earlier ones; False if there is no validation fold."""
     return config.validation_fold != "none" and best_epoch(history, config) == len(history)
 
 
 def should_stop(history: Sequence[EpochRecord], config: TrainConfig) -> bool:
-    """Say whether all epochs are done, or `patience` of them have brought nothing better."""
+    """Return whether all epochs are finished, or the last `patience` epochs did not improve on the best one."""
     if len(history) >= config.epochs:
         return True
     return (

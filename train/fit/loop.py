@@ -1,4 +1,4 @@
-"""The training loop: steps, epochs, checkpoints, and how training ends."""
+"""The training loop: steps, epochs, checkpoints and early stopping."""
 
 import dataclasses
 import time
@@ -14,7 +14,7 @@ from train.config import TrainConfig
 from train.errors import Stopped, TrainError
 from train.evaluation.held_out import HeldOut, HeldOutScores
 from train.evaluation.predictor import Predictor
-from train.fit.checkpoints import Checkpoints, TrainingProgress
+from train.fit.checkpoints import Checkpoints, TrainState
 from train.fit.early_stopping import is_best, should_stop
 from train.fit.tensorboard import TensorBoardWriter
 from train.fit.train_step import StepConfig, distributed_step
@@ -28,8 +28,8 @@ _TRACKS_NAMED = 10
 
 
 @dataclasses.dataclass
-class _Recent:
-    """The steps since the last point on the curves by step."""
+class _StepAverages:
+    """Loss, speed and waiting time of the steps since TensorBoard's last point by step."""
 
     steps: int = 0
     loss: float = 0.0
@@ -37,13 +37,13 @@ class _Recent:
     waited: float = 0.0
 
     def add(self, waited: float, seconds: float) -> None:
-        """Count a step, of which some seconds went by in waiting."""
+        """Count a step that took `seconds`, of which it waited `waited` for its batch."""
         self.steps += 1
         self.seconds += seconds
         self.waited += waited
 
-    def points(self, batch_size: int) -> dict[str, float]:
-        """Return what there is to show."""
+    def scalars(self, batch_size: int) -> dict[str, float]:
+        """Return the values to write, by their tags."""
         return {
             "steps/loss": self.loss,
             "steps/examples_per_second": self.steps * batch_size / self.seconds,
@@ -53,14 +53,14 @@ class _Recent:
 
 @dataclasses.dataclass(frozen=True)
 class Learner:
-    """The model being trained, and what a training step needs beside a batch.
+    """Everything that a training step needs besides a batch.
 
     Attributes:
-        strategy: Strategy under which the model and the optimizer were made.
+        strategy: Strategy in whose scope the model and the optimizer were built.
         model: Chain of layers.
-        optimizer: Optimizer, with the slots of the model's variables.
+        optimizer: Optimizer, built for the variables of the model.
         step_config: Loss and augmentation settings.
-        compiled: Whether XLA compiles what each replica computes.
+        compiled: Whether XLA compiles the computation of each replica.
     """
 
     strategy: tf.distribute.Strategy
@@ -70,7 +70,7 @@ class Learner:
     compiled: bool
 
     def step_function(self, spec: Any) -> Any:
-        """Return the training step for batches of a spec; see `distributed_step`."""
+        """Return the training step for batches with an element spec; see `distributed_step`."""
         return distributed_step(
             self.strategy, self.model, self.optimizer, self.step_config, spec, compiled=self.compiled
         )
@@ -78,156 +78,158 @@ class Learner:
 
 @dataclasses.dataclass(frozen=True)
 class Outputs:
-    """Where a training run is written.
+    """Outputs of a training run.
 
     Attributes:
-        run: Folder of the history.
+        run: Run folder, for the history.
         checkpoints: Checkpoints of the model and the optimizer.
-        tensorboard: Event files.
-        probe: float32 [rows, 40, 217], the segments whose activations TensorBoard shows.
+        tensorboard: Writer of event files.
+        example_segments: float32 [rows, 40, 217], fixed segments whose activations TensorBoard shows.
     """
 
     run: Run
     checkpoints: Checkpoints
     tensorboard: TensorBoardWriter
-    probe: NDArray[np.float32]
+    example_segments: NDArray[np.float32]
 
 
 class Loop:
-    """Trains a model from the step that its progress names to the last epoch."""
+    """Trains a model from a restored or new state to the last epoch."""
 
     def __init__(
         self,
         config: TrainConfig,
-        progress: TrainingProgress,
+        state: TrainState,
         *,
         learner: Learner,
         stream: SegmentStream,
-        held: dict[str, HeldOut],
+        held_out_folds: dict[str, HeldOut],
         outputs: Outputs,
         callbacks: Callbacks,
     ) -> None:
-        """Take everything that training needs; nothing is computed yet.
+        """Prepare to train; nothing is computed yet.
 
         Args:
             config: Settings.
-            progress: State of training, from the latest checkpoint or new; updated in place.
-            learner: Model and step.
+            state: Training state, restored from the latest checkpoint or new; updated in place.
+            learner: Model and training step.
             stream: Training batches.
-            held: Held-out folds by name: `test`, and `validation` where there is one.
-            outputs: Where the run is written.
-            callbacks: Receive progress; may request a stop.
+            held_out_folds: Held-out folds by name: `test`, and `validation` if there is one.
+            outputs: Outputs of the run.
+            callbacks: Training callbacks.
         """
         self._config = config
-        self._progress = progress
+        self._state = state
         self._learner = learner
         self._stream = stream
-        self._held = held
+        self._held_out_folds = held_out_folds
         self._outputs = outputs
         self._callbacks = callbacks
         self._last_step = config.epochs * stream.steps_per_epoch
         self._predictor = Predictor(learner.strategy, learner.model, self._stop_if_requested)
-        self._recent = _Recent()
+        self._averages = _StepAverages()
         self._saved_at = time.monotonic()
 
     def run(self) -> None:
-        """Train until the last epoch, or until `patience` epochs have brought no better one.
+        """Train until the last epoch, or until `patience` epochs bring no improvement.
 
         Raises:
-            Stopped: A callback requested it; a checkpoint is written.
+            Stopped: A callback requested a stop; a checkpoint was written.
             TrainError: The loss is not finite, or a checkpoint cannot be written.
         """
-        progress, steps_per_epoch = self._progress, self._stream.steps_per_epoch
-        with DistributedBatches(self._learner.strategy, self._stream, progress.step, self._last_step) as batches:
-            step = self._learner.step_function(batches.spec)
-            while not should_stop(progress.history, self._config):
-                self._train_epoch(step, batches, (len(progress.history) + 1) * steps_per_epoch)
+        state, steps_per_epoch = self._state, self._stream.steps_per_epoch
+        with DistributedBatches(self._learner.strategy, self._stream, state.step, self._last_step) as batches:
+            step_function = self._learner.step_function(batches.spec)
+            while not should_stop(state.history, self._config):
+                self._train_epoch(step_function, batches, (len(state.history) + 1) * steps_per_epoch)
                 self._end_epoch()
-        self._outputs.checkpoints.save(progress)
+        self._outputs.checkpoints.save(state)
 
-    def _train_epoch(self, step: Any, batches: DistributedBatches, stop: int) -> None:
-        """Take the steps up to `stop`, the end of the epoch."""
-        progress = self._progress
-        unread = None
-        while progress.step < stop:
+    def _train_epoch(self, step_function: Any, batches: DistributedBatches, stop: int) -> None:
+        """Train from the current step to the step `stop`, the end of the epoch."""
+        state = self._state
+        pending = None  # number and result of the step whose result has not been read yet
+        while state.step < stop:
             before = time.perf_counter()
-            part = next(batches)
+            batch = next(batches)
             received = time.perf_counter()
-            # Start the next step before waiting for the results of this one, so that a GPU has work meanwhile.
-            figures = step(part)
-            self._add(unread)
-            unread = (progress.step, figures)
-            progress.step += 1
-            if progress.step == stop or self._is_due() or self._callbacks.stop() is not None:
-                self._add(unread)
-                unread = None
+            # Start this step before reading the result of the previous one, which keeps a GPU busy meanwhile.
+            result = step_function(batch)
+            self._add_result(pending)
+            pending = (state.step, result)
+            state.step += 1
+            if state.step == stop or self._is_due() or self._callbacks.stop() is not None:
+                self._add_result(pending)
+                pending = None
             waited, seconds = received - before, time.perf_counter() - before
-            progress.waited += waited
-            progress.seconds += seconds
-            self._recent.add(waited, seconds)
-            self._callbacks.step(progress.step, self._last_step)
-            self._show_steps()
-            if unread is None:
+            state.waited += waited
+            state.seconds += seconds
+            self._averages.add(waited, seconds)
+            self._callbacks.step(state.step, self._last_step)
+            self._write_step_scalars()
+            if pending is None:
                 self._stop_if_requested()
                 if self._is_due():
                     self._save()
 
-    def _add(self, unread: tuple[int, tuple[tf.Tensor, tf.Tensor]] | None) -> None:
-        """Add the figures of a step to those of its epoch, once they are there."""
-        if unread is None:
+    def _add_result(self, pending: tuple[int, tuple[tf.Tensor, tf.Tensor]] | None) -> None:
+        """Wait for the loss and the correct rows of a step, and add them to the epoch's sums.
+
+        Raises:
+            TrainError: The loss is not finite.
+        """
+        if pending is None:
             return
-        number, (loss_tensor, correct) = unread
+        step, (loss_tensor, correct) = pending
         loss = float(loss_tensor)
         if not np.isfinite(loss):
-            raise self._not_finite(number, loss)
-        self._recent.loss = loss
-        self._progress.loss_sum += loss
-        self._progress.correct += int(correct)
+            raise self._not_finite(step, loss)
+        self._averages.loss = loss
+        self._state.loss_sum += loss
+        self._state.correct += int(correct)
 
     def _end_epoch(self) -> None:
-        """Judge the model, and write down what the epoch has come to."""
-        progress, stream = self._progress, self._stream
+        """Evaluate the model on the held-out folds, and record the epoch."""
+        state, stream = self._state, self._stream
         record = EpochRecord(
-            epoch=len(progress.history) + 1,
-            train=TrainFigures(
-                loss=progress.loss_sum / stream.steps_per_epoch, accuracy=progress.correct / stream.rows
-            ),
+            epoch=len(state.history) + 1,
+            train=TrainFigures(loss=state.loss_sum / stream.steps_per_epoch, accuracy=state.correct / stream.rows),
             learning_rate=float(tf.convert_to_tensor(self._learner.optimizer.learning_rate)),
-            seconds=progress.seconds,
-            examples_per_second=stream.rows / progress.seconds,
-            wait_fraction=progress.waited / progress.seconds,
-            **{part: _figures(fold.score(self._predictor)) for part, fold in self._held.items()},
+            seconds=state.seconds,
+            examples_per_second=stream.rows / state.seconds,
+            wait_fraction=state.waited / state.seconds,
+            **{part: _figures(fold.score(self._predictor)) for part, fold in self._held_out_folds.items()},
         )
-        progress.history.append(record)
-        progress.loss_sum, progress.correct, progress.seconds, progress.waited = 0.0, 0, 0.0, 0.0
-        if is_best(progress.history, self._config):
-            self._outputs.checkpoints.save_best(progress)
-        self._outputs.run.write("history.json", [each.to_json() for each in progress.history])
-        self._show_epoch(record)
+        state.history.append(record)
+        state.loss_sum, state.correct, state.seconds, state.waited = 0.0, 0, 0.0, 0.0
+        if is_best(state.history, self._config):
+            self._outputs.checkpoints.save_best(state)
+        self._outputs.run.write("history.json", [each.to_json() for each in state.history])
+        self._write_epoch(record)
         if self._is_due(epoch_ended=True):
             self._save()
         self._callbacks.epoch(record, self._config.epochs)
 
     def _stop_if_requested(self) -> None:
-        """Stop if that is asked for: between two steps, or between two batches of an evaluation."""
-        reason = self._callbacks.stop()
-        if reason is not None:
-            self._outputs.checkpoints.save(self._progress)
-            raise Stopped(reason, self._progress.step)
+        """Save a checkpoint and raise `Stopped` if a callback requests it; evaluation calls this as well."""
+        signal = self._callbacks.stop()
+        if signal is not None:
+            self._outputs.checkpoints.save(self._state)
+            raise Stopped(signal, self._state.step)
 
     def _is_due(self, epoch_ended: bool = False) -> bool:
-        """Say whether it is time for a checkpoint."""
+        """Return whether a checkpoint is due."""
         seconds = time.monotonic() - self._saved_at
-        epochs = len(self._progress.history)
-        return self._config.checkpoint_interval.is_due(seconds, self._progress.step, epoch_ended, epochs)
+        epochs = len(self._state.history)
+        return self._config.checkpoint_interval.is_due(seconds, self._state.step, epoch_ended, epochs)
 
     def _save(self) -> None:
-        self._outputs.tensorboard.flush()  # the curves must reach as far as the checkpoint from which they go on
-        self._outputs.checkpoints.save(self._progress)
+        self._outputs.tensorboard.flush()  # a run that resumes here needs the curves up to this step
+        self._outputs.checkpoints.save(self._state)
         self._saved_at = time.monotonic()
 
     def _not_finite(self, step: int, loss: float) -> TrainError:
-        """Name the step whose loss is no number, and what was in its batch."""
+        """Return the error for a loss that is not finite; write the tracks of its batch to `not-finite.json`."""
         mfcc, _ = self._stream.batch(step)
         tracks = np.array(self._stream.tracks(step))
         bad = np.unique(tracks[~np.isfinite(mfcc).all(axis=(1, 2))]).tolist()
@@ -236,36 +238,36 @@ class Loop:
             "not-finite.json", {"step": step, "loss": str(loss), "tracks": distinct, "bad": bad}
         )
         advice = (
-            f"The features of {_few(bad)} are not finite. Delete their shards and featurize again"
+            f"The features of {_abbreviate(bad)} are not finite: delete their shards and featurize again"
             if bad
-            else "Its features are all finite, so try a train.learning_rate below "
-            f"{self._config.learning_rate:g}, in another --out"
+            else "All its features are finite, so try a train.learning_rate below "
+            f"{self._config.learning_rate:g}, with another --out"
         )
         return TrainError(
-            f"the loss is {loss} in step {step + 1} (epoch {step // self._stream.steps_per_epoch + 1}), over "
-            f"segments of {_few(distinct)}; {self._outputs.run.folder / 'not-finite.json'} names all. {advice}. "
-            "The checkpoints are from before that step."
+            f"the loss is {loss} in step {step + 1} (epoch {step // self._stream.steps_per_epoch + 1}). Its batch "
+            f"has segments of {_abbreviate(distinct)}; {self._outputs.run.folder / 'not-finite.json'} lists all. "
+            f"{advice}. The checkpoints are from before that step."
         )
 
-    def _show_steps(self) -> None:
-        """Put a point on the curves by step, now and then."""
-        if self._progress.step % _STEPS_BETWEEN_POINTS == 0:
-            self._outputs.tensorboard.scalars(
-                "train", self._progress.step, self._recent.points(self._config.batch_size)
-            )
-            self._recent = _Recent()
+    def _write_step_scalars(self) -> None:
+        """Write the averages of the latest steps to TensorBoard, once every _STEPS_BETWEEN_POINTS steps."""
+        if self._state.step % _STEPS_BETWEEN_POINTS == 0:
+            scalars = self._averages.scalars(self._config.batch_size)
+            self._outputs.tensorboard.scalars("train", self._state.step, scalars)
+            self._averages = _StepAverages()
 
-    def _show_epoch(self, record: EpochRecord) -> None:
+    def _write_epoch(self, record: EpochRecord) -> None:
+        """Write the scalars and histograms of an epoch to TensorBoard."""
         rates = {"learning_rate": record.learning_rate, "examples_per_second": record.examples_per_second}
         self._outputs.tensorboard.scalars("train", record.epoch, {**record.train.to_json(), **rates})
         for part, figures in record.held_out.items():
             self._outputs.tensorboard.scalars(part, record.epoch, figures.to_json())
-        self._outputs.tensorboard.histograms(record.epoch, self._learner.model, self._outputs.probe)
+        self._outputs.tensorboard.histograms(record.epoch, self._learner.model, self._outputs.example_segments)
         self._outputs.tensorboard.flush()
 
 
 def _figures(scores: HeldOutScores) -> HeldOutFigures:
-    """Reduce the scores of a held-out fold to what the history keeps."""
+    """Return the scores of a held-out fold that the history records."""
     return HeldOutFigures(
         loss=scores.segments.loss,
         accuracy=scores.segments.accuracy,
@@ -274,6 +276,7 @@ def _figures(scores: HeldOutScores) -> HeldOutFigures:
     )
 
 
-def _few(names: list[str]) -> str:
+def _abbreviate(names: list[str]) -> str:
+    """Join names with commas, at most _TRACKS_NAMED of them."""
     more = f" and {len(names) - _TRACKS_NAMED} more" if len(names) > _TRACKS_NAMED else ""
     return ", ".join(names[:_TRACKS_NAMED]) + more

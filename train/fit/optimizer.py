@@ -1,15 +1,15 @@
-"""The optimizer that a config asks for: Adam, its schedule and its decay."""
+"""The optimizer: Adam with a learning-rate schedule and weight decay."""
 
 import keras
 
 from train.config import TrainConfig
 
-# A bias or a scale is one number for many rows; there is nothing to be gained by pulling it towards nought.
+# Biases and scales are few and do not overfit, so they are not pulled toward zero.
 _NEVER_DECAYED = ["bias", "gamma", "beta"]
 
 
 def make_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """Make the optimizer of a run; its learning rate is a function of its own count of steps."""
+    """Return the optimizer; its learning rate is a function of its own step counter, so that it resumes."""
     rate = learning_rate(config, steps_per_epoch)
     if config.weight_decay:
         optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
@@ -17,7 +17,7 @@ def make_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimizer
     else:
         optimizer = keras.optimizers.Adam(rate)
     if config.precision == "mixed_float16":
-        # Gradients too small for float16 would come out as nought.
+        # Scaling keeps small gradients from underflowing to zero in float16.
         return keras.optimizers.LossScaleOptimizer(optimizer)
     return optimizer
 
@@ -25,20 +25,20 @@ def make_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimizer
 def learning_rate(
     config: TrainConfig, steps_per_epoch: int
 ) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    """Return the learning rate: a number, or a schedule that rises for `warmup_epochs` and then falls or stays."""
+    """Return a constant learning rate, or a schedule: a linear warmup, then constant or cosine decay."""
     warmup = round(config.warmup_epochs * steps_per_epoch)
     if config.schedule == "cosine":
-        falling = config.epochs * steps_per_epoch - warmup
+        decay_steps = config.epochs * steps_per_epoch - warmup
     elif warmup:
-        falling = None
+        decay_steps = None
     else:
         return config.learning_rate
-    if falling is None:
+    if decay_steps is None:
         return keras.optimizers.schedules.PolynomialDecay(
             0.0, decay_steps=warmup, end_learning_rate=config.learning_rate
         )
     if not warmup:
-        return keras.optimizers.schedules.CosineDecay(config.learning_rate, falling)
+        return keras.optimizers.schedules.CosineDecay(config.learning_rate, decay_steps)
     return keras.optimizers.schedules.CosineDecay(
-        0.0, falling, warmup_target=config.learning_rate, warmup_steps=warmup
+        0.0, decay_steps, warmup_target=config.learning_rate, warmup_steps=warmup
     )

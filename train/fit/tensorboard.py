@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run."""
+"""TensorBoard event files of a run."""
 
 import contextlib
 import tempfile
@@ -20,19 +20,23 @@ _IMAGES_PER_CLASS = 3
 
 
 class TensorBoardWriter:
-    """Event files of a run: one sub-folder for training and one for each held-out fold.
+    """Writer of event files: one subfolder for training and one for each held-out fold.
 
-    The same tag in each of them, so that TensorBoard draws their curves into one chart. The step of scalars and
-    histograms is the epoch; of those called `steps/...` and `input/...` it is the step.
+    All use the same tags, so that TensorBoard draws their curves into one chart. The x-axis of scalars and
+    histograms is the epoch, except for tags that begin with `steps/` or `input/`, where it is the step.
 
-    A context manager. TensorFlow writes on this machine only: what belongs elsewhere is written here and copied at
-    each `flush`.
+    Use it as a context manager. TensorFlow writes to local disks only: if the folder is a URI, files are written
+    to a temporary folder and copied at each `flush`.
     """
 
     def __init__(self, folder: StoragePath, parts: Sequence[str], epoch: int, step: int) -> None:
-        """Open a writer for each part: `train`, `validation`, `test`.
+        """Open a writer for each part, and remove events that are later than the restored checkpoint.
 
-        What an interrupted run has shown beyond the epoch and the step at which this one goes on is taken out.
+        Args:
+            folder: Folder of the event files.
+            parts: Names of the subfolders: `train`, `validation`, `test`.
+            epoch: Number of finished epochs.
+            step: Number of finished steps.
         """
         self._folder = folder
         self._open = contextlib.ExitStack()
@@ -41,7 +45,7 @@ class TensorBoardWriter:
             folder.copy_to(here)
         self._here = folder.local or here
         for part in parts:
-            _take_out_later(self._here / part, epoch, step)
+            _remove_later_events(self._here / part, epoch, step)
         self._writers = {part: tf.summary.create_file_writer(str(self._here / part)) for part in parts}
         for writer in self._writers.values():
             self._open.callback(writer.close)
@@ -57,48 +61,48 @@ class TensorBoardWriter:
         self._open.close()
 
     def text(self, name: str, content: str) -> None:
-        """Show a text as it is written."""
+        """Write a preformatted text."""
         with self._writers["train"].as_default(step=0):
             tf.summary.text(name, "\n".join(f"    {line}" for line in content.splitlines()))
 
     def graph(self, model: keras.Sequential) -> None:
-        """Show the graph of the model."""
+        """Write the graph of the model."""
         call = tf.function(lambda mfcc: model(mfcc, training=False))
         traced = call.get_concrete_function(tf.TensorSpec((None, *model.input_shape[1:]), tf.float32))
         with self._writers["train"].as_default(step=0):
             tf.summary.graph(traced.graph)
 
     def images(self, mfcc: NDArray[np.float32], labels: NDArray[np.int32], classes: Sequence[str]) -> None:
-        """Show a few MFCC segments of each class, float32 [rows, 40, 217], low coefficients at the bottom."""
+        """Write images of a few segments [rows, 40, 217] of each class, low coefficients at the bottom."""
         with self._writers["train"].as_default(step=0):
             for label, name in enumerate(classes):
-                # Numbers that are none are for the loop to report; a picture shows them as nought.
-                few = np.nan_to_num(mfcc[labels == label][:_IMAGES_PER_CLASS, ::-1], posinf=0, neginf=0)
-                if len(few):
-                    # Coefficient 0 is the loudness and would outshine the rest: each row has its own range.
-                    low, high = few.min(axis=2, keepdims=True), few.max(axis=2, keepdims=True)
-                    grey = (few - low) / np.maximum(high - low, np.finfo(np.float32).tiny)
-                    tf.summary.image(f"mfcc/{name}", grey[..., None], max_outputs=_IMAGES_PER_CLASS)
+                # The training loop reports values that are not finite; images show them as 0.
+                segments = np.nan_to_num(mfcc[labels == label][:_IMAGES_PER_CLASS, ::-1], posinf=0, neginf=0)
+                if len(segments):
+                    # Coefficient 0, the loudness, has a far larger range than the others, so each row is scaled.
+                    low, high = segments.min(axis=2, keepdims=True), segments.max(axis=2, keepdims=True)
+                    gray = (segments - low) / np.maximum(high - low, np.finfo(np.float32).tiny)
+                    tf.summary.image(f"mfcc/{name}", gray[..., None], max_outputs=_IMAGES_PER_CLASS)
 
     def scalars(self, part: str, step: int, values: dict[str, float]) -> None:
-        """Add one point to each of some curves."""
+        """Write one value for each tag."""
         with self._writers[part].as_default(step=step):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
 
-    def histograms(self, epoch: int, model: keras.Sequential, probe: NDArray[np.float32]) -> None:
-        """Show the weights, and the activations of each layer for some fixed segments [rows, 40, 217]."""
+    def histograms(self, epoch: int, model: keras.Sequential, segments: NDArray[np.float32]) -> None:
+        """Write histograms of the weights, and of each layer's activations for some segments [rows, 40, 217]."""
         with self._writers["train"].as_default(step=epoch):
             for weight in model.weights:
                 layer_and_name = weight.path.partition("/")[2]
                 tf.summary.histogram(f"weights/{layer_and_name}", weight)
-            activations: Any = probe
+            activations: Any = segments
             for layer in model.layers:
                 activations = layer(activations, training=False)
                 tf.summary.histogram(f"activations/{layer.name}", activations)
 
     def flush(self) -> None:
-        """Bring everything to where it belongs."""
+        """Write buffered events to disk, and copy changed files if the folder is a URI."""
         for writer in self._writers.values():
             writer.flush()
         if self._folder.local:
@@ -109,8 +113,8 @@ class TensorBoardWriter:
                 self._copied[name] = size
 
 
-def _take_out_later(folder: Path, epoch: int, step: int) -> None:
-    """Take what lies beyond an epoch and a step out of the event files of a folder; a torn end goes, too."""
+def _remove_later_events(folder: Path, epoch: int, step: int) -> None:
+    """Remove events after an epoch and a step from the event files of a folder, and incomplete records."""
     for leftover in folder.glob(".events.out.tfevents.*"):
         leftover.unlink()
     for path in sorted(folder.glob("events.out.tfevents.*")):

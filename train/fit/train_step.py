@@ -1,7 +1,7 @@
-"""What one replica does with its part of a batch: a training step, an evaluation step.
+"""The training step: gradients of one replica's part of a batch, and their sum over all replicas.
 
-Random numbers are functions of (seed, step, use, row of the batch). They need no state that could be lost, and a
-batch has the same masks however many replicas share it.
+Random numbers are functions of (seed, step, use, row of the batch). They have no state that a checkpoint could
+miss, and a batch has the same masks for any number of replicas.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ _MASKS = 2  # of each kind in a segment, as in the paper's stronger policies
 
 
 class _Use(enum.IntEnum):
-    """What a random number is for; the layers of a model count on from DROPOUT."""
+    """Use of a random number; layer i of a model has the number DROPOUT + i."""
 
     FRAMES = 0
     COEFFICIENTS = 1
@@ -29,15 +29,15 @@ class _Use(enum.IntEnum):
 
 @dataclasses.dataclass(frozen=True)
 class StepConfig:
-    """How a model is to learn from a batch.
+    """Loss and augmentation settings of a training step.
 
     Attributes:
-        seed: of the random numbers.
-        class_weights: float32 [classes], of each row in the loss.
-        label_smoothing: the share of the target that is spread over all classes.
-        mask_frames: the widest mask over frames; 0 for none.
-        mask_coefficients: the widest mask over coefficients; 0 for none.
-        fill: float32 [40], what a masked coefficient is set to: its mean.
+        seed: Random seed.
+        class_weights: float32 [classes], weight of each class in the loss.
+        label_smoothing: Fraction of the target that is spread evenly over all classes.
+        mask_frames: Maximum width of a mask over frames; 0 for no masks.
+        mask_coefficients: Maximum width of a mask over coefficients; 0 for no masks.
+        fill: float32 [40], replaces masked values: the mean of each coefficient.
     """
 
     seed: int
@@ -49,41 +49,41 @@ class StepConfig:
 
 
 class StatelessRng:
-    """Uniform random numbers for the rows of one part of a batch."""
+    """Uniform random numbers for the rows of one replica's part of a batch, without state."""
 
     def __init__(self, seed: int, batch: ReplicaBatch) -> None:
-        """Key them by the seed and the step."""
+        """Derive the key from the seed and the step of the batch."""
         self._key = tf.stack([tf.constant(seed, tf.int32), tf.cast(batch.step, tf.int32)])
-        self._first, self._rows = tf.cast(batch.first, tf.int32), tf.cast(batch.batch_rows, tf.int32)
+        self._first, self._batch_rows = tf.cast(batch.first, tf.int32), tf.cast(batch.batch_rows, tf.int32)
 
-    def uniform(self, use: int, here: tf.Tensor, shape: tf.Tensor | list[int]) -> tf.Tensor:
-        """Return float32 [here, *shape] in [0, 1) for the part's `here` rows.
+    def uniform(self, use: int, rows: tf.Tensor, shape: tf.Tensor | list[int]) -> tf.Tensor:
+        """Return float32 [rows, *shape] in [0, 1) for the `rows` rows of the part.
 
-        They are drawn for the whole batch, and those of the part are taken.
+        The numbers are drawn for the whole batch, so that they do not depend on how it is divided.
         """
         key = tf.random.experimental.stateless_fold_in(self._key, use)
-        drawn = tf.random.stateless_uniform(tf.concat([[self._rows], shape], axis=0), key)
-        return drawn[self._first : self._first + here]
+        drawn = tf.random.stateless_uniform(tf.concat([[self._batch_rows], shape], axis=0), key)
+        return drawn[self._first : self._first + rows]
 
 
 def forward(model: keras.Sequential, mfcc: tf.Tensor, rng: StatelessRng) -> tf.Tensor:
     """Apply a chain of layers in training mode, with dropout masks drawn from `rng`.
 
-    Keras's own Dropout would give every replica the same mask, and no checkpoint holds its state.
+    Keras's own Dropout would give every replica the same mask, and checkpoints do not include its state.
 
     Args:
         model: Chain of layers that `refuse_random_layers` accepts.
         mfcc: float32 [rows, 40, 217].
-        rng: Random numbers of the batch that the rows belong to.
+        rng: Random numbers for these rows.
 
     Returns:
-        float32 [rows, classes], the logits.
+        float32 [rows, classes], logits.
     """
     x = mfcc
-    for place, layer in enumerate(model.layers):
-        if type(layer) is keras.layers.Dropout:  # no subclass: SpatialDropout1D, for one, has other masks
+    for index, layer in enumerate(model.layers):
+        if type(layer) is keras.layers.Dropout:  # not its subclasses: SpatialDropout1D has other masks
             shape = tf.shape(x)
-            kept = rng.uniform(_Use.DROPOUT + place, shape[0], shape[1:]) >= layer.rate
+            kept = rng.uniform(_Use.DROPOUT + index, shape[0], shape[1:]) >= layer.rate
             x = tf.where(kept, x / (1 - layer.rate), tf.zeros_like(x))
         else:
             x = layer(x, training=True)
@@ -91,15 +91,15 @@ def forward(model: keras.Sequential, mfcc: tf.Tensor, rng: StatelessRng) -> tf.T
 
 
 def refuse_random_layers(model: keras.Sequential) -> None:
-    """Refuse a model with a random layer that `forward` cannot replace: any but Dropout in the chain itself.
+    """Check that the only random layers are Dropout directly in the chain, which `forward` replaces.
 
     Raises:
-        TrainError: The model has such layers.
+        TrainError: The model has other random layers.
     """
     layers = (layer for layer in model.layers if type(layer) is not keras.layers.Dropout)
     if found := [path for layer in layers for path in _random_layers(layer)]:
         raise TrainError(
-            f"{', '.join(found)} of the model {model.name} draws random numbers from a state of its own, so "
+            f"{', '.join(found)} of the model {model.name} draws random numbers from its own state, so "
             "replicas would share masks and a resumed run would differ. Use keras.layers.Dropout, "
             "directly in the list of layers in train/model/architectures.py and not inside another model or layer."
         )
@@ -108,14 +108,22 @@ def refuse_random_layers(model: keras.Sequential) -> None:
 def _random_layers(layer: keras.layers.Layer) -> list[str]:
     """Return the paths of a layer and of those inside it that have random state."""
     inside = [f"{layer.name}/{path}" for inner in getattr(layer, "layers", []) for path in _random_layers(inner)]
-    # The variables that are no weights of a layer are its random seeds.
+    # Variables of a layer that are not weights are the state of its random generator.
     return inside or ([layer.name] if len(layer.variables) > len(layer.weights) else [])
 
 
 def mask(mfcc: tf.Tensor, step_config: StepConfig, rng: StatelessRng) -> tf.Tensor:
-    """Hide spans of frames and of coefficients behind the mean (SpecAugment, Park et al. 2019).
+    """Replace spans of frames and of coefficients by the mean (SpecAugment, Park et al. 2019).
 
-    Each mask is 0 to `mask_frames` or `mask_coefficients` wide, and anywhere.
+    Each mask has a uniformly drawn width, from 0 to `mask_frames` or `mask_coefficients`, and position.
+
+    Args:
+        mfcc: float32 [rows, 40, 217].
+        step_config: Maximum widths, and the mean of each coefficient.
+        rng: Random numbers for these rows.
+
+    Returns:
+        float32 [rows, 40, 217].
     """
     rows, coefficients, frames = tf.shape(mfcc)[0], mfcc.shape[1], mfcc.shape[2]
     hidden = tf.zeros((), tf.bool)
@@ -128,30 +136,30 @@ def mask(mfcc: tf.Tensor, step_config: StepConfig, rng: StatelessRng) -> tf.Tens
 
 
 def _spans(drawn: tf.Tensor, widest: int, length: int) -> tf.Tensor:
-    """Turn uniform numbers [rows, masks, 2] into bool [rows, length], True where one of a row's masks lies."""
+    """Turn uniform numbers [rows, masks, 2] into bool [rows, length], True inside any of the masks of a row."""
     width = tf.floor(drawn[..., 0] * (widest + 1))
     start = tf.floor(drawn[..., 1] * (length - width + 1))
-    place = tf.range(length, dtype=tf.float32)
-    return tf.reduce_any((place >= start[..., None]) & (place < (start + width)[..., None]), axis=1)
+    position = tf.range(length, dtype=tf.float32)
+    return tf.reduce_any((position >= start[..., None]) & (position < (start + width)[..., None]), axis=1)
 
 
 def train_step(
     model: keras.Sequential, optimizer: keras.optimizers.Optimizer, step_config: StepConfig, batch: ReplicaBatch
 ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
-    """Find out what to learn from one replica's part of a batch.
+    """Compute loss and gradients of one replica's part of a batch.
 
-    The loss of each row is divided by the rows of the whole batch, whatever part of them is here, so that the
-    sum over the replicas is the mean over the batch.
+    The sum of the losses of its rows is divided by the rows of the whole batch, so that the sum over the replicas
+    is the mean over the batch.
 
     Args:
-        model: the layers.
-        optimizer: only to scale the loss, where it does that.
+        model: Chain of layers.
+        optimizer: Optimizer, used only to scale the loss for float16.
         step_config: Loss and augmentation settings.
-        batch: an element of `SegmentStream.dataset`.
+        batch: Element of `SegmentStream.dataset`.
 
     Returns:
-        float32, this replica's share of the batch's loss, NaN where a number of the batch or of a gradient is
-        none; int64, how many of its rows it got right; and the gradient of each trainable variable.
+        float32, this replica's contribution to the loss of the batch, NaN if the batch or a gradient is not
+        finite; int64, number of correctly classified rows; and the gradient of each trainable variable.
     """
     rng = StatelessRng(step_config.seed, batch)
     masks = step_config.mask_frames or step_config.mask_coefficients
@@ -163,8 +171,8 @@ def train_step(
         loss = tf.reduce_sum(losses) / tf.cast(batch.batch_rows, tf.float32)
         scaled = optimizer.scale_loss(loss)
     gradients = tape.gradient(scaled, model.trainable_variables)
-    # A ReLU makes nought of NaN, and the loss looks well while the weights are lost. Gradients that are scaled
-    # up for float16 may overflow: the optimizer leaves such steps out.
+    # ReLU hides NaN, so the loss still looks healthy. Gradients scaled up for float16 may overflow; the optimizer
+    # skips such steps.
     sums = [tf.reduce_sum(batch.mfcc)]
     if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         sums += [tf.reduce_sum(gradient) for gradient in gradients]
@@ -174,12 +182,12 @@ def train_step(
 
 
 def _cross_entropy(labels: tf.Tensor, logits: tf.Tensor, step_config: StepConfig) -> tf.Tensor:
-    """Return the weighed cross-entropy of each row with its smoothed label, float32 [rows], in nats."""
-    likelihoods = tf.nn.log_softmax(logits)
-    losses = -tf.gather(likelihoods, labels, axis=1, batch_dims=1)
+    """Return the weighted cross-entropy of each row with its smoothed label, float32 [rows], in nats."""
+    log_probabilities = tf.nn.log_softmax(logits)
+    losses = -tf.gather(log_probabilities, labels, axis=1, batch_dims=1)
     if step_config.label_smoothing:
-        evenly = -tf.reduce_mean(likelihoods, axis=1)
-        losses = (1 - step_config.label_smoothing) * losses + step_config.label_smoothing * evenly
+        uniform = -tf.reduce_mean(log_probabilities, axis=1)
+        losses = (1 - step_config.label_smoothing) * losses + step_config.label_smoothing * uniform
     return losses * tf.gather(tf.constant(step_config.class_weights), labels)
 
 
@@ -191,19 +199,28 @@ def distributed_step(
     spec: Any,
     compiled: bool,
 ) -> Any:
-    """Return a function of one distributed batch of some spec, which learns from it.
+    """Return a function that trains the model on one distributed batch.
 
-    It is traced once for all sizes of batches, the ragged last one included, so that a run which goes on with
-    another batch than the first computes what it would have computed.
+    It is traced once for all batch sizes, including the last batch of an epoch, so that a run that resumes at any
+    batch computes the same numbers.
+
+    Args:
+        strategy: Strategy in whose scope the model and the optimizer were built.
+        model: Chain of layers.
+        optimizer: Optimizer, built for the variables of the model.
+        step_config: Loss and augmentation settings.
+        spec: Element spec of the distributed batches.
+        compiled: Whether XLA compiles the computation of each replica.
 
     Returns:
-        a function to the mean loss, float32; and how many rows were classified right, int64.
+        Function from a distributed batch to its mean loss, float32; and the number of correctly classified rows,
+        int64.
     """
 
     def compute_gradients(batch: ReplicaBatch) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
         return train_step(model, optimizer, step_config, batch)
 
-    # XLA cannot compile what goes over several devices, so the gradients are added up and applied outside.
+    # XLA cannot compile operations across devices, so the gradients are summed and applied outside.
     compute_gradients = tf.function(compute_gradients, jit_compile=True) if compiled else compute_gradients
 
     def on_replica(batch: ReplicaBatch) -> tuple[tf.Tensor, tf.Tensor]:
@@ -213,7 +230,7 @@ def distributed_step(
 
     def step(batch: ReplicaBatch) -> tuple[tf.Tensor, tf.Tensor]:
         loss, correct = strategy.run(on_replica, args=(batch,))
-        total = tf.distribute.ReduceOp.SUM
-        return strategy.reduce(total, loss, axis=None), strategy.reduce(total, correct, axis=None)
+        add = tf.distribute.ReduceOp.SUM
+        return strategy.reduce(add, loss, axis=None), strategy.reduce(add, correct, axis=None)
 
     return tf.function(step, input_signature=[spec])

@@ -1,4 +1,4 @@
-"""Training from a dataset to `model.keras`: everything is made, or found again, and given to the loop."""
+"""Training from a dataset to `model.keras`: builds or restores everything that the training loop needs."""
 
 import logging
 import os
@@ -28,42 +28,42 @@ from train.input.mixup import mixup
 from train.input.sampler import ShuffleSampler
 from train.model.architectures import build_model
 from train.model.normalization import Statistics, training_statistics
-from train.model.strategy import describe, make_strategy, on_gpus, refuse_disagreement
+from train.model.strategy import check_same_step, describe, make_strategy, on_gpus
 from train.model_names import MODELS
 from train.records import ModelInfo
 from train.run import Run
 
 _log = logging.getLogger(__name__)
 
-_PROBE_ROWS = 64
+_EXAMPLE_SEGMENTS = 64
 
 
 def train(dataset: Dataset, run: Run, config: TrainConfig, config_text: str, callbacks: Callbacks) -> None:
-    """Train a model on a dataset, or go on where an earlier call was interrupted: `begin`, then `learn`."""
+    """Train a model on a dataset, or resume an interrupted run: `begin`, then `learn`."""
     if begin(dataset, run, config, config_text):
         learn(dataset, run, config, callbacks)
 
 
 def begin(dataset: Dataset, run: Run, config: TrainConfig, config_text: str) -> bool:
-    """Record what a run is made from.
+    """Record the dataset and the settings of a run.
 
     Args:
-        dataset: from `open_dataset`.
-        run: where everything goes.
-        config: the settings.
-        config_text: the whole config as YAML, to be kept and shown beside the results.
+        dataset: Dataset from `open_dataset`.
+        run: Output folder.
+        config: Settings.
+        config_text: The whole config as YAML, to be stored with the results.
 
     Returns:
-        whether there is anything to train; not, where the model is there for the epochs that are asked for.
+        Whether training remains to be done; False if the model is already trained for the configured epochs.
 
     Raises:
-        TrainError: a class has no tracks to learn from, or the run's folder belongs to other settings or has
-            been trained for longer.
+        TrainError: A class has no tracks to learn from, or the folder holds a run with other settings or more
+            epochs.
     """
     if (finished := len(run.history())) > config.epochs:
         raise TrainError(
-            f"{run.folder} has been trained for {finished} epochs already; train.epochs = {config.epochs} asks "
-            "for fewer. Ask for as many or more, or give another --out."
+            f"{run.folder} has been trained for {finished} epochs already, but train.epochs = {config.epochs}. "
+            f"Set train.epochs to at least {finished}, or give another --out."
         )
     refuse_missing_classes(dataset, config)
     for warning in class_warnings(dataset, config):
@@ -76,28 +76,28 @@ def begin(dataset: Dataset, run: Run, config: TrainConfig, config_text: str) -> 
 def learn(
     dataset: Dataset, run: Run, config: TrainConfig, callbacks: Callbacks, scratch: Run | None = None
 ) -> None:
-    """Train the model of a run that is begun, from its latest checkpoint on.
+    """Train the model of a run after `begin`, from its latest checkpoint if it has one.
 
-    Ends with `model.keras` and `model.json` in the run's folder.
+    Writes `model.keras` and `model.json` into the run's folder at the end.
 
     Args:
-        dataset: from `open_dataset`.
-        run: where everything goes.
-        config: the settings.
-        callbacks: Receive progress; may request a stop.
-        scratch: Folder for all output in place of the run's, for workers other than the chief: they run the same
-            code, and their output is thrown away.
+        dataset: Dataset from `open_dataset`.
+        run: Output folder.
+        config: Settings.
+        callbacks: Training callbacks.
+        scratch: Output folder instead of the run's, for workers other than the chief: they run the same code, and
+            their output is discarded.
 
     Raises:
-        Stopped: the listener asked for it; the same call goes on from there.
-        TrainError: the devices are not there, or the loss is no number any more.
+        Stopped: A callback requested a stop; the same call continues from there.
+        TrainError: The configured devices are missing, or the loss is not finite.
     """
-    written = scratch or run
+    output = scratch or run
     strategy = make_strategy(config)
     keras.utils.set_random_seed(config.seed)
     compiled = is_compiled(config, strategy.num_replicas_in_sync)
     if not compiled:
-        # XLA has no gradient of a maximum pooling that it would call deterministic.
+        # Not with XLA, which rejects the gradient of max pooling as nondeterministic.
         tf.config.experimental.enable_op_determinism()
     stream = training_stream(dataset, config)
     statistics = training_statistics(dataset, config)
@@ -113,66 +113,71 @@ def learn(
         refuse_random_layers(model)
         optimizer = make_optimizer(config, stream.steps_per_epoch)
         optimizer.build(model.trainable_variables)
-        checkpoints = Checkpoints(run.checkpoints, model, optimizer, config.keep_checkpoints, written.checkpoints)
-        progress = checkpoints.restore_latest()
+        checkpoints = Checkpoints(run.checkpoints, model, optimizer, config.keep_checkpoints, output.checkpoints)
+        state = checkpoints.restore_latest()
     if config.workers > 1:
-        refuse_disagreement(strategy, progress.step)
+        check_same_step(strategy, state.step)
     _log.info(
         f"Training {config.model} ({model.count_params():,} parameters) on {describe(strategy, config.workers)}: "
-        f"{stream.rows:,} segments, {stream.steps_per_epoch} steps an epoch, {config.epochs} epochs."
-        + (f" Resuming after step {progress.step}." if progress.step else "")
+        f"{stream.rows:,} segments, {stream.steps_per_epoch} steps per epoch, {config.epochs} epochs."
+        + (f" Resuming after step {state.step}." if state.step else "")
     )
 
-    held = {part: held_out(dataset, config, fold) for part, fold in config.held_out.items()}
+    held_out_folds = {part: held_out(dataset, config, fold) for part, fold in config.held_out.items()}
     step_config = make_step_config(config, segment_counts(dataset, config)["train"], statistics)
-    probe, probe_labels = stream.batch(0)
-    with TensorBoardWriter(
-        written.tensorboard, ["train", *held], len(progress.history), progress.step
-    ) as tensorboard:
-        if not progress.step:
+    example_segments, example_labels = stream.batch(0)
+    parts = ["train", *held_out_folds]
+    with TensorBoardWriter(output.tensorboard, parts, len(state.history), state.step) as tensorboard:
+        if not state.step:
             tensorboard.text("config", (run.folder / "config.yaml").read().decode())
             tensorboard.graph(model)
-            tensorboard.images(probe, probe_labels, dataset.classes)
+            tensorboard.images(example_segments, example_labels, dataset.classes)
         Loop(
             config,
-            progress,
+            state,
             learner=Learner(strategy, model, optimizer, step_config, compiled),
             stream=stream,
-            held=held,
-            outputs=Outputs(written, checkpoints, tensorboard, probe[:_PROBE_ROWS]),
+            held_out_folds=held_out_folds,
+            outputs=Outputs(output, checkpoints, tensorboard, example_segments[:_EXAMPLE_SEGMENTS]),
             callbacks=callbacks,
         ).run()
     if scratch:
         return
-    if "validation" in held:
+    if "validation" in held_out_folds:
         checkpoints.restore_best()
     _save_model(run, model, dataset, config)
 
 
 def is_trained(run: Run, config: TrainConfig) -> bool:
-    """Say whether the run's model is there, and nothing is left to train."""
-    about = run.model_info()
+    """Return whether the run has a model and all its epochs are finished."""
+    info = run.model_info()
     history = run.history()
-    return bool(run.model.is_file() and about and about.epochs == len(history) and should_stop(history, config))
+    return bool(run.model.is_file() and info and info.epochs == len(history) and should_stop(history, config))
 
 
 def is_compiled(config: TrainConfig, replicas: int) -> bool:
-    """Say whether XLA compiles the steps.
+    """Return whether XLA compiles the training step.
 
     Raises:
-        TrainError: that is asked for where it cannot be.
+        TrainError: `jit_compile` is "always" where XLA cannot compile the step.
     """
     across_replicas = MODELS[config.model].batch_norm and replicas > 1
     if config.jit_compile == "always" and across_replicas:
         raise TrainError(
-            f"train.jit_compile = always, but XLA cannot compile the batch normalisation of {config.model} over "
+            f"train.jit_compile = always, but XLA cannot compile the batch normalization of {config.model} over "
             f"{replicas} replicas. Set train.jit_compile=never, train.replicas=1, or another train.model."
         )
     return config.jit_compile == "always" or (config.jit_compile == "auto" and on_gpus() and not across_replicas)
 
 
 def make_step_config(config: TrainConfig, counts: NDArray[np.int64], statistics: Statistics) -> StepConfig:
-    """Return how to learn from a batch, given the training segments of each class and the statistics of all."""
+    """Return the loss and augmentation settings.
+
+    Args:
+        config: Settings.
+        counts: int64 [classes], training segments of each class.
+        statistics: Statistics of the training folds.
+    """
     return StepConfig(
         config.seed,
         class_weights(counts, config),
@@ -184,7 +189,7 @@ def make_step_config(config: TrainConfig, counts: NDArray[np.int64], statistics:
 
 
 def training_stream(dataset: Dataset, config: TrainConfig) -> SegmentStream:
-    """Return the segments of the training folds, shuffled, drawn and mixed as the settings say."""
+    """Return the batches of the training folds, with the configured shuffling, sampling and mixup."""
     shards = dataset.in_folds(config.training_folds)
     labels = None
     if config.sampling == "balanced":
@@ -202,7 +207,7 @@ def training_stream(dataset: Dataset, config: TrainConfig) -> SegmentStream:
 
 
 def _save_model(run: Run, model: keras.Sequential, dataset: Dataset, config: TrainConfig) -> None:
-    """Write the model, and beside it what is needed to use it on audio."""
+    """Write model.keras, and model.json with everything needed to use it on audio."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "model.keras")
         model.save(path)

@@ -1,1 +1,1 @@
-"""Shards to batches on the replicas, in an order that depends on (seed, epoch) alone."""
+"""Shards to batches on the replicas, in an order that depends only on (seed, epoch)."""

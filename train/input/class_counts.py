@@ -1,4 +1,4 @@
-"""Segments of each class: counted, refused where a class is missing, remarked on where it is small, weighted."""
+"""Segments of each class: counts, checks for missing and small classes, and weights in the loss."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,7 +14,7 @@ _LARGEST_SKEW = 4
 
 
 def segment_counts(dataset: Dataset, config: TrainConfig) -> dict[str, NDArray[np.int64]]:
-    """Count the segments of each class, int64 [classes], in `train` and in each held-out fold by its name."""
+    """Count the segments of each class, int64 [classes], in `train` and in each held-out fold, by its name."""
     counts = {part: np.zeros(len(dataset.classes), np.int64) for part in ("train", *config.held_out)}
     folds = {fold: part for part, fold in config.held_out.items()}
     for entry in dataset.info.counts:
@@ -24,14 +24,14 @@ def segment_counts(dataset: Dataset, config: TrainConfig) -> dict[str, NDArray[n
 
 
 def refuse_missing_classes(dataset: Dataset, config: TrainConfig) -> None:
-    """Check that the folds suffice for training.
+    """Check that every class has training tracks and every held-out fold has tracks.
 
     Raises:
-        TrainError: A class has no tracks to learn from, or a held-out fold has none at all.
+        TrainError: A class has no tracks to learn from, or a held-out fold is empty.
     """
     counts = segment_counts(dataset, config)
     empty = [part for part, count in counts.items() if not count.sum()]
-    unlearned = _named(dataset.classes, counts["train"] == 0)
+    unlearned = _join_names(dataset.classes, counts["train"] == 0)
     if empty or unlearned:
         raise TrainError(
             (
@@ -46,28 +46,28 @@ def refuse_missing_classes(dataset: Dataset, config: TrainConfig) -> None:
 
 
 def class_warnings(dataset: Dataset, config: TrainConfig) -> Iterator[str]:
-    """Yield a sentence for each finding about classes that are absent from a fold, small or skewed.
+    """Yield a warning for classes that are missing from a held-out fold, too small, or skewed.
 
-    The folds are those that `refuse_missing_classes` accepts.
+    Call `refuse_missing_classes` first: every class must have training segments.
     """
     counts = segment_counts(dataset, config)
     for part, count in counts.items():
-        if missing := _named(dataset.classes, count == 0):
-            yield f"The {part} fold has no track of {missing}: what it says does not cover them."
+        if missing := _join_names(dataset.classes, count == 0):
+            yield f"The {part} fold has no track of {missing}, so its scores do not cover them."
     if small := small_classes(dataset):
         named = ", ".join(f"{label} ({tracks})" for label, tracks in small.items())
-        yield f"Fewer than {FEW_TRACKS} tracks: {named}. What is said of them rests on very little."
+        yield f"Fewer than {FEW_TRACKS} tracks: {named}. Their scores are unreliable: too few tracks."
     skew = counts["train"].max() / counts["train"].min()
     if skew > _LARGEST_SKEW and config.class_weights == "none" and config.sampling == "natural":
         yield (
             f"The largest class has {skew:.1f} times the segments of the smallest, which the model will tend to "
-            "overlook. To give each class the same weight: --set train.class_weights=balanced, or "
+            "neglect. To give each class the same weight: --set train.class_weights=balanced, or "
             "--set train.sampling=balanced"
         )
 
 
 def small_classes(dataset: Dataset) -> dict[str, int]:
-    """Return the classes with fewer than FEW_TRACKS tracks, and how many each has."""
+    """Return the number of tracks of each class that has fewer than FEW_TRACKS."""
     tracks = dict.fromkeys(dataset.classes, 0)
     for entry in dataset.info.counts:
         tracks[entry.label] += entry.tracks
@@ -75,12 +75,12 @@ def small_classes(dataset: Dataset) -> dict[str, int]:
 
 
 def class_weights(counts: NDArray[np.int64], config: TrainConfig) -> NDArray[np.float32]:
-    """Return the weight of each class in the loss, float32 [classes]; their mean over the rows is 1."""
+    """Return the weight of each class in the loss, float32 [classes]; the mean over all segments is 1."""
     if config.class_weights == "none" or config.sampling == "balanced":
         return np.ones(len(counts), np.float32)
     weights: NDArray[np.float32] = (counts.sum() / (len(counts) * counts)).astype(np.float32)
     return weights
 
 
-def _named(classes: Sequence[str], mask: NDArray[np.bool_]) -> str:
+def _join_names(classes: Sequence[str], mask: NDArray[np.bool_]) -> str:
     return ", ".join(name for name, chosen in zip(classes, mask, strict=True) if chosen)

@@ -1,4 +1,4 @@
-"""Batches on their way from a stream to the replicas of a strategy."""
+"""Batches distributed to the replicas of a strategy."""
 
 from types import TracebackType
 from typing import Any
@@ -10,17 +10,24 @@ from train.input.batches import REPLICA_BATCH_SPEC, ReplicaBatch, SegmentStream
 
 
 class DistributedBatches:
-    """The batches of some steps, one after another, each in parts on the replicas; read ahead onto them.
+    """Iterator over the batches of some steps, each divided over the replicas and prefetched onto their devices.
 
-    A context manager: on leaving, TensorFlow stops to read ahead. An iterator that lives on in the frames of an
-    exception's traceback until the interpreter ends would wait for Python code that cannot run any more.
+    Use it as a context manager, which stops the prefetching on exit. Otherwise an exception's traceback could keep
+    the iterator alive until the interpreter exits, and it would hang waiting for Python code that can no longer
+    run.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy, stream: SegmentStream, start: int, stop: int) -> None:
-        """Take the steps [start, stop).
+        """Start reading the batches of the steps [start, stop).
+
+        Args:
+            strategy: Strategy whose replicas receive the batches.
+            stream: Training batches.
+            start: First step.
+            stop: Step after the last.
 
         Raises:
-            TrainError: a replica would be without rows, which TensorFlow's layers do not survive.
+            TrainError: A replica would have no rows, which crashes TensorFlow's layers.
         """
         replicas = strategy.num_replicas_in_sync
         if stream.smallest_batch < replicas:
@@ -28,19 +35,19 @@ class DistributedBatches:
                 f"{replicas} replicas cannot share a batch of {stream.smallest_batch} segments. Set a smaller "
                 "train.replicas, or a larger train.batch_size if the folds have more segments than that."
             )
-        # Endless, because where there may be an end TensorFlow asks each replica whether there is more, which
-        # takes milliseconds a step; the steps are counted here.
-        padding = tf.data.Dataset.from_tensors(ReplicaBatch(*map(_nothing, REPLICA_BATCH_SPEC))).repeat()
+        # The dataset is padded to be endless and the steps are counted here: for a finite one, TensorFlow checks
+        # in each step whether every replica has a next element, which takes milliseconds.
+        padding = tf.data.Dataset.from_tensors(ReplicaBatch(*map(_zeros, REPLICA_BATCH_SPEC))).repeat()
 
-        def parts(context: tf.distribute.InputContext) -> tf.data.Dataset:
-            here = replicas // context.num_input_pipelines  # of the replicas; each worker has a pipeline
-            first = context.input_pipeline_id * here
-            return stream.dataset(start, stop, replicas, range(first, first + here)).concatenate(padding)
+        def worker_dataset(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            count = replicas // context.num_input_pipelines  # each worker has one pipeline
+            first = context.input_pipeline_id * count
+            return stream.dataset(start, stop, replicas, range(first, first + count)).concatenate(padding)
 
-        batches = strategy.distribute_datasets_from_function(parts)
+        batches = strategy.distribute_datasets_from_function(worker_dataset)
         self.spec = batches.element_spec
-        self._left = stop - start
-        self._batches: Any = iter(batches) if self._left else iter(())
+        self._remaining = stop - start
+        self._batches: Any = iter(batches) if self._remaining else iter(())
 
     def __enter__(self) -> "DistributedBatches":
         return self
@@ -54,12 +61,12 @@ class DistributedBatches:
         return self
 
     def __next__(self) -> Any:
-        if not self._left:
+        if not self._remaining:
             raise StopIteration
-        self._left -= 1
+        self._remaining -= 1
         return next(self._batches)
 
 
-def _nothing(spec: tf.TensorSpec) -> tf.Tensor:
-    """Return one row of nought, or one nought."""
-    return tf.zeros([1 if side is None else side for side in spec.shape], spec.dtype)
+def _zeros(spec: tf.TensorSpec) -> tf.Tensor:
+    """Return one row of zeros, or a single 0, of a spec."""
+    return tf.zeros([1 if size is None else size for size in spec.shape], spec.dtype)

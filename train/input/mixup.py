@@ -1,4 +1,4 @@
-"""Mixup: each segment of a batch with a little of another one laid over it (Zhang et al. 2018)."""
+"""Mixup: each segment of a batch is blended with another one of the batch (Zhang et al. 2018)."""
 
 from typing import Any
 
@@ -11,16 +11,17 @@ from train.input.window_cache import LabeledSegments
 
 
 def mixup(alpha: float, seed: int) -> Mix:
-    """Return what mixes the rows of a batch with one another, by numbers that (seed, step) determine.
+    """Return a function that mixes the rows of a batch with one another; it depends only on (seed, step).
 
     Args:
-        alpha: of the Beta(alpha, alpha) distribution of the shares. Of a share and its rest the larger one
-            belongs to the row itself.
-        seed: of the run.
+        alpha: Parameter of the Beta(alpha, alpha) distribution of the weights. A row always keeps the larger of
+            the two weights, 0.5 or more.
+        seed: Random seed of the run.
 
     Returns:
-        a function of the step and of the batch's rows to the mixed MFCC, float32 [rows, 40, 217]; the labels and
-        the labels of what was mixed in, int32 [rows]; and the share of the first in each row, float32 [rows].
+        Function from a step and the rows of its batch to the mixed MFCC, float32 [rows, 40, 217]; the labels of
+        the rows and of the rows mixed in, int32 [rows] each; and the weight of the former, float32 [rows]. It
+        mixes the MFCC of the batch in place.
     """
 
     def mix(step: int, rows: LabeledSegments) -> tuple[NDArray[Any], ...]:
@@ -30,7 +31,7 @@ def mixup(alpha: float, seed: int) -> Mix:
         shares = generator.beta(alpha, alpha, len(labels)).astype(np.float32)
         shares = np.maximum(shares, 1 - shares)
         mixed = mfcc[partners]
-        # In place, since the batch is large: mixed + share * (own - mixed).
+        # In place, because the batch is large: mixed + share * (own - mixed).
         np.subtract(mfcc, mixed, out=mfcc)
         mfcc *= shares[:, None, None]
         mfcc += mixed

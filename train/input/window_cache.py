@@ -1,6 +1,6 @@
-"""Windows of rows in memory, a bounded part of a dataset, from which batches are taken.
+"""Windows of rows in memory, a bounded part of a dataset, from which batches are read.
 
-Positions, slots and group rows are as `train.input.sampler` draws them.
+Positions, slots and group rows are explained in `train.input.sampler`.
 """
 
 import math
@@ -19,46 +19,48 @@ from train.input.sampler import Int64, Sampler
 
 LabeledSegments = tuple[NDArray[np.float32], NDArray[np.int32]]
 
-_WINDOWS_HELD = 2  # the one in use and the one before or after it; a third while a batch still reads from it
+_MAX_WINDOWS = (
+    2  # the one in use and its predecessor or successor; a third exists while a batch still reads from it
+)
 
 
 def allocate(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return float32 of a shape, uninitialized, in Arrow's memory.
+    """Return an uninitialized float32 array in Arrow's memory.
 
-    Arrow's allocator uses freed memory again. NumPy's takes fresh pages for each window, which cost more than what
-    is copied into them. The memory is aligned to 64 bytes, so TensorFlow takes a batch without copying it.
+    Arrow's allocator reuses freed memory. NumPy's requests new pages for each window, which takes longer than
+    copying the rows into them. The memory is aligned to 64 bytes, so TensorFlow uses a batch without copying it.
     """
     size = math.prod(shape) * np.dtype(np.float32).itemsize
     return np.frombuffer(pa.allocate_buffer(size), np.float32).reshape(shape)
 
 
 class WindowCache:
-    """The rows of some shards in the order of a sampler, read ahead in the background.
+    """Rows of shards in the order of a sampler, loaded ahead in the background.
 
-    Any positions can be read at any time, from several threads at once; reads in about ascending order are fast.
+    Any positions can be read at any time, from several threads at once; reads in roughly ascending order are fast.
     """
 
     def __init__(self, shards: Sequence[Shard], sampler: Sampler, lookback: int) -> None:
-        """Take shards and their order.
+        """Prepare to read; nothing is loaded yet.
 
         Args:
-            shards: Shards whose row groups, one after another, `sampler` counts.
+            shards: Shards; the sampler numbers their row groups consecutively.
             sampler: Order of the rows.
-            lookback: How many positions behind the newest read another one may start. The next window takes the
-                memory of the previous one, so it is read ahead only once the previous one is that far behind.
+            lookback: How far behind the newest read another read may start, in positions. The next window replaces
+                the previous one, so it is loaded only once reads have passed the previous one by that distance.
         """
         self._lookback = lookback
         self._groups = [(shard, index) for shard in shards for index in range(len(shard.row_groups))]
         self._sampler = sampler
-        self._held: OrderedDict[tuple[int, int], Future[LabeledSegments]] = OrderedDict()
+        self._windows: OrderedDict[tuple[int, int], Future[LabeledSegments]] = OrderedDict()
         self._lock = threading.Lock()
-        self._loader = ThreadPoolExecutor(_WINDOWS_HELD, "window")
+        self._loader = ThreadPoolExecutor(_MAX_WINDOWS, "window")
 
     def rows(self, epoch: int, start: int, stop: int) -> LabeledSegments:
         """Return the rows at the positions [start, stop) of an epoch.
 
         Returns:
-            float32 [stop - start, 40, 217], the MFCC; and int32 [stop - start], the class indices.
+            float32 [stop - start, 40, 217], MFCC; and int32 [stop - start], class indices.
         """
         mfcc = allocate((stop - start, *MFCC_SHAPE))
         labels = np.empty(stop - start, np.int32)
@@ -66,14 +68,14 @@ class WindowCache:
         for window, slots in self._slots(epoch, start, stop):
             window_mfcc, window_labels = self._window(epoch, window, start, stop)
             end = begin + len(slots)
-            # One call for all rows, which releases the interpreter's lock once.
+            # One call for all rows releases the interpreter's lock.
             np.take(window_mfcc, slots, axis=0, out=mfcc[begin:end], mode="clip")
             labels[begin:end] = window_labels[slots]
             begin = end
         return mfcc, labels
 
     def tracks(self, epoch: int, start: int, stop: int) -> list[str]:
-        """Return the track of each of the positions [start, stop) of an epoch."""
+        """Return the track of each position in [start, stop) of an epoch."""
         names: list[str] = []
         for window, slots in self._slots(epoch, start, stop):
             visits = self._visits(epoch, window)
@@ -82,9 +84,9 @@ class WindowCache:
         return names
 
     def _slots(self, epoch: int, start: int, stop: int) -> Iterator[tuple[int, Int64]]:
-        """Yield the windows that hold the positions [start, stop) of an epoch, and the slots in each.
+        """Yield each window that contains positions of [start, stop) of an epoch, and their slots in it.
 
-        Usually that is one window; two or more where the interval crosses their borders.
+        Usually one window; more if the interval crosses a border.
         """
         offsets = self._sampler.epoch_plan(epoch).offsets
         begin = int(np.searchsorted(offsets, start, "right")) - 1
@@ -93,7 +95,7 @@ class WindowCache:
             yield window, self._sampler.window_slots(epoch, window)[max(start - offset, 0) : stop - offset]
 
     def _visits(self, epoch: int, window: int) -> list[tuple[int, Int64]]:
-        """Return the row group of each visit of a window, and the group rows that it reads."""
+        """Return the row group and the group rows of each visit of a window."""
         plan = self._sampler.epoch_plan(epoch)
         visits = plan.windows[window]
         pairs = zip(plan.groups[visits].tolist(), plan.repeats[visits].tolist(), strict=True)
@@ -106,23 +108,23 @@ class WindowCache:
         return np.array(read_track_ids(shard, 1)[first : first + shard.row_groups[index]])
 
     def _window(self, epoch: int, window: int, start: int, stop: int) -> LabeledSegments:
-        """Return the rows of a window, read if needed; begin the next one if [start, stop) is near it."""
+        """Return the rows of a window, loaded if needed; start to load the next if [start, stop) is near it."""
         offsets = self._sampler.epoch_plan(epoch).offsets
         with self._lock:
-            wanted = self._begin(epoch, window)
+            future = self._start_loading(epoch, window)
             if start >= offsets[window] + self._lookback or stop >= offsets[window + 1]:
-                self._begin(*((epoch, window + 1) if window + 2 < len(offsets) else (epoch + 1, 0)))
-        return wanted.result()
+                self._start_loading(*((epoch, window + 1) if window + 2 < len(offsets) else (epoch + 1, 0)))
+        return future.result()
 
-    def _begin(self, epoch: int, window: int) -> "Future[LabeledSegments]":
-        """Start to read a window unless it is there; drop the least recently used one."""
+    def _start_loading(self, epoch: int, window: int) -> "Future[LabeledSegments]":
+        """Start to load a window unless it is in memory; drop the least recently used one."""
         key = (epoch, window)
-        if key not in self._held:
-            self._held[key] = self._loader.submit(self._load, epoch, window)
-        self._held.move_to_end(key)
-        while len(self._held) > _WINDOWS_HELD:
-            self._held.popitem(last=False)
-        return self._held[key]
+        if key not in self._windows:
+            self._windows[key] = self._loader.submit(self._load, epoch, window)
+        self._windows.move_to_end(key)
+        while len(self._windows) > _MAX_WINDOWS:
+            self._windows.popitem(last=False)
+        return self._windows[key]
 
     def _load(self, epoch: int, window: int) -> LabeledSegments:
         """Read the rows of a window into one array."""

@@ -1,1 +1,1 @@
-"""The networks, and the devices that they run on."""
+"""Networks and the devices they are trained on."""

@@ -1,4 +1,4 @@
-"""The networks: the published ones, and one that reads a segment as what each coefficient does in time."""
+"""The networks: the published ones, and `modulation`, which filters each coefficient over time."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ import keras
 from featurize.dataset.schema import MFCC_SHAPE
 from train.model.normalization import Statistics, batch_normalization, input_normalization
 
-DENSE_UNITS = (500, 100)  # of the published networks
+DENSE_UNITS = (500, 100)  # in the published networks
 FILTER_FRAMES = 25  # 0.58 s
 FILTERS_PER_COEFFICIENT = 4
 STATISTICS_DROPOUT = 0.3
@@ -21,12 +21,12 @@ Layers = list[Any]
 
 @dataclasses.dataclass(frozen=True)
 class LayerFactory:
-    """How the layers of one model are made.
+    """Options shared by the layers of one model.
 
     Attributes:
-        dropout: the share of activations dropped before the logits.
-        precision: a Keras dtype policy.
-        synchronized: Whether batch normalization goes over all replicas.
+        dropout: Fraction of activations dropped before the logits.
+        precision: Keras dtype policy.
+        synchronized: Whether batch normalization uses the batch of all replicas.
     """
 
     dropout: float
@@ -34,7 +34,7 @@ class LayerFactory:
     synchronized: bool
 
     def norm(self) -> keras.layers.Layer:
-        """Return a batch normalization."""
+        """Return a batch normalization layer."""
         return batch_normalization(self.precision, self.synchronized)
 
 
@@ -50,16 +50,16 @@ def build_model(
 
     Args:
         name: Key of `train.model_names.MODELS`.
-        classes: the number of logits.
-        dropout: the share of activations dropped before the logits in training.
-        normalise_by: Statistics by which the first layer normalizes the input; None for no such layer.
-        precision: a Keras dtype policy; the logits are float32 in any case.
-        synchronized: Whether batch normalization goes over all replicas.
+        classes: Number of classes.
+        dropout: Fraction of activations dropped before the logits in training.
+        normalise_by: Statistics for a first layer that normalizes the input; None for no such layer.
+        precision: Keras dtype policy; the logits are always float32.
+        synchronized: Whether batch normalization uses the batch of all replicas.
 
     Returns:
-        a chain of layers from float32 [batch, 40, 217] (MFCC in dB, as the featurizer makes them) to
-        float32 [batch, classes] (logits: apply softmax once to have probabilities). All are Keras's own, so that
-        it can be loaded without Earmark.
+        Chain of layers from float32 [batch, 40, 217] (MFCC in dB, as the featurizer writes them) to
+        float32 [batch, classes] (logits: softmax gives the probabilities). All are layers of Keras, so the model
+        can be loaded without Earmark.
     """
     layers: Layers = [keras.Input(MFCC_SHAPE, name="mfcc")]
     if normalise_by:
@@ -70,17 +70,17 @@ def build_model(
     return keras.Sequential(layers, name=name.replace("-", "_"))
 
 
-def _published(filters: Sequence[int], normalised: bool, make: LayerFactory) -> Layers:
+def _published(filters: Sequence[int], normalized: bool, make: LayerFactory) -> Layers:
     """Return convolutions over the MFCC image, then dense layers.
 
-    Each convolution is valid, 5x5, with ReLU and 2x2 max pooling; a normalisation goes over each of the last
-    channels, and ReLU is applied again.
+    Each convolution is 5x5 without padding, followed by ReLU and 2x2 max pooling. If `normalized`, batch
+    normalization and another ReLU follow the last convolution.
     """
     layers: Layers = [keras.layers.Reshape((*MFCC_SHAPE, 1), dtype=make.precision, name="image")]
     for i, count in enumerate(filters, start=1):
         layers.append(keras.layers.Conv2D(count, 5, activation="relu", dtype=make.precision, name=f"conv{i}"))
         layers.append(keras.layers.MaxPooling2D(2, dtype=make.precision, name=f"pool{i}"))
-    if normalised:
+    if normalized:
         layers += [make.norm(), keras.layers.ReLU(dtype=make.precision, name="norm_relu")]
     layers.append(keras.layers.Flatten(dtype=make.precision, name="flatten"))
     for i, units in enumerate(DENSE_UNITS, start=1):
@@ -89,11 +89,11 @@ def _published(filters: Sequence[int], normalised: bool, make: LayerFactory) -> 
 
 
 def _modulation(make: LayerFactory) -> Layers:
-    """Return short filters over each coefficient's course in time, then the mean and deviation of what they pass.
+    """Return short filters over time for each coefficient, then the mean and deviation of their outputs.
 
-    Filters that no other coefficient enters tell slow from fast movement, as a modulation spectrum does; mean
-    and deviation over the frames forget when it happened. With 40 x 4 filters of 25 frames there is little that
-    a small collection could be learned by heart with.
+    Separate filters for each coefficient distinguish slow from fast changes, as a modulation spectrum does; mean
+    and deviation over the frames discard when the changes happened. 40 x 4 filters of 25 frames have too few
+    weights to memorize a small collection.
     """
     frames = MFCC_SHAPE[1] - FILTER_FRAMES + 1
     return [
@@ -113,7 +113,7 @@ def _modulation(make: LayerFactory) -> Layers:
 
 
 def _mean_and_deviation(frames: int, channels: int) -> keras.Model:
-    """Return a layer from [batch, frames, channels] to the mean and the log deviation, [batch, 2 * channels]."""
+    """Return a layer from [batch, frames, channels] to the mean and log deviation, [batch, 2 * channels]."""
     channel_frames = keras.Input((frames, channels))
     values = keras.ops.cast(channel_frames, "float32")
     mean = keras.ops.mean(values, axis=1)
@@ -122,7 +122,7 @@ def _mean_and_deviation(frames: int, channels: int) -> keras.Model:
     return keras.Model(channel_frames, keras.ops.concatenate([mean, log_deviation], axis=-1), name="statistics")
 
 
-# The layers between input and dropout of each model that `train.model_names.MODELS` declares.
+# Layers between input and dropout of each model declared in `train.model_names.MODELS`.
 LAYERS: dict[str, Callable[[LayerFactory], Layers]] = {
     "conv2": lambda make: _published((12, 24), False, make),
     "conv3": lambda make: _published((12, 24, 48), False, make),

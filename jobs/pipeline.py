@@ -58,7 +58,7 @@ def run(
     features = out / "features"
     make_features(music, features, config, workers, reporter, retry_rejects)
     make_model(features, out, config, reporter)
-    return evaluate_model(out, None, reporter)
+    return evaluate_model(out, None)
 
 
 def make_features(
@@ -147,15 +147,12 @@ def make_model(features: StoragePath, out: StoragePath, config: JobConfig, repor
     _log.info(f"Trained: {config.train.epochs} epochs, {time.monotonic() - started:.1f} s. {out}")
 
 
-def evaluate_model(
-    out: StoragePath, features: StoragePath | None, reporter: ConsoleReporter, again: bool = False
-) -> "Metrics":
+def evaluate_model(out: StoragePath, features: StoragePath | None, again: bool = False) -> "Metrics":
     """Evaluate a trained model on its test fold, and write the metrics, the predictions and the report.
 
     Args:
         out: Run folder.
         features: Dataset folder; None for the folder recorded in the run.
-        reporter: Makes log messages visible; evaluation has no progress bar.
         again: Whether to evaluate even if the metrics of this model exist.
 
     Returns:
@@ -222,7 +219,7 @@ def cross_validate(
         _log.info(f"Fold {fold_config.test_fold + 1} of {len(configs)}")
         fold_folder = out / f"fold={fold_config.test_fold}"
         make_model(features, fold_folder, config.model_copy(update={"train": fold_config}), reporter)
-        metrics.append(evaluate_model(fold_folder, features, reporter))
+        metrics.append(evaluate_model(fold_folder, features))
         gc.collect()  # reference cycles between models and graphs keep windows of rows in memory
     tracks = describe_tracks(dataset)
     summary = summarize(metrics, [evaluate_svm(tracks, fold_config.test_fold) for fold_config in configs])

@@ -84,12 +84,11 @@ def test_a_run_without_its_predictions_counts_as_not_evaluated(run, tmp_path):
 def test_broken_metrics_are_an_error_and_the_command_in_its_message_rewrites_them(dataset, run, metrics, tmp_path):
     from featurize.storage import StoragePath
     from jobs.pipeline import evaluate_model
-    from jobs.terminal.console import ConsoleReporter
 
     folder = tmp_path / "run"
     shutil.copytree(run, folder)
     (folder / "metrics.json").write_text("{}")
-    arguments = StoragePath.of(folder), dataset.folder, ConsoleReporter()
+    arguments = StoragePath.of(folder), dataset.folder
     with pytest.raises(
         TrainError, match=rf"metrics\.json is not.*Type: earmark evaluate {re.escape(str(folder))}$"
     ):

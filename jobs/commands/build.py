@@ -70,7 +70,7 @@ def train(features: Features, out: RunFolder, config: ConfigFile = None, overrid
 
         reporter, dataset, path = ConsoleReporter(), StoragePath.of(features), StoragePath.of(out)
         make_model(dataset, path, load_config(config, overrides or []), reporter)
-        typer.echo(conclusion(path, evaluate_model(path, dataset, reporter)))
+        typer.echo(conclusion(path, evaluate_model(path, dataset)))
 
 
 def crossval(features: Features, out: RunFolder, config: ConfigFile = None, overrides: Overrides = None) -> None:
@@ -163,10 +163,11 @@ def evaluate(
     with plain_errors():
         from featurize.storage import StoragePath
         from jobs.pipeline import conclusion, evaluate_model
-        from jobs.terminal.console import ConsoleReporter
+        from jobs.terminal.console import show_log
 
+        show_log()
         moved, path = StoragePath.of(features) if features else None, StoragePath.of(run)
-        typer.echo(conclusion(path, evaluate_model(path, moved, ConsoleReporter(), again=True)))
+        typer.echo(conclusion(path, evaluate_model(path, moved, again=True)))
 
 
 def demo(

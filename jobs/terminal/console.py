@@ -40,18 +40,24 @@ class _ConsoleHandler(logging.Handler):
         self._console.print(record.getMessage(), markup=False, soft_wrap=True)
 
 
+def show_log(console: Console | None = None) -> None:
+    """Print what Earmark's packages log: on the given console, or on one that writes to standard error."""
+    handler = _ConsoleHandler(console or Console(stderr=True, highlight=False))
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.INFO)
+        logger.handlers = [other for other in logger.handlers if not isinstance(other, _ConsoleHandler)]
+        logger.addHandler(handler)
+        logger.propagate = False  # TensorFlow's logger prints what reaches the root a second time
+
+
 class ConsoleReporter:
     """Prints progress, tables and the log messages of Earmark's packages."""
 
     def __init__(self) -> None:
         """Create a reporter on stderr, and print the log messages of Earmark there from now on."""
         self._console = Console(stderr=True, highlight=False)
-        for name in _LOGGERS:
-            logger = logging.getLogger(name)
-            logger.setLevel(logging.INFO)
-            logger.handlers = [handler for handler in logger.handlers if not isinstance(handler, _ConsoleHandler)]
-            logger.addHandler(_ConsoleHandler(self._console))
-            logger.propagate = False  # TensorFlow's logger prints what reaches the root a second time
+        show_log(self._console)
 
     def _line(self, line: str) -> None:
         """Print a line above a running progress bar."""

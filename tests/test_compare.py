@@ -18,7 +18,7 @@ from train.run import Run
 
 
 @pytest.fixture(scope="module")
-def runs(features, tmp_path_factory):
+def runs(features, logical_cpus, tmp_path_factory):
     """Two runs, and a cross-validation that consists of copies of both."""
     root = tmp_path_factory.mktemp("runs")
     metrics = []

@@ -1,4 +1,4 @@
-"""Any bytes become librosa's samples or a reject with a reason."""
+"""Audio files are loaded with the samples of librosa, or rejected with a reason."""
 
 import io
 import os
@@ -89,17 +89,19 @@ NOISE = np.random.default_rng(0).standard_normal(SEGMENT_SAMPLES).astype(np.floa
         (_wav(np.where(np.arange(SEGMENT_SAMPLES) == 9, np.inf, NOISE)), "check", "not finite"),
     ],
 )
-def test_what_cannot_be_used_says_why(content, stage, reason, tmp_path):
+def test_an_unusable_file_is_rejected_with_a_reason(content, stage, reason, tmp_path):
     path = tmp_path / "track.mp3"
     path.write_bytes(content)
     with pytest.raises(Reject) as caught:
         load(StoragePath.of(path), SETTINGS)
     assert (caught.value.stage, caught.value.reason) == (stage, reason)
     assert caught.value.message
-    assert "0x" not in caught.value.message  # an address would make every run's shard another
+    assert (
+        "0x" not in caught.value.message
+    )  # a memory address would make the bytes of the shard differ between runs
 
 
-def test_what_cannot_be_opened_says_why(tmp_path):
+def test_a_file_that_cannot_be_opened_is_rejected_with_a_reason(tmp_path):
     with pytest.raises(Reject) as caught:
         load(StoragePath.of(tmp_path / "gone.mp3"), SETTINGS)
     assert (caught.value.stage, caught.value.reason) == ("open", "missing")
@@ -111,7 +113,7 @@ def test_what_cannot_be_opened_says_why(tmp_path):
         load(StoragePath.of(tmp_path / "pipe.mp3"), SETTINGS)
 
 
-def test_a_truncated_file_gives_what_it_holds():
+def test_a_truncated_file_is_loaded_up_to_its_end():
     whole = encode(_piece(44100, 2), 44100, ".mp3")
     samples = _decode(whole[: len(whole) * 9 // 10])
     assert 5.5 < len(samples) / SAMPLE_RATE < 6.1
@@ -123,7 +125,7 @@ def test_a_truncated_file_gives_what_it_holds():
     noise=st.binary(max_size=3000),
     position=st.integers(0, 6000),
 )
-def test_any_bytes_become_samples_or_a_reject(start, noise, position):
+def test_arbitrary_bytes_give_samples_or_a_reject(start, noise, position):
     damaged = start[:position] + noise + start[position + len(noise) :]
     try:
         samples = _decode(damaged)
@@ -139,7 +141,7 @@ EXCERPT = {"excerpt_seconds": 5.5}
 
 @pytest.mark.parametrize("suffix", FORMATS)
 @pytest.mark.parametrize("position", ["start", "middle"])
-def test_an_excerpt_is_librosas_part_of_the_file(suffix, position, tmp_path):
+def test_an_excerpt_equals_librosa(suffix, position, tmp_path):
     rate = RATES[suffix][0]
     path = tmp_path / f"piece{suffix}"
     path.write_bytes(encode(np.tile(_piece(rate, 2), (3, 1)), rate, suffix))
@@ -147,12 +149,12 @@ def test_an_excerpt_is_librosas_part_of_the_file(suffix, position, tmp_path):
     samples = load(StoragePath.of(path), settings)
     frames = soundfile.info(path).frames
     first = (frames - int(5.5 * rate)) // 2 if position == "middle" else 0
-    # A quarter of a frame more, so that librosa's own rounding down finds the frame.
+    # A quarter of a frame more, because librosa rounds down.
     expected, _ = librosa.load(path, offset=(first + 0.25) / rate, duration=5.5)
     np.testing.assert_allclose(samples, expected, rtol=0, atol=1e-6)
 
 
-def test_the_middle_of_a_file_whose_header_lies_is_still_its_middle():
+def test_a_middle_excerpt_does_not_depend_on_a_wrong_length_in_the_header():
     piece = np.arange(SAMPLE_RATE * 20, dtype=np.float32) / (SAMPLE_RATE * 20)
     whole = bytearray(_wav(piece))
     middle = _decode(bytes(whole), **EXCERPT, excerpt_position="middle")
@@ -163,13 +165,13 @@ def test_the_middle_of_a_file_whose_header_lies_is_still_its_middle():
     np.testing.assert_array_equal(_decode(bytes(whole), **EXCERPT, excerpt_position="middle"), middle)
 
 
-def test_a_short_track_is_its_own_excerpt():
+def test_an_excerpt_of_a_shorter_track_is_the_whole_track():
     noise = np.tile(NOISE, 2)[: int(SAMPLE_RATE * 5.2)]
     for position in ("start", "middle"):
         np.testing.assert_array_equal(_decode(_wav(noise), **EXCERPT, excerpt_position=position), noise)
 
 
-def test_a_track_may_be_as_long_as_is_said_and_not_longer():
+def test_a_track_longer_than_max_seconds_is_rejected():
     assert len(_decode(_wav(np.tile(NOISE, 2)), max_seconds=len(NOISE) * 2 / SAMPLE_RATE)) == 2 * len(NOISE)
     with pytest.raises(Reject, match=r"more than 6 s; allow more with featurize.max_seconds") as caught:
         _decode(_wav(np.tile(NOISE, 2)), max_seconds=6)
@@ -177,8 +179,8 @@ def test_a_track_may_be_as_long_as_is_said_and_not_longer():
     assert len(_decode(_wav(np.tile(NOISE, 2)), max_seconds=1, **EXCERPT)) == int(5.5 * SAMPLE_RATE)
 
 
-def test_a_long_track_gives_the_segments_that_its_samples_give():
-    seconds = 700  # longer than what is kept in memory
+def test_a_long_track_in_a_temporary_file_has_the_same_features():
+    seconds = 700  # longer than the limit for memory
     tone = np.random.default_rng(1).integers(60, 200, SAMPLE_RATE * seconds, np.uint8)
     file = io.BytesIO()
     with wave.open(file, "wb") as out:
@@ -187,8 +189,8 @@ def test_a_long_track_gives_the_segments_that_its_samples_give():
     samples = _decode(file.getvalue())
     np.testing.assert_array_equal(samples, (tone.astype(np.float32) - 128) / 128)
     starts = segment_starts(len(samples), 3)
-    apart = [mfcc_segments(samples[s : s + SEGMENT_SAMPLES].copy(), starts[:1], FILTERS)[0] for s in starts]
-    np.testing.assert_array_equal(mfcc_segments(samples, starts, FILTERS), np.stack(apart))
+    separate = [mfcc_segments(samples[s : s + SEGMENT_SAMPLES].copy(), starts[:1], FILTERS)[0] for s in starts]
+    np.testing.assert_array_equal(mfcc_segments(samples, starts, FILTERS), np.stack(separate))
 
 
 @pytest.mark.parametrize(
@@ -212,11 +214,11 @@ def test_pyav_reads_what_libsndfile_does_not(suffix, codec, rate, tmp_path):
         soundfile.info(path)
     samples = load(StoragePath.of(path), SETTINGS)
     expected = librosa.resample(piece.mean(axis=1), orig_sr=rate, target_sr=SAMPLE_RATE)
-    # Lossy codecs begin with some padding: the best place within it must fit the piece.
-    part = expected[20000:60000]
-    fits = scipy.signal.correlate(samples[10000:70000], part, "valid")
-    delay = 10000 + int(fits.argmax())
-    assert np.corrcoef(samples[delay : delay + len(part)], part)[0, 1] > 0.95
+    # Lossy codecs add padding at the beginning: align the samples by cross-correlation first.
+    window = expected[20000:60000]
+    correlation = scipy.signal.correlate(samples[10000:70000], window, "valid")
+    delay = 10000 + int(correlation.argmax())
+    assert np.corrcoef(samples[delay : delay + len(window)], window)[0, 1] > 0.95
     assert abs(len(samples) - len(expected)) < 0.2 * SAMPLE_RATE
 
 
@@ -229,7 +231,7 @@ def test_pyav_reads_what_libsndfile_does_not(suffix, codec, rate, tmp_path):
     kind=st.sampled_from(["noise", "constant", "click", "tone"]),
     seed=st.integers(0, 99),
 )
-def test_rows_are_finite_always(length, rate, channels, amplitude, kind, seed):
+def test_features_are_always_finite(length, rate, channels, amplitude, kind, seed):
     frames = max(1, length * rate // SAMPLE_RATE)
     rng = np.random.default_rng(seed)
     piece = {
@@ -243,8 +245,8 @@ def test_rows_are_finite_always(length, rate, channels, amplitude, kind, seed):
     try:
         samples = _decode(file.getvalue())
     except Reject as reject:
-        why = reject.reason
-        assert why in ("too short", "silent", "not finite")
+        reason = reject.reason
+        assert reason in ("too short", "silent", "not finite")
     else:
         mfcc = mfcc_segments(samples, segment_starts(len(samples), 4), FILTERS)
         assert mfcc.shape == (4, 40, 217)

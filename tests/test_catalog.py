@@ -1,4 +1,4 @@
-"""Which tracks are found, which group and fold each gets, and what is refused."""
+"""Tracks found in folders and tables, their groups and folds, and invalid collections."""
 
 import json
 import os
@@ -27,7 +27,7 @@ UNGROUPED = FeaturizeConfig(group_by="none")
 
 
 def _plan(music, config):
-    """The tracks of a collection by name, its classes, and the messages logged."""
+    """The tracks of a collection sorted by id, its classes, and the logged messages."""
     with logged("featurize") as messages:
         catalog = build_catalog(str(music))
         groups = known_groups(catalog, config, None)
@@ -36,7 +36,7 @@ def _plan(music, config):
     tracks = [
         SimpleNamespace(
             **{**row, "label": plan.classes[row["label"]], "id": row["track"]},
-            place=location(plan.root, row["track"], row["path"]),
+            file=location(plan.root, row["track"], row["path"]),
         )
         for row in plan.tracks.sort_by("track").to_pylist()
     ]
@@ -54,7 +54,7 @@ def _collection(root, per_class=6):
     _touch(root, *(f"{label}/{n}.mp3" for label in ("jazz", "punk") for n in range(per_class)))
 
 
-def test_a_folder_is_read_with_what_lies_deeper_and_without_what_is_not_music(tmp_path):
+def test_a_folder_is_searched_at_any_depth_for_audio_files(tmp_path):
     _collection(tmp_path)
     _touch(
         tmp_path,
@@ -79,7 +79,7 @@ def test_a_folder_is_read_with_what_lies_deeper_and_without_what_is_not_music(tm
     ]
 
 
-def test_a_track_has_the_same_name_however_its_collection_is_given(tmp_path, monkeypatch):
+def test_track_ids_do_not_depend_on_how_the_collection_is_specified(tmp_path, monkeypatch):
     _collection(tmp_path / "music")
     monkeypatch.chdir(tmp_path / "music" / "jazz")
     whole = _plan(str(tmp_path / "music"), UNGROUPED)
@@ -87,25 +87,24 @@ def test_a_track_has_the_same_name_however_its_collection_is_given(tmp_path, mon
         relative = _plan(root, UNGROUPED)
         assert [t.id for t in relative.tracks] == [t.id for t in whole.tracks]
         assert all(
-            os.path.samefile(a.place.path, b.place.path)
-            for a, b in zip(relative.tracks, whole.tracks, strict=True)
+            os.path.samefile(a.file.path, b.file.path) for a, b in zip(relative.tracks, whole.tracks, strict=True)
         )
-    rows = [{"path": t.place.path, "label": t.label} for t in whole.tracks]
+    rows = [{"path": t.file.path, "label": t.label} for t in whole.tracks]
     table = _plan(str(_write(tmp_path / "music", rows, ".csv")), UNGROUPED)
     assert [t.id for t in table.tracks] == [t.id for t in whole.tracks]
 
 
-def test_a_file_name_that_is_no_text_is_kept(tmp_path):
+def test_a_file_name_that_is_not_utf8_is_supported(tmp_path):
     _collection(tmp_path)
     os.makedirs(os.fsencode(tmp_path / "jazz"), exist_ok=True)
     with open(os.fsencode(tmp_path / "jazz") + b"/caf\xe9.mp3", "wb") as file:
         file.write(b"x")
     track = next(t for t in _plan(str(tmp_path), UNGROUPED).tracks if "caf" in t.id)
     assert track.id == "jazz/caf\\xe9.mp3"
-    assert os.path.exists(track.place.path)
+    assert os.path.exists(track.file.path)
 
 
-def test_groups_come_from_the_tags_of_every_format(music):
+def test_groups_come_from_tags_in_every_format(music):
     by_artist = _plan(str(music), FeaturizeConfig())
     assert by_artist.messages == []
     assert {track.group for track in by_artist.tracks} == {
@@ -141,23 +140,23 @@ def _write(folder, rows, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
-def test_a_table_says_path_label_group_and_fold(suffix, tmp_path):
+def test_a_table_specifies_path_label_group_and_fold(suffix, tmp_path):
     catalog = _plan(str(_write(tmp_path, ROWS, suffix)), FeaturizeConfig())
     assert catalog.classes == ["007", "punk"]
     found = [(t.id, t.label, t.group, t.fold) for t in catalog.tracks]
     assert found == sorted((r["path"], r["label"], r["group"], r["fold"]) for r in ROWS)
-    assert all(track.place.path == str(tmp_path / track.id) and track.size == -1 for track in catalog.tracks)
+    assert all(track.file.path == str(tmp_path / track.id) and track.size == -1 for track in catalog.tracks)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
-def test_a_table_without_group_and_fold_gets_them(suffix, tmp_path):
+def test_a_table_without_group_and_fold_columns_gets_defaults(suffix, tmp_path):
     rows = [{"path": row["path"], "label": row["label"]} for row in ROWS]
     catalog = _plan(str(_write(tmp_path, rows, suffix)), UNGROUPED)
     assert all(track.group == track.id for track in catalog.tracks)
     assert np.bincount([track.fold for track in catalog.tracks]).tolist() == [4] * FOLDS
 
 
-def test_a_bad_table_is_refused_with_everything_that_is_wrong(tmp_path):
+def test_an_invalid_table_is_rejected_with_all_its_problems(tmp_path):
     rows = [dict(row) for row in ROWS]
     rows[1]["path"] = rows[0]["path"]
     rows[2]["label"] = ""
@@ -171,7 +170,7 @@ def test_a_bad_table_is_refused_with_everything_that_is_wrong(tmp_path):
     assert "2 rows have a fold that is not 0 to 4: line 5, 6" in message
 
 
-def test_a_table_that_splits_a_group_is_refused(tmp_path):
+def test_a_table_that_splits_a_group_is_rejected(tmp_path):
     rows = [dict(row) for row in ROWS]
     rows[0]["fold"] = 4
     with pytest.raises(FeaturizeError, match="splits 1 groups across several folds: 'g0070'"):
@@ -206,7 +205,7 @@ def test_a_table_that_splits_a_group_is_refused(tmp_path):
         ),
     ],
 )
-def test_what_is_no_collection_is_refused(prepare, expected, tmp_path):
+def test_an_invalid_collection_is_rejected(prepare, expected, tmp_path):
     with pytest.raises(FeaturizeError, match=f"(?s){expected}"):
         _plan(str(tmp_path / prepare(tmp_path)), UNGROUPED)
 
@@ -220,7 +219,7 @@ def _codes(values):
 
 @settings(max_examples=80, deadline=None)
 @given(tracks=collections, order=st.randoms(use_true_random=False), share=st.floats(0, 1))
-def test_folds_do_not_depend_on_the_order_and_known_groups_keep_theirs(tracks, order, share):
+def test_folds_do_not_depend_on_track_order_and_fixed_groups_keep_their_fold(tracks, order, share):
     labels, groups = _codes([a for a, _ in tracks]), _codes([b for _, b in tracks])
     kept = np.full(groups.max() + 1, -1)
     folds = assign_folds(labels, groups, kept)
@@ -234,7 +233,7 @@ def test_folds_do_not_depend_on_the_order_and_known_groups_keep_theirs(tracks, o
 
 
 @given(counts=st.lists(st.integers(5, 40), min_size=2, max_size=5))
-def test_folds_without_groups_hold_every_class_evenly(counts):
+def test_folds_without_groups_have_every_class_evenly(counts):
     labels = np.repeat(np.arange(len(counts)), counts)
     folds = assign_folds(labels, np.arange(len(labels)), np.full(len(labels), -1))
     for c, count in enumerate(counts):
@@ -245,12 +244,12 @@ def test_folds_without_groups_hold_every_class_evenly(counts):
 
 @settings(max_examples=60, deadline=None)
 @given(tracks=collections.filter(lambda tracks: len({b for _, b in tracks}) >= FOLDS))
-def test_folds_are_as_even_as_scikit_learns(tracks):
+def test_folds_are_as_even_as_those_of_scikit_learn(tracks):
     labels, groups = _codes([a for a, _ in tracks]), _codes([b for _, b in tracks])
     ours = assign_folds(labels, groups, np.full(groups.max() + 1, -1))[groups]
     theirs = np.empty(len(labels), np.int64)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of classes smaller than the folds
+        warnings.simplefilter("ignore")  # about classes with fewer tracks than folds
         splits = StratifiedGroupKFold(FOLDS).split(labels, labels, groups)
         for fold, (_, members) in enumerate(splits):
             theirs[members] = fold
@@ -261,5 +260,5 @@ def test_folds_are_as_even_as_scikit_learns(tracks):
         )
         return held.std(axis=1).mean()
 
-    # The same method; ties, which it leaves to rounding, lead to other folds that are about as good.
+    # The same algorithm; ties, which scikit-learn leaves to rounding, lead to other folds of similar evenness.
     assert unevenness(ours) <= 1.5 * unevenness(theirs) + 0.02

@@ -1,4 +1,4 @@
-"""A collection that changes between runs: what is added, what is removed, what is mended, what is there twice."""
+"""Collections that change between runs: added, removed, repaired and duplicate tracks; status and verify."""
 
 import os
 import shutil
@@ -29,22 +29,22 @@ def collection(music, tmp_path):
 
 
 def _rows(folder):
-    """The numbers of each track, and the fold it lies in."""
+    """The fold and the features of each track."""
     dataset = open_dataset(folder)
-    found = {}
+    rows = {}
     for shard in dataset.shards:
         mfcc = [read_row_group(shard, i)[0] for i in range(len(shard.row_groups))]
         if mfcc:
             tracks = np.concatenate(mfcc).reshape(-1, 4, 40, 217)
-            found |= {t: (shard.fold, m) for t, m in zip(read_track_ids(shard, 4), tracks, strict=True)}
-    return found
+            rows |= {t: (shard.fold, m) for t, m in zip(read_track_ids(shard, 4), tracks, strict=True)}
+    return rows
 
 
 def _written(folder):
     return {path: path.stat().st_mtime_ns for path in (folder / "shards").rglob("*.parquet")}
 
 
-def test_new_tracks_come_into_new_shards_and_nothing_else_moves(collection, ray_here, tmp_path):
+def test_new_tracks_go_to_new_shards_and_other_shards_are_unchanged(collection, ray_here, tmp_path):
     later = sorted(collection.glob("*/4-0*")) + sorted(collection.glob("reeds/deeper/*1.*"))
     aside = tmp_path / "aside"
     for path in later:
@@ -67,20 +67,20 @@ def test_new_tracks_come_into_new_shards_and_nothing_else_moves(collection, ray_
         assert now[track][0] == fold
         np.testing.assert_array_equal(now[track][1], mfcc)
     dataset = open_dataset(folder)
-    assert dataset.classes == ["bells", "pulses", "reeds", "a new style"]  # the old ones keep their indices
+    assert dataset.classes == ["bells", "pulses", "reeds", "a new style"]  # old classes keep their indices
     tracks = dataset.tracks().to_pylist()
     assert len({(t["group"], t["fold"]) for t in tracks}) == len({t["group"] for t in tracks})
     featurize(str(collection), folder, CONFIG, on_progress=pytest.fail)
 
 
-def test_removed_tracks_leave_and_the_rest_of_their_shards_is_copied(collection, features, ray_here, tmp_path):
+def test_a_shard_that_loses_a_track_copies_its_other_rows(collection, features, ray_here, tmp_path):
     folder = tmp_path / "features"
     shutil.copytree(features, folder)
     rows = _rows(folder)
     shard = next(shard for shard in open_dataset(folder).shards if shard.rows == 12)
     gone, *kept = read_track_ids(shard, 4)
     (collection / gone).unlink()
-    for track in kept:  # were it computed again, it would be a reject
+    for track in kept:  # computed again, it would be a reject
         (collection / track).write_bytes(bytes((collection / track).stat().st_size))
     before = _written(folder)
     summary = featurize(str(collection), folder, CONFIG)
@@ -98,7 +98,7 @@ def test_removed_tracks_leave_and_the_rest_of_their_shards_is_copied(collection,
     assert all(not problems for _, problems in verify(open_dataset(folder)))
 
 
-def test_rejects_are_tried_again_when_asked(collection, features, ray_here, tmp_path):
+def test_retry_rejects_tries_rejected_tracks_again(collection, features, ray_here, tmp_path):
     broken = collection / "bells" / "0-0.mp3"
     whole = broken.read_bytes()
     broken.write_bytes(bytes(len(whole)))
@@ -113,18 +113,18 @@ def test_rejects_are_tried_again_when_asked(collection, features, ray_here, tmp_
     again = featurize(str(collection), folder, config, retry_rejects=True, on_progress=seen.append)
     assert again.rejected == 0
     assert seen[-1].done_now <= 3  # one shard
-    assert open_dataset(folder).id != before  # a model of the one is not a model of the other
+    assert open_dataset(folder).id != before  # models of one dataset do not fit the other
     featurize(str(collection), tmp_path / "fresh", config)
     assert contents(folder) == contents(tmp_path / "fresh")
 
 
-def test_copies_are_reported_and_not_judged_across_folds(collection, ray_here, tmp_path):
+def test_duplicates_are_listed_and_not_evaluated_across_folds(collection, ray_here, tmp_path):
     from train.config import TrainConfig
     from train.evaluation.held_out import held_out
 
     paths = sorted(str(path.relative_to(collection)) for path in collection.rglob("*.*"))
     rows = [(path, path.split("/")[0], i % 5) for i, path in enumerate(paths)]
-    for original, fold in ((paths[0], 1), (paths[1], 1), (paths[2], 4)):  # the second lies in fold 1 itself
+    for original, fold in ((paths[0], 1), (paths[1], 1), (paths[2], 4)):  # the second original is in fold 1 itself
         copy = "copies/" + original.replace("/", "-")
         (collection / "copies").mkdir(exist_ok=True)
         shutil.copy(collection / original, collection / copy)
@@ -145,7 +145,7 @@ def test_copies_are_reported_and_not_judged_across_folds(collection, ray_here, t
     assert (fold.track_mask.sum(), len(fold.track_mask)) == (7, 8)
 
 
-def test_a_shard_of_other_settings_is_named_with_what_differs(features, music, ray_here, tmp_path):
+def test_a_shard_with_other_settings_is_reported_with_the_differences(features, music, ray_here, tmp_path):
     folder, other = tmp_path / "features", tmp_path / "other"
     shutil.copytree(features, folder)
     featurize(str(music), other, CONFIG.model_copy(update={"segments_per_track": 2}))
@@ -157,7 +157,7 @@ def test_a_shard_of_other_settings_is_named_with_what_differs(features, music, r
         open_dataset(folder)
 
 
-def test_verify_finds_numbers_that_were_not_written(features, tmp_path):
+def test_verify_finds_changed_values(features, tmp_path):
     folder = tmp_path / "features"
     shutil.copytree(features, folder)
     assert earmark("verify", folder).stdout == "verified  10 shards, 120 segments: no differences\n"
@@ -175,7 +175,7 @@ def test_verify_finds_numbers_that_were_not_written(features, tmp_path):
     assert done.stderr.count("  - ") == 1
 
 
-def test_status_says_what_is_done_and_what_is_left(features, music, ray_here, tmp_path):
+def test_status_counts_finished_and_missing_shards(features, music, ray_here, tmp_path):
     folder = tmp_path / "features"
     shutil.copytree(features, folder)
     done = earmark("status", folder)
@@ -193,13 +193,13 @@ def test_status_says_what_is_done_and_what_is_left(features, music, ray_here, tm
     assert (status.complete, status.shards_done, status.shards, status.tracks) == (False, 9, 10, 30)
     assert status.tracks_done == 27
     assert status.broken == [str(open_shards[1].relative_to(folder / "shards"))]
-    assert earmark("status", tmp_path).stdout.startswith("state     unfinished")  # as of a run
+    assert earmark("status", tmp_path).stdout.startswith("state     unfinished")  # a run folder with a dataset
     nothing = earmark("status", tmp_path / "nothing")
     assert nothing.returncode == 1
     assert "holds no complete or partial dataset" in nothing.stderr
 
 
-def test_a_broken_shard_is_named_and_made_again_once_it_is_deleted(music, features, ray_here, tmp_path):
+def test_a_broken_shard_is_reported_and_written_again_after_deletion(music, features, ray_here, tmp_path):
     folder = tmp_path / "features"
     shutil.copytree(features, folder)
     (folder / "dataset.json").unlink()

@@ -29,7 +29,7 @@ ELSEWHERE = {
     "ray up cluster.yaml": "test_ray_up.py::test_a_cluster_on_own_machines_starts_and_stops",
     "ray down cluster.yaml": "test_ray_up.py::test_a_cluster_on_own_machines_starts_and_stops",
     "earmark submit": "test_cluster.py::test_nodes_are_killed_and_join_and_the_result_equals_the_local_run",
-    "earmark status s3://BUCKET/run": "test_s3.py::test_a_bucket_gives_the_very_dataset_and_a_run_goes_on_there",
+    "earmark status s3://BUCKET/run": "test_s3.py::test_a_dataset_in_a_bucket_equals_a_local_one",
 }
 # A tunnel to a running cluster.
 NOT_RUN = {"ray dashboard cluster.yaml"}

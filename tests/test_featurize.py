@@ -1,4 +1,4 @@
-"""From a collection to a dataset: the same bytes always, whole or not at all, and every reject named."""
+"""Featurizing is deterministic and atomic, and lists every reject."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from featurize.storage import StoragePath
 CONFIG = FeaturizeConfig(tracks_per_shard=3, segments_per_track=4)
 
 
-def test_the_dataset_holds_what_librosa_says(features, music):
+def test_features_equal_librosa(features, music):
     import librosa
 
     dataset = open_dataset(features)
@@ -49,7 +49,7 @@ def test_the_dataset_holds_what_librosa_says(features, music):
     assert seen == 30
 
 
-def test_the_folder_describes_itself(features):
+def test_counts_and_statistics_match_the_rows(features):
     dataset = open_dataset(features)
     info = dataset.info
     assert (info.tracks, info.segments, info.rejects) == (30, 120, [])
@@ -69,29 +69,29 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda code: code.split()[1].rstrip(","))
-def test_anyone_can_read_the_shards_in_three_lines(example, features, monkeypatch):
-    """The examples of docs/dataset.md, as they stand there."""
-    assert len([line for line in example.splitlines() if line]) == 4  # the imports, and three lines
+def test_examples_in_the_docs_read_the_shards(example, features, monkeypatch):
+    """The examples of docs/dataset.md, verbatim."""
+    assert len([line for line in example.splitlines() if line]) == 4  # one line of imports and three of code
     monkeypatch.chdir(features.parent)
     (features.parent / "features").symlink_to(features)
-    found = {}
+    variables = {}
     try:
-        exec(example, found)
+        exec(example, variables)
     finally:
         (features.parent / "features").unlink()
     expected = [
         read_row_group(shard, i) for shard in open_dataset(features).shards for i in range(len(shard.row_groups))
     ]
-    np.testing.assert_array_equal(found["mfcc"], np.concatenate([mfcc for mfcc, _ in expected]))
-    np.testing.assert_array_equal(found["label"], np.concatenate([labels for _, labels in expected]))
-    assert set(found["fold"]) == {0, 1, 2, 3, 4}
+    np.testing.assert_array_equal(variables["mfcc"], np.concatenate([mfcc for mfcc, _ in expected]))
+    np.testing.assert_array_equal(variables["label"], np.concatenate([labels for _, labels in expected]))
+    assert set(variables["fold"]) == {0, 1, 2, 3, 4}
 
 
-def test_the_examples_are_of_pandas_polars_and_duckdb():
+def test_the_docs_have_examples_for_pandas_polars_and_duckdb():
     assert [code.split()[1].rstrip(",") for code in EXAMPLES] == ["pandas", "polars", "duckdb"]
 
 
-def test_the_column_says_what_it_holds(features):
+def test_the_mfcc_column_has_shape_and_dtype_as_metadata(features):
     table = pq.read_table(features / "shards", partitioning="hive")
     assert table.num_rows == 120
     field = table.schema.field("mfcc")
@@ -100,7 +100,7 @@ def test_the_column_says_what_it_holds(features):
     assert not field.nullable
 
 
-def test_one_worker_and_two_make_the_same_bytes(music, features, tmp_path):
+def test_the_number_of_workers_does_not_change_the_bytes(music, features, tmp_path):
     command = ["featurize", music, "--out", tmp_path / "one", "--workers", 1]
     settings = ["--set", "featurize.tracks_per_shard=3", "--set", "featurize.segments_per_track=4"]
     done = earmark(*command, *settings)
@@ -111,13 +111,13 @@ def test_one_worker_and_two_make_the_same_bytes(music, features, tmp_path):
     assert found == contents(features)
 
 
-def test_the_tags_of_many_files_are_read_by_the_workers(music, features, ray_here, tmp_path, monkeypatch):
+def test_workers_read_the_tags_of_many_files(music, features, ray_here, tmp_path, monkeypatch):
     monkeypatch.setattr("featurize.dataset_build.driver._TAGS_AT_ONCE", 4)
     featurize(str(music), tmp_path, CONFIG)
     assert contents(tmp_path) == contents(features)
 
 
-def test_a_finished_run_does_nothing_again(music, features, ray_here):
+def test_a_complete_dataset_is_left_unchanged(music, features, ray_here):
     written = [path for path in features.rglob("*") if path.name != ".lock"]
     before = {path: path.stat().st_mtime_ns for path in written}
     summary = featurize(str(music), features, CONFIG, on_progress=pytest.fail)
@@ -125,7 +125,7 @@ def test_a_finished_run_does_nothing_again(music, features, ray_here):
     assert {path: path.stat().st_mtime_ns for path in written} == before
 
 
-def test_other_settings_make_other_shards_and_leave_no_mixture(music, ray_here, tmp_path):
+def test_changed_settings_replace_all_shards(music, ray_here, tmp_path):
     featurize(str(music), tmp_path, CONFIG)
     first = list_shards(tmp_path)
     featurize(str(music), tmp_path, CONFIG.model_copy(update={"segments_per_track": 2}))
@@ -136,7 +136,7 @@ def test_other_settings_make_other_shards_and_leave_no_mixture(music, ray_here, 
     assert {shard.name for shard in dataset.shards} == second
 
 
-def test_what_cannot_be_used_is_named_and_the_rest_goes_on(music, ray_here, tmp_path):
+def test_unusable_tracks_are_rejected_and_the_others_featurized(music, ray_here, tmp_path):
     root = tmp_path / "music"
     subprocess.run(["cp", "-r", music, root], check=True)
     (root / "bells" / "empty.mp3").write_bytes(b"")
@@ -158,15 +158,15 @@ def test_what_cannot_be_used_is_named_and_the_rest_goes_on(music, ray_here, tmp_
     ]
 
 
-def test_a_damaged_dataset_is_refused_by_name(music, features, tmp_path):
+def test_opening_a_damaged_dataset_names_the_shards(music, features, tmp_path):
     folder = tmp_path / "features"
     subprocess.run(["cp", "-r", features, folder], check=True)
     names = sorted(list_shards(folder))
     (folder / "shards" / names[0]).unlink()
-    whole = (folder / "shards" / names[1]).read_bytes()
-    (folder / "shards" / names[1]).write_bytes(whole[: len(whole) // 2])
+    content = (folder / "shards" / names[1]).read_bytes()
+    (folder / "shards" / names[1]).write_bytes(content[: len(content) // 2])
     foreign = names[2].replace("part-00000", "part-00009")
-    (folder / "shards" / foreign).write_bytes(whole)
+    (folder / "shards" / foreign).write_bytes(content)
     with pytest.raises(DatasetError) as caught:
         open_dataset(folder)
     message = str(caught.value)
@@ -184,14 +184,14 @@ def test_a_damaged_dataset_is_refused_by_name(music, features, tmp_path):
         ("[]", "format None"),
     ],
 )
-def test_a_folder_that_is_no_dataset_is_refused(content, expected, tmp_path):
+def test_opening_a_folder_without_a_valid_dataset_fails(content, expected, tmp_path):
     if content is not None:
         (tmp_path / "dataset.json").write_text(content)
     with pytest.raises(DatasetError, match=expected):
         open_dataset(tmp_path)
 
 
-def test_a_second_run_in_the_same_folder_is_told_so(music, tmp_path):
+def test_a_second_run_in_the_same_folder_fails(music, tmp_path):
     with (
         only_run_in(StoragePath.of(tmp_path)),
         pytest.raises(FeaturizeError, match=rf"another run \(process {os.getpid()}\)"),
@@ -199,13 +199,13 @@ def test_a_second_run_in_the_same_folder_is_told_so(music, tmp_path):
         featurize(str(music), tmp_path, CONFIG)
 
 
-def test_a_folder_that_cannot_be_written_is_refused(music, tmp_path):
+def test_a_folder_that_is_not_writable_fails(music, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(FeaturizeError, match=r"cannot write to .*Give --out a folder"):
         featurize(str(music), tmp_path / "file" / "features", CONFIG)
 
 
-def test_a_dataset_whose_list_of_tracks_is_broken_is_refused(features, tmp_path):
+def test_opening_a_dataset_with_a_broken_list_of_tracks_fails(features, tmp_path):
     subprocess.run(["cp", "-r", features, tmp_path / "features"], check=True)
     (tmp_path / "features" / "tracks.parquet").write_text("junk")
     with pytest.raises(

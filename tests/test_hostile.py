@@ -1,4 +1,4 @@
-"""Whatever is in the files, each of them ends as rows or as a reject with the right reason."""
+"""Damaged, invalid and unusual files give rows, or a reject with the expected reason."""
 
 import os
 import sys
@@ -21,7 +21,7 @@ from featurize.errors import Reject
 from featurize.planning.shard_plan import feature_settings
 from featurize.storage import StoragePath
 
-# What FFmpeg makes of files that libsndfile does not know at all. The list itself is for a machine without PyAV.
+# Results for files that only FFmpeg can open; the verdicts of the collection are for machines without PyAV.
 WITH_PYAV = {
     **dict.fromkeys(
         (
@@ -29,8 +29,8 @@ WITH_PYAV = {
             "damaged/text before.mp3",
             "damaged/without its beginning.mp3",
             "damaged/zeros before.mp3",
-            "lies/id3 of nothing.mp3",
-            "lies/thousands of id3.mp3",
+            "headers/id3 of nothing.mp3",
+            "headers/thousands of id3.mp3",
             "tags/id3, version 9.mp3",
         )
     ),
@@ -49,7 +49,7 @@ each_file = pytest.mark.parametrize("name", VERDICTS)
 
 @dataclass
 class Outcome:
-    """What became of one file, and the message or whether its rows are finite."""
+    """Result of one file: verdict, message of the reject, and whether its features are finite."""
 
     verdict: Verdict
     message: str = ""
@@ -65,7 +65,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def with_pyav(folder, tmp_path_factory):
-    """One run over all files: the ended process, and the outcome of each file."""
+    """The completed process of a run over all files, and the outcome of each file."""
     out = tmp_path_factory.mktemp("hostile-features")
     settings = ["--set", "featurize.max_reject_fraction=1", "--set", "featurize.segments_per_track=2"]
     done = earmark("featurize", folder, "--out", out, *settings)
@@ -89,7 +89,7 @@ def without_pyav(folder):
     settings, filters = feature_settings(FeaturizeConfig(segments_per_track=2)), Filters.from_librosa()
     outcomes = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "av", None)  # as where it is not installed
+        patch.setitem(sys.modules, "av", None)  # imports fail as if it were not installed
         for path in (Path(root) / name for root, _, names in os.walk(folder) for name in names):
             name = str(path.relative_to(folder)).encode("utf-8", "surrogateescape")
             try:
@@ -101,7 +101,7 @@ def without_pyav(folder):
     return outcomes
 
 
-def test_a_run_over_hostile_files_ends_with_a_reason_for_each(with_pyav):
+def test_a_run_over_hostile_files_completes_with_the_reject_counts(with_pyav):
     done, outcomes = with_pyav
     expected = {**VERDICTS, **WITH_PYAV}
     assert len(expected) == len(VERDICTS) >= 60
@@ -114,21 +114,21 @@ def test_a_run_over_hostile_files_ends_with_a_reason_for_each(with_pyav):
 
 
 @each_file
-def test_with_pyav(name, with_pyav):
+def test_the_outcome_with_pyav(name, with_pyav):
     outcome = with_pyav[1].get(name, Outcome(LOST))
     assert outcome.verdict == {**VERDICTS, **WITH_PYAV}[name]
     assert outcome.is_finite
 
 
-def test_without_pyav_no_file_is_lost(without_pyav):
+def test_every_file_has_an_outcome_without_pyav(without_pyav):
     assert without_pyav.keys() == VERDICTS.keys()
 
 
 @each_file
-def test_without_pyav_the_reject_says_what_to_install(name, without_pyav):
+def test_the_outcome_without_pyav_and_the_advice_to_install_it(name, without_pyav):
     outcome = without_pyav.get(name, Outcome(LOST))
     assert outcome.verdict == VERDICTS[name]
     assert outcome.is_finite
     assert bool(outcome.message) == bool(outcome.verdict)
-    assert "0x" not in outcome.message  # an address would make every run's shard another
+    assert "0x" not in outcome.message  # a memory address would make the bytes of the shard differ between runs
     assert ("pip install 'earmark[av]'" in outcome.message) == (outcome.verdict == ("decode", "needs PyAV"))

@@ -47,19 +47,19 @@ def _stored(folder: Path, content: object) -> StoragePath:
     return StoragePath.of(folder)
 
 
-def test_the_settings_are_stored_with_these_keys_in_this_order():
+def test_feature_settings_have_fixed_keys_in_fixed_order():
     assert json.dumps(SETTINGS.model_dump()) == json.dumps(STORED["settings"])
     assert fingerprint(SETTINGS, [["a.mp3", "bells", 0, 7]]) == "00c1446f73866f05"
 
 
-def test_what_is_written_is_what_was_read_to_the_byte(tmp_path):
+def test_reading_and_encoding_preserves_the_bytes(tmp_path):
     info = read_info(_stored(tmp_path, STORED))
     assert info.settings == SETTINGS
     assert info.counts[1].label == "réeds"
     assert info.encode().decode() == json.dumps(STORED, indent=2, ensure_ascii=False) + "\n"
 
 
-def test_a_folder_without_the_file_has_no_info(tmp_path):
+def test_a_missing_file_is_none(tmp_path):
     assert read_info(StoragePath.of(tmp_path)) is None
     assert read_info(StoragePath.of(tmp_path / "absent")) is None
 
@@ -76,7 +76,7 @@ def test_a_folder_without_the_file_has_no_info(tmp_path):
         (lambda info: info["statistics"][0].update(mean=None), "statistics.0.mean is None, expected a valid list"),
     ],
 )
-def test_an_invalid_key_is_named_with_the_file(change, problem, tmp_path):
+def test_an_invalid_key_is_an_error_that_names_key_and_file(change, problem, tmp_path):
     content = json.loads(json.dumps(STORED))
     change(content)
     with pytest.raises(DatasetError) as caught:
@@ -93,7 +93,7 @@ def test_many_invalid_keys_are_counted(tmp_path):
 
 
 @pytest.mark.parametrize("content", [[], {}, {"format": 2}])
-def test_another_format_is_refused(content, tmp_path):
+def test_another_format_is_an_error(content, tmp_path):
     with pytest.raises(
         DatasetError, match=r"has format .*; this version of Earmark reads format 3\. Featurize again\."
     ):
@@ -106,7 +106,7 @@ def test_stored_models_are_frozen():
         info.tracks = 4
 
 
-def test_the_settings_of_a_model_are_read():
+def test_supported_settings_of_a_model_are_accepted():
     features = {**STORED["settings"], "segments_per_track": 3, "excerpt_seconds": 6.0}
     found = supported_settings(features)
     assert found == SETTINGS.model_copy(update={"segments_per_track": 3, "excerpt_seconds": 6.0})
@@ -121,7 +121,7 @@ def test_the_settings_of_a_model_are_read():
         ({"excerpt_position": "end"}, "excerpt_position is 'end', expected 'start' or 'middle'"),
     ],
 )
-def test_settings_that_are_not_supported_are_refused(change, problem):
+def test_unsupported_settings_of_a_model_are_an_error(change, problem):
     with pytest.raises(
         FeaturizeError, match="the model was trained on features that this version of Earmark"
     ) as caught:

@@ -1,4 +1,4 @@
-"""The features are librosa's, whatever the audio, and shared frames are shared."""
+"""Features equal those of librosa, and overlapping segments share frames."""
 
 import librosa
 import numpy as np
@@ -58,7 +58,7 @@ def test_equals_librosa(name, filters):
 
 @pytest.mark.parametrize("seconds", [5.0155101, 5.02, 5.3, 61.7])
 def test_equals_librosa_at_any_length(seconds, filters):
-    """From a track of one segment to one whose segments lie apart."""
+    """From a track of a single segment to one without overlaps."""
     samples = np.random.default_rng(1).standard_normal(round(seconds * SAMPLE_RATE)).astype(np.float32)
     samples[len(samples) // 2 :] *= 1e-3
     starts = segment_starts(len(samples), 7)
@@ -67,8 +67,8 @@ def test_equals_librosa_at_any_length(seconds, filters):
     )
 
 
-def test_shared_frames_are_the_same_bit_for_bit(filters):
-    """Loud and quiet passages, so that the clamp bites; one maximum everywhere, so that it bites alike."""
+def test_shared_frames_are_bit_identical(filters):
+    """Loud and quiet passages activate the `top_db` clamp; a common maximum gives segments the same threshold."""
     rng = np.random.default_rng(2)
     samples = (rng.standard_normal(N) * np.repeat(rng.choice([1e-5, 0.3], N // 4410), 4410)).astype(np.float32)
     burst = 0.9 * np.sin(2 * np.pi * 1000 * np.arange(8192) / SAMPLE_RATE).astype(np.float32)
@@ -86,7 +86,7 @@ def test_shared_frames_are_the_same_bit_for_bit(filters):
 
 
 @given(n_samples=st.integers(SEGMENT_SAMPLES, 100 * SEGMENT_SAMPLES), segments=st.integers(1, 40))
-def test_starts_are_spread_from_end_to_end(n_samples, segments):
+def test_segments_are_evenly_spaced_over_the_track(n_samples, segments):
     starts = segment_starts(n_samples, segments)
     assert len(starts) == segments
     assert starts[0] == 0
@@ -100,6 +100,6 @@ def test_starts_are_spread_from_end_to_end(n_samples, segments):
         assert gaps.min() >= 0
 
 
-def test_a_track_without_room_is_refused():
+def test_a_track_shorter_than_a_segment_is_an_error():
     with pytest.raises(ValueError, match=f"at least {SEGMENT_SAMPLES} samples.*found {SEGMENT_SAMPLES - 1}"):
         segment_starts(SEGMENT_SAMPLES - 1, 12)

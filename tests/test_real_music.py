@@ -1,4 +1,4 @@
-"""Real MP3s, where EARMARK_MUSIC names a folder of them."""
+"""Real MP3 files, from the folder in EARMARK_MUSIC."""
 
 import librosa
 import numpy as np
@@ -9,19 +9,19 @@ from featurize.dataset.dataset import open_dataset
 from featurize.dataset.reader import read_row_group, read_track_ids
 
 
-def test_every_real_segment_is_librosas_and_shards_are_a_quarter_of_their_floats(real_music, tmp_path):
+def test_features_equal_librosa_and_shards_have_a_quarter_of_the_raw_size(real_music, tmp_path):
     done = earmark("featurize", real_music, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     dataset = open_dataset(tmp_path)
     segments = dataset.segments_per_track
     worst, rows, size = 0.0, 0, 0
     for shard in dataset.shards:
-        found = np.concatenate([read_row_group(shard, i)[0] for i in range(len(shard.row_groups))])
+        mfcc = np.concatenate([read_row_group(shard, i)[0] for i in range(len(shard.row_groups))])
         for i, track in enumerate(read_track_ids(shard, segments)):
             samples, _ = librosa.load(real_music / track)
             starts = np.arange(segments) * (len(samples) - 216 * 512) // (segments - 1) // 512 * 512
             expected = librosa_mfcc(samples, starts)
-            worst = max(worst, float(np.abs(found[i * segments : (i + 1) * segments] - expected).max()))
+            worst = max(worst, float(np.abs(mfcc[i * segments : (i + 1) * segments] - expected).max()))
         rows += shard.rows
         size += shard.path.local.stat().st_size
     fraction = size / (rows * 40 * 217 * 4)

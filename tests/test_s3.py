@@ -1,4 +1,4 @@
-"""Music, tables and datasets in a bucket: a real S3 server over HTTP on this machine."""
+"""Music, tables, datasets and runs in a bucket, with a local S3 server over HTTP."""
 
 import json
 import time
@@ -29,7 +29,7 @@ def uploaded(client, uri, music) -> str:
     return uri("music/small")
 
 
-def test_a_bucket_gives_the_very_dataset_and_a_run_goes_on_there(client, uri, uploaded, features, tmp_path):
+def test_a_dataset_in_a_bucket_equals_a_local_one(client, uri, uploaded, features, tmp_path):
     out = uri("music/features")
     done = earmark("featurize", uploaded, "--out", out, *SETTINGS)
     assert done.returncode == 0, done.stderr
@@ -52,7 +52,7 @@ def test_a_bucket_gives_the_very_dataset_and_a_run_goes_on_there(client, uri, up
     with pytest.raises(DatasetError, match=f"{remote.shards[0].name} is missing"):
         open_dataset(out)
     before = written()
-    time.sleep(1)  # what S3 tells of times is whole seconds
+    time.sleep(1)  # S3 reports times in whole seconds
     done = earmark("featurize", uploaded, "--out", out, *SETTINGS)
     assert done.returncode == 0, done.stderr
     after = written()
@@ -62,19 +62,19 @@ def test_a_bucket_gives_the_very_dataset_and_a_run_goes_on_there(client, uri, up
     assert {name: again[name] for name in found} == found
 
 
-def test_a_table_in_a_bucket_names_tracks_there_and_here(client, uri, uploaded, music):
-    here = sorted(music.glob("bells/*"))
-    there = sorted(f"{path.relative_to(music)}" for path in music.glob("reeds/**/*.*"))
-    lines = [f"{path},bells" for path in here] + [f"{path},reeds" for path in there]
+def test_a_table_in_a_bucket_lists_local_and_remote_tracks(client, uri, uploaded, music):
+    local = sorted(music.glob("bells/*"))
+    remote = sorted(f"{path.relative_to(music)}" for path in music.glob("reeds/**/*.*"))
+    lines = [f"{path},bells" for path in local] + [f"{path},reeds" for path in remote]
     client.put_object(Bucket="music", Key="small/t.csv", Body="\n".join(["path,label", *lines]).encode())
     catalog = build_catalog(uri("music/small/t.csv"))
     tracks = {row["track"]: row for row in catalog.tracks.to_pylist()}
-    assert len(tracks) == len(here) + len(there)
-    assert all(tracks[name]["size"] == (music / name).stat().st_size for name in there)
+    assert len(tracks) == len(local) + len(remote)
+    assert all(tracks[name]["size"] == (music / name).stat().st_size for name in remote)
     client.delete_object(Bucket="music", Key="small/t.csv")
 
 
-def test_a_bucket_is_listed_past_its_first_page(client, uri):
+def test_all_pages_of_a_bucket_are_listed(client, uri):
     keys = [f"many/{label}/{n:04}.mp3" for label in ("jazz", "punk") for n in range(550)]
     with ThreadPoolExecutor(8) as writers:
         list(writers.map(lambda key: client.put_object(Bucket="music", Key=key, Body=b"x"), keys))
@@ -82,7 +82,7 @@ def test_a_bucket_is_listed_past_its_first_page(client, uri):
     assert [f"many/{track}" for track in catalog.tracks["track"].to_pylist()] == keys
 
 
-def test_a_long_file_is_read_as_it_is_decoded(client, uri, music, tmp_path):
+def test_a_large_file_is_streamed_while_it_is_decoded(client, uri, music, tmp_path):
     import soundfile
 
     path = tmp_path / "long.wav"
@@ -94,14 +94,14 @@ def test_a_long_file_is_read_as_it_is_decoded(client, uri, music, tmp_path):
     from featurize.planning.shard_plan import feature_settings
 
     settings, filters = feature_settings(FeaturizeConfig(segments_per_track=3)), Filters.from_librosa()
-    here, _ = featurize_track(StoragePath.of(path), settings, filters)
-    there, _ = featurize_track(StoragePath.of(uri("music/long.wav")), settings, filters)
-    np.testing.assert_array_equal(here, there)
+    local, _ = featurize_track(StoragePath.of(path), settings, filters)
+    remote, _ = featurize_track(StoragePath.of(uri("music/long.wav")), settings, filters)
+    np.testing.assert_array_equal(local, remote)
 
 
 @pytest.fixture
 def secret(client):
-    """A bucket that denies everything but to be listed."""
+    """A bucket that can be listed, but neither read nor written."""
     client.create_bucket(Bucket="secret")
     for label in ("jazz", "punk"):
         for n in range(6):
@@ -112,7 +112,7 @@ def secret(client):
     )
 
 
-def test_a_denied_bucket_is_a_sentence_and_no_reject(secret, uri, uploaded, tmp_path):
+def test_access_denied_is_an_error_and_not_a_reject(secret, uri, uploaded, tmp_path):
     done = earmark("featurize", uploaded, "--out", uri("secret/features"), *SETTINGS)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(
@@ -124,7 +124,7 @@ def test_a_denied_bucket_is_a_sentence_and_no_reject(secret, uri, uploaded, tmp_
     assert list_shards(tmp_path / "features") == set()
 
 
-def test_what_is_not_there_is_a_sentence(uri, uploaded, tmp_path):
+def test_missing_buckets_and_invalid_uris_are_errors(uri, uploaded, tmp_path):
     with pytest.raises(FeaturizeError, match="the bucket does not exist"):
         build_catalog(uri("absent/music"))
     with pytest.raises(FeaturizeError, match="does not exist"):
@@ -140,8 +140,8 @@ def test_what_is_not_there_is_a_sentence(uri, uploaded, tmp_path):
     assert "the bucket does not exist" in done.stderr.splitlines()[-1]
 
 
-def test_a_run_in_a_bucket_is_the_run_on_a_disk(client, uri, features, logical_cpus, tmp_path):
-    """Stopped and gone on: checkpoints, curves, history, model and report are read back from there."""
+def test_a_run_in_a_bucket_equals_a_local_one(client, uri, features, logical_cpus, tmp_path):
+    """Stop and resume: checkpoints, curves, history, model and report are read back from the bucket."""
     from support.training import figures, final_state, stop_when, trained
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -150,35 +150,35 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(client, uri, features, logical_c
     from train.report.run_page import write_run_page
     from train.run import Run
 
-    there = uri("music/run")
+    remote = uri("music/run")
     settings = {"epochs": 3, "model": "modulation", "checkpoint_every": "2 steps", "keep_checkpoints": 2}
     with pytest.raises(Stopped) as stopped:
-        trained(features, there, stop_when(12), **settings)
-    told = earmark("status", there).stdout
-    assert told.startswith(f"training  unfinished: {len(Run(there).history())} of 3 epochs")
-    assert f"a checkpoint after step {stopped.value.step}" in told
-    said, _ = trained(features, there, **settings)
-    assert f"Resuming after step {stopped.value.step}." in said[-1]
+        trained(features, remote, stop_when(12), **settings)
+    status = earmark("status", remote).stdout
+    assert status.startswith(f"training  unfinished: {len(Run(remote).history())} of 3 epochs")
+    assert f"a checkpoint after step {stopped.value.step}" in status
+    messages, _ = trained(features, remote, **settings)
+    assert f"Resuming after step {stopped.value.step}." in messages[-1]
     trained(features, tmp_path, **settings)
-    assert figures(there) == figures(tmp_path)
-    assert final_state(there) == final_state(tmp_path)
-    names = {name.split("/")[0] for name, _ in Run(there).checkpoints.files()}
+    assert figures(remote) == figures(tmp_path)
+    assert final_state(remote) == final_state(tmp_path)
+    names = {name.split("/")[0] for name, _ in Run(remote).checkpoints.files()}
     assert names == {path.name for path in (tmp_path / "checkpoints").iterdir()}
 
-    metrics = [evaluate_run(Run(folder), open_dataset(features)) for folder in (there, tmp_path)]
+    metrics = [evaluate_run(Run(folder), open_dataset(features)) for folder in (remote, tmp_path)]
     assert metrics[0].tracks == metrics[1].tracks
-    write_run_page(Run(there), open_dataset(features))
-    assert b"<html" in Run(there).report.read()
-    with Run(there).tensorboard.at_hand() as curves:
+    write_run_page(Run(remote), open_dataset(features))
+    assert b"<html" in Run(remote).report.read()
+    with Run(remote).tensorboard.at_hand() as curves:
         board = EventAccumulator(str(curves / "train"), size_guidance={"tensors": 0}).Reload()
         assert [point.step for point in board.Tensors("loss")] == [1, 2, 3]
-    assert "evaluated tracks accuracy" in earmark("status", there).stdout
+    assert "evaluated tracks accuracy" in earmark("status", remote).stdout
 
 
-def test_an_endpoint_that_does_not_answer_is_no_verdict_on_a_track(server, music):
+def test_an_unreachable_endpoint_is_an_error_and_not_a_reject(server, music):
     from featurize.config import FeaturizeConfig
     from featurize.planning.shard_plan import feature_settings
 
-    place = StoragePath.of("s3://music/small/bells/0-0.mp3?endpoint_override=http://127.0.0.1:9")
+    path = StoragePath.of("s3://music/small/bells/0-0.mp3?endpoint_override=http://127.0.0.1:9")
     with pytest.raises(CollectionLostError, match="the endpoint does not answer"):
-        featurize_track(place, feature_settings(FeaturizeConfig()), Filters.from_librosa())
+        featurize_track(path, feature_settings(FeaturizeConfig()), Filters.from_librosa())

@@ -34,7 +34,7 @@ def plan_of(folder):
 
 
 def write(folder, rejects=REJECTS):
-    """Write a shard of 21 tracks, some of them rejects; return its path and the indices of the others."""
+    """Write a shard of 21 tracks, some of them rejects; return its path and the indices of tracks with rows."""
     writer = ShardWriter(plan_of(folder))
     for index, track in enumerate(TRACKS):
         if index in rejects:
@@ -46,7 +46,7 @@ def write(folder, rejects=REJECTS):
     return folder / "shards" / NAME, [index for index in range(len(TRACKS)) if index not in rejects]
 
 
-def test_the_rows_are_those_of_the_tracks_in_order(tmp_path):
+def test_rows_are_in_track_order(tmp_path):
     path, kept = write(tmp_path)
     table = pq.ParquetFile(path).read()
     assert table.schema.equals(SHARD_SCHEMA)
@@ -71,7 +71,7 @@ def test_the_last_row_group_is_not_empty(tmp_path):
     assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [24, 24]
 
 
-def test_the_footer_has_settings_tracks_and_rejects(tmp_path):
+def test_the_footer_contains_settings_tracks_and_rejects(tmp_path):
     _, kept = write(tmp_path)
     footer = read_footer(StoragePath.of(tmp_path), NAME)
     assert footer.settings == SETTINGS.model_dump()
@@ -84,7 +84,7 @@ def test_the_footer_has_settings_tracks_and_rejects(tmp_path):
     assert read_rejects(StoragePath.of(tmp_path), NAME) == footer.rejects
 
 
-def test_the_footer_has_a_digest_of_the_rows_of_each_track(tmp_path):
+def test_the_footer_contains_a_digest_of_each_track(tmp_path):
     _, kept = write(tmp_path)
     digests = read_footer(StoragePath.of(tmp_path), NAME).tracks.digest
     assert digests == [hashlib.sha256(rows_of(i)[0].astype("<f4").tobytes()).hexdigest()[:32] for i in kept]
@@ -95,7 +95,7 @@ def test_the_footer_has_a_digest_of_the_rows_of_each_track(tmp_path):
     assert digest(changed) != digests[0]
 
 
-def test_the_sums_are_those_of_numpy(tmp_path):
+def test_the_sums_equal_numpy(tmp_path):
     _, kept = write(tmp_path)
     sums = read_footer(StoragePath.of(tmp_path), NAME).statistics
     mfcc = np.concatenate([rows_of(i)[0] for i in kept]).astype(np.float64)
@@ -104,7 +104,7 @@ def test_the_sums_are_those_of_numpy(tmp_path):
     np.testing.assert_allclose(sums.sum_of_squares, np.square(mfcc).sum(axis=(0, 2)), rtol=1e-12)
 
 
-def test_the_same_tracks_make_the_same_bytes(tmp_path):
+def test_equal_tracks_give_equal_bytes(tmp_path):
     one, _ = write(tmp_path / "one")
     two, _ = write(tmp_path / "two")
     other, _ = write(tmp_path / "other", {})
@@ -121,7 +121,7 @@ def test_the_footer_is_sorted_json_under_one_key(tmp_path):
     assert parse_footer(pq.read_metadata(path)).to_metadata() == {FOOTER_KEY: stored}
 
 
-def test_the_shard_is_not_there_before_it_is_whole(tmp_path):
+def test_no_file_exists_before_the_shard_is_complete(tmp_path):
     writer = ShardWriter(plan_of(tmp_path))
     for index, track in enumerate(TRACKS):
         writer.add(track, *rows_of(index))
@@ -141,7 +141,7 @@ def test_a_shard_of_rejects_has_no_rows(tmp_path):
     assert [reject.path for reject in footer.rejects] == [track.id for track in TRACKS]
 
 
-def test_a_shard_that_cannot_be_read_has_no_footer(tmp_path):
+def test_the_footer_of_an_unreadable_shard_is_none(tmp_path):
     folder = StoragePath.of(tmp_path)
     assert read_footer(folder, NAME) is None
     path, _ = write(tmp_path)
@@ -161,7 +161,7 @@ def test_a_shard_that_cannot_be_read_has_no_footer(tmp_path):
         ),
     ],
 )
-def test_a_footer_that_is_not_whole_is_named(change, problem, tmp_path):
+def test_an_invalid_footer_is_an_error_that_names_the_key(change, problem, tmp_path):
     path, _ = write(tmp_path)
     file = pq.ParquetFile(path)
     footer = json.loads(file.metadata.metadata[FOOTER_KEY])
@@ -181,7 +181,7 @@ def test_a_footer_with_settings_of_another_version_can_be_read(tmp_path):
     assert parse_footer(pq.read_metadata(path)) == changed
 
 
-def test_a_small_table_is_written_whole_as_zstd(tmp_path):
+def test_a_table_is_written_atomically_with_zstd(tmp_path):
     table = pa.table({"track": ["a.mp3", "b.mp3"], "fold": pa.array([0, 4], pa.int32())}).replace_schema_metadata(
         {b"earmark": b"{}"}
     )
@@ -196,12 +196,12 @@ def test_a_small_table_is_written_whole_as_zstd(tmp_path):
     assert read_table(path, ["fold"]).column_names == ["fold"]
 
 
-def test_a_shard_read_as_a_table_has_no_column_of_its_folder(tmp_path):
+def test_reading_a_shard_adds_no_column_for_its_folder(tmp_path):
     path, _ = write(tmp_path)
     assert read_table(StoragePath.of(path)).column_names == SHARD_SCHEMA.names
 
 
-def test_tracks_that_come_in_another_order_make_another_shard(tmp_path):
+def test_the_order_of_tracks_changes_the_bytes(tmp_path):
     plan = dataclasses.replace(plan_of(tmp_path), tracks=TRACKS[:2])
     content = []
     for order in ((0, 1), (1, 0)):

@@ -1,4 +1,4 @@
-"""Other files under audio names, rare formats, levels, lengths, tags and names that break things."""
+"""Other files with audio suffixes, rare formats, extreme levels and lengths, invalid tags, unusual names."""
 
 import gzip
 import io
@@ -54,7 +54,7 @@ LONGEST = 14400  # seconds
 
 
 def other_files() -> Iterator[Entry]:
-    """No audio, but the suffix of it."""
+    """Files that are not audio, with audio suffixes."""
     noise = make_noise(20_000)
     page = b"<!DOCTYPE html>\n<html><head><title>404 Not Found</title></head><body>No such track</body></html>\n"
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d" * 32 + b"\nsize 4812345\n"
@@ -87,7 +87,7 @@ def other_files() -> Iterator[Entry]:
         "picture.wav": b"RIFF" + struct.pack("<I", 20_004) + b"WEBPVP8 " + noise[:-4],
         "resource fork.mp3": b"\0\x05\x16\x07\0\x02\0\0Mac OS X        \0\x02\0\0\0\x09" + noise[:4000],
         "zeros.mp3": bytes(50_000),
-        "ones.mp3": b"\xff" * 50_000,  # each byte could be the beginning of a frame
+        "ones.mp3": b"\xff" * 50_000,  # each byte could start a frame
         "frame beginnings.mp3": b"\xff\xfb" * 25_000,
         "noise.mp3": noise,
         "noise.opus": noise,
@@ -102,7 +102,7 @@ def other_files() -> Iterator[Entry]:
         yield f"other/{name}", content, UNDECODABLE
     for name in ("empty.mp3", "empty.wav", "empty.m4a"):
         yield f"other/{name}", b"", EMPTY
-    # Nor would PyAV find anything in these: without it nobody can tell.
+    # PyAV cannot decode these either, but without PyAV that is unknown.
     yield "other/sealed.m4a", b"\0\0\0\x18ftypM4A \0\0\0\0M4A mp42\0\0\x4e\x28mdat" + noise, NEEDS_PYAV
     yield "other/page.wma", page, NEEDS_PYAV
     yield "other/monkey.ape", b"MAC \x96\x0f\0\0" + noise, NEEDS_PYAV
@@ -111,7 +111,7 @@ def other_files() -> Iterator[Entry]:
 
 
 def good_files() -> Iterator[Entry]:
-    """Audio as it should be, though not as it mostly is."""
+    """Valid audio in rare formats."""
     tune = make_tune(RATE)
     for name, content in {
         "u8.wav": wav_file(to_pcm8(tune), bits=8),
@@ -173,7 +173,7 @@ def good_files() -> Iterator[Entry]:
 
 
 def levels() -> Iterator[Entry]:
-    """Samples that no studio makes."""
+    """Extreme levels: not finite, very loud, very quiet, silent, constant."""
     tune = make_tune(RATE, seconds=5.2)
     silence = np.zeros_like(tune)
     stereo = np.stack([tune, -tune], axis=1)
@@ -220,7 +220,7 @@ def levels() -> Iterator[Entry]:
 
 
 def lengths() -> Iterator[Entry]:
-    """At the limits and beyond them, in samples at 22,050 Hz and in seconds."""
+    """Lengths at and beyond the limits, in samples at 22,050 Hz and in seconds."""
     for rate, least in [(22050, SHORTEST), (44100, 2 * SHORTEST - 1), (8000, 40_124)]:
         tune = to_pcm8(make_tune(rate))
         yield f"lengths/{rate} Hz, just enough.wav", wav_file(tune[:least], rate=rate, bits=8), ROWS
@@ -235,7 +235,7 @@ def lengths() -> Iterator[Entry]:
     yield "lengths/no samples.aiff", encode_samples(tune[:0], 22050, "AIFF", "PCM_S8"), SHORT
     yield "lengths/a second.mp3", encode_tune("MP3", "MPEG_LAYER_III", seconds=1), SHORT
     yield "lengths/a second.ogg", encode_tune("OGG", "VORBIS", seconds=1), SHORT
-    # Hours in little space: a low rate, or steps that FLAC codes as one number a block.
+    # Hours in small files: a low rate, or steps that FLAC encodes as constant blocks.
     too_long = LONGEST + 1
     yield "lengths/four hours.wav", wav_file(make_noise(100 * too_long), tag=MULAW, rate=100, bits=8), LONG
     yield "lengths/four hours.flac", encode_samples(make_steps(1000 * too_long), 1000, "FLAC", "PCM_16"), LONG
@@ -244,9 +244,9 @@ def lengths() -> Iterator[Entry]:
 
 
 def tags() -> Iterator[Entry]:
-    """Good audio whose tags are not: they are read for the groups of tracks."""
+    """Valid audio with invalid or extreme tags, which are read to group tracks."""
     mp3, flac = encode_mp3(), encode_tune("FLAC", "PCM_16")
-    # mutagen takes a quarter of a second for these, and minutes for twenty times as many.
+    # mutagen takes 0.25 s for these, and minutes for twenty times as many.
     nothings = zlib.compress(bytes(100_000))
     for name, tag in {
         "id3.mp3": id3_tag(id3_text_frame(b"TPE1", b"Somebody")),
@@ -255,7 +255,7 @@ def tags() -> Iterator[Entry]:
         "id3, artist with markup.mp3": id3_tag(id3_text_frame(b"TPE1", b"<b>[/red]{0}%s\0\x1b[2J")),
         "id3, not utf-8.mp3": id3_tag(b"TPE1\0\0\0\x05\0\0\x03\xff\xfe\x80\xc0"),
         "id3, half of utf-16.mp3": id3_tag(b"TPE1\0\0\0\x06\0\0\x01\xff\xfe\x3d\xd8\x3d"),
-        "id3, frame size lies.mp3": id3_tag(b"TPE1\x7f\x7f\x7f\x7f\0\0\x03Somebody"),
+        "id3, wrong frame size.mp3": id3_tag(b"TPE1\x7f\x7f\x7f\x7f\0\0\x03Somebody"),
         "id3, unknown encoding.mp3": id3_tag(b"TPE1\0\0\0\x03\0\0\x99ab"),
         "id3, a hundred thousand artists.mp3": id3_tag(
             b"TPE1" + synchsafe(len(nothings) + 4) + b"\0\x09" + synchsafe(9) + nothings
@@ -266,10 +266,10 @@ def tags() -> Iterator[Entry]:
     yield "tags/id3v1.mp3", mp3 + id3v1_tag(), ROWS
     yield "tags/id3v1, not utf-8.mp3", mp3 + b"TAG" + b"\xff" * 125, ROWS
     yield "tags/ape.mp3", mp3 + ape_tag(1, b"Somebody"), ROWS
-    yield "tags/ape, items lied.mp3", mp3 + ape_tag(2**32 - 1, b"Somebody"), ROWS
+    yield "tags/ape, wrong number of items.mp3", mp3 + ape_tag(2**32 - 1, b"Somebody"), ROWS
     yield "tags/id3 before.flac", id3_tag(id3_text_frame(b"TPE1", b"Somebody")) + flac, ROWS
     yield "tags/id3v1 after.flac", flac + id3v1_tag(), ROWS
-    # libsndfile writes a Vorbis comment after STREAMINFO: its vendor, then its count.
+    # libsndfile writes a Vorbis comment after STREAMINFO: vendor string, then number of comments.
     vendor = 46 + 4 + int.from_bytes(flac[46:50], "little")
     yield "tags/2^32-1 comments.flac", patched(flac, vendor, b"\xff" * 4), UNDECODABLE
     yield "tags/vendor of 4 GB.flac", patched(flac, 46, b"\xff" * 4), UNDECODABLE
@@ -279,7 +279,7 @@ def tags() -> Iterator[Entry]:
 
 
 def names() -> Iterator[Entry]:
-    """Names that break a shell, a report, a table or a terminal; every other file is one to report."""
+    """Names that break a shell, a report, a table or a terminal; every other file becomes a reject."""
     good = encode_tune("OGG", "VORBIS", 8000)
     for i, name in enumerate(
         [
@@ -294,7 +294,7 @@ def names() -> Iterator[Entry]:
             "-rf.ogg",
             "--help.ogg",
             "100%s %d %n %00.ogg",
-            "<script>alert(1)</script>.ogg",  # in a folder of its own
+            "<script>alert(1)</script>.ogg",  # a path with a subfolder
             "<img src=x onerror=alert(1)>&amp;.ogg",
             "[red]rich[/].ogg",
             "[bold]markup[_].ogg",
@@ -324,7 +324,7 @@ def names() -> Iterator[Entry]:
     yield "class \udce9 <b>[/]\n/no track.ogg", good[:40], UNDECODABLE
 
 
-def with_value(samples: np.ndarray, place: int | tuple[int, int], value: float) -> np.ndarray:
+def with_value(samples: np.ndarray, index: int | tuple[int, int], value: float) -> np.ndarray:
     changed = samples.copy()
-    changed[place] = value
+    changed[index] = value
     return changed

@@ -1,4 +1,4 @@
-"""Good audio files, damaged, and headers that lie."""
+"""Damaged audio files, and files with wrong headers."""
 
 import itertools
 import struct
@@ -33,7 +33,7 @@ from hostile.verdicts import ROWS, SHORT, SILENT, UNDECODABLE, Entry
 
 
 def damaged_files() -> Iterator[Entry]:
-    """Interrupted copies, bad sectors, careless joins: what is left decides."""
+    """Interrupted copies, bad sectors, careless joins; the verdict depends on how much can be decoded."""
     mp3 = encode_mp3()
     eighth = len(mp3) // 8  # a second
     frames = mp3_frames(mp3)
@@ -118,8 +118,8 @@ def damaged_files() -> Iterator[Entry]:
     yield "damaged/noise in the middle, adpcm.wav", patched(adpcm, 9000, make_noise(9000)), ROWS
 
 
-def lying_headers() -> Iterator[Entry]:
-    """Headers that claim what is not so."""
+def wrong_headers() -> Iterator[Entry]:
+    """Headers with wrong or impossible values."""
     pcm, pcm8 = to_pcm16(make_tune(RATE)), to_pcm8(make_tune(RATE))
     for name, content, verdict in [
         ("data of 4 GB.wav", wav_file(pcm8, bits=8, data_size=0xFFFFFFF0), ROWS),
@@ -180,11 +180,11 @@ def lying_headers() -> Iterator[Entry]:
         ("ten million hours.wav", rf64_wav(pcm8, 10**7 * 3600 * RATE), ROWS),
         ("2^64-1 bytes.wav", rf64_wav(pcm8, 2**64 - 1), UNDECODABLE),
     ]:
-        yield f"lies/{name}", content, verdict
+        yield f"headers/{name}", content, verdict
 
     aiff = encode_tune("AIFF", "PCM_S8")
     common, sound = aiff.index(b"COMM") + 8, aiff.index(b"SSND") + 4
-    for name, offset, lie, verdict in [
+    for name, offset, value, verdict in [
         ("2^32-1 frames", common + 2, b"\xff" * 4, ROWS),
         ("no frames", common + 2, bytes(4), ROWS),
         ("99 frames", common + 2, b"\0\0\0\x63", ROWS),
@@ -195,11 +195,11 @@ def lying_headers() -> Iterator[Entry]:
         ("1 Hz", common + 8, b"\x3f\xff\x80" + bytes(7), UNDECODABLE),
         ("2^30 Hz", common + 8, b"\x40\x1d\x80" + bytes(7), UNDECODABLE),
         ("-8000 Hz", common + 8, b"\xc0\x0b\xfa" + bytes(7), UNDECODABLE),
-        ("no number of Hz", common + 8, b"\x7f\xff\xc0" + bytes(7), UNDECODABLE),
+        ("NaN Hz", common + 8, b"\x7f\xff\xc0" + bytes(7), UNDECODABLE),
         ("sound of 4 GB", sound, b"\xff" * 4, ROWS),
         ("sound from 4 GB on", sound + 4, b"\xff" * 4, SHORT),
     ]:
-        yield f"lies/{name}.aiff", patched(aiff, offset, lie), verdict
+        yield f"headers/{name}.aiff", patched(aiff, offset, value), verdict
 
     au, caf = encode_tune("AU", "ULAW"), encode_tune("CAF", "ALAW")
     description, data = caf.index(b"desc") + 12, caf.index(b"data") + 4
@@ -211,15 +211,15 @@ def lying_headers() -> Iterator[Entry]:
         ("caf of unknown length", patched(caf, data, b"\xff" * 8), UNDECODABLE),
         ("caf of 2^62 bytes", patched(caf, data, b"\x40" + bytes(7)), UNDECODABLE),
         ("caf, 1e300 Hz", patched(caf, description, struct.pack(">d", 1e300)), UNDECODABLE),
-        ("caf, no number of Hz", patched(caf, description, struct.pack(">d", np.nan)), UNDECODABLE),
+        ("caf, NaN Hz", patched(caf, description, struct.pack(">d", np.nan)), UNDECODABLE),
     ]:
-        yield f"lies/{name}.wav", content, verdict
+        yield f"headers/{name}.wav", content, verdict
 
     flac = encode_tune("FLAC", "PCM_16")
     # STREAMINFO: 20 bits of sample rate, 3 of channels, 5 of depth, 36 of samples.
     facts = int.from_bytes(flac[18:26], "big")
     samples = facts % 2**36
-    for name, lie, verdict in [
+    for name, value, verdict in [
         ("2^36-1 samples", facts | (2**36 - 1), ROWS),
         ("ten hours", facts - samples + 36_000 * RATE, ROWS),
         ("unknown length", facts - samples, ROWS),
@@ -228,12 +228,12 @@ def lying_headers() -> Iterator[Entry]:
         ("1 Hz", facts % 2**44 + 2**44, UNDECODABLE),
         ("eight channels", facts | (7 << 41), UNDECODABLE),
     ]:
-        yield f"lies/{name}.flac", patched(flac, 18, lie.to_bytes(8, "big")), verdict
-    yield "lies/metadata of 16 MB.flac", patched(flac, 43, b"\xff\xff\xff"), UNDECODABLE
+        yield f"headers/{name}.flac", patched(flac, 18, value.to_bytes(8, "big")), verdict
+    yield "headers/metadata of 16 MB.flac", patched(flac, 43, b"\xff\xff\xff"), UNDECODABLE
 
     mp3 = encode_mp3()
-    xing = max(mp3.find(b"Xing"), mp3.find(b"Info"))  # then its flags, frames, bytes
-    for name, lie, verdict in [
+    xing = max(mp3.find(b"Xing"), mp3.find(b"Info"))  # followed by flags, frames, bytes
+    for name, value, verdict in [
         ("a hundred million frames", struct.pack(">I", 10**8), ROWS),
         ("2^32-1 frames", b"\xff" * 4, ROWS),
         ("no frames", bytes(4), ROWS),
@@ -241,17 +241,21 @@ def lying_headers() -> Iterator[Entry]:
         ("no bytes", mp3[xing + 8 : xing + 12] + bytes(4), ROWS),
         ("2^32-1 bytes", mp3[xing + 8 : xing + 12] + b"\xff" * 4, ROWS),
     ]:
-        yield f"lies/{name}.mp3", patched(mp3, xing + 8, lie), verdict
-    yield "lies/id3 of 256 MB.mp3", b"ID3\x04\0\0\x7f\x7f\x7f\x7f" + mp3, UNDECODABLE
-    yield "lies/id3 of nothing.mp3", b"ID3\x04\0\0\0\0\0\0" + id3_text_frame(b"TPE1", b"x" * 99) + mp3, UNDECODABLE
-    yield "lies/thousands of id3.mp3", b"ID3\x04\0\0\0\0\0\0" * 3000 + mp3, UNDECODABLE
+        yield f"headers/{name}.mp3", patched(mp3, xing + 8, value), verdict
+    yield "headers/id3 of 256 MB.mp3", b"ID3\x04\0\0\x7f\x7f\x7f\x7f" + mp3, UNDECODABLE
+    yield (
+        "headers/id3 of nothing.mp3",
+        b"ID3\x04\0\0\0\0\0\0" + id3_text_frame(b"TPE1", b"x" * 99) + mp3,
+        UNDECODABLE,
+    )
+    yield "headers/thousands of id3.mp3", b"ID3\x04\0\0\0\0\0\0" * 3000 + mp3, UNDECODABLE
 
     pages = ogg_pages(encode_tune("OGG", "VORBIS", 44100), 1)
     last = patched(pages[-1], 6, struct.pack("<q", 2**60))
-    yield "lies/a million years.ogg", b"".join([*pages[:-1], with_checksum(last)]), ROWS
+    yield "headers/a million years.ogg", b"".join([*pages[:-1], with_checksum(last)]), ROWS
     last = patched(pages[-1], 6, struct.pack("<q", 99))
-    yield "lies/99 samples.ogg", b"".join([*pages[:-1], with_checksum(last)]), SHORT
-    for name, offset, lie, verdict in [
+    yield "headers/99 samples.ogg", b"".join([*pages[:-1], with_checksum(last)]), SHORT
+    for name, offset, value, verdict in [
         ("no channels", 11, b"\0", UNDECODABLE),
         ("255 channels", 11, b"\xff", SILENT),
         ("0 Hz", 12, bytes(4), UNDECODABLE),
@@ -259,12 +263,12 @@ def lying_headers() -> Iterator[Entry]:
         ("2^31-1 Hz", 12, b"\xff\xff\xff\x7f", UNDECODABLE),
     ]:
         yield (
-            f"lies/{name}.ogg",
-            b"".join([with_checksum(patched(pages[0], 28 + offset, lie)), *pages[1:]]),
+            f"headers/{name}.ogg",
+            b"".join([with_checksum(patched(pages[0], 28 + offset, value)), *pages[1:]]),
             verdict,
         )
     pages = ogg_pages(encode_tune("OGG", "OPUS", 48000), 1)
-    for name, offset, lie, verdict in [
+    for name, offset, value, verdict in [
         ("no channels", 9, b"\0", UNDECODABLE),
         ("skips a second and more", 10, b"\xff\xff", SHORT),
         ("0 Hz", 12, bytes(4), ROWS),
@@ -273,22 +277,22 @@ def lying_headers() -> Iterator[Entry]:
         ("128 dB softer", 16, b"\0\x80", SILENT),
     ]:
         yield (
-            f"lies/{name}.opus",
-            b"".join([with_checksum(patched(pages[0], 28 + offset, lie)), *pages[1:]]),
+            f"headers/{name}.opus",
+            b"".join([with_checksum(patched(pages[0], 28 + offset, value)), *pages[1:]]),
             verdict,
         )
 
 
 def flip_bits(content: bytes, count: int, start: int) -> bytes:
-    """Flip single bits from a place on."""
+    """Flip random bits after an offset."""
     flipped = np.frombuffer(content, np.uint8).copy()
-    places = np.random.default_rng(count).choice(np.arange(start, len(content)), count, replace=False)
-    flipped[places] ^= np.uint8(1) << (places % 8).astype(np.uint8)
+    offsets = np.random.default_rng(count).choice(np.arange(start, len(content)), count, replace=False)
+    flipped[offsets] ^= np.uint8(1) << (offsets % 8).astype(np.uint8)
     return flipped.tobytes()
 
 
 def mp3_frames(mp3: bytes) -> list[bytes]:
-    """Cut at each frame's first bytes, which are the same in all frames of one file but for the padding bit."""
+    """Split at frame headers, which are equal in all frames of a file except for the padding bit."""
     starts = [i for i in range(len(mp3) - 1) if mp3[i : i + 2] == mp3[:2] and mp3[i + 2] & 0xFC == mp3[2] & 0xFC]
     return [mp3[start:end] for start, end in itertools.pairwise([*starts, len(mp3)])]
 

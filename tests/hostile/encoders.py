@@ -1,4 +1,4 @@
-"""Encoders of audio files, and of headers and tags of which each field may be given."""
+"""Encoders of audio files, headers and tags; each field of a header can be set to any value."""
 
 import functools
 import io
@@ -14,7 +14,7 @@ PCM_GUID = bytes.fromhex("0100000000001000800000aa00389b71")
 
 
 def make_tune(rate: int, channels: int = 1, seconds: float = 6.0) -> np.ndarray:
-    """Four plucked notes a second over a little noise; float32 [samples] or [samples, channels]."""
+    """Four plucked notes per second with faint noise; float32 [samples] or [samples, channels]."""
     time = np.arange(round(rate * seconds)) / rate
     rng = np.random.default_rng(7)
     notes = rng.integers(0, 13, 4 * int(np.ceil(seconds)))[(time * 4).astype(int)]
@@ -27,7 +27,7 @@ def make_tune(rate: int, channels: int = 1, seconds: float = 6.0) -> np.ndarray:
 
 
 def make_steps(length: int) -> np.ndarray:
-    """A square wave so slow that almost every block of FLAC is one number; int16 [samples]."""
+    """A very slow square wave: almost every FLAC block is constant; int16 [samples]."""
     return np.repeat(np.array([8000, -8000], np.int16), 4096 * 5)[np.arange(length) % (4096 * 10)]
 
 
@@ -38,7 +38,7 @@ def make_noise(length: int) -> bytes:
 def encode_samples(samples: np.ndarray, rate: int, container: str, subtype: str, **options: object) -> bytes:
     file = io.BytesIO()
     soundfile.write(file, samples, rate, format=container, subtype=subtype, **options)
-    # libsndfile numbers the streams of Ogg at random.
+    # libsndfile gives Ogg streams random serial numbers.
     return b"".join(ogg_pages(file.getvalue(), 1)) if container == "OGG" else file.getvalue()
 
 
@@ -50,7 +50,7 @@ def encode_tune(
 
 
 def encode_mp3(rate: int = 44100, channels: int = 1) -> bytes:
-    """Eight seconds at a constant bit rate, so that a place in the file is a time."""
+    """Eight seconds at a constant bit rate, so that file offsets are proportional to time."""
     return encode_tune(
         "MP3", "MPEG_LAYER_III", rate, channels, 8.0, bitrate_mode="CONSTANT", compression_level=0.9
     )
@@ -69,7 +69,7 @@ def to_pcm24(samples: np.ndarray) -> bytes:
 
 
 def float_wav(samples: np.ndarray, rate: int = RATE) -> bytes:
-    # libsndfile would add the time of day to a file of floats.
+    # libsndfile would add a timestamp to a file of floats.
     return wav_file(samples.astype("<f4").tobytes(), tag=FLOAT, channels=samples[:1].size, rate=rate, bits=32)
 
 
@@ -97,7 +97,7 @@ def wav_file(
     riff_size: int | None = None,
     data_size: int | None = None,
 ) -> bytes:
-    """Wrap samples in a header, each field of which may lie."""
+    """Samples with a header; each field can be set to a wrong value."""
     return riff_file(fmt_chunk(tag, channels, rate, bits) + riff_chunk(b"data", data, data_size), riff_size)
 
 
@@ -107,7 +107,7 @@ def extensible_wav(data: bytes, subformat: bytes) -> bytes:
 
 
 def rf64_wav(data: bytes, size: int) -> bytes:
-    """A WAV with sizes of 64 bits."""
+    """A WAV file with 64-bit sizes."""
     sizes = riff_chunk(b"ds64", struct.pack("<QQQI", min(size + 72, 2**64 - 1), size, size, 0))
     return riff_chunk(
         b"RF64", b"WAVE" + sizes + fmt_chunk(bits=8) + riff_chunk(b"data", data, 0xFFFFFFFF), 0xFFFFFFFF
@@ -115,7 +115,7 @@ def rf64_wav(data: bytes, size: int) -> bytes:
 
 
 def synchsafe(number: int) -> bytes:
-    """Seven bits a byte, as ID3 has its sizes."""
+    """A size as in ID3: 7 bits per byte."""
     return bytes(number >> shift & 0x7F for shift in (21, 14, 7, 0))
 
 
@@ -128,7 +128,7 @@ def id3_tag(frames: bytes) -> bytes:
 
 
 def with_tags(content: bytes) -> bytes:
-    """With an ID3 tag of version 2 before and one of version 1 after."""
+    """Content between an ID3v2 tag and an ID3v1 tag."""
     return id3_tag(id3_text_frame(b"TPE1", b"Somebody")) + content + id3v1_tag()
 
 
@@ -146,7 +146,7 @@ def patched(content: bytes, offset: int, replacement: bytes) -> bytes:
 
 
 def ogg_pages(ogg: bytes, serial: int) -> list[bytes]:
-    """Cut into pages, and give the stream a number."""
+    """Split an Ogg file into pages, and set the serial number of the stream."""
     pages = []
     while ogg:
         segments = ogg[26]
@@ -157,7 +157,7 @@ def ogg_pages(ogg: bytes, serial: int) -> list[bytes]:
 
 
 def with_checksum(page: bytes) -> bytes:
-    """Make the checksum of a page right."""
+    """A page with its correct checksum."""
     crc, table = 0, _ogg_crc_table()
     for byte in patched(page, 22, bytes(4)):
         crc = (crc << 8 & 0xFFFFFFFF) ^ table[crc >> 24 ^ byte]

@@ -1,7 +1,7 @@
-"""What may become of a file."""
+"""Verdicts: rows, or the stage and reason of a reject."""
 
 Verdict = tuple[str, str] | None
-# A relative path, what to write there, and what must become of it.
+# Relative path of a file, its content, and the expected verdict.
 Entry = tuple[str, bytes, Verdict]
 
 ROWS: Verdict = None

@@ -9,9 +9,9 @@ from featurize.dataset.dataset import Dataset
 from train.config import TrainConfig
 from train.errors import TrainError
 from train.evaluation.held_out import held_out
+from train.evaluation.inference import load_model
 from train.evaluation.predictions import PREDICTIONS, Predictions
 from train.evaluation.predictor import Predictor
-from train.evaluation.trained import load_model
 from train.model.strategy import make_strategy
 from train.records import Metrics, Split, SplitPart
 from train.run import Run

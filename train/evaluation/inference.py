@@ -1,11 +1,12 @@
-"""Inference with a trained model on the MFCC segments of tracks."""
+"""The trained model of a run: loaded, and applied to the MFCC segments of tracks."""
 
+import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from train.errors import TrainError
 from train.evaluation.metrics import softmax
-from train.evaluation.trained import load_model
 from train.run import Run
 
 _BATCH_SIZE = 1024  # segments
@@ -46,3 +47,20 @@ class TrainedClassifier:
         ]
         logits = np.concatenate([np.empty((0, len(self.classes)), np.float32), *parts])
         return softmax(logits).reshape(*mfcc.shape[:2], len(self.classes))
+
+
+def load_model(run: Run) -> keras.Sequential:
+    """Load the model of a run, from float32 [batch, 40, 217] to logits, float32 [batch, classes].
+
+    Raises:
+        TrainError: The file is broken.
+    """
+    with run.model.at_hand() as path:
+        try:
+            return keras.models.load_model(path, compile=False)
+        except (KeyError, OSError, TypeError, ValueError) as error:
+            why = str(error).splitlines()[0].rstrip(".")
+            raise TrainError(
+                f"{run.model} is not a complete model: {why}. Remove it and run the same earmark train again: "
+                "it restores the model from the latest checkpoint."
+            ) from error

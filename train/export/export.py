@@ -16,8 +16,8 @@ from featurize.dataset.info import FeatureSettings
 from featurize.dataset.reader import read_row_group
 from featurize.version import VERSION
 from train.errors import TrainError
+from train.evaluation.inference import load_model
 from train.evaluation.metrics import softmax
-from train.evaluation.trained import load_model
 from train.export.formats import ExportFormat
 from train.export.tf_mfcc import MfccConstants, TrackMfcc
 from train.export.writers import WRITERS, Exportable, samples_outputs

@@ -63,7 +63,7 @@ def test_the_report_is_self_contained_and_shows_the_split(finished):
     assert page.count('src="') == page.count('src="data:image/svg+xml;base64,') == 5  # two curves, three classes
     assert page.count('href="') == page.count('href="#') + page.count('href="data:,"')
     assert "default-src 'none'" in page
-    assert "Groups that lie on two sides of the split: <strong>0</strong> of 15" in page
+    assert "Groups in more than one part of the split: <strong>0</strong> of 15" in page
     assert "None: all 30 tracks were used." in page
     assert "learning_rate: 0.001" in page
 

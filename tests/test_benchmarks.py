@@ -71,7 +71,7 @@ SMALLEST = {
     ),
 }
 # Many child processes that import TensorFlow one after another.
-SLOW = {"stream", "train"}
+SLOW = {"featurize", "skewed_classes", "stream", "train"}
 
 
 def test_every_benchmark_has_a_smallest_size():

@@ -225,4 +225,4 @@ def test_completion_names_the_commands():
     code = "from jobs.cli import app; app(prog_name='earmark')"
     done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["doctor"]
-    assert "complete" in earmark("--show-completion", "bash").stdout
+    assert "--install-completion" in earmark("--help").stdout

@@ -1,4 +1,4 @@
-"""Checkpoints: saved, kept, passed over where torn, and restored to the last bit."""
+"""Checkpoints: saved, kept, skipped if broken, and restored to the bit."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from train.run import Run
 
 
 def record(epoch):
-    """The record of an epoch without a validation fold."""
+    """Return the record of an epoch without a validation fold."""
     figures = HeldOutFigures(loss=1.0, accuracy=0.5, track_accuracy=0.5, track_macro_f1=0.5)
     times = {"seconds": 1.0, "examples_per_second": 9.0, "wait_fraction": 0.1}
     train = TrainFigures(loss=1.0, accuracy=0.5)
@@ -22,7 +22,7 @@ def record(epoch):
 
 
 class Saved:
-    """A model of two weights, its optimizer and their checkpoints; each step adds its gradient."""
+    """A model of two weights, its optimizer and their checkpoints; every gradient is 1."""
 
     def __init__(self, folder, keep=2):
         import keras
@@ -56,7 +56,7 @@ class Saved:
 
 @pytest.fixture
 def run(tmp_path, logical_cpus):
-    """Three checkpoints saved of which two are kept: after steps 4 (one epoch) and 6."""
+    """A run that has saved three checkpoints and kept two: after step 4 (one epoch) and step 6."""
     saved = Saved(tmp_path)
     for steps, epochs in ((2, 0), (2, 1), (2, 0)):
         saved.take(steps, epochs)
@@ -68,7 +68,7 @@ def names(folder):
     return [str(name) for name in complete_checkpoints(StoragePath.of(folder))]
 
 
-def test_the_latest_is_restored_and_the_oldest_are_gone(run, tmp_path):
+def test_the_latest_is_restored_and_the_oldest_are_removed(run, tmp_path):
     run.progress.correct, run.progress.loss_sum = 3, 0.1
     run.take(1)
     run.checkpoints.save(run.progress)
@@ -84,7 +84,7 @@ def test_the_latest_is_restored_and_the_oldest_are_gone(run, tmp_path):
     assert "correct" not in written
 
 
-def test_without_a_checkpoint_training_begins(tmp_path, logical_cpus):
+def test_without_a_checkpoint_training_starts_at_step_0(tmp_path, logical_cpus):
     new = Saved(tmp_path / "nothing")
     before = new.state()
     assert new.restore().step == 0
@@ -99,9 +99,9 @@ def test_progress_of_an_older_version_is_read():
     progress = TrainState.from_json(text)
     assert progress == TrainState(7, [record(1)], 1.5, 40, 2.0, 0.5)
     assert json.loads(progress.to_json()) == json.loads(text)
-    for torn in (text[:-10], b'{"step": 7, "wrong": 1}'):
+    for broken in (text[:-10], b'{"step": 7, "wrong": 1}'):
         with pytest.raises((TypeError, ValueError)):
-            TrainState.from_json(torn)
+            TrainState.from_json(broken)
 
 
 @pytest.mark.parametrize("file", ["state.data-00000-of-00001", "state.index", "progress.json"])
@@ -117,7 +117,7 @@ def test_a_broken_checkpoint_is_skipped_and_removed(run, tmp_path, file):
     assert not last.exists()
 
 
-def test_one_that_was_not_finished_is_removed(run, tmp_path):
+def test_an_unfinished_checkpoint_is_removed(run, tmp_path):
     unfinished = tmp_path / "step-00000008-epochs-2"
     shutil.copytree(tmp_path / "step-00000006-epochs-1", unfinished)
     (unfinished / "progress.json").unlink()
@@ -127,16 +127,16 @@ def test_one_that_was_not_finished_is_removed(run, tmp_path):
     assert not unfinished.exists()
 
 
-def test_another_worker_reads_without_removing_and_writes_elsewhere(run, tmp_path):
+def test_with_another_folder_to_write_to_nothing_is_removed(run, tmp_path):
     from train.fit.checkpoints import Checkpoints
 
-    torn = tmp_path / "step-00000006-epochs-1" / "progress.json"
-    torn.write_bytes(b"{")
+    broken = tmp_path / "step-00000006-epochs-1" / "progress.json"
+    broken.write_bytes(b"{")
     own = tmp_path.parent / f"{tmp_path.name}-own"
     other = Saved(tmp_path)
     other.checkpoints = Checkpoints(StoragePath.of(tmp_path), other.model, other.optimizer, 2, StoragePath.of(own))
     assert other.restore().step == 4
-    assert torn.exists()
+    assert broken.exists()
     other.checkpoints.save(other.progress)
     assert names(own) == ["step-00000004-epochs-1"]
 
@@ -153,13 +153,13 @@ def test_the_best_is_kept_beside_the_latest(run, tmp_path):
     run.take(1)
     run.checkpoints.save_best(run.progress)
     assert names(tmp_path / "best") == ["step-00000010-epochs-2"]
-    # A run that goes on from before its best epoch reaches an earlier best.
+    # A run that resumes before its best epoch may save a best checkpoint of an earlier step.
     run.progress.step, run.progress.history = 5, []
     run.checkpoints.save_best(run.progress)
     assert names(tmp_path / "best") == ["step-00000005-epochs-0"]
 
 
-def test_names_are_read_as_they_are_written():
+def test_names_are_parsed_as_they_are_written():
     for name in (CheckpointName(0, 0), CheckpointName(320, 7), CheckpointName(123456789, 1000)):
         assert CheckpointName.parse(str(name)) == name
     assert str(CheckpointName(320, 7)) == "step-00000320-epochs-7"
@@ -168,7 +168,7 @@ def test_names_are_read_as_they_are_written():
     assert max(CheckpointName(99999999, 9), CheckpointName(100000000, 9)).step == 100000000
 
 
-def test_the_step_of_a_run_counts_complete_checkpoints_of_its_own(tmp_path):
+def test_the_latest_step_of_a_run_ignores_incomplete_and_best_checkpoints(tmp_path):
     run = Run(tmp_path)
     assert run.latest_step() == 0
     for path in (

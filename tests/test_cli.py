@@ -1,4 +1,4 @@
-"""The whole pipeline from the command line, and the messages of commands that fail."""
+"""The whole pipeline from the command line, and the error messages of commands."""
 
 import json
 import os
@@ -33,9 +33,9 @@ def finished(music, tmp_path_factory):
 def test_run_writes_dataset_model_metrics_and_report(finished, features):
     out, done = finished
     assert done.returncode == 0, done.stderr
-    made = contents(out / "features")
-    made.pop("config.yaml")
-    assert made == contents(features)
+    written = contents(out / "features")
+    written.pop("config.yaml")
+    assert written == contents(features)
     metrics = json.loads((out / "metrics.json").read_text())
     for level, count in (("segments", 24), ("tracks", 6)):
         scores = metrics[level]
@@ -125,7 +125,7 @@ def test_featurizing_stopped_by_a_signal_prints_how_to_continue(how, music, tmp_
         pq.ParquetFile(path).read()  # raises if the file is not complete
 
 
-def test_train_on_its_own_gives_the_same_metrics_as_run(finished, tmp_path):
+def test_train_gives_the_same_metrics_as_run(finished, tmp_path):
     reference, _ = finished
     done = earmark("train", reference / "features", "--out", tmp_path / "run", *SETTINGS[4:])
     assert done.returncode == 0, done.stderr
@@ -166,7 +166,7 @@ def test_a_run_can_be_moved_with_its_features(finished, tmp_path):
         (["fly"], 2, "fly"),
     ],
 )
-def test_errors_are_one_sentence_without_a_traceback(arguments, status, sentence, tmp_path):
+def test_errors_are_printed_without_a_traceback(arguments, status, sentence, tmp_path):
     done = earmark(*arguments, cwd=tmp_path)
     assert done.returncode == status
     assert sentence in " ".join(done.stderr.split())
@@ -174,7 +174,7 @@ def test_errors_are_one_sentence_without_a_traceback(arguments, status, sentence
     assert not os.listdir(tmp_path)
 
 
-def test_too_many_rejects_fail_after_a_table_of_reasons(music, tmp_path):
+def test_a_run_with_too_many_rejects_fails_after_a_table_of_reasons(music, tmp_path):
     root = tmp_path / "music"
     subprocess.run(["cp", "-r", music, root], check=True)
     for n in range(6):

@@ -1,4 +1,4 @@
-"""Which epoch is saved and when training ends: by the validation fold, ties by its loss, and patience."""
+"""The best epoch and the end of training: by the validation fold, ties by its loss, and patience."""
 
 import pytest
 
@@ -10,7 +10,7 @@ BY_F1 = TrainConfig(validation_fold="next", epochs=40)
 
 
 def history(*validation):
-    """Epochs with the given track macro-F1 and loss on the validation fold; the test fold says the opposite."""
+    """Return epochs with these macro-F1 and loss on the validation fold; the test fold ranks them in reverse."""
     return [
         EpochRecord(
             epoch=number,
@@ -66,7 +66,7 @@ def test_training_ends_after_patience_epochs_without_a_better_one(patience, stop
     assert next(iter(stops), None) == stops_after
 
 
-def test_training_ends_with_the_last_epoch_whatever_the_patience():
+def test_training_ends_with_the_last_epoch_for_any_patience():
     assert not should_stop([], TrainConfig(validation_fold="next", patience=1))
     for patience in (None, 40):
         config = TrainConfig(validation_fold="next", epochs=4, patience=patience)

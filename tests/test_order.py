@@ -1,4 +1,4 @@
-"""The order of training is arithmetic: everything once, well mixed, and the same from wherever one starts."""
+"""Samplers: every row once per epoch, well shuffled, reproducible; batch and replica bounds."""
 
 import itertools
 
@@ -19,22 +19,22 @@ row_groups = st.lists(st.integers(1, 200), min_size=1, max_size=40)
 
 
 def epoch_rows(order, epoch, sizes):
-    """The number in the dataset of the row at each position of an epoch."""
+    """Return the row at each position of an epoch, numbered over the whole dataset."""
     first = np.concatenate([[0], np.cumsum(sizes)])
     plan = order.epoch_plan(epoch)
     rows = []
     for w, visits in enumerate(plan.windows):
-        held = np.concatenate(
+        window_rows = np.concatenate(
             [first[plan.groups[v]] + order.group_rows(epoch, plan.groups[v], plan.repeats[v]) for v in visits]
         )
-        picked = held[order.window_slots(epoch, w)]
-        assert len(picked) == plan.offsets[w + 1] - plan.offsets[w]
-        rows.append(picked)
+        window_rows = window_rows[order.window_slots(epoch, w)]
+        assert len(window_rows) == plan.offsets[w + 1] - plan.offsets[w]
+        rows.append(window_rows)
     return np.concatenate(rows)
 
 
 @given(sizes=row_groups, seed=st.integers(0, 2**31 - 1), window=st.integers(1, 5000), epoch=st.integers(0, 1000))
-def test_every_row_comes_once_an_epoch(sizes, seed, window, epoch):
+def test_every_row_appears_once_per_epoch(sizes, seed, window, epoch):
     order = ShuffleSampler(sizes, seed, window)
     rows = epoch_rows(order, epoch, sizes)
     assert sorted(rows.tolist()) == list(range(sum(sizes)))
@@ -42,11 +42,11 @@ def test_every_row_comes_once_an_epoch(sizes, seed, window, epoch):
 
 
 @given(sizes=row_groups, window=st.integers(1, 5000))
-def test_windows_are_about_as_large_as_asked(sizes, window):
+def test_windows_have_about_the_configured_size(sizes, window):
     order = ShuffleSampler(sizes, 0, window)
-    held = np.diff(order.epoch_plan(0).offsets)
-    assert (held > 0).all()
-    assert held.max() <= 1.5 * window + 2 * max(sizes)
+    window_sizes = np.diff(order.epoch_plan(0).offsets)
+    assert (window_sizes > 0).all()
+    assert window_sizes.max() <= 1.5 * window + 2 * max(sizes)
 
 
 def test_epochs_and_seeds_differ():
@@ -59,8 +59,8 @@ def test_epochs_and_seeds_differ():
     assert len(orders) == 9
 
 
-def test_a_row_may_come_anywhere_whatever_its_place_on_disk():
-    """Over many epochs each row's mean position is in the middle, and rows stored side by side part."""
+def test_the_position_of_a_row_does_not_depend_on_where_it_is_stored():
+    """Over many epochs each row's mean position is in the middle, and rows stored side by side are separated."""
     sizes = [48] * 40
     n, epochs = sum(sizes), 300
     order = ShuffleSampler(sizes, 5, 480)
@@ -70,12 +70,12 @@ def test_a_row_may_come_anywhere_whatever_its_place_on_disk():
     spread = 1 / np.sqrt(12)
     assert np.abs(positions.mean(axis=0) - 0.5).max() < 5 * spread / np.sqrt(epochs)
     assert np.abs(positions.std(axis=0) - spread).max() < 0.25 * spread
-    beside = np.abs(np.diff(positions, axis=1)).mean()
-    assert beside > 0.2 * 480 / n
+    distance = np.abs(np.diff(positions, axis=1)).mean()
+    assert distance > 0.2 * 480 / n
 
 
-def test_classes_in_separate_shards_meet_in_every_batch():
-    """The share of a class in a batch is what drawing row groups, and rows from them, lets it be."""
+def test_classes_in_separate_shards_are_mixed_in_every_batch():
+    """The share of a class in a batch varies as expected when row groups, and rows from them, are drawn."""
     group_rows, groups, window, batch = 96, 960, 4096, 256
     sizes = [group_rows] * groups
     label_of_row = np.repeat(np.arange(3), groups // 3 * group_rows)
@@ -93,7 +93,7 @@ tracks_of_groups = st.lists(st.integers(1, 8), min_size=1, max_size=20)
 
 
 @given(tracks=tracks_of_groups, segments=st.integers(1, 12), seed=st.integers(0, 1000), data=st.data())
-def test_an_epoch_draws_as_many_segments_of_each_track_as_asked(tracks, segments, seed, data):
+def test_an_epoch_draws_segments_per_epoch_of_each_track(tracks, segments, seed, data):
     drawn = data.draw(st.integers(1, 15))
     sizes = [count * segments for count in tracks]
     order = ShuffleSampler(sizes, seed, 100, segments, drawn)
@@ -112,7 +112,7 @@ def test_over_the_epochs_every_segment_is_drawn_equally_often():
 
 
 @given(tracks=tracks_of_groups, classes=st.integers(1, 5), seed=st.integers(0, 1000), data=st.data())
-def test_balanced_sampling_visits_each_class_equally_often_and_its_tracks_alike(tracks, classes, seed, data):
+def test_balanced_sampling_visits_classes_and_their_tracks_equally_often(tracks, classes, seed, data):
     segments, count = 3, sum(tracks)
     labels = np.array(data.draw(st.lists(st.integers(0, classes - 1), min_size=count, max_size=count)), np.int32)
     sizes = [n * segments for n in tracks]
@@ -130,19 +130,19 @@ def test_balanced_sampling_visits_each_class_equally_often_and_its_tracks_alike(
 
 
 def test_repeated_tracks_are_spread_over_the_epoch():
-    """A class of one track among a hundred: its visits do not come side by side."""
+    """A class of one track and another of 103: the visits to the one track are spread over the epoch."""
     labels = np.zeros(104, np.int32)
     labels[50] = 1
     sizes = [8 * 4] * 13
     order = ShuffleSampler(sizes, 2, 40, 4, labels=labels)
     rows = epoch_rows(order, 0, sizes)
-    places = np.flatnonzero(rows // 4 == 50) / len(rows)
-    assert len(places) == 103 * 4
-    np.testing.assert_allclose(np.histogram(places, bins=4, range=(0, 1))[0] / len(places), 0.25, atol=0.1)
+    positions = np.flatnonzero(rows // 4 == 50) / len(rows)
+    assert len(positions) == 103 * 4
+    np.testing.assert_allclose(np.histogram(positions, bins=4, range=(0, 1))[0] / len(positions), 0.25, atol=0.1)
 
 
 @given(rows=st.integers(1, 5000), batch_size=st.integers(1, 600))
-def test_batches_cover_an_epoch_and_none_is_tiny(rows, batch_size):
+def test_batches_cover_an_epoch_and_have_a_minimum_size(rows, batch_size):
     steps = steps_per_epoch(rows, batch_size)
     bounds = [batch_bounds(step, rows, batch_size) for step in range(steps)]
     assert bounds[0][0] == 0
@@ -154,7 +154,7 @@ def test_batches_cover_an_epoch_and_none_is_tiny(rows, batch_size):
 
 
 @given(start=st.integers(0, 10**9), rows=st.integers(1, 1000), replicas=st.integers(1, 32))
-def test_replicas_share_a_batch_evenly_and_none_is_left_out(start, rows, replicas):
+def test_a_batch_is_divided_evenly_over_replicas(start, rows, replicas):
     parts = [replica_bounds(start, start + rows, r, replicas) for r in range(replicas)]
     assert parts[0][0] == start
     assert parts[-1][1] == start + rows
@@ -165,7 +165,7 @@ def test_replicas_share_a_batch_evenly_and_none_is_left_out(start, rows, replica
 
 
 @given(tracks=st.lists(st.integers(1, 8), min_size=1, max_size=20), segments=st.integers(1, 12), data=st.data())
-def test_stored_order_keeps_the_wanted_segments_of_each_track(tracks, segments, data):
+def test_stored_order_keeps_the_selected_segments_of_each_track(tracks, segments, data):
     kept = data.draw(st.sets(st.integers(0, segments - 1), min_size=1))
     sizes = [count * segments for count in tracks]
     order = SequentialSampler(sizes, segments, sorted(kept))

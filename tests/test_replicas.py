@@ -1,4 +1,4 @@
-"""The number of replicas is a matter of speed: what is learned does not depend on it."""
+"""Training gives the same result on any number of replicas and workers."""
 
 import json
 import os
@@ -17,8 +17,8 @@ from train.errors import TrainError
 pytestmark = pytest.mark.usefixtures("logical_cpus")
 
 
-def learn(features, replicas, steps, **settings):
-    """The loss of each step, and the weights after the last."""
+def train_steps(features, replicas, steps, **settings):
+    """Train for some steps; return the loss of each step, and the final weights."""
     import keras
 
     from train.fit.optimizer import make_optimizer
@@ -48,45 +48,46 @@ def learn(features, replicas, steps, **settings):
     return losses, model.get_weights()
 
 
-def learn_apart(*arguments, **settings):
-    """Learn in a process of its own: TensorFlow takes the collectives of four replicas for those of two."""
+def train_in_new_process(*arguments, **settings):
+    """Train in a new process: TensorFlow confuses the collectives of four replicas with those of two."""
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
-        return process.submit(learn, *arguments, **settings).result()
+        return process.submit(train_steps, *arguments, **settings).result()
 
 
-def learn_on_workers(features, workers, steps, **settings):
-    """Learn in as many processes as workers, which find one another by TF_CONFIG, and return the first one's."""
+def train_on_workers(features, workers, steps, **settings):
+    """Train in one process per worker, connected by TF_CONFIG; return the result of the first."""
     with socket.socket() as one, socket.socket() as other:
         for free in (one, other):
             free.bind(("127.0.0.1", 0))
         addresses = [f"127.0.0.1:{free.getsockname()[1]}" for free in (one, other)]
     with ProcessPoolExecutor(workers, get_context("spawn")) as processes:
-        begun = [
-            processes.submit(learn_as, addresses, index, features, None, steps, workers=workers, **settings)
+        running = [
+            processes.submit(train_as_worker, addresses, index, features, None, steps, workers=workers, **settings)
             for index in range(workers)
         ]
-        results = [process.result() for process in begun]
+        results = [process.result() for process in running]
     losses, weights = differences(*results)
-    assert losses == weights == 0  # every worker ends with the same
+    assert losses == weights == 0  # every worker has the same result
     return results[0]
 
 
-def learn_as(addresses, index, *arguments, **settings):
+def train_as_worker(addresses, index, *arguments, **settings):
     task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
     os.environ["TF_CONFIG"] = json.dumps(task)
-    return learn(*arguments, **settings)
+    return train_steps(*arguments, **settings)
 
 
 def differences(one, other):
+    """Return the largest relative difference of losses, and the largest absolute difference of weights."""
     losses = np.abs(one[0] / other[0] - 1).max()
     weights = max(np.abs(a - b).max() for a, b in zip(one[1], other[1], strict=True))
     return losses, weights
 
 
-def test_two_replicas_learn_what_one_learns(features):
-    """With dropout, mixing and masks: they belong to the rows of a batch, whoever computes them."""
+def test_two_replicas_give_the_result_of_one(features):
+    """With dropout, mixup and masks, which depend on the row of the batch and not on the replica."""
     settings = {**EVERYTHING, "epochs": 2, "dropout": 0.4}
-    losses, weights = differences(*(learn(features, replicas, 5, **settings) for replicas in (1, 2)))
+    losses, weights = differences(*(train_steps(features, replicas, 5, **settings) for replicas in (1, 2)))
     assert losses < 1e-5
     assert weights < 1e-4
 
@@ -94,11 +95,11 @@ def test_two_replicas_learn_what_one_learns(features):
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["conv2", "conv3", "conv3-norm"])
 def test_fifty_steps_on_one_two_and_four_replicas(model, features):
-    """Batches of 30, 30 and 36 of the 96 segments: the last is ragged, and four replicas never share evenly."""
-    one = learn_apart(features, 1, 50, model=model, dropout=0.0)
+    """Batches of 30, 30 and 36 of the 96 segments: the last is larger, and 4 replicas cannot divide 30 evenly."""
+    one = train_in_new_process(features, 1, 50, model=model, dropout=0.0)
     assert len(one[0]) == 50
     for replicas in (2, 4):
-        losses, weights = differences(learn_apart(features, replicas, 50, model=model, dropout=0.0), one)
+        losses, weights = differences(train_in_new_process(features, replicas, 50, model=model, dropout=0.0), one)
         print(f"{model}: {replicas} replicas, losses within {losses:.1e}, weights within {weights:.1e}")
         assert losses < 1e-5
         assert weights < 1e-4
@@ -108,15 +109,15 @@ def test_fifty_steps_on_one_two_and_four_replicas(model, features):
 @pytest.mark.parametrize("model", ["conv2", "conv3-norm", "modulation"])
 def test_fifty_steps_on_two_workers(model, features):
     settings = {"model": model, "dropout": 0.0}
-    two = learn_on_workers(features, 2, 50, **settings)
-    losses, weights = differences(two, learn_apart(features, 1, 50, **settings))
+    two = train_on_workers(features, 2, 50, **settings)
+    losses, weights = differences(two, train_in_new_process(features, 1, 50, **settings))
     print(f"{model}: 2 workers, losses within {losses:.1e}, weights within {weights:.1e}")
     assert losses < 1e-5
-    # The same sums as those of two replicas in one process.
-    assert differences(two, learn_apart(features, 2, 50, **settings)) == (0, 0)
+    # Two replicas in one process compute the same sums.
+    assert differences(two, train_in_new_process(features, 2, 50, **settings)) == (0, 0)
 
 
-def test_every_row_has_a_mask_of_its_own_and_every_step_new_ones():
+def test_dropout_masks_differ_between_rows_and_steps():
     import keras
     import tensorflow as tf
 
@@ -137,7 +138,7 @@ def test_every_row_has_a_mask_of_its_own_and_every_step_new_ones():
     assert np.mean(masked(4, 0, 8) == whole) < 0.7
 
 
-def test_masks_hide_spans_behind_the_mean():
+def test_masks_replace_spans_by_the_mean():
     import tensorflow as tf
 
     from train.fit.train_step import StatelessRng, StepConfig, mask

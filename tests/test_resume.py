@@ -1,4 +1,4 @@
-"""Stopped, killed or torn at any moment, a run goes on to the very bits of a run left alone."""
+"""A run that is stopped or killed at any moment resumes and gives the same bits as an uninterrupted run."""
 
 import json
 import os
@@ -22,25 +22,25 @@ EPOCHS = 3
 
 
 @pytest.fixture(scope="module")
-def undisturbed(features, logical_cpus, tmp_path_factory):
+def uninterrupted(features, logical_cpus, tmp_path_factory):
     from support.training import EVERYTHING, trained
 
-    folder = tmp_path_factory.mktemp("undisturbed")
+    folder = tmp_path_factory.mktemp("uninterrupted")
     trained(features, folder, epochs=EPOCHS, **EVERYTHING)
     return folder
 
 
-def assert_same(folder, undisturbed):
+def assert_same(folder, uninterrupted):
     from support.training import figures, final_state
 
-    assert figures(folder) == figures(undisturbed)
-    assert final_state(folder) == final_state(undisturbed)
+    assert figures(folder) == figures(uninterrupted)
+    assert final_state(folder) == final_state(uninterrupted)
 
 
-# The stop is asked after each step, and after each batch of an evaluation: five steps an epoch, two batches for
-# each of two folds.
+# The `stop` callback is called after each step and each evaluated batch. An epoch has five steps, then two batches
+# for each of two folds.
 @pytest.mark.parametrize("moment", [2, 6, 13], ids=["in mid-epoch", "in an evaluation", "in a later epoch"])
-def test_stopped_and_gone_on_it_ends_with_the_same_bits(moment, features, undisturbed, tmp_path):
+def test_a_stopped_run_resumes_to_the_same_bits(moment, features, uninterrupted, tmp_path):
     from support.training import EVERYTHING, stop_when, trained
 
     from train.errors import Stopped
@@ -49,12 +49,12 @@ def test_stopped_and_gone_on_it_ends_with_the_same_bits(moment, features, undist
         trained(features, tmp_path, stop_when(moment), epochs=EPOCHS, **EVERYTHING)
     assert stopped.value.signal == signal.SIGTERM
     assert not (tmp_path / "model.keras").exists()
-    said, _ = trained(features, tmp_path, epochs=EPOCHS, **EVERYTHING)
-    assert any(f"Resuming after step {stopped.value.step}." in sentence for sentence in said)
-    assert_same(tmp_path, undisturbed)
+    messages, _ = trained(features, tmp_path, epochs=EPOCHS, **EVERYTHING)
+    assert any(f"Resuming after step {stopped.value.step}." in message for message in messages)
+    assert_same(tmp_path, uninterrupted)
 
 
-def test_a_torn_checkpoint_is_passed_over_for_the_one_before(features, undisturbed, tmp_path):
+def test_a_run_resumes_from_the_checkpoint_before_a_broken_one(features, uninterrupted, tmp_path):
     from support.training import EVERYTHING, stop_when, trained
 
     from train.errors import Stopped
@@ -67,14 +67,14 @@ def test_a_torn_checkpoint_is_passed_over_for_the_one_before(features, undisturb
     content = bytearray(state.read_bytes())
     content[len(content) // 2] ^= 1
     state.write_bytes(content)
-    said, _ = trained(features, tmp_path, **settings)
-    assert any(f"Skipped: the checkpoint {last} is broken" in sentence for sentence in said)
+    messages, _ = trained(features, tmp_path, **settings)
+    assert any(f"Skipped: the checkpoint {last} is broken" in message for message in messages)
     step = CheckpointName.parse(before.name).step
-    assert any(f"Resuming after step {step}." in sentence for sentence in said)
-    assert_same(tmp_path, undisturbed)
+    assert any(f"Resuming after step {step}." in message for message in messages)
+    assert_same(tmp_path, uninterrupted)
 
 
-def test_curves_have_no_point_twice_after_going_on(features, undisturbed, tmp_path):
+def test_curves_have_no_duplicate_points_after_resuming(features, uninterrupted, tmp_path):
     from support.training import EVERYTHING, stop_when, trained
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -84,16 +84,16 @@ def test_curves_have_no_point_twice_after_going_on(features, undisturbed, tmp_pa
     with pytest.raises(Stopped):
         trained(features, tmp_path, stop_when(13), **settings)
     newest = max((tmp_path / "checkpoints").glob("step-*"))
-    for path in newest.iterdir():  # as a kill would have left it: epochs shown that no checkpoint knows of
+    for path in newest.iterdir():  # as after a kill: TensorBoard has epochs that no checkpoint has
         path.unlink()
     trained(features, tmp_path, **settings)
     for part in ("train", "validation"):
-        board = EventAccumulator(str(tmp_path / "tensorboard" / part), size_guidance={"tensors": 0}).Reload()
-        assert [point.step for point in board.Tensors("loss")] == list(range(1, EPOCHS + 1))
+        accumulator = EventAccumulator(str(tmp_path / "tensorboard" / part), size_guidance={"tensors": 0}).Reload()
+        assert [point.step for point in accumulator.Tensors("loss")] == list(range(1, EPOCHS + 1))
 
 
-def test_a_loss_that_is_no_number_names_step_and_tracks_and_keeps_the_checkpoint(features, tmp_path):
-    """One track's numbers are broken on the disk, under the dataset's eyes."""
+def test_a_loss_that_is_not_finite_names_step_and_tracks_and_keeps_the_checkpoint(features, tmp_path):
+    """One track of the finished dataset is overwritten with infinity."""
     import shutil
 
     import pyarrow as pa
@@ -121,24 +121,24 @@ def test_a_loss_that_is_no_number_names_step_and_tracks_and_keeps_the_checkpoint
     with pytest.raises(TrainError, match=r"the loss is (nan|inf) in step \d+ \(epoch 1\)") as error:
         trained(broken, run, checkpoint_every="1 step")
     assert f"The features of {track} are not finite" in str(error.value)
-    noted = json.loads((run / "not-finite.json").read_text())
-    assert noted["bad"] == [track]
-    assert track in noted["tracks"]
+    record = json.loads((run / "not-finite.json").read_text())
+    assert record["bad"] == [track]
+    assert track in record["tracks"]
     kept = sorted((run / "checkpoints").glob("step-*"))
-    assert len(kept) == min(noted["step"], 3)
+    assert len(kept) == min(record["step"], 3)
     from support.training import final_state
 
     for tensor in final_state(run).values() if kept else ():
         if len(tensor) % 4 == 0:
             assert np.isfinite(np.frombuffer(tensor, np.float32)).all()
-    with pytest.raises(TrainError, match=rf"in step {noted['step'] + 1} "):
+    with pytest.raises(TrainError, match=rf"in step {record['step'] + 1} "):
         trained(broken, run, checkpoint_every="1 step")
 
 
 COMMAND = ["--set", "train.epochs=3", "--set", "train.batch_size=16", "--set", "train.shuffle_window=40"]
 COMMAND += ["--set", "train.validation_fold=next", "--set", "train.checkpoint_every=2 steps"]
 
-# Trains in a process of its own, which kills itself at a moment that a line of code describes.
+# Script that trains and kills itself at the moment that a line of code selects.
 KILLED = """
     import os, signal, sys
     import jobs.pipeline, jobs.terminal.console
@@ -167,24 +167,24 @@ KILLED = """
 MOMENTS = {
     "in mid-epoch": "train.fit.loop.Loop._add_result = after(8, train.fit.loop.Loop._add_result)",
     "in an evaluation": "train.evaluation.predictor.softmax = after(3, train.evaluation.predictor.softmax)",
-    # The run itself writes two files first; a checkpoint is two of TensorFlow's and progress.json.
+    # The run writes two files first; a checkpoint is two files of TensorFlow's and progress.json.
     "while a checkpoint is written": "StoragePath.write = after(7, StoragePath.write)",
-    "before a checkpoint is whole": "StoragePath.write = after(8, StoragePath.write)",
+    "before a checkpoint is complete": "StoragePath.write = after(8, StoragePath.write)",
     "while old checkpoints are removed": "StoragePath.remove_folder = after(1, StoragePath.remove_folder)",
-    "before the model is there": "train.run.Run.write = after(5, train.run.Run.write)",
+    "before the model is written": "train.run.Run.write = after(5, train.run.Run.write)",
 }
 
 
 @pytest.fixture(scope="module")
-def alone(features, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("alone")
+def reference(features, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reference")
     done = earmark("train", features, "--out", folder, *COMMAND)
     assert done.returncode == 0, done.stderr
     return folder
 
 
 def hashes(folder):
-    """What a run came to: the weights and slots, the figures, and the metrics."""
+    """Return a hash of each result of a run: weights and slots, history, and metrics."""
     import hashlib
 
     from support.training import figures, final_state
@@ -199,7 +199,7 @@ def hashes(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_killed_and_gone_on_it_ends_with_the_same_bits(moment, features, alone, tmp_path):
+def test_a_killed_run_resumes_to_the_same_bits(moment, features, reference, tmp_path):
     script = textwrap.dedent(KILLED).format(moment=MOMENTS[moment])
     command = [sys.executable, "-c", script, features, tmp_path, *COMMAND]
     killed = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=300, check=False)
@@ -207,12 +207,12 @@ def test_killed_and_gone_on_it_ends_with_the_same_bits(moment, features, alone, 
     done = earmark("train", features, "--out", tmp_path, *COMMAND)
     assert done.returncode == 0, done.stderr
     print(moment, hashes(tmp_path))
-    assert hashes(tmp_path) == hashes(alone)
+    assert hashes(tmp_path) == hashes(reference)
     assert not list((tmp_path / "checkpoints").glob(".*"))
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_at_any_moment(features, alone, tmp_path):
+def test_a_run_killed_repeatedly_at_random_moments_gives_the_same_bits(features, reference, tmp_path):
     generator = np.random.default_rng(4)
     kills = 0
     while kills < 8:
@@ -220,7 +220,7 @@ def test_killed_again_and_again_at_any_moment(features, alone, tmp_path):
         command = [sys.executable, "-m", "jobs.cli", "train", features, "--out", tmp_path, *COMMAND]
         process = subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 120
-        # From the first new checkpoint on: so each start comes further than the one before.
+        # Kill only after a new checkpoint, so that each start makes progress.
         while process.poll() is None and before == {p.name for p in (tmp_path / "checkpoints").glob("step-*")}:
             assert time.monotonic() < deadline
             time.sleep(0.005)
@@ -233,13 +233,13 @@ def test_killed_again_and_again_at_any_moment(features, alone, tmp_path):
     assert kills >= 3
     done = earmark("train", features, "--out", tmp_path, *COMMAND)
     assert done.returncode == 0, done.stderr
-    print(f"{kills} kills", hashes(tmp_path), hashes(alone))
-    assert hashes(tmp_path) == hashes(alone)
+    print(f"{kills} kills", hashes(tmp_path), hashes(reference))
+    assert hashes(tmp_path) == hashes(reference)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_writes_a_checkpoint_and_says_how_to_go_on(signum, features, alone, tmp_path):
+def test_a_signal_writes_a_checkpoint_and_prints_how_to_continue(signum, features, reference, tmp_path):
     settings = [*COMMAND[:-1], "train.checkpoint_every=60 minutes"]
     command = [sys.executable, "-m", "jobs.cli", "train", features, "--out", tmp_path, *settings]
     process = subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -247,15 +247,15 @@ def test_a_signal_writes_a_checkpoint_and_says_how_to_go_on(signum, features, al
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     process.send_signal(signum)
-    _, said = process.communicate(timeout=120)
+    _, stderr = process.communicate(timeout=120)
     assert process.returncode == 128 + signum
-    assert "Stopped: a checkpoint holds all" in said
-    assert "The same command continues from there." in said
-    assert "Traceback" not in said
+    assert "Stopped: a checkpoint holds all" in stderr
+    assert "The same command continues from there." in stderr
+    assert "Traceback" not in stderr
     assert len(list((tmp_path / "checkpoints").glob("step-*"))) == 1
     done = earmark("train", features, "--out", tmp_path, *settings)
     assert done.returncode == 0, done.stderr
-    assert hashes(tmp_path) == hashes(alone)
+    assert hashes(tmp_path) == hashes(reference)
     before = contents(tmp_path / "checkpoints")
     assert earmark("train", features, "--out", tmp_path, *settings).returncode == 0
     assert contents(tmp_path / "checkpoints") == before

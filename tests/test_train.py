@@ -1,4 +1,4 @@
-"""Training: the same on any number of replicas and through any interruption, and honest about its data."""
+"""Training: outputs of a run, settings, refused datasets, evaluation and the order of batches."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ def run(features, logical_cpus, tmp_path_factory):
     return folder
 
 
-def test_a_finished_run_is_left_alone_and_can_be_prolonged(features, run, tmp_path):
+def test_a_finished_run_is_not_repeated_and_can_be_extended(features, run, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(run, folder)
     before = (folder / "model.keras").stat().st_mtime_ns
@@ -43,7 +43,7 @@ def test_a_finished_run_is_left_alone_and_can_be_prolonged(features, run, tmp_pa
         trained(features, folder)
 
 
-def test_another_config_or_dataset_is_not_mixed_into_a_run(features, run, tmp_path):
+def test_a_run_with_another_config_or_dataset_is_refused(features, run, tmp_path):
     with pytest.raises(TrainError, match=r"(?s)train\.batch_size: 16 there, 8 now.*Give another --out"):
         trained(features, run, batch_size=8)
     folder = tmp_path / "run"
@@ -54,7 +54,7 @@ def test_another_config_or_dataset_is_not_mixed_into_a_run(features, run, tmp_pa
         trained(features, folder)
 
 
-def test_checkpoints_are_kept_as_asked(features, tmp_path):
+def test_as_many_checkpoints_are_kept_as_configured(features, tmp_path):
     trained(features, tmp_path, epochs=5, checkpoint_every="2 epochs", keep_checkpoints=2)
     kept = sorted(path.name for path in (tmp_path / "checkpoints").glob("step-*"))
     assert [name.split("-epochs-")[1] for name in kept] == ["4", "5"]
@@ -63,36 +63,38 @@ def test_checkpoints_are_kept_as_asked(features, tmp_path):
     assert Run(tmp_path).trained().epoch == best.epoch
 
 
-def test_without_a_validation_fold_four_folds_are_learned_and_the_last_epoch_is_kept(features, tmp_path):
-    said, epochs = trained(features, tmp_path, validation_fold="none")
-    assert any(" 96 segments" in sentence for sentence in said)
+def test_without_a_validation_fold_training_uses_four_folds_and_keeps_the_last_epoch(features, tmp_path):
+    messages, epochs = trained(features, tmp_path, validation_fold="none")
+    assert any(" 96 segments" in message for message in messages)
     assert all(entry.validation is None and "validation" not in entry.to_json() for entry in epochs)
     assert Run(tmp_path).trained().epoch == 2
     assert not (tmp_path / "checkpoints" / "best").exists()
 
 
-def test_tensorboard_has_everything(run):
+def test_tensorboard_has_graph_scalars_images_and_histograms(run):
     import tensorflow as tf
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    boards = {}
+    accumulators = {}
     for part in ("train", "validation", "test"):
-        boards[part] = EventAccumulator(str(run / "tensorboard" / part), size_guidance={"tensors": 0}).Reload()
-    tags = boards["train"].Tags()
+        accumulators[part] = EventAccumulator(
+            str(run / "tensorboard" / part), size_guidance={"tensors": 0}
+        ).Reload()
+    tags = accumulators["train"].Tags()
     assert tags["graph"]
     assert {"loss", "accuracy", "learning_rate", "examples_per_second"} <= set(tags["tensors"])
     assert {f"mfcc/{name}" for name in ("bells", "reeds", "pulses")} <= set(tags["tensors"])
     assert {"activations/conv1", "activations/logits", "weights/conv1/kernel", "config"} <= set(tags["tensors"])
     history = Run(run).history()
-    for part in boards:
+    for part in accumulators:
         for name in ("loss", "accuracy"):
-            points = boards[part].Tensors(name)
+            points = accumulators[part].Tensors(name)
             assert [point.step for point in points] == [1, 2]
             values = [float(tf.make_ndarray(point.tensor_proto)) for point in points]
             np.testing.assert_allclose(values, [entry.to_json()[part][name] for entry in history], rtol=1e-6)
 
 
-def test_the_model_can_be_used_with_keras_and_what_lies_beside_it(features, run):
+def test_metrics_can_be_reproduced_with_keras_and_model_json(features, run):
     import keras
 
     from train.evaluation.evaluate import evaluate_run
@@ -100,9 +102,9 @@ def test_the_model_can_be_used_with_keras_and_what_lies_beside_it(features, run)
 
     dataset = open_dataset(features)
     metrics = evaluate_run(Run(run), dataset)
-    about = json.loads((run / "model.json").read_text())
-    assert about["classes"] == ["bells", "pulses", "reeds"]
-    assert about["features"]["sample_rate"] == 22050
+    info = json.loads((run / "model.json").read_text())
+    assert info["classes"] == ["bells", "pulses", "reeds"]
+    assert info["features"]["sample_rate"] == 22050
     stream = held_out(dataset, QUICK, QUICK.test_fold).stream
     mfcc, labels = (
         np.concatenate(part) for part in zip(*map(stream.batch, range(stream.steps_per_epoch)), strict=True)
@@ -120,19 +122,19 @@ def test_the_model_can_be_used_with_keras_and_what_lies_beside_it(features, run)
     }
 
 
-def test_the_first_and_the_last_segment_can_be_judged_alone(features):
+def test_evaluation_can_be_limited_to_the_first_and_last_segment(features):
     from train.evaluation.held_out import held_out
 
     dataset = open_dataset(features)
     stream = held_out(dataset, TrainConfig(test_segments="first_last"), 0).stream
-    every = held_out(dataset, TrainConfig(), 0).stream
-    assert (stream.rows, every.rows) == (12, 24)
+    all_segments = held_out(dataset, TrainConfig(), 0).stream
+    assert (stream.rows, all_segments.rows) == (12, 24)
     np.testing.assert_array_equal(
-        stream.batch(0)[0], every.batch(0)[0].reshape(6, 4, 40, 217)[:, [0, 3]].reshape(12, 40, 217)
+        stream.batch(0)[0], all_segments.batch(0)[0].reshape(6, 4, 40, 217)[:, [0, 3]].reshape(12, 40, 217)
     )
 
 
-def test_batches_are_the_same_however_they_are_asked_for(features):
+def test_batches_do_not_depend_on_the_first_step_or_the_number_of_replicas(features):
     from train.fit.trainer import training_stream
 
     dataset = open_dataset(features)
@@ -144,12 +146,14 @@ def test_batches_are_the_same_however_they_are_asked_for(features):
         parts = list(stream.dataset(start, steps, replicas, range(replicas)).as_numpy_iterator())
         assert len(parts) == (steps - start) * replicas
         for i in range(start, steps):
-            mine = parts[(i - start) * replicas : (i - start + 1) * replicas]
-            np.testing.assert_array_equal(np.concatenate([p[0] for p in mine]), expected[i][0])
-            np.testing.assert_array_equal(np.concatenate([p[1] for p in mine]), expected[i][1])
-            assert {int(p.step) for p in mine} == {i}
-            assert {int(p.batch_rows) for p in mine} == {len(expected[i][1])}
-            assert [int(p.first) for p in mine] == np.cumsum([0] + [len(p.labels) for p in mine[:-1]]).tolist()
+            of_step = parts[(i - start) * replicas : (i - start + 1) * replicas]
+            np.testing.assert_array_equal(np.concatenate([p[0] for p in of_step]), expected[i][0])
+            np.testing.assert_array_equal(np.concatenate([p[1] for p in of_step]), expected[i][1])
+            assert {int(p.step) for p in of_step} == {i}
+            assert {int(p.batch_rows) for p in of_step} == {len(expected[i][1])}
+            assert [int(p.first) for p in of_step] == np.cumsum(
+                [0] + [len(p.labels) for p in of_step[:-1]]
+            ).tolist()
 
 
 def _with_counts(tmp_path: Path, features: Path, keep) -> Path:
@@ -161,7 +165,7 @@ def _with_counts(tmp_path: Path, features: Path, keep) -> Path:
     return folder
 
 
-def test_a_class_that_cannot_be_learned_is_refused(features, tmp_path):
+def test_a_class_without_training_tracks_is_refused(features, tmp_path):
     folder = _with_counts(tmp_path, features, lambda e: e["label"] != "reeds" or e["fold"] == 0)
     with pytest.raises(TrainError, match=r"no track to learn reeds from.*Choose another train\.test_fold"):
         trained(folder, tmp_path / "run")
@@ -173,7 +177,7 @@ def test_an_empty_test_fold_is_refused(features, tmp_path):
         trained(folder, tmp_path / "run")
 
 
-def test_skew_is_said_and_weighed():
+def test_balanced_class_weights_give_every_class_the_same_total():
     from train.input.class_counts import class_weights
 
     counts = np.array([100, 10, 40])
@@ -182,7 +186,7 @@ def test_skew_is_said_and_weighed():
     np.testing.assert_allclose(balanced * counts, counts.sum() / 3)
 
 
-def test_a_skewed_collection_is_told_of_the_setting(features, tmp_path):
+def test_warnings_for_skewed_classes_name_the_settings_that_balance_them(features, tmp_path):
     from train.input.class_counts import class_warnings
 
     folder = tmp_path / "features"
@@ -191,13 +195,13 @@ def test_a_skewed_collection_is_told_of_the_setting(features, tmp_path):
     for entry in info["counts"]:
         entry["segments"] *= 5 if entry["label"] == "bells" else 1
     (folder / "dataset.json").write_text(json.dumps(info))
-    said = list(class_warnings(open_dataset(folder), TrainConfig()))
-    assert any("5.0 times" in s and "--set train.class_weights=balanced" in s for s in said)
-    said = list(class_warnings(open_dataset(folder), TrainConfig(class_weights="balanced")))
-    assert not any("times the segments" in s for s in said)
-    said = list(class_warnings(open_dataset(folder), TrainConfig(sampling="balanced")))
-    assert not any("times the segments" in s for s in said)
-    assert any("Fewer than 20 tracks" in s and "bells (10)" in s for s in said)
+    warnings = list(class_warnings(open_dataset(folder), TrainConfig()))
+    assert any("5.0 times" in s and "--set train.class_weights=balanced" in s for s in warnings)
+    warnings = list(class_warnings(open_dataset(folder), TrainConfig(class_weights="balanced")))
+    assert not any("times the segments" in s for s in warnings)
+    warnings = list(class_warnings(open_dataset(folder), TrainConfig(sampling="balanced")))
+    assert not any("times the segments" in s for s in warnings)
+    assert any("Fewer than 20 tracks" in s and "bells (10)" in s for s in warnings)
 
 
 def test_softmax_subtracts_the_highest_logit_and_computes_in_float64():
@@ -206,12 +210,12 @@ def test_softmax_subtracts_the_highest_logit_and_computes_in_float64():
     for rows, classes, scale in ((0, 3, 1), (1, 1, 1), (64, 3, 5), (7, 30, 0.01), (33, 129, 1000)):
         logits = (scale * np.random.default_rng(classes).normal(size=(rows, classes))).astype(np.float32)
         shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-        found = softmax(logits)
-        assert found.dtype == np.float64
-        assert found.tobytes() == (shifted / shifted.sum(axis=1, keepdims=True)).tobytes()
+        probabilities = softmax(logits)
+        assert probabilities.dtype == np.float64
+        assert probabilities.tobytes() == (shifted / shifted.sum(axis=1, keepdims=True)).tobytes()
 
 
-def test_scores_are_what_they_say():
+def test_scores_of_segments_and_tracks_match_their_definitions():
     from train.evaluation.metrics import score_both
 
     labels = np.array([0, 0, 0, 0, 1, 1, 1, 1], np.int32)
@@ -235,8 +239,8 @@ def test_scores_are_what_they_say():
     assert tracks.accuracy == 3 / 4
 
 
-def test_no_window_is_read_twice_and_few_are_held(features, monkeypatch):
-    """Batches are made side by side, so a late one must find its window still there."""
+def test_no_window_is_read_twice(features, monkeypatch):
+    """Batches are read in parallel, so the window of a late one must still be in memory."""
     import train.input.window_cache
     from train.fit.trainer import training_stream
 

@@ -1,4 +1,4 @@
-"""The window cache: the same rows as read directly, in any order of reads, from several threads."""
+"""The window cache returns the same rows as direct reads, in any order of reads and from several threads."""
 
 import dataclasses
 import itertools
@@ -23,7 +23,7 @@ TRACKS = (9, 20, 5)  # of each shard
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Shards, and what they hold, read row group by row group."""
+    """Shards and their rows, read directly row group by row group."""
 
     shards: list[Shard]
     mfcc: np.ndarray
@@ -62,7 +62,7 @@ def rows(tmp_path_factory):
 
 
 def order_of(sampler, sizes, epoch):
-    """The number in the dataset of the row at each position of an epoch."""
+    """Return the row at each position of an epoch, numbered over the whole dataset."""
     first = np.concatenate([[0], np.cumsum(sizes)])
     plan = sampler.epoch_plan(epoch)
     of_window = [
@@ -74,8 +74,8 @@ def order_of(sampler, sizes, epoch):
     return np.concatenate(of_window)
 
 
-def assert_rows(rows, found, expected):
-    mfcc, labels = found
+def assert_rows(rows, part, expected):
+    mfcc, labels = part
     np.testing.assert_array_equal(mfcc, rows.mfcc[expected])
     np.testing.assert_array_equal(labels, rows.labels[expected])
     assert mfcc.dtype == np.float32
@@ -89,7 +89,7 @@ def shuffled(rows):
     return sampler
 
 
-def test_rows_are_those_read_directly_in_the_order_of_the_sampler(rows, shuffled):
+def test_rows_equal_direct_reads_in_the_order_of_the_sampler(rows, shuffled):
     cache = WindowCache(rows.shards, shuffled, lookback=20)
     for epoch in range(3):
         order = order_of(shuffled, rows.sizes, epoch)
@@ -98,14 +98,14 @@ def test_rows_are_those_read_directly_in_the_order_of_the_sampler(rows, shuffled
             assert_rows(rows, cache.rows(epoch, start, stop), order[start:stop])
 
 
-def test_rows_are_the_same_in_whatever_order_they_are_read(rows, shuffled):
+def test_rows_are_the_same_for_any_order_of_reads(rows, shuffled):
     cache = WindowCache(rows.shards, shuffled, lookback=0)
     orders = [order_of(shuffled, rows.sizes, epoch) for epoch in range(3)]
     total = len(rows.labels)
     reads = [(epoch, start, min(start + 33, total)) for epoch in range(3) for start in range(0, total, 33)]
     for epoch, start, stop in np.random.default_rng(2).permutation(reads).tolist():
         assert_rows(rows, cache.rows(epoch, start, stop), orders[epoch][start:stop])
-    assert_rows(rows, cache.rows(1, 0, total), orders[1])  # over all windows at once
+    assert_rows(rows, cache.rows(1, 0, total), orders[1])  # across all windows
 
 
 def test_some_segments_of_each_track_in_stored_order(rows):
@@ -116,14 +116,14 @@ def test_some_segments_of_each_track_in_stored_order(rows):
     assert cache.tracks(0, 3, 11) == [rows.tracks[row] for row in expected[3:11]]
 
 
-def test_tracks_are_those_of_the_rows(rows, shuffled):
+def test_tracks_match_the_rows(rows, shuffled):
     cache = WindowCache(rows.shards, shuffled, lookback=20)
     order = order_of(shuffled, rows.sizes, 1)
     assert cache.tracks(1, 0, len(order)) == [rows.tracks[row] for row in order]
     assert cache.tracks(1, 37, 45) == [rows.tracks[row] for row in order[37:45]]
 
 
-def test_a_read_within_the_lookback_finds_its_window_still_there(rows, shuffled, monkeypatch):
+def test_a_read_within_the_lookback_loads_no_window_again(rows, shuffled, monkeypatch):
     from train.input import window_cache
 
     loads = []
@@ -141,42 +141,42 @@ def test_a_read_within_the_lookback_finds_its_window_still_there(rows, shuffled,
         return len(loads)
 
     assert loads_after(lookback=8) == 0
-    assert loads_after(lookback=0) >= 1  # the window after the next has taken its place
+    assert loads_after(lookback=0) >= 1  # the window after the next has replaced it
 
 
-def test_two_threads_read_what_one_does(rows, shuffled):
+def test_two_threads_read_the_same_rows_as_one(rows, shuffled):
     cache = WindowCache(rows.shards, shuffled, lookback=16)
     orders = [order_of(shuffled, rows.sizes, epoch) for epoch in range(6)]
     reads = [(epoch, start, start + 8) for epoch in range(6) for start in range(0, len(rows.labels), 8)]
     with ThreadPoolExecutor(2) as threads:
-        found = list(threads.map(lambda read: cache.rows(*read), reads))
-    for (epoch, start, stop), part in zip(reads, found, strict=True):
+        parts = list(threads.map(lambda read: cache.rows(*read), reads))
+    for (epoch, start, stop), part in zip(reads, parts, strict=True):
         assert_rows(rows, part, orders[epoch][start:stop])
 
 
 def through_tensorflow(array):
-    """The array that comes out of a dataset whose only element is made of this one."""
+    """Return the element of a dataset whose only element is this array."""
     import tensorflow as tf
 
     element = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(lambda: array, [], tf.float32))
-    (taken,) = element.as_numpy_iterator()
-    return taken
+    (output,) = element.as_numpy_iterator()
+    return output
 
 
 @pytest.mark.parametrize("count", [7, 64])
-def test_tensorflow_takes_allocated_memory_without_copying(count, logical_cpus):
+def test_tensorflow_uses_allocated_memory_without_copying(count, logical_cpus):
     array = allocate((count, *MFCC_SHAPE))
     assert array.ctypes.data % 64 == 0
     array[:] = 3
-    address, taken = array.ctypes.data, through_tensorflow(array)
-    assert taken.ctypes.data == address
+    address, output = array.ctypes.data, through_tensorflow(array)
+    assert output.ctypes.data == address
     del array
     others = [allocate((count, *MFCC_SHAPE)) for _ in range(4)]
-    assert address not in [other.ctypes.data for other in others]  # TensorFlow's array still holds it
-    assert (taken == 3).all()
+    assert address not in [other.ctypes.data for other in others]  # TensorFlow's array still uses it
+    assert (output == 3).all()
 
 
 def test_unaligned_memory_would_be_copied(logical_cpus):
-    """The test before this one would fail without the alignment."""
+    """Shows that the previous test depends on the alignment."""
     array = allocate((7 * np.prod(MFCC_SHAPE) + 1,))[1:].reshape(7, *MFCC_SHAPE)
     assert through_tensorflow(array).ctypes.data != array.ctypes.data

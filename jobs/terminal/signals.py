@@ -36,7 +36,7 @@ def handled(handler: Handler, signums: Sequence[int] = _STOP_REQUESTS) -> Iterat
 def noted_signals() -> Iterator[Callable[[], int | None]]:
     """Record a signal, so that the training loop can stop where nothing is lost.
 
-    A second signal acts as it would have acted before: whoever sends it does not want to wait.
+    A second signal acts as it would have acted before: its sender does not want to wait.
 
     Yields:
         A function that returns the number of the signal that has arrived, None so far.

@@ -1,20 +1,20 @@
-"""How fast featurizing is: Earmark's worker beside what people write today, in turn, in one run, on one core.
+"""Speed of featurization: Earmark's worker and alternative libraries, interleaved in one run on one core.
 
     make bench-featurize
     make bench-featurize EARMARK_MUSIC=FOLDER
 
-Prints a table with ratios and their spread over the rounds, and writes benchmarks/results/featurize.json:
+Prints a table of ratios with their range over the rounds, and writes benchmarks/results/featurize.json:
 
-    ratio_librosa   clips a second of Earmark over those of librosa.load and twelve librosa.feature.mfcc
-    ratio_decode    clips a second of Earmark over those of decoding alone, the floor
-    ratio_workers   clips a second of two Ray workers over those of one
-    ratio_bytes     bytes of the shards over bytes of the raw floats
+    ratio_librosa   Earmark / (librosa.load and one librosa.feature.mfcc per segment), in clips per second
+    ratio_decode    Earmark / decoding only, in clips per second; decoding is a lower bound on the time
+    ratio_workers   two Ray workers / one Ray worker, in clips per second
+    ratio_bytes     size of the shards / size of the raw float32 features
 
-Peers take part where they are installed: essentia (pip install essentia) and torchaudio, on the same samples and
-the same segments; their numbers are not librosa's.
+Essentia (pip install essentia) and torchaudio are measured where they are installed, on the same samples and
+segments. Their MFCC values differ from librosa's.
 
-Without a folder it composes its clips. The make target keeps the libraries to one thread, which they read from
-the environment when they load.
+Without EARMARK_MUSIC or --music, the clips are synthesized. The make target limits the libraries to one thread by
+environment variables, which they read when they are imported.
 """
 
 import argparse
@@ -66,18 +66,20 @@ Contender = Callable[[Path], Any]
 
 
 def main() -> None:
-    """Measure everything, print it and write it down."""
+    """Run the benchmark, print the table and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--music", type=Path, default=os.environ.get("EARMARK_MUSIC"), help="folder of clips")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--clips", type=int, default=24, help="clips measured in each round")
     parser.add_argument(
-        "--tracks", type=int, default=TRACKS_PER_STYLE, help="composed in each style, with no folder"
+        "--music", type=Path, default=os.environ.get("EARMARK_MUSIC"), help="folder of audio files"
+    )
+    parser.add_argument("--rounds", type=int, default=7, help="timed rounds")
+    parser.add_argument("--clips", type=int, default=24, help="clips per round")
+    parser.add_argument(
+        "--tracks", type=int, default=TRACKS_PER_STYLE, help="synthesized tracks per style, if there is no --music"
     )
     parser.add_argument(
-        "--longest", type=int, default=10800, help="seconds of the longest track to measure memory with"
+        "--longest", type=int, default=10800, help="longest track in the memory measurement, in seconds"
     )
-    parser.add_argument("--results", type=Path, default=RESULTS, help="file to write")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file to write")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
@@ -86,8 +88,8 @@ def main() -> None:
             compose_collection(music, 0, arguments.tracks)
         clips = sorted(path for path in music.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
         clips = clips[:: max(1, len(clips) // arguments.clips)][: arguments.clips]
-        rates = one_core(clips, arguments.rounds)
-        workers, bytes_ratio = two_workers(music, scratch, arguments.rounds)
+        rates = measure_one_core(clips, arguments.rounds)
+        workers, bytes_ratio = measure_workers(music, scratch, arguments.rounds)
         results = {
             "clips": len(clips),
             "rounds": arguments.rounds,
@@ -110,16 +112,20 @@ def main() -> None:
                 if seconds <= arguments.longest
             },
         }
-    show(results)
+    print_table(results)
     arguments.results.parent.mkdir(exist_ok=True)
     arguments.results.write_text(json.dumps(results, indent=2) + "\n")
 
 
-def one_core(clips: Sequence[Path], rounds: int) -> dict[str, list[float]]:
-    """Measure the contenders in turn, round after round; clips a second of each round."""
+def measure_one_core(clips: Sequence[Path], rounds: int) -> dict[str, list[float]]:
+    """Measure the contenders one after another in each round.
+
+    Returns:
+        Clips per second of each contender, one value per round.
+    """
     contenders: dict[str, Contender] = {
         "earmark": lambda path: featurize_track(StoragePath.of(path), SETTINGS, FILTERS),
-        "decode": decode_alone,
+        "decode": decode_only,
         "librosa": with_librosa,
         **peers(),
     }
@@ -136,19 +142,19 @@ def one_core(clips: Sequence[Path], rounds: int) -> dict[str, list[float]]:
 
 
 def with_librosa(path: Path) -> np.ndarray:
-    """Do what people write today."""
+    """Return the MFCC of each segment as a librosa user would compute it, float32 [segments, 40, 217]."""
     samples, rate = librosa.load(path)
     return np.stack([librosa.feature.mfcc(y=segment, sr=rate, n_mfcc=N_MFCC) for segment in segments(samples)])
 
 
-def decode_alone(path: Path) -> np.ndarray:
-    """Decode, and nothing else."""
+def decode_only(path: Path) -> np.ndarray:
+    """Return the decoded samples without computing features."""
     samples, _ = soundfile.read(io.BytesIO(path.read_bytes()), dtype="float32")
     return samples
 
 
 def peers() -> dict[str, Contender]:
-    """Return the other libraries that are installed, each given Earmark's own samples and segments."""
+    """Return the other installed libraries; each gets the samples and segments that Earmark uses."""
     found: dict[str, Contender] = {}
     if importlib.util.find_spec("essentia"):
         import essentia
@@ -179,15 +185,18 @@ def peers() -> dict[str, Contender]:
 
 
 def segments(samples: np.ndarray) -> Sequence[np.ndarray]:
-    """Cut the segments of a track."""
+    """Return the segments of a track as slices of its samples."""
     starts = segment_starts(len(samples), SETTINGS.segments_per_track)
     return [samples[start : start + SEGMENT_SAMPLES] for start in starts]
 
 
-def two_workers(music: Path, scratch: Path, rounds: int) -> tuple[dict[int, list[float]], float]:
-    """Measure whole shards under Ray with one worker and with two, in turn; and the size of the shards.
+def measure_workers(music: Path, scratch: Path, rounds: int) -> tuple[dict[int, list[float]], float]:
+    """Measure featurization under Ray with one worker and with two, and the size of the shards.
 
-    Ray is started before the clock is, and its workers have made a first dataset: what is compared is the work.
+    The startup of Ray and its workers is not timed: an untimed dataset is built first.
+
+    Returns:
+        Clips per second by number of workers, one value per round; and shard bytes / raw float32 bytes.
     """
     import ray
 
@@ -216,7 +225,7 @@ def two_workers(music: Path, scratch: Path, rounds: int) -> tuple[dict[int, list
 
 
 def seconds_to_first_shard(music: Path, folder: Path) -> float:
-    """Time the command line from its start to the first finished shard."""
+    """Return the seconds from the start of `earmark featurize` to its first finished shard."""
     command = [sys.executable, "-m", "jobs.cli", "featurize", str(music), "--out", str(folder)]
     started = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
@@ -226,7 +235,12 @@ def seconds_to_first_shard(music: Path, folder: Path) -> float:
 
 
 def peak_megabytes(scratch: Path, seconds: int) -> float:
-    """Make a shard of one stereo track in a process of its own, and return the most memory that it held."""
+    """Return the peak memory, in MB, of a separate process that builds a shard of one stereo track.
+
+    Args:
+        scratch: Folder for temporary files.
+        seconds: Duration of the track.
+    """
     path = scratch / "long.flac"
     ten_seconds = np.random.default_rng(0).standard_normal((441000, 2)) / 8
     with soundfile.SoundFile(path, "w", 44100, 2) as file:
@@ -239,18 +253,18 @@ def peak_megabytes(scratch: Path, seconds: int) -> float:
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:
-    """Return the median and the range of some measurements."""
+    """Return the median, the minimum and the maximum of the measurements."""
     return {"median": statistics.median(values), "least": min(values), "most": max(values)}
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
-    """Return the median and the range of the ratios, round by round."""
+    """Return the median, the minimum and the maximum of the ratios, computed for each round."""
     return summary([our / their for our, their in zip(ours, theirs, strict=True)])
 
 
-def show(results: dict[str, Any]) -> None:
+def print_table(results: dict[str, Any]) -> None:
     """Print the table."""
-    print(f"{results['clips']} clips, {results['rounds']} rounds, median (least to most)")
+    print(f"{results['clips']} clips, {results['rounds']} rounds, median (min to max)")
     for name, rate in results["clips_per_second"].items():
         print(f"  {name:<16}{rate['median']:8.1f} clips/s  ({rate['least']:.1f} to {rate['most']:.1f})")
     ratios = {name: results[name] for name in ("ratio_librosa", "ratio_decode", "ratio_workers")}
@@ -261,7 +275,7 @@ def show(results: dict[str, Any]) -> None:
     first = results["seconds_to_first_shard"]
     print(f"  first shard {first['median']:.1f} s after the command ({first['least']:.1f} to {first['most']:.1f})")
     for name, megabytes in results["peak_megabytes"].items():
-        print(f"  a worker with a track of {name}: {megabytes:.0f} MB at most")
+        print(f"  peak memory of a worker, track of {name}: {megabytes:.0f} MB")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Makes a shard of one track, and prints the most memory that this took, in megabytes.
+"""Build a shard of one track and print the peak memory of this process, in MB.
 
     python -m benchmarks.one_shard TRACK FOLDER
 
-A worker's work in a process of its own, so that what is measured is that and nothing else.
+`benchmarks.featurize` runs this in a separate process, so that only the worker's memory is measured.
 """
 
 import os
@@ -17,9 +17,9 @@ from featurize.storage import StoragePath
 
 
 def main() -> None:
-    """Make the shard."""
+    """Build the shard and print the peak memory."""
     track, folder = sys.argv[1:]
-    os.makedirs(folder, exist_ok=True)  # a worker refuses a folder that is not there
+    os.makedirs(folder, exist_ok=True)  # a worker requires an existing folder
     plan = ShardPlan(
         "fold=0/part-00000-0000000000000000.parquet",
         StoragePath.of(os.path.dirname(track)),

@@ -1,4 +1,4 @@
-"""Composed rows for benchmarks of training: smooth noise that compresses as real features do."""
+"""Synthetic rows for the training benchmarks: smooth noise that compresses about as well as real features."""
 
 import multiprocessing
 import os
@@ -19,12 +19,17 @@ from featurize.storage import StoragePath
 
 SETTINGS = feature_settings(FeaturizeConfig())
 TRACKS_PER_SHARD = FeaturizeConfig().tracks_per_shard
-TRACK_SECONDS = 17  # so the segments overlap as far as makes shards a quarter of the raw floats, like real ones
+TRACK_SECONDS = 17  # segments overlap so much that shards are a quarter of the raw floats, as real ones are
 CLASSES = 10
 
 
 def compose(folder: Path, segments: int) -> None:
-    """Write the same rows as shards, as Examples of floats and as Examples of bytes."""
+    """Write the same rows as shards, as TFRecords of floats and as TFRecords of bytes.
+
+    Args:
+        folder: Existing output folder.
+        segments: Number of rows, rounded down to whole tracks (at least one track).
+    """
     tracks = max(1, segments // SETTINGS.segments_per_track)
     for name in ("tfrecord", "tfrecord_bytes"):
         (folder / name).mkdir()
@@ -32,13 +37,13 @@ def compose(folder: Path, segments: int) -> None:
         (folder, index, min(TRACKS_PER_SHARD, tracks - first))
         for index, first in enumerate(range(0, tracks, TRACKS_PER_SHARD))
     ]
-    # Spawned and not forked: TensorFlow's threads run already.
+    # Spawn, because TensorFlow's threads are already running and would not survive a fork.
     with multiprocessing.get_context("spawn").Pool(min(os.cpu_count() or 1, len(calls))) as pool:
         pool.starmap(compose_shard, calls, chunksize=1)
 
 
 def compose_shard(folder: Path, index: int, tracks: int) -> None:
-    """Write the rows of one shard in each of the formats."""
+    """Write the rows of one shard in each of the three formats."""
     random = np.random.default_rng(index)
     starts = segment_starts(TRACK_SECONDS * SAMPLE_RATE, SETTINGS.segments_per_track)
     shard = ShardWriter(ShardPlan(shard_name(0, index, "0" * 16), StoragePath.of(folder), [], SETTINGS))
@@ -49,7 +54,8 @@ def compose_shard(folder: Path, index: int, tracks: int) -> None:
         for number in range(tracks):
             label, mfcc = int(random.integers(CLASSES)), compose_track(random, starts)
             shard.add(Track(f"{index}/{number}", "", label, 0), mfcc, starts / SAMPLE_RATE)
-            # An Example of floats holds their bytes in one piece. Making each from a list would take minutes.
+            # A serialized float_list holds the raw bytes contiguously, so they can be replaced in a template.
+            # Building each Example from a list would take minutes.
             before, _, after = float_example(mfcc[0], label).partition(mfcc[0].tobytes())
             for segment in mfcc:
                 floats.write(before + segment.tobytes() + after)
@@ -58,7 +64,7 @@ def compose_shard(folder: Path, index: int, tracks: int) -> None:
 
 
 def compose_track(random: np.random.Generator, starts: np.ndarray) -> np.ndarray:
-    """Return float32 [segments, 40, 217]: noise, smooth in time, the weaker the higher the coefficient."""
+    """Return float32 [segments, 40, 217]: noise that is smooth in time and weaker in higher coefficients."""
     frames = 1 + TRACK_SECONDS * SAMPLE_RATE // HOP_LENGTH
     noise = random.standard_normal((MFCC_SHAPE[0], frames), np.float32)
     smooth = scipy.signal.lfilter([1], [1, -0.9], noise).astype(np.float32)
@@ -68,15 +74,15 @@ def compose_track(random: np.random.Generator, starts: np.ndarray) -> np.ndarray
 
 def float_example(mfcc: np.ndarray, label: int) -> bytes:
     """Return a serialized tf.train.Example with the MFCC as floats."""
-    return serialized(tf.train.Feature(float_list=tf.train.FloatList(value=mfcc.ravel())), label)
+    return serialize_example(tf.train.Feature(float_list=tf.train.FloatList(value=mfcc.ravel())), label)
 
 
 def byte_example(mfcc: np.ndarray, label: int) -> bytes:
     """Return a serialized tf.train.Example with the MFCC as bytes."""
-    return serialized(tf.train.Feature(bytes_list=tf.train.BytesList(value=[mfcc.tobytes()])), label)
+    return serialize_example(tf.train.Feature(bytes_list=tf.train.BytesList(value=[mfcc.tobytes()])), label)
 
 
-def serialized(mfcc: tf.train.Feature, label: int) -> bytes:
+def serialize_example(mfcc: tf.train.Feature, label: int) -> bytes:
     """Return a serialized tf.train.Example."""
     features = {"mfcc": mfcc, "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label]))}
     content: bytes = tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
@@ -84,11 +90,11 @@ def serialized(mfcc: tf.train.Feature, label: int) -> bytes:
 
 
 def shards_of(folder: Path) -> list[Shard]:
-    """Return the composed shards."""
+    """Return the shards in a folder, sorted by name."""
     shards = []
     for name in sorted(list_shards(folder)):
-        place = StoragePath.of(folder) / "shards" / name
-        metadata = pq.read_metadata(place.path, **place.arrow)
+        path = StoragePath.of(folder) / "shards" / name
+        metadata = pq.read_metadata(path.path, **path.arrow)
         sizes = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
-        shards.append(Shard(name, place, fold_of(name), sizes))
+        shards.append(Shard(name, path, fold_of(name), sizes))
     return shards

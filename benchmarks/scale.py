@@ -1,16 +1,16 @@
-"""What a large collection costs the driver, without the machines: planning, scheduling and finishing.
+"""Driver cost of a large collection: planning, scheduling and finishing, without decoding any audio.
 
     make bench-scale
     make bench-scale TRACKS=10000000
 
-A table of a million tracks of 100,000 artists goes through everything that featurizing does, but for the work
-itself: nothing is read, and a shard holds zeros. Prints the figures and writes benchmarks/results/scale.json:
+Featurizes a table of a million tracks by 100,000 artists, except that no audio is read and the shards contain
+zeros. Prints the measurements and writes benchmarks/results/scale.json:
 
-    plan_seconds         from the command to the first shard asked for: table, groups, folds, shards, names
-    driver_ms_per_shard  processor time of the driver while shards are made and finished, over their number
-    peak_megabytes       the most memory that the driver held
-    resume_seconds       the same command on the finished dataset
-    grow_seconds         planning when a thousandth of the tracks is new and as many are gone
+    plan_seconds         time from the call to the first requested shard: table, groups, folds, shards, names
+    driver_ms_per_shard  CPU time of the driver per shard while shards are built and the dataset is finished
+    peak_megabytes       peak memory of the driver
+    resume_seconds       time of the same call on the finished dataset
+    grow_seconds         planning time after 0.1% of the tracks were added and as many removed
 """
 
 import argparse
@@ -47,29 +47,29 @@ CONFIG = FeaturizeConfig(segments_per_track=1)
 
 
 def main() -> None:
-    """Measure everything, print it and write it down."""
+    """Run the benchmark, print the table and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tracks", type=int, default=1_000_000)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="file to write")
+    parser.add_argument("--tracks", type=int, default=1_000_000, help="tracks in the table")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file to write")
     arguments = parser.parse_args()
     tracks = arguments.tracks
     with tempfile.TemporaryDirectory() as folder:
         table, features = Path(folder) / "tracks.parquet", Path(folder) / "features"
-        apart(write_table, table, range(tracks))
-        begun, processor = time.perf_counter(), time.process_time()
+        run_in_subprocess(write_table, table, range(tracks))
+        started, cpu = time.perf_counter(), time.process_time()
         planned: list[tuple[float, float]] = []
 
         def on_progress(progress: FeaturizeProgress) -> None:
             if not planned:
                 planned.append((time.perf_counter(), time.process_time()))
 
-        summary = featurize(str(table), features, CONFIG, on_progress=on_progress, make_shard=write_nothing)
-        ended, processor_ended = time.perf_counter(), time.process_time()
+        summary = featurize(str(table), features, CONFIG, on_progress=on_progress, make_shard=write_zeros)
+        ended, cpu_ended = time.perf_counter(), time.process_time()
         shards = sum(1 for _ in (features / "shards").rglob("*.parquet"))
         resumed = time.perf_counter()
-        assert featurize(str(table), features, CONFIG, make_shard=write_nothing) == summary
+        assert featurize(str(table), features, CONFIG, make_shard=write_zeros) == summary
         resumed = time.perf_counter() - resumed
-        apart(write_table, table, range(tracks // 1000, tracks + tracks // 1000))
+        run_in_subprocess(write_table, table, range(tracks // 1000, tracks + tracks // 1000))
         grown = time.perf_counter()
         catalog, previous = build_catalog(str(table)), read_plan(StoragePath.of(features))
         make_plan(catalog, CONFIG, previous, known_groups(catalog, CONFIG, previous))
@@ -77,10 +77,10 @@ def main() -> None:
     results = {
         "tracks": summary.tracks,
         "shards": shards,
-        "plan_seconds": planned[0][0] - begun,
-        "plan_processor_seconds": planned[0][1] - processor,
+        "plan_seconds": planned[0][0] - started,
+        "plan_processor_seconds": planned[0][1] - cpu,
         "make_and_finish_seconds": ended - planned[0][0],
-        "driver_ms_per_shard": (processor_ended - planned[0][1]) / shards * 1000,
+        "driver_ms_per_shard": (cpu_ended - planned[0][1]) / shards * 1000,
         "resume_seconds": resumed,
         "grow_seconds": grown,
         "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
@@ -91,15 +91,15 @@ def main() -> None:
     arguments.results.write_text(json.dumps(results, indent=2) + "\n")
 
 
-def apart(function: Callable[..., None], *arguments: object) -> None:
-    """Call a function in a process of its own, so that its memory is not taken for the driver's."""
+def run_in_subprocess(function: Callable[..., None], *arguments: object) -> None:
+    """Call a function in a separate process, so that its memory does not count as the driver's."""
     process = multiprocessing.get_context("spawn").Process(target=function, args=arguments)
     process.start()
     process.join()
 
 
 def write_table(path: Path, numbers: range) -> None:
-    """Write a table of tracks that exist nowhere, with names as long as real ones."""
+    """Write a table of nonexistent tracks with names of realistic length."""
     number = np.arange(numbers.start, numbers.stop)
     artist = number // TRACKS_PER_ARTIST
     columns = {
@@ -112,14 +112,14 @@ def write_table(path: Path, numbers: range) -> None:
     pq.write_table(pa.table(columns), path)
 
 
-def write_nothing(
+def write_zeros(
     plan: ShardPlan,
     folder: StoragePath,
     filters: Filters,
     track_timeout: float | None,
     excluded: dict[str, Reject],
 ) -> ShardResult:
-    """Write a shard without listening: a segment of zeros for each track, and in it the number of the track."""
+    """Write a shard without reading audio: one segment per track, zeros except for the track number."""
     writer = ShardWriter(plan)
     for track in plan.tracks:
         mfcc = np.zeros((1, *MFCC_SHAPE), np.float32)

@@ -1,14 +1,14 @@
-"""Whether small classes are forgotten: macro-F1 of tracks with and without the two ways of balancing.
+"""Imbalanced classes: track-level macro-F1 with and without the two balancing settings.
 
     make bench-skewed
 
-Nine classes of composed music, of 8 to 120 tracks to learn from, and ten tracks of each to evaluate on: each way
-of sounding in each of the three rhythms. Trains the network `modulation` with each setting and several seeds, and
-prints a table and writes benchmarks/results/skewed.json:
+The nine classes of synthesized music combine each of three timbres with each of three rhythms. Each has 8 to 120
+training tracks and ten test tracks. Trains the network `modulation` with each setting and several seeds, prints a
+table and writes benchmarks/results/skewed.json:
 
-    macro_f1   of tracks, of each seed: as it is (none), with `class_weights: balanced` (class_weights), and with
-               `sampling: balanced` (sampling)
-    gain       mean macro-F1 of a way of balancing less that of none
+    macro_f1   track-level macro-F1 for each seed: without balancing (none), with `class_weights: balanced`
+               (class_weights) and with `sampling: balanced` (sampling)
+    gain       mean macro-F1 of each balancing setting minus that of none
 """
 
 import argparse
@@ -37,10 +37,10 @@ from train.fit.trainer import train
 from train.run import Run
 
 RESULTS = Path(__file__).parent / "results" / "skewed.json"
-COUNTS = (8, 11, 16, 22, 31, 43, 60, 85, 120)  # tracks to learn from
+COUNTS = (8, 11, 16, 22, 31, 43, 60, 85, 120)  # training tracks per class
 ARTISTS = 4
 TRACK_SECONDS = 5.1
-# Balanced sampling has longer epochs: so many make as many steps for each.
+# Balanced sampling has longer epochs, so fewer of them give about the same number of steps.
 EPOCHS = {"none": 8, "class_weights": 8, "sampling": 3}
 SETTINGS: dict[str, dict[str, Any]] = {
     "none": {},
@@ -50,13 +50,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    """Measure everything, print it and write it down."""
+    """Run the benchmark, print the table and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--classes", type=int, default=len(COUNTS), help="the smallest so many of the nine")
-    parser.add_argument("--evaluated", type=int, default=10, help="tracks of each class to evaluate on")
-    parser.add_argument("--epochs", type=int, help="of every training, in place of 8 and 3")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="file to write")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
+    parser.add_argument("--classes", type=int, default=len(COUNTS), help="number of classes, smallest first")
+    parser.add_argument("--evaluated", type=int, default=10, help="test tracks per class")
+    parser.add_argument("--epochs", type=int, help="epochs of every run (default: 8, or 3 with balanced sampling)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file to write")
     arguments = parser.parse_args()
     counts = COUNTS[: arguments.classes]
     with tempfile.TemporaryDirectory() as name:
@@ -78,20 +78,25 @@ def main() -> None:
         "macro_f1": macro_f1,
         "gain": {name: mean - means["none"] for name, mean in means.items() if name != "none"},
     }
-    show(results)
+    print_table(results)
     arguments.results.parent.mkdir(exist_ok=True)
     arguments.results.write_text(json.dumps(results, indent=2) + "\n")
 
 
 def class_names(count: int) -> list[str]:
-    """Return the names of the smallest classes."""
+    """Return the names of the `count` smallest classes."""
     return [f"{sound} in the rhythm of {rhythm}" for sound in STYLES for rhythm in STYLES][:count]
 
 
 def compose_classes(music: Path, counts: Sequence[int], evaluated: int) -> None:
-    """Write a table and the tracks of each class: skewed where they are learned, even in the test fold.
+    """Write the tracks and their table: imbalanced in the training folds, balanced in the test fold.
 
-    With two tracks of the smallest class in the test fold, chance would decide.
+    An imbalanced test fold would have only two tracks of the smallest class, too few to measure anything.
+
+    Args:
+        music: Output folder, which must not exist.
+        counts: Training tracks per class.
+        evaluated: Test tracks per class.
     """
     music.mkdir()
     pairs = [(sound, rhythm) for sound in STYLES for rhythm in STYLES][: len(counts)]
@@ -99,7 +104,7 @@ def compose_classes(music: Path, counts: Sequence[int], evaluated: int) -> None:
     for c, (label, (sound, rhythm), count) in enumerate(zip(class_names(len(counts)), pairs, counts, strict=True)):
         style = Style(STYLES[sound].note, STYLES[rhythm].onsets, STYLES[rhythm].beats)
         for n in range(count + evaluated):
-            # The tracks to evaluate on are by other artists.
+            # Test tracks are by artists that have no training tracks.
             artist = n % ARTISTS + (ARTISTS if n >= count else 0)
             habits = Habits.draw(np.random.default_rng([9, c, artist]))
             samples = compose(style, habits, TRACK_SECONDS, np.random.default_rng([9, c, n]))
@@ -110,7 +115,7 @@ def compose_classes(music: Path, counts: Sequence[int], evaluated: int) -> None:
 
 
 def measure(folder: Path, name: str, seed: int, epochs: int, settings: dict[str, Any]) -> float:
-    """Train and evaluate one run; return the macro-F1 of tracks."""
+    """Train and evaluate one run; return its track-level macro-F1."""
     config = TrainConfig(
         seed=seed,
         epochs=epochs,
@@ -127,12 +132,12 @@ def measure(folder: Path, name: str, seed: int, epochs: int, settings: dict[str,
     return float(evaluate_run(run, dataset).tracks.macro_f1)
 
 
-def show(results: dict[str, Any]) -> None:
+def print_table(results: dict[str, Any]) -> None:
     """Print the table."""
     tracks = results["tracks"].values()
     print(
-        f"{len(tracks)} classes of {min(tracks)} to {max(tracks)} tracks, {results['evaluated']} of each to "
-        f"evaluate on, {results['seeds']} seeds; macro-F1 of tracks, mean (least to most)"
+        f"{len(tracks)} classes of {min(tracks)} to {max(tracks)} training tracks, {results['evaluated']} test "
+        f"tracks per class, {results['seeds']} seeds; track-level macro-F1, mean (min to max)"
     )
     for name, values in results["macro_f1"].items():
         print(f"  {name:<16}{statistics.mean(values):8.3f}  ({min(values):.3f} to {max(values):.3f})")

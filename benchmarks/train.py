@@ -1,17 +1,17 @@
-"""What an epoch from shards costs: Earmark's trainer beside keras.Model.fit on the same rows in memory.
+"""Training speed: Earmark's trainer on shards and keras.Model.fit on the same rows in memory.
 
     make bench-train
     make bench-train DEVICE=gpu
 
-Both train the same network on the same composed music with the same batches and the same Adam, each in a process
-of its own, epoch by epoch in turn. Earmark's epochs are those of `train.fit.trainer.train`, reading from
-shards, with deterministic operations; Keras has everything in one array and is as fast as it comes.
+Both train the same network on the same synthesized music with the same batch size and the same Adam, each in a
+separate process, and alternate epoch by epoch. Earmark runs `train.fit.trainer.train`, which reads from shards and
+uses deterministic operations; Keras trains with its defaults on one array.
 
-Prints a table with the spread over the rounds and writes benchmarks/results/train.json, for each model:
+Prints a table with the range over the rounds and writes benchmarks/results/train.json, for each model:
 
-    segments_per_second   of the steps of an epoch, without the judging that follows them
-    ratio_in_memory       segments a second of earmark over those of keras, round by round
-    wait_fraction         of earmark's time, what it waited for batches
+    segments_per_second   throughput of the training steps of an epoch, without the evaluation after them
+    ratio_in_memory       segments per second of earmark / those of keras, for each round
+    wait_fraction         fraction of earmark's time spent waiting for batches
 """
 
 import argparse
@@ -40,29 +40,29 @@ from train.records import EpochRecord
 RESULTS = Path(__file__).parent / "results" / "train.json"
 MODELS = ("conv3-norm", "modulation")
 
-# Sends the seconds of an epoch, the segments in it and the share of waiting; waits to be told to go on.
+# Reports the seconds, segments and wait fraction of an epoch, then blocks until the next epoch may start.
 Report = Callable[[float, int, float], None]
 
 
 def main() -> None:
-    """Measure everything, print it and write it down."""
+    """Run the benchmark, print the table and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tracks", type=int, default=150, help="composed in each of three styles")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="file to write")
+    parser.add_argument("--tracks", type=int, default=150, help="synthesized tracks in each of three styles")
+    parser.add_argument("--rounds", type=int, default=7, help="timed rounds")
+    parser.add_argument("--batch-size", type=int, default=64, help="segments per batch")
+    parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu", help="where to train")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file to write")
     arguments = parser.parse_args()
     gpu = gpu_name()
     if arguments.device == "gpu" and gpu is None:
-        print("TensorFlow sees no GPU here, so there is nothing to measure with --device gpu.")
+        print("TensorFlow finds no GPU on this machine, which --device gpu needs: nothing was measured.")
         return
     with tempfile.TemporaryDirectory() as folder:
         compose_collection(Path(folder) / "music", 0, arguments.tracks)
         featurize(str(Path(folder) / "music"), Path(folder) / "features", FeaturizeConfig())
         models = {}
         for model in MODELS:
-            # One epoch more, the first, in which both trace their graphs.
+            # The first epoch, in which both trace their graphs, is not counted.
             config = TrainConfig(model=model, batch_size=arguments.batch_size, epochs=arguments.rounds + 1)
             models[model] = measure(Path(folder), config, arguments.device)
     results = {
@@ -72,13 +72,13 @@ def main() -> None:
         "device": gpu if arguments.device == "gpu" else "cpu",
         "models": models,
     }
-    show(results)
+    print_table(results)
     arguments.results.parent.mkdir(exist_ok=True)
     arguments.results.write_text(json.dumps(results, indent=2) + "\n")
 
 
 def gpu_name() -> str | None:
-    """Name the first GPU that TensorFlow sees."""
+    """Return the name of the first GPU that TensorFlow finds, or None."""
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
@@ -86,19 +86,19 @@ def gpu_name() -> str | None:
 
 
 def measure(folder: Path, config: TrainConfig, device: str) -> dict[str, Any]:
-    """Let both train in turn, an epoch each."""
+    """Train both contenders in separate processes, alternating after each epoch."""
     spawn = multiprocessing.get_context("spawn")
-    ends: dict[str, Connection] = {}
+    connections: dict[str, Connection] = {}
     for name in CONTENDERS:
         ours, theirs = spawn.Pipe()
-        spawn.Process(target=contend, args=(name, folder, config, device, theirs), daemon=True).start()
-        ends[name] = ours
+        spawn.Process(target=run_contender, args=(name, folder, config, device, theirs), daemon=True).start()
+        connections[name] = ours
     epochs: dict[str, list[tuple[float, int, float]]] = {name: [] for name in CONTENDERS}
     for round_number in range(config.epochs):
         names = list(CONTENDERS) if round_number % 2 else list(CONTENDERS)[::-1]
         for name in names:
-            ends[name].send("go")
-            epochs[name].append(ends[name].recv())
+            connections[name].send("go")
+            epochs[name].append(connections[name].recv())
     rates = {name: [segments / seconds for seconds, segments, _ in found[1:]] for name, found in epochs.items()}
     return {
         "segments": epochs["earmark"][0][1],
@@ -110,23 +110,23 @@ def measure(folder: Path, config: TrainConfig, device: str) -> dict[str, Any]:
     }
 
 
-def contend(name: str, folder: Path, config: TrainConfig, device: str, end: Connection) -> None:
-    """Train in this process, an epoch each time that one is asked for."""
+def run_contender(name: str, folder: Path, config: TrainConfig, device: str, connection: Connection) -> None:
+    """Train in this process, one epoch for each message received from the connection."""
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-    end.recv()
+    connection.recv()
 
     def report(seconds: float, segments: int, waited: float) -> None:
-        end.send((seconds, segments, waited))
+        connection.send((seconds, segments, waited))
         if next(left, None) is not None:
-            end.recv()
+            connection.recv()
 
     left = iter(range(config.epochs - 1))
     CONTENDERS[name](folder, config, report)
 
 
 def earmark(folder: Path, config: TrainConfig, report: Report) -> None:
-    """Train from shards."""
+    """Train with Earmark on shards."""
     from train.callbacks import Callbacks
     from train.fit.trainer import train
     from train.run import Run
@@ -141,7 +141,7 @@ def earmark(folder: Path, config: TrainConfig, report: Report) -> None:
 
 
 def in_memory(folder: Path, config: TrainConfig, report: Report) -> None:
-    """Train by keras.Model.fit on arrays."""
+    """Train with keras.Model.fit on arrays in memory."""
     import keras
     import numpy as np
 
@@ -158,32 +158,34 @@ def in_memory(folder: Path, config: TrainConfig, report: Report) -> None:
         metrics=["accuracy"],
     )
 
-    class Turns(keras.callbacks.Callback):
+    class EpochTimer(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             self.started = time.perf_counter()
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             report(time.perf_counter() - self.started, len(labels), 0.0)
 
-    model.fit(mfcc, labels, batch_size=config.batch_size, epochs=config.epochs, verbose=0, callbacks=[Turns()])
+    model.fit(
+        mfcc, labels, batch_size=config.batch_size, epochs=config.epochs, verbose=0, callbacks=[EpochTimer()]
+    )
 
 
 CONTENDERS: dict[str, Callable[[Path, TrainConfig, Report], None]] = {"earmark": earmark, "keras": in_memory}
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:
-    """Return the median and the range of some measurements."""
+    """Return the median, the minimum and the maximum of the measurements."""
     return {"median": statistics.median(values), "least": min(values), "most": max(values)}
 
 
-def show(results: dict[str, Any]) -> None:
+def print_table(results: dict[str, Any]) -> None:
     """Print the table."""
     print(
         f"batches of {results['batch_size']}, {results['rounds']} rounds, {results['cores']} cores, "
-        f"{results['device']}; median (least to most)"
+        f"{results['device']}; median (min to max)"
     )
     for model, found in results["models"].items():
-        print(f"{model}, {found['segments']} segments an epoch")
+        print(f"{model}, {found['segments']} segments per epoch")
         for name, rate in found["segments_per_second"].items():
             print(f"  {name:<16}{rate['median']:8.0f} segments/s  ({rate['least']:.0f} to {rate['most']:.0f})")
         for name in ("ratio_in_memory", "wait_fraction"):

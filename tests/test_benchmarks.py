@@ -1,4 +1,4 @@
-"""Every benchmark runs at its smallest size and writes its figures; how fast it was is not looked at."""
+"""Every benchmark runs at its smallest size and writes its results; the measured speeds are not checked."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# Benchmark: the arguments of its smallest size, and the keys that its results must have.
+# Benchmark: arguments for its smallest size, and expected keys of its results.
 SMALLEST = {
     "featurize": (
         ["--rounds", 1, "--clips", 2, "--tracks", 5, "--longest", 10],
@@ -70,7 +70,7 @@ SMALLEST = {
         {"tracks", "evaluated", "seeds", "macro_f1", "gain"},
     ),
 }
-# Many child processes that import TensorFlow one after another.
+# These import TensorFlow in many child processes.
 SLOW = {"featurize", "skewed_classes", "stream", "train"}
 
 

@@ -1,4 +1,4 @@
-"""A function in a process of its own: what it reports, how it may die, and that it never outlives its parent."""
+"""Functions in a child process: messages, errors, deaths, and no child that outlives its parent."""
 
 import ctypes
 import math
@@ -17,11 +17,11 @@ from featurize.errors import Reject
 from featurize.execution.child_process import ChildProcess, Death
 from featurize.execution.subprocess_task import SubprocessTask
 
-LONG = 120  # seconds, for what is to happen soon, on a machine that is busy
+LONG = 120  # seconds: generous, because the machine may be busy
 
 
 @pytest.fixture(autouse=True)
-def children_find_these_functions(monkeypatch):
+def children_can_import_this_module(monkeypatch):
     monkeypatch.setenv(
         "PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     )
@@ -50,10 +50,10 @@ def noisy():
 
 
 def hang_in_native_code():
-    ctypes.PyDLL(None).pause()  # it never lets go of the interpreter
+    ctypes.PyDLL(None).pause()  # blocks without releasing the GIL
 
 
-def complain_and_die():
+def print_error_and_abort():
     os.write(2, b"first\nmalloc(): corrupted\n\n")
     os.abort()
 
@@ -71,19 +71,19 @@ def test_a_function_returns():
         assert child.receive(LONG) == ("returned", 2.0)
 
 
-def test_large_arguments_and_results_pass():
+def test_arguments_and_results_may_be_large():
     content = os.urandom(3 << 20)
     with ChildProcess(bytes.__add__, content, content) as child:
         assert child.receive(LONG) == ("returned", content + content)
 
 
-def test_a_generator_reports_each_value_as_it_comes():
+def test_a_generator_sends_each_value_as_it_is_yielded():
     with ChildProcess(counted, 3) as child:
         found = [child.receive(LONG) for _ in range(4)]
     assert found == [("yielded", 0), ("yielded", 1), ("yielded", 2), ("returned", None)]
 
 
-def test_an_error_comes_back_as_it_was_raised():
+def test_an_error_keeps_its_type_and_attributes():
     with ChildProcess(reject) as child:
         kind, error = child.receive(LONG)
     assert kind == "raised"
@@ -102,29 +102,29 @@ def test_a_death_is_reported_with_its_status(function, arguments, status):
     assert death.status == status
 
 
-def test_what_was_reported_before_a_death_is_kept():
+def test_values_yielded_before_a_death_are_received():
     with ChildProcess(counted_until_dead, 2, 3) as child:
         assert [child.receive(LONG) for _ in range(3)] == [("yielded", 0), ("yielded", 1), ("died", Death(3, ""))]
 
 
 def test_the_last_line_of_the_error_output_is_kept():
-    with ChildProcess(complain_and_die) as child:
+    with ChildProcess(print_error_and_abort) as child:
         assert child.receive(LONG) == ("died", Death(-signal.SIGABRT, "malloc(): corrupted"))
 
 
-def test_a_result_that_cannot_be_pickled_is_a_death_that_says_so():
+def test_a_result_that_cannot_be_pickled_is_reported_as_a_death():
     with ChildProcess(unpicklable) as child:
         kind, death = child.receive(LONG)
     assert (kind, death.status) == ("died", 1)
     assert "pickle" in death.last_line
 
 
-def test_what_libraries_print_does_not_disturb():
+def test_printed_output_does_not_corrupt_the_result():
     with ChildProcess(noisy) as child:
         assert child.receive(LONG) == ("returned", "quiet")
 
 
-def test_silence_is_a_timeout_and_leaving_kills_native_code():
+def test_a_hanging_child_times_out_and_is_killed_on_exit():
     with ChildProcess(hang_in_native_code) as child:
         with pytest.raises(TimeoutError):
             child.receive(3)
@@ -192,7 +192,7 @@ def test_a_pool_of_one_process_yields_results_and_errors():
         for key, function, arguments, expected in [
             ("root", math.sqrt, (4.0,), 2.0),
             ("domain", math.sqrt, (-1.0,), ValueError),
-            ("dead", complain_and_die, (), "its process ended with status -6: malloc(): corrupted"),
+            ("dead", print_error_and_abort, (), "its process ended with status -6: malloc(): corrupted"),
             ("gone", os._exit, (7,), "its process ended with status 7"),
         ]:
             task.submit(key, function, *arguments)
@@ -200,8 +200,8 @@ def test_a_pool_of_one_process_yields_results_and_errors():
             found = []
             while not found:
                 found = list(task.finished())
-            [(of, outcome)] = found
-            assert of == key
+            [(finished_key, outcome)] = found
+            assert finished_key == key
             if expected is ValueError:
                 assert type(outcome) is ValueError
             else:

@@ -24,7 +24,7 @@ def test_a_seed_gives_the_same_files_and_another_seed_different_ones(tmp_path):
         assert tags["title"]
 
 
-def test_existing_files_are_not_composed_again(tmp_path):
+def test_existing_files_are_not_overwritten(tmp_path):
     compose_collection(tmp_path, 0, tracks_per_style=1)
     kept = tmp_path / "bells" / "001.mp3"
     kept.write_bytes(b"as it was")

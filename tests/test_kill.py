@@ -1,4 +1,4 @@
-"""After drivers, workers or disks are lost, the next run makes the same dataset and leaves nothing else."""
+"""After a driver, worker or disk is lost, the next run writes the same dataset and leaves no temporary files."""
 
 import contextlib
 import os
@@ -28,7 +28,7 @@ CONFIG = FeaturizeConfig(tracks_per_shard=2, segments_per_track=4, group_by="non
 
 @pytest.fixture(scope="module")
 def large_music(music, tmp_path_factory) -> Path:
-    """The collection with each piece under six names: enough shards to kill a run between two of them."""
+    """Return a collection with six links to each piece: enough shards to kill a run between two of them."""
     root = tmp_path_factory.mktemp("large")
     for path in sorted(music.rglob("*.*")):
         for copy in range(6):
@@ -39,8 +39,8 @@ def large_music(music, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(large_music, ray_here, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("undisturbed")
+def uninterrupted(large_music, ray_here, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("uninterrupted")
     featurize(str(large_music), folder, CONFIG)
     return folder
 
@@ -95,7 +95,7 @@ def _workers(driver: int) -> list[int]:
 
 
 def _await_end(workers) -> None:
-    """Wait until all workers have ended after their driver. (Two helpers of Ray take up to a minute.)"""
+    """Wait until all workers of a killed driver have ended. (Two Ray helper processes take up to a minute.)"""
     deadline = time.monotonic() + 60
     while any(Path(f"/proc/{pid}").exists() for pid in workers):
         assert time.monotonic() < deadline
@@ -118,20 +118,20 @@ def _kill_workers(music, folder, kills: int, seed: int) -> tuple[int, int, str]:
         return killed, running.returncode, stderr
 
 
-def _assert_equal_contents(folder, undisturbed) -> None:
+def _assert_equal_contents(folder, uninterrupted) -> None:
     found = contents(folder)
     found.pop("config.yaml", None)
-    assert found == contents(undisturbed)
+    assert found == contents(uninterrupted)
     assert {path.name for path in folder.rglob(".*")} <= {".lock"}
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_many_times_makes_the_same_bytes(large_music, undisturbed, tmp_path):
+def test_a_run_that_is_killed_many_times_writes_the_same_bytes(large_music, uninterrupted, tmp_path):
     drivers = _kill_runs(large_music, tmp_path, 10, seed=2)
     done_before = {path: path.stat().st_mtime_ns for path in (tmp_path / "shards").rglob("*.parquet")}
     workers, status, stderr = _kill_workers(large_music, tmp_path, 8, seed=2)
     assert status == 0, stderr
-    _assert_equal_contents(tmp_path, undisturbed)
+    _assert_equal_contents(tmp_path, uninterrupted)
     assert {path: path.stat().st_mtime_ns for path in done_before} == done_before
     shards = len(list_shards(tmp_path))
     print(f"{drivers} drivers and {workers} workers killed; {shards} shards, all bytes equal")
@@ -156,7 +156,7 @@ FAULTY = textwrap.dedent(
         if head == b"BOOM":
             ctypes.string_at(0)
         if head == b"LOOP":
-            ctypes.PyDLL(None).pause()  # and never releases the GIL
+            ctypes.PyDLL(None).pause()  # blocks without releasing the GIL
         opened(self, file, *arguments, **keywords)
 
     real.SoundFile.__init__ = __init__
@@ -190,7 +190,7 @@ def _small_disk(folder: Path, size: str):
         ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True
     )
     if done.returncode:
-        pytest.skip("a small disk cannot be mounted here: " + done.stderr.decode().strip())
+        pytest.skip("cannot mount a small tmpfs on this machine: " + done.stderr.decode().strip())
     try:
         yield
     finally:
@@ -198,7 +198,7 @@ def _small_disk(folder: Path, size: str):
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_reported_and_the_next_run_continues(large_music, undisturbed, tmp_path):
+def test_a_full_disk_is_reported_and_the_next_run_continues(large_music, uninterrupted, tmp_path):
     disk = tmp_path / "disk"
     with _small_disk(disk, "3m"):
         done = earmark("featurize", large_music, "--out", disk / "features", *SETTINGS)
@@ -215,7 +215,7 @@ def test_a_full_disk_is_reported_and_the_next_run_continues(large_music, undistu
         done = earmark("featurize", large_music, "--out", disk / "features", *SETTINGS)
         assert done.returncode == 0, done.stderr
         assert {name: os.stat(disk / "features" / "shards" / name).st_mtime_ns for name in finished} == before
-        _assert_equal_contents(disk / "features", undisturbed)
+        _assert_equal_contents(disk / "features", uninterrupted)
 
 
 def test_a_lost_mount_is_reported_and_rejects_no_track(music, features, ray_here, tmp_path):
@@ -233,7 +233,7 @@ def test_a_lost_mount_is_reported_and_rejects_no_track(music, features, ray_here
 
 
 @pytest.mark.slow
-def test_a_second_run_in_the_same_folder_is_refused(large_music, undisturbed, tmp_path):
+def test_a_second_run_in_the_same_folder_is_refused(large_music, uninterrupted, tmp_path):
     with _running(large_music, tmp_path) as first:
         while first.poll() is None and not (tmp_path / "tracks.parquet").exists():
             time.sleep(0.01)
@@ -242,4 +242,4 @@ def test_a_second_run_in_the_same_folder_is_refused(large_music, undisturbed, tm
         assert f"another run (process {first.pid}) is already running in {tmp_path}" in second.stderr
         _, stderr = first.communicate(timeout=120)
     assert first.returncode == 0, stderr
-    _assert_equal_contents(tmp_path, undisturbed)
+    _assert_equal_contents(tmp_path, uninterrupted)

@@ -1,4 +1,4 @@
-"""Settings of training: schedules, weight decay, mixup, loss, normalization, intervals."""
+"""Training settings: schedules, weight decay, mixup, loss, normalization, intervals."""
 
 import numpy as np
 import pytest
@@ -114,7 +114,7 @@ def test_the_model_normalizes_by_the_statistics_of_the_training_folds(features):
 
 
 def test_modulation_depends_on_rate_and_not_on_phase():
-    """A modulation shifted by half a period has about the same deviations; a faster one does not."""
+    """A modulation shifted by half a period has almost the same deviations; a faster one has different ones."""
     import keras
 
     from train.model.architectures import build_model

@@ -88,7 +88,7 @@ def test_a_benchmark_runs(name, tmp_path):
     command = [sys.executable, "-m", f"benchmarks.{name}", *map(str, arguments), "--results", str(results)]
     environment = {key: value for key, value in os.environ.items() if key != "EARMARK_MUSIC"}
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500, check=False
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1200, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout

@@ -1,7 +1,7 @@
-"""Parquet shards to a trained model and a report.
+"""Parquet shards of features to a model and its evaluation.
 
-`stream` brings shards to TensorFlow in a seeded order that is pure arithmetic; `models` builds the networks;
-`steps` holds what one training and one evaluation step do on a replica; `trainer` is the loop around them;
-`checkpoints` and `board` are what it writes on the way; `evaluate` turns probabilities into metrics; `report`
-draws the page; `run` is the folder that all of it goes into.
+`input` turns shards into batches on the replicas, in an order that depends on (seed, epoch) alone; `model` has the
+networks and the strategies that they run under; `fit` has the training loop and everything that it writes;
+`evaluation` computes metrics and predictions; `report` renders pages; `export` writes the model for other programs;
+`cluster` trains on the nodes of a Ray cluster; `run` is the folder that all of it goes to.
 """

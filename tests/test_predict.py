@@ -26,7 +26,7 @@ from train.run import Run
 
 
 @pytest.fixture(scope="module")
-def run(features, tmp_path_factory):
+def run(features, logical_cpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     trained(features, folder, model="modulation", normalise=True)
     return folder

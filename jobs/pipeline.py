@@ -169,9 +169,7 @@ def evaluate_model(out: StoragePath, features: StoragePath | None, again: bool =
 
     finished = Run(out)
     dataset = open_dataset(features or finished.features())
-    if not again and is_evaluated(finished) and (metrics := finished.metrics()):
-        if not finished.report.is_file():
-            write_run_page(finished, dataset)
+    if not again and finished.report.is_file() and is_evaluated(finished) and (metrics := finished.metrics()):
         return metrics
     if on_cluster():
         with ray_workers(None):

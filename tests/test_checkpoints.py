@@ -99,7 +99,7 @@ def test_progress_of_an_older_version_is_read():
     progress = TrainState.from_json(text)
     assert progress == TrainState(7, [record(1)], 1.5, 40, 2.0, 0.5)
     assert json.loads(progress.to_json()) == json.loads(text)
-    for broken in (text[:-10], b'{"step": 7, "wrong": 1}'):
+    for broken in (text[:-10], b"[]", b'{"step": "7"}', b'{"step": 7, "wrong": 1}'):
         with pytest.raises((TypeError, ValueError)):
             TrainState.from_json(broken)
 

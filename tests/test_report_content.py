@@ -172,3 +172,32 @@ def test_evaluation_removes_the_old_report(run, dataset, tmp_path):
     (tmp_path / "run" / PREDICTIONS).write_bytes(b"not Parquet")
     with pytest.raises(TrainError, match=r"(?s)cannot read .*predictions.parquet.*earmark evaluate"):
         write_run_page(again, dataset)
+
+
+@pytest.mark.parametrize("damage", ["cut", "column", "type", "rows", "empty", "text"])
+def test_broken_predictions_are_an_error_and_a_run_without_a_report_is_evaluated_again(
+    damage, dataset, run, metrics, tmp_path
+):
+    from featurize.storage import StoragePath
+    from jobs.pipeline import evaluate_model
+
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    (folder / "report.html").unlink()
+    file = folder / PREDICTIONS
+    table = pq.ParquetFile(file).read()
+    damaged = {
+        "column": lambda: table.drop_columns(["start"]),
+        "type": lambda: table.set_column(2, "segment", table["segment"].cast("string")),
+        "rows": lambda: table.slice(0, len(table) - 1),
+        "empty": lambda: table.slice(0, 0),
+    }
+    if damage in damaged:
+        pq.write_table(damaged[damage](), file)
+    else:
+        file.write_bytes(file.read_bytes()[:99] if damage == "cut" else b"no Parquet")
+    with pytest.raises(TrainError, match=rf"cannot read .*{PREDICTIONS}: .*[^.]\. Type: earmark evaluate"):
+        Predictions.read(StoragePath.of(file))
+    assert evaluate_model(StoragePath.of(folder), dataset.folder).to_json() == metrics
+    assert Predictions.read(StoragePath.of(file)).table().equals(table)
+    assert (folder / "report.html").is_file()

@@ -45,22 +45,8 @@ class Predictions:
         labels = pa.DictionaryArray.from_arrays(pa.array(self.labels), pa.array(self.classes, pa.string()))
         numbers = pa.array(self.probabilities.astype(np.float32).ravel())
         probabilities = pa.FixedSizeListArray.from_arrays(numbers, len(self.classes))
-        schema = pa.schema(
-            [
-                SHARD_SCHEMA.field("track"),
-                pa.field("label", labels.type, nullable=False),
-                SHARD_SCHEMA.field("segment"),
-                SHARD_SCHEMA.field("start"),
-                pa.field(
-                    "probabilities",
-                    probabilities.type,
-                    nullable=False,
-                    metadata={"classes": json.dumps(self.classes, ensure_ascii=False)},
-                ),
-            ]
-        )
         track, segment, start = (self.segments[name] for name in ("track", "segment", "start"))
-        return pa.table([track, labels, segment, start, probabilities], schema=schema)
+        return pa.table([track, labels, segment, start, probabilities], schema=_schema(self.classes))
 
     @classmethod
     def read(cls, path: StoragePath) -> "Predictions":
@@ -71,16 +57,20 @@ class Predictions:
         """
         try:
             table = read_table(path)
-            probabilities = table["probabilities"].combine_chunks().flatten().to_numpy().astype(np.float64)
             classes = json.loads(table.schema.field("probabilities").metadata[b"classes"])
+            expected = _schema(classes)
+            if table.schema != expected:
+                raise ValueError(f"expected {_columns(expected)}, found {_columns(table.schema)}")
+            probabilities = table["probabilities"].combine_chunks().flatten().to_numpy().astype(np.float64)
             labels = table["label"].combine_chunks().indices.to_numpy()
-        except (pa.ArrowException, KeyError, OSError, TypeError, ValueError) as error:
-            reason = describe(error) if isinstance(error, OSError) else error
+            per_track = _rows_of_first(table["track"])
+            if len(table) % per_track:
+                raise ValueError(f"{len(table)} rows are not those of tracks with {per_track} segments each")
+        except (pa.ArrowException, IndexError, KeyError, OSError, TypeError, ValueError) as error:
+            reason = describe(error) if isinstance(error, OSError) else str(error).rstrip(".")
             raise TrainError(f"cannot read {path}: {reason}. Type: earmark evaluate {path.parent}") from error
         segments = table.select(["track", "segment", "start"])
-        return cls(
-            segments, probabilities.reshape(-1, len(classes)), labels, _rows_of_first(table["track"]), classes
-        )
+        return cls(segments, probabilities.reshape(-1, len(classes)), labels, per_track, classes)
 
     def encode(self) -> pa.Buffer:
         """Return the table as a Parquet file."""
@@ -138,6 +128,28 @@ def audio_link(track: str, music: StoragePath | None, folder: StoragePath) -> st
         return None
     path = os.path.join(music.path, track)
     return quote(os.path.relpath(path, folder.path)) if os.path.isfile(path) else None
+
+
+def _schema(classes: list[str]) -> pa.Schema:
+    """Return the schema of `Predictions.table`."""
+    return pa.schema(
+        [
+            SHARD_SCHEMA.field("track"),
+            pa.field("label", pa.dictionary(pa.int32(), pa.string()), nullable=False),
+            SHARD_SCHEMA.field("segment"),
+            SHARD_SCHEMA.field("start"),
+            pa.field(
+                "probabilities",
+                pa.list_(pa.float32(), len(classes)),
+                nullable=False,
+                metadata={"classes": json.dumps(classes, ensure_ascii=False)},
+            ),
+        ]
+    )
+
+
+def _columns(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name} ({field.type})" for field in schema)
 
 
 def _rows_of_first(tracks: pa.ChunkedArray) -> int:

@@ -65,6 +65,8 @@ class TrainState:
             TypeError, ValueError: The text was not returned by `to_json`.
         """
         content = json.loads(text)
+        if not (isinstance(content, dict) and isinstance(content.get("step"), int)):
+            raise TypeError("expected an object with a step")
         content["history"] = [EpochRecord.model_validate(entry) for entry in content.get("history", [])]
         return cls(**{"correct" if key == _STORED_AS_CORRECT else key: value for key, value in content.items()})
 

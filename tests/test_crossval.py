@@ -42,7 +42,7 @@ def test_every_fold_is_evaluated_once_and_finished_folds_are_kept(features, tmp_
     shutil.rmtree(tmp_path / "fold=3")
     again = earmark("crossval", features, "--out", tmp_path, *SETTINGS)
     assert again.returncode == 0, again.stderr
-    assert again.stderr.count("steps an epoch") == 1
+    assert again.stderr.count("steps per epoch") == 1
     assert (tmp_path / "fold=1" / "model.keras").stat().st_mtime_ns == kept
     assert json.loads((tmp_path / "crossval.json").read_text()) == summary
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from featurize.errors import FeaturizeError
+from featurize.upload import upload
 
 _TEMPORARY = ".tmp"
 # On object stores, an object appears only when its upload is complete; elsewhere, a temporary file is renamed.
@@ -138,8 +139,7 @@ class StoragePath:
         if not self.scheme:
             write_whole(Path(self.path), content)
         elif self.filesystem.type_name in _ATOMIC_WRITES:
-            with self.filesystem.open_output_stream(self.path) as file:
-                file.write(content)
+            upload(self.filesystem, self.path, content)
         else:
             temporary = f"{os.path.dirname(self.path)}/{_temporary_name(os.path.basename(self.path))}"
             self.filesystem.create_dir(os.path.dirname(self.path), recursive=True)

@@ -222,7 +222,7 @@ def test_completion_names_the_commands():
         "COMP_WORDS": "earmark doc",
         "COMP_CWORD": "1",
     }
-    code = "from jobs.cli import app; app(prog_name='earmark')"
+    code = "from jobs.commands.app import app; app(prog_name='earmark')"
     done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["doctor"]
     assert "--install-completion" in earmark("--help").stdout

@@ -12,7 +12,7 @@ import pytest
 import typer
 from support.audio import encode
 
-from jobs.cli import app
+from jobs.commands.app import app
 from jobs.demo.synthesis import SAMPLE_RATE, STYLES, Habits, compose
 
 ROOT = Path(__file__).parent.parent

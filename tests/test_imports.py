@@ -142,7 +142,7 @@ def test_every_package_is_installed_and_uploaded_to_a_cluster():
 @pytest.mark.parametrize("command", [[], *([command] for command in COMMANDS)])
 def test_help_loads_no_heavy_library(command):
     code = (
-        "import sys; from jobs.cli import app\n"
+        "import sys; from jobs.commands.app import app\n"
         f"try: app({[*command, '--help']!r})\n"
         "finally: print('LOADED', sorted({m.split('.')[0] for m in sys.modules}))"
     )

@@ -55,7 +55,7 @@ def test_the_rayjob_requires_a_token():
 def test_the_rayjob_runs_a_valid_command():
     import typer
 
-    from jobs.cli import app
+    from jobs.commands.app import app
 
     python, m, module, command, *arguments = shlex.split(rayjob()["spec"]["entrypoint"])
     assert (python, m, module) == ("python", "-m", "jobs.cli")

@@ -16,7 +16,7 @@ from featurize.errors import FeaturizeError
 from featurize.execution.node_mounts import refuse_unseen
 from featurize.execution.ray_tasks import on_cluster
 from featurize.storage import StoragePath
-from jobs.cli import app
+from jobs.commands.app import app
 from jobs.config import load_config
 from jobs.remote.code_bundle import SETTINGS, code_files, pack, sizes
 from jobs.remote.remote_command import read_command

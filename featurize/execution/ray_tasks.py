@@ -5,7 +5,6 @@ Ray is imported inside the functions: it reads its authentication settings from 
 """
 
 import os
-import secrets
 import signal
 import socket
 import sys
@@ -16,16 +15,12 @@ from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 from featurize.errors import FeaturizeError
+from featurize.execution.local_ray import ONE_THREAD, keep_private, local_ray
 
 Key = TypeVar("Key")
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
-# Ray runs one process per core; more threads inside them would only compete for the same cores. Libraries read
-# these variables when they load, so they are set in the worker's environment, not in its code.
-_ONE_THREAD = {
-    f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "NUMBA", "VECLIB")
-}
 # Enough queued tasks that no worker waits for the driver, few enough to bound the driver's memory.
 _TASKS_PER_WORKER = 3
 # A cluster without workers starts some only if tasks are waiting.
@@ -35,7 +30,6 @@ _MAX_NODES_LOST = 20  # under one task, before the task fails
 _SECONDS_BETWEEN_CHECKS = 2.0
 # Ray reports a lost node with a page of internals; Earmark's progress lines show the number of nodes.
 _NOT_SHOWN = "Raylet is terminated|marked dead|retries remaining"
-OBJECT_STORE_BYTES = 128 << 20  # small, because rows of a dataset are never passed through Ray
 _TRIES, _TRY_SECONDS, _SECONDS_BETWEEN_TRIES = 3, 3.0, 0.5  # to connect to a cluster's port
 
 
@@ -101,54 +95,34 @@ def ray_workers(workers: int | None) -> Iterator[None]:
     if "ray" not in sys.modules:
         os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", _NOT_SHOWN)
     if "ray" not in sys.modules and not attached:
-        # Ray listens on every interface. A new token keeps other users out and, unlike the token that Ray would
-        # generate, is not stored in the home directory.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        keep_private()
     import ray
 
     if ray.is_initialized():
         yield
         return
     on_sigterm = signal.getsignal(signal.SIGTERM)
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    if attached:
-        address = os.environ["RAY_ADDRESS"]
-        refuse_silent(address)
-        try:
-            ray.init(address=address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise _unusable(address, str(error).splitlines()[0]) from error
-    else:
-        with _environment(_ONE_THREAD):  # inherited by the workers; faster than a runtime environment
-            ray.init(
-                address="local",
-                num_cpus=workers,
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                **quiet,
-            )
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray has replaced the caller's handler
+    with _attached() if attached else local_ray(workers):
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_sigterm)  # Ray has replaced the caller's handler
+        yield
+
+
+@contextmanager
+def _attached() -> Iterator[None]:
+    """Connect to the cluster that RAY_ADDRESS names until exit."""
+    import ray
+
+    address = os.environ["RAY_ADDRESS"]
+    refuse_silent(address)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise _unusable(address, str(error).splitlines()[0]) from error
     try:
         yield
     finally:
         ray.shutdown()
-
-
-@contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Set environment variables, and restore them on exit."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 class RayTaskPool(Generic[Key]):
@@ -174,7 +148,7 @@ class RayTaskPool(Generic[Key]):
             self._options |= {
                 "scheduling_strategy": "SPREAD",
                 "memory": WORKER_BYTES,
-                "runtime_env": {"env_vars": _ONE_THREAD},
+                "runtime_env": {"env_vars": ONE_THREAD},
             }
             self._max_tasks = workers
         self._checked_at = -_SECONDS_BETWEEN_CHECKS

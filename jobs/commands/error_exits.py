@@ -5,37 +5,54 @@ from contextlib import contextmanager
 
 import typer
 
+from jobs.terminal.signals import stopped_by_signals
+
 KEPT = "What was finished is kept: the same command continues from there."
 
 
 @contextmanager
 def plain_errors(kept: str = KEPT) -> Iterator[None]:
-    """Turn an error that a user can fix into a sentence and an exit status.
+    """Turn a signal, or an error that a user can fix, into a sentence and an exit status.
 
     The status is that of the `EarmarkError`: 1, 2 for settings, 128 + signal (130 for Ctrl-C, 143 for SIGTERM).
 
     Args:
         kept: Sentence on what remains after an interruption.
     """
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo(f"Stopped. {kept}".strip(), err=True)
-        raise typer.Exit(130) from None
-    except SystemExit:  # at SIGTERM
-        typer.echo(f"Stopped. {kept}".strip(), err=True)
-        raise
-    except Exception as error:
-        from featurize.errors import EarmarkError
-        from featurize.storage import describe
-        from jobs.errors import Interrupted
+    sentence = f"Stopped. {kept}".strip()
+    with stopped_by_signals(sentence) as arrived:
+        try:
+            yield
+        except KeyboardInterrupt:
+            typer.echo(sentence, err=True)
+            raise typer.Exit(130) from None
+        except SystemExit:
+            if (signum := arrived()) is not None:
+                # Ray, if it was being waited for, has replaced our status by one of its own.
+                raise SystemExit(128 + signum) from None
+            # Ray's handler, which replaces ours while Ray starts, has raised this.
+            typer.echo(sentence, err=True)
+            raise SystemExit(143) from None
+        except Exception as error:
+            if (signum := arrived()) is not None:  # the consequence of a stop in the midst of a library's work
+                raise SystemExit(128 + signum) from error
+            if (status := _explain(error, kept)) is None:
+                raise
+            raise typer.Exit(status) from None
 
-        if isinstance(error, Interrupted):
-            typer.echo(f"Stopped: {error}. The same command continues from there.", err=True)
-        elif isinstance(error, OSError):
-            typer.echo(f"earmark: {describe(error)}. {kept}".strip(), err=True)
-        elif isinstance(error, EarmarkError):
-            typer.echo(f"earmark: {error}", err=True)
-        else:
-            raise
-        raise typer.Exit(error.exit_status if isinstance(error, EarmarkError) else 1) from None
+
+def _explain(error: Exception, kept: str) -> int | None:
+    """Write what a user can fix, and return the exit status; None for any other error."""
+    from featurize.errors import EarmarkError
+    from featurize.storage import describe
+    from jobs.errors import Interrupted
+
+    if isinstance(error, Interrupted):
+        typer.echo(f"Stopped: {error}. The same command continues from there.", err=True)
+    elif isinstance(error, OSError):
+        typer.echo(f"earmark: {describe(error)}. {kept}".strip(), err=True)
+    elif isinstance(error, EarmarkError):
+        typer.echo(f"earmark: {error}", err=True)
+    else:
+        return None
+    return error.exit_status if isinstance(error, EarmarkError) else 1

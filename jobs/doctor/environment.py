@@ -11,7 +11,8 @@ from platform import python_version
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from featurize.execution.ray_tasks import OBJECT_STORE_BYTES, WORKER_BYTES
+from featurize.execution.local_ray import OBJECT_STORE_BYTES
+from featurize.execution.ray_tasks import WORKER_BYTES
 from jobs.doctor.finding import Finding, in_one_line
 
 _SHOWN = ("tensorflow", "keras", "ray", "librosa", "pyarrow", "numpy")

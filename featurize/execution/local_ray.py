@@ -1,0 +1,112 @@
+"""Start Ray on this machine for one run: on loopback, with its own token, in a private folder.
+
+By default, Ray listens on every interface, lets its metrics be read without a token, and keeps logs and sockets in
+/tmp/ray, in folders that every user of the machine can write to.
+"""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+OBJECT_STORE_BYTES = 128 << 20  # small, because rows of a dataset are never passed through Ray
+# Read by Ray when it is imported, and by the processes that it starts.
+_PRIVATE = {
+    "RAY_AUTH_MODE": "token",
+    # The name is Ray's; on Linux, too, 0 makes 127.0.0.1 the address of the node. `ray.init(_node_ip_address=)`
+    # replaces a loopback address by one that others can reach.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_enable_metrics_collection": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+# Ray runs one process per core; more threads inside them would only compete for the same cores. Libraries read
+# these variables when they load, so they are set in the worker's environment, not in its code.
+ONE_THREAD = {
+    f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "NUMBA", "VECLIB")
+}
+_PREFIX = "earmark-ray-"
+_IN_USE = ".in-use"  # locked while the run that made the folder exists
+# The path of a socket has at most 107 characters; Ray's part of it takes 64.
+_LONGEST_PLACE = 107 - 64 - len(f"/{_PREFIX}12345678")
+
+
+def keep_private() -> None:
+    """Set the environment variables that keep a Ray of this machine private; Ray must not be imported yet.
+
+    A fresh token, unlike the one that Ray would generate, is not stored in the home directory.
+    """
+    for name, value in {**_PRIVATE, "RAY_AUTH_TOKEN": secrets.token_hex(32)}.items():
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def local_ray(workers: int | None) -> Iterator[None]:
+    """Run Ray on this machine until exit.
+
+    Args:
+        workers: Number of worker processes; None for one per core of the machine or container.
+    """
+    import ray
+
+    with _private_folder() as folder:
+        with _environment(ONE_THREAD):  # inherited by the workers; faster than a runtime environment
+            ray.init(
+                address="local",
+                num_cpus=workers,
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                log_to_driver=False,
+                logging_level="ERROR",
+                _temp_dir=str(folder),
+            )
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _private_folder() -> Iterator[Path]:
+    """Create a folder that only this user can enter; remove it on exit, with those of runs that were killed."""
+    place = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    if len(place) > _LONGEST_PLACE:
+        place = "/tmp"
+    _remove_abandoned(Path(place))
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
+    try:
+        with open(folder / _IN_USE, "w") as in_use:
+            fcntl.flock(in_use, fcntl.LOCK_EX)
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_abandoned(place: Path) -> None:
+    """Remove the folders of this user's runs that were killed."""
+    for folder in place.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):  # of another user, or removed in the meantime
+            if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
+                continue
+            with open(folder / _IN_USE) as in_use:
+                fcntl.flock(in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Set environment variables, and restore them on exit."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

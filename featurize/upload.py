@@ -1,0 +1,46 @@
+"""Write an object of a bucket so that it appears whole or not at all, whatever interrupts the write."""
+
+import threading
+from typing import Any
+
+import pyarrow as pa
+
+
+def upload(filesystem: Any, path: str, content: bytes | pa.Buffer) -> None:
+    """Write an object.
+
+    Arrow's output streams have no way to abort: closing one, which their destructor does as well, publishes what
+    has been written so far. So no exception may pass while one is open. Signal handlers raise theirs in the main
+    thread, between any two operations; this function works in a thread of its own, and on an exception waits for
+    that thread. If the server fails, Arrow remembers it and closing the stream publishes nothing.
+
+    Args:
+        filesystem: `pyarrow.fs.FileSystem` whose objects appear when their upload is complete.
+        path: Bucket and key.
+        content: Content of the object.
+
+    Raises:
+        OSError: The object could not be written.
+    """
+    whole = pa.py_buffer(content)  # nothing must fail for want of memory, or for its type, while a stream is open
+    failures: list[BaseException] = []
+
+    def write() -> None:
+        try:
+            stream = filesystem.open_output_stream(path)
+            try:
+                stream.write(whole)
+            finally:
+                stream.close()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        thread.join()
+    except BaseException:
+        thread.join()
+        raise
+    if failures:
+        raise failures[0]

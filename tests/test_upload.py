@@ -11,7 +11,7 @@ from featurize.storage import StoragePath
 CONTENT = bytes(range(256)) * 512  # 128 kB
 
 
-class Interrupt(Exception):
+class InterruptError(Exception):
     pass
 
 
@@ -19,7 +19,7 @@ def interrupted_writes(folder: StoragePath, count: int, seconds: float) -> tuple
     """Interrupt writes at random moments; return how many were, and the sizes of the objects that are there."""
 
     def interrupt(signum, frame):
-        raise Interrupt
+        raise InterruptError
 
     before = signal.signal(signal.SIGALRM, interrupt)
     moments, interrupted = random.Random(count), 0
@@ -29,7 +29,7 @@ def interrupted_writes(folder: StoragePath, count: int, seconds: float) -> tuple
                 signal.setitimer(signal.ITIMER_REAL, moments.uniform(1e-5, seconds))
                 (folder / f"{index}").write(CONTENT)
                 signal.setitimer(signal.ITIMER_REAL, 0)
-            except Interrupt:
+            except InterruptError:
                 interrupted += 1
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -32,7 +32,7 @@ ONE_THREAD = {
 _PREFIX = "earmark-ray-"
 _IN_USE = ".in-use"  # locked while the run that made the folder exists
 # The path of a socket has at most 107 characters; Ray's part of it takes 64.
-_LONGEST_PLACE = 107 - 64 - len(f"/{_PREFIX}12345678")
+_LONGEST_PLACE = 107 - 64 - len(f"/{_PREFIX}12345678/r")
 
 
 def keep_private() -> None:
@@ -81,7 +81,7 @@ def _private_folder() -> Iterator[Path]:
     try:
         with open(folder / _IN_USE, "w") as in_use:
             fcntl.flock(in_use, fcntl.LOCK_EX)
-            yield folder
+            yield folder / "r"  # Ray lets everyone write to the folder that it is given
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

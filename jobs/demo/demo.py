@@ -3,6 +3,9 @@
 import io
 import logging
 import os
+import signal
+import threading
+import time
 from concurrent.futures import ProcessPoolExecutor
 from importlib.resources import as_file, files
 from multiprocessing import get_context
@@ -67,8 +70,17 @@ def compose_collection(music: Path, seed: int, tracks_per_style: int = TRACKS_PE
         if not _path(music, style, number).exists()
     ]
     if missing:
-        with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as composers:
-            list(composers.map(_compose_one, *zip(*missing, strict=True), chunksize=4))
+        composers = ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), _end_with_parent, (os.getpid(),))
+        try:
+            # Ctrl-C reaches all processes of a terminal; composers, which inherit the mask, leave it to this one.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                composed = composers.map(_compose_one, *zip(*missing, strict=True), chunksize=4)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            list(composed)
+        finally:
+            composers.shutdown(cancel_futures=True)
     return len(STYLES) * tracks_per_style
 
 
@@ -91,3 +103,14 @@ def _compose_one(music: Path, seed: int, style: str, number: int) -> None:
 
 def _path(music: Path, style: str, number: int) -> Path:
     return music / style / f"{number + 1:03d}.mp3"
+
+
+def _end_with_parent(parent: int) -> None:
+    """Let this process end when the one that started it is gone; the pool itself would leave it behind."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -136,7 +136,8 @@ def end_process(status: int) -> NoReturn:
     in SIGABRT or SIGSEGV after a command has done what it should.
     """
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # a pipe that nobody reads, or a closed stream
+        # A pipe that nobody reads, a closed stream, or one whose own flush this has interrupted.
+        with contextlib.suppress(OSError, ValueError, RuntimeError):
             stream.flush()
     _kill_descendants()
     os._exit(status)

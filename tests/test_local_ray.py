@@ -1,0 +1,83 @@
+"""Ray on this machine: on loopback only, with a token, in a private folder that is removed at the end."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import psutil
+import pytest
+
+DRIVER = """
+import json, os, psutil, sys
+from pathlib import Path
+from featurize.execution.ray_tasks import ray_workers, run_all
+
+def pid(number):
+    import os
+    return os.getpid()
+
+with ray_workers(2):
+    workers = run_all(pid, [(number,) for number in range(4)])
+    me = psutil.Process()
+    listening = [
+        connection.laddr.ip
+        for process in [me, *me.children(recursive=True)]
+        for connection in process.net_connections("inet")
+        if connection.status == "LISTEN"
+    ]
+    [folder] = Path(os.environ["RAY_TMPDIR"]).iterdir()
+    if "die" in sys.argv:
+        print(folder, flush=True)
+        os.kill(os.getpid(), 9)
+    print(json.dumps({"listening": listening, "mode": folder.stat().st_mode & 0o777, "workers": workers,
+                      "statistics": os.environ["RAY_USAGE_STATS_ENABLED"]}))
+"""
+
+
+def drive(place, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment |= {"RAY_TMPDIR": str(place), **more}
+    return subprocess.run(
+        [sys.executable, "-c", DRIVER, *arguments], env=environment, capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.fixture
+def place():
+    with tempfile.TemporaryDirectory(prefix="em", dir="/tmp") as short:
+        yield Path(short)
+
+
+def test_ray_listens_on_loopback_only_and_leaves_nothing(place):
+    killed = drive(place, "die")
+    assert killed.returncode == -9, killed.stderr
+    [abandoned] = place.iterdir()
+    assert str(abandoned) == killed.stdout.strip()
+    done = drive(place)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert {ip.removeprefix("::ffff:") for ip in found["listening"]} == {"127.0.0.1"}
+    assert len(found["listening"]) > 4
+    assert found["mode"] == 0o700
+    assert found["statistics"] == "0"
+    assert list(place.iterdir()) == []  # that of the killed run is gone, too
+    assert not any(psutil.pid_exists(pid) for pid in found["workers"])
+
+
+def test_folders_in_use_and_of_other_programs_stay(place):
+    from featurize.execution.local_ray import _private_folder
+
+    other = place / "earmark-ray-other"
+    other.mkdir()  # without our file in it
+    os.environ["RAY_TMPDIR"], before = str(place), os.environ.get("RAY_TMPDIR")
+    try:
+        with _private_folder() as first, _private_folder() as second:
+            assert first.parent.is_dir()
+            assert second.parent.is_dir()
+            assert first != second
+    finally:
+        os.environ.pop("RAY_TMPDIR") if before is None else os.environ.update(RAY_TMPDIR=before)
+    assert list(place.iterdir()) == [other]

@@ -1,0 +1,146 @@
+"""Ctrl-C and SIGTERM at any moment of any command: status, sentence, and no process left."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import psutil
+import pytest
+from support.command_line import earmark
+
+SETTINGS = ["--set", "featurize.segments_per_track=4", "--set", "featurize.tracks_per_shard=3"]
+TRAINING = ["--set", "train.model=modulation", "--set", "train.epochs=3", "--set", "train.device=cpu"]
+SECONDS = {  # that a command takes about; a signal arrives within them
+    "featurize": 4,
+    "run": 9,
+    "train": 6,
+    "crossval": 10,
+    "predict": 4,
+    "export": 5,
+    "evaluate": 4,
+    "compare": 1.2,
+    "verify": 0.9,
+    "demo": 5,
+}
+
+
+@pytest.fixture(scope="module")
+def trained(features, tmp_path_factory):
+    out = tmp_path_factory.mktemp("trained") / "run"
+    done = earmark("train", features, "--out", out, *TRAINING)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def processes(mark: str) -> list[str]:
+    """Return the command lines of the processes that have a mark in their environment."""
+    found = []
+    for process in psutil.process_iter(["environ", "cmdline", "status"]):
+        environment = process.info["environ"] or {}
+        if environment.get("EARMARK_TRIAL") == mark and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(" ".join(process.info["cmdline"] or []))
+    return found
+
+
+def handles(pid: int, signum: signal.Signals) -> bool:
+    """Return whether a process has a handler for a signal; the interpreter itself has none for SIGTERM."""
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return bool(int(status["SigCgt"], 16) >> (signum - 1) & 1)
+
+
+def stop(words: list[str], signum: signal.Signals, delay: float, group: bool) -> tuple[int, str]:
+    """Send a signal to a command after a delay; return its status and output, and check that nothing remains."""
+    mark = uuid.uuid4().hex
+    running = subprocess.Popen(
+        [sys.executable, "-m", "jobs.cli", *words],
+        env={**os.environ, "EARMARK_TRIAL": mark},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while running.poll() is None and not handles(running.pid, signal.SIGTERM):
+        time.sleep(0.005)
+    time.sleep(delay)
+    if running.poll() is not None:  # on a fast machine, the command ends sooner
+        running.communicate()
+        return stop(words, signum, delay / 2, group)
+    (os.killpg if group else os.kill)(running.pid, signum)
+    stdout, stderr = running.communicate(timeout=60)
+    deadline = time.monotonic() + 5
+    while (left := processes(mark)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left
+    return running.returncode, stdout + stderr
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_during_imports(signum):
+    status, output = stop(["verify", "/nowhere"], signum, 0.0, group=False)
+    assert status == 128 + signum
+    assert output.count("Stopped") == 1
+    assert "Traceback" not in output
+
+
+def commands(music, features, trained, out) -> dict[str, list[str]]:
+    return {
+        "featurize": ["featurize", music, "--out", out / "f", *SETTINGS],
+        "run": ["run", music, "--out", out / "r", *SETTINGS, *TRAINING],
+        "train": ["train", features, "--out", out / "t", *TRAINING],
+        "crossval": ["crossval", features, "--out", out / "c", *TRAINING],
+        "predict": ["predict", trained, music],
+        "export": ["export", trained, "--format", "onnx", "--out", out / "model.onnx"],
+        "evaluate": ["evaluate", trained],
+        "compare": ["compare", trained, trained, "--out", out / "compare.html"],
+        "verify": ["verify", features],
+        "demo": ["demo", "--out", out / "d"],
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", SECONDS)
+def test_a_stop_at_a_random_moment(command, music, features, trained, tmp_path):
+    moments = random.Random(command)
+    words = [str(word) for word in commands(music, features, trained, tmp_path)[command]]
+    for signum, group in [(signal.SIGTERM, False), (signal.SIGINT, False), (signal.SIGINT, True)]:
+        delay = moments.uniform(0, SECONDS[command])
+        status, output = stop(words, signum, delay, group)
+        print(f"{command}: {signum.name} after {delay:.2f} s: {status}")
+        assert status == 128 + signum, (delay, output)
+        assert output.count("Stopped") == 1, (delay, output)
+        assert "Traceback" not in output, (delay, output)
+
+
+def test_a_swallowed_stop_and_a_second_one_end_the_process(tmp_path):
+    script = tmp_path / "swallows.py"
+    script.write_text(
+        "import sys, time\n"
+        "from jobs.commands.error_exits import plain_errors\n"
+        "from jobs.terminal.signals import end_with\n"
+        "def command():\n"
+        "    with plain_errors('All is kept.'):\n"
+        "        print('ready', flush=True)\n"
+        "        while True:\n"
+        "            try:\n"
+        "                time.sleep(60)\n"
+        "            except BaseException:\n"
+        "                print('swallowed', flush=True)\n"
+        "end_with(command)\n"
+    )
+    for second in (True, False):
+        running = subprocess.Popen(
+            [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert running.stdout.readline() == "ready\n"
+        running.terminate()
+        assert running.stdout.readline() == "swallowed\n"
+        if second:
+            running.send_signal(signal.SIGINT)
+        _, stderr = running.communicate(timeout=20)
+        assert running.returncode == 143
+        assert stderr == "Stopped. All is kept.\n"

@@ -4,6 +4,7 @@
       FeaturizeError               a collection or a place that cannot be used
         DatasetError               a folder that is not a complete dataset
         CollectionLostError        files that were there can no longer be reached
+        UnsafeNameError            a name that leads out of the folder that it is joined to
       train.errors.TrainError      training, evaluation, export or a report cannot start or continue
       jobs.errors.ConfigError      settings that cannot be used (exit status 2)
       jobs.errors.SubmitError      a cluster that cannot be reached, or rejects a job
@@ -35,6 +36,10 @@ class DatasetError(FeaturizeError):
 
 class CollectionLostError(FeaturizeError):
     """Files that were there can no longer be reached: a lost mount, a bucket that does not answer."""
+
+
+class UnsafeNameError(FeaturizeError):
+    """A name, from a listing or a file, that leads out of the folder that it is joined to, or names no file."""
 
 
 class Reject(Exception):  # noqa: N818 - a finding about one track, not an error of the program

@@ -5,19 +5,21 @@ specific exceptions. All writes are atomic.
 """
 
 import dataclasses
+import errno
 import os
 import shutil
+import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from featurize.errors import FeaturizeError
+from featurize.errors import FeaturizeError, UnsafeNameError
 from featurize.upload import upload
 
 _TEMPORARY = ".tmp"
@@ -79,10 +81,35 @@ class StoragePath:
         return cls(filesystem, path.rstrip("/"), scheme, query)
 
     def __truediv__(self, name: str) -> "StoragePath":
-        """Return a path below this one; an absolute path or a URI is returned unchanged."""
-        if "://" in name or os.path.isabs(name):
-            return StoragePath.of(name)
+        """Return a path below this one.
+
+        Raises:
+            UnsafeNameError: The name is absolute, a URI, or has parts that lead elsewhere (see `is_safe_name`).
+        """
+        if not is_safe_name(name):
+            raise UnsafeNameError(
+                f"{name!r} is not the name of a file below {self}: expected parts between single slashes, none of "
+                "them empty, '.' or '..'. Rename or remove it."
+            )
         return dataclasses.replace(self, path=f"{self.path.rstrip('/')}/{name}")
+
+    def resolve(self, recorded: str) -> "StoragePath":
+        """Return a place that a file in this folder records: a name below the folder, an absolute path, or a URI.
+
+        A file never sets an endpoint or another option: a URI gets the query of this folder if it has the same
+        scheme, and otherwise none.
+
+        Raises:
+            UnsafeNameError: A relative path leads out of this folder.
+            FeaturizeError: The URI cannot be used.
+        """
+        if os.path.isabs(recorded):
+            return StoragePath.of(recorded)
+        scheme, separator, rest = recorded.partition("://")
+        if not separator:
+            return self / recorded
+        query = f"?{self.query}" if self.query and scheme == self.scheme else ""
+        return StoragePath.of(f"{scheme}://{rest.partition('?')[0]}{query}")
 
     def __str__(self) -> str:
         if not self.scheme:
@@ -134,6 +161,21 @@ class StoragePath:
             content: bytes = file.read()
         return content
 
+    def open(self) -> BinaryIO:
+        """Open a file for reading, unbuffered and seekable.
+
+        Raises:
+            OSError: It cannot be opened, or is a pipe, a device or a folder. Never waits for a writer of a pipe.
+        """
+        if self.scheme:
+            remote: BinaryIO = self.filesystem.open_input_file(self.path)
+            return remote
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "not a regular file", self.path)
+        return os.fdopen(descriptor, "rb", buffering=0)
+
     def write(self, content: bytes | pa.Buffer) -> None:
         """Write a file atomically, with its parent folders. It is complete or absent, even after a power cut."""
         if not self.scheme:
@@ -181,17 +223,22 @@ class StoragePath:
             yield copy
 
     def copy_to(self, folder: Path) -> None:
-        """Copy the content of this folder to a local folder."""
+        """Copy the content of this folder to a local folder.
+
+        Raises:
+            UnsafeNameError: A name in a bucket leads out of the folder.
+        """
         for name, _ in self.files():
+            source = self / name
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes((self / name).read())
+            (folder / name).write_bytes(source.read())
 
     def files(self) -> Iterator[tuple[str, int]]:
         """List all files below a folder, hidden ones included.
 
         Yields:
             Path relative to the folder, with `/` as separator, and size in bytes. Nothing if the folder does not
-            exist.
+            exist. In a bucket a path may be unsafe to join (see `is_safe_name`).
         """
         if self.scheme:
             selector = pafs.FileSelector(self.path, allow_not_found=True, recursive=True)
@@ -224,6 +271,15 @@ class StoragePath:
         for name, _ in self.files():
             if os.path.basename(name).startswith(".") and name.endswith(_TEMPORARY):
                 (self / name).remove()
+
+
+def is_safe_name(name: str) -> bool:
+    """Return whether a relative path, joined to any folder, names a file below that folder.
+
+    Unsafe are absolute paths, URIs, NUL, and the parts `.`, `..` and the empty one, which a bucket's keys may
+    have: as a path they name another file.
+    """
+    return "\0" not in name and not any(part in ("", ".", "..") for part in name.split("/"))
 
 
 def write_whole(path: Path, content: bytes | pa.Buffer) -> None:

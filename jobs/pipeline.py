@@ -13,6 +13,7 @@ needs them: training on one machine does not load Ray, and the process that feat
 import gc
 import logging
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from featurize.dataset.dataset import open_dataset
@@ -41,6 +42,7 @@ def run(
     workers: int | None,
     reporter: ConsoleReporter,
     retry_rejects: bool = False,
+    allowed_buckets: Sequence[str] = (),
 ) -> "Metrics":
     """Featurize a collection, train a model, and evaluate it.
 
@@ -51,12 +53,13 @@ def run(
         workers: Number of processes that featurize at a time; None for one per core.
         reporter: Shows progress.
         retry_rejects: Whether to read tracks again that an earlier run rejected.
+        allowed_buckets: Names of buckets, besides its own, that a table may name files in.
 
     Returns:
         Metrics on the test fold.
     """
     features = out / "features"
-    make_features(music, features, config, workers, reporter, retry_rejects)
+    make_features(music, features, config, workers, reporter, retry_rejects, allowed_buckets)
     make_model(features, out, config, reporter)
     return evaluate_model(out, None)
 
@@ -68,6 +71,7 @@ def make_features(
     workers: int | None,
     reporter: ConsoleReporter,
     retry_rejects: bool = False,
+    allowed_buckets: Sequence[str] = (),
 ) -> "Summary":
     """Convert a collection to a dataset; shards that exist are kept.
 
@@ -78,6 +82,7 @@ def make_features(
         workers: Number of processes that featurize at a time; None for one per core.
         reporter: Shows progress and the table of rejects.
         retry_rejects: Whether to read tracks again that an earlier run rejected.
+        allowed_buckets: Names of buckets, besides its own, that a table may name files in.
 
     Returns:
         Counts of tracks, segments, rejects and duplicates.
@@ -89,7 +94,15 @@ def make_features(
 
     started = time.monotonic()
     with reporter.featurizing() as on_progress:
-        summary = featurize(music, folder, config.featurize, workers, retry_rejects, on_progress)
+        summary = featurize(
+            music,
+            folder,
+            config.featurize,
+            workers,
+            retry_rejects,
+            on_progress,
+            allowed_buckets=allowed_buckets,
+        )
     (folder / "config.yaml").write(to_yaml(config).encode())
     reporter.rejects(summary)
     if summary.duplicates:

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 from support.logs import logged
 
-from featurize.collection.catalog import build_catalog, location
-from featurize.collection.tags import read_tags
+from featurize.collection.catalog import build_catalog, stored_path
+from featurize.collection.location import locate
 from featurize.config import FeaturizeConfig
 from featurize.dataset.schema import FOLDS
 from featurize.errors import FeaturizeError
+from featurize.execution.tag_reading import read_tags
 from featurize.planning.folds import assign_folds
 from featurize.planning.groups import add_tags, known_groups, unread_files
 from featurize.planning.plan import make_plan
@@ -36,7 +37,7 @@ def _plan(music, config):
     tracks = [
         SimpleNamespace(
             **{**row, "label": plan.classes[row["label"]], "id": row["track"]},
-            file=location(plan.root, row["track"], row["path"]),
+            file=locate(plan.root, stored_path(row["track"], row["path"])),
         )
         for row in plan.tracks.sort_by("track").to_pylist()
     ]

@@ -140,3 +140,28 @@ def test_a_bucket_has_no_lock(tmp_path, monkeypatch):
     with only_run_in(bucket), only_run_in(bucket):
         assert holder_of(bucket) is None
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_link_in_place_of_the_lock_is_refused_and_its_target_is_untouched(link, tmp_path):
+    target, folder = tmp_path / "precious", tmp_path / "out"
+    folder.mkdir()
+    for content in ("keep me", "12345"):
+        target.write_text(content)
+        link(target, folder / ".lock")
+        with pytest.raises(FeaturizeError, match=r"is not the lock of a run"), only_run_in(StoragePath.of(folder)):
+            pass
+        assert holder_of(StoragePath.of(folder)) is None
+        assert target.read_text() == content
+        (folder / ".lock").unlink()
+
+
+def test_a_file_of_another_program_and_a_pipe_are_not_overwritten(tmp_path):
+    (tmp_path / ".lock").write_text("locked by someone else")
+    with pytest.raises(FeaturizeError, match=r"is not the lock of a run"), only_run_in(StoragePath.of(tmp_path)):
+        pass
+    assert (tmp_path / ".lock").read_text() == "locked by someone else"
+    (tmp_path / ".lock").unlink()
+    os.mkfifo(tmp_path / ".lock")
+    with pytest.raises(FeaturizeError, match=r"is not the lock of a run"), only_run_in(StoragePath.of(tmp_path)):
+        pass

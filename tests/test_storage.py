@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pytest
 
-from featurize.errors import FeaturizeError
+from featurize.errors import FeaturizeError, UnsafeNameError
 from featurize.storage import StoragePath, describe, write_whole
 
 
@@ -85,10 +85,39 @@ def test_a_name_is_appended_to_a_path(tmp_path):
     assert str(StoragePath.of(f"s3://bucket/a?{query}") / "b" / "c") == f"s3://bucket/a/b/c?{query}"
 
 
-def test_an_absolute_path_or_uri_replaces_the_path(tmp_path):
-    bucket = StoragePath.of("s3://bucket/a?region=us-east-1")
-    assert (bucket / str(tmp_path / "b")).local == tmp_path / "b"
-    assert str(StoragePath.of(tmp_path) / str(bucket)) == str(bucket)
+@pytest.mark.parametrize("name", ["/etc/x", "a//b", "../x", "a/../../x", "a/.", "s3://other/x", "a/", "", "a\0b"])
+def test_a_name_that_leads_elsewhere_is_refused(name, tmp_path):
+    for folder in (tmp_path, "s3://bucket/a?region=us-east-1"):
+        with pytest.raises(UnsafeNameError, match="is not the name of a file below"):
+            StoragePath.of(folder) / name
+
+
+def test_a_recorded_place_may_be_elsewhere_but_never_sets_an_endpoint(tmp_path):
+    bucket, local = StoragePath.of("s3://bucket/run?region=us-east-1"), StoragePath.of(tmp_path)
+    assert bucket.resolve(str(tmp_path / "b")).local == tmp_path / "b"
+    assert local.resolve("features").local == tmp_path / "features"
+    assert str(bucket.resolve("features")) == "s3://bucket/run/features?region=us-east-1"
+    evil = "s3://other/x?endpoint_override=http://127.0.0.1:9"
+    assert str(bucket.resolve(evil)) == "s3://other/x?region=us-east-1"
+    with pytest.raises(UnsafeNameError):
+        local.resolve("../x")
+
+
+def test_a_copy_of_a_bucket_writes_nothing_outside_its_folder(client, uri, tmp_path):
+    client.put_object(Bucket="music", Key=f"model/{tmp_path}/planted", Body=b"x")
+    with pytest.raises(UnsafeNameError):
+        StoragePath.of(uri("music/model")).copy_to(tmp_path / "copy")
+    assert not (tmp_path / "planted").exists()
+
+
+def test_only_a_regular_file_is_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_bytes(b"content")
+    with StoragePath.of(tmp_path / "file").open() as file:
+        assert file.read() == b"content"
+    for name in ("pipe", "."):
+        with pytest.raises(OSError, match="not a regular file"):
+            StoragePath.of(tmp_path / name).open()
 
 
 def test_names_that_are_not_utf_8_are_written_and_listed(tmp_path):

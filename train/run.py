@@ -63,7 +63,7 @@ class Run:
 
     def features(self) -> StoragePath:
         """Return the folder of the dataset that the run was trained on."""
-        return self.folder / self._existing_info().features
+        return self.folder.resolve(self._existing_info().features)
 
     def config(self) -> TrainConfig:
         """Return the settings that the run was trained with."""

@@ -5,19 +5,28 @@ Tracks are Arrow columns, not objects: for a million tracks that saves some hund
 
 import contextlib
 import dataclasses
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
-from featurize.collection.listing import list_class_folders, size_of
-from featurize.collection.manifest import TABLE_SUFFIXES, read_table
+from featurize.collection.listing import AudioFile, list_class_folders
+from featurize.collection.location import own_bucket, parse_allowed
+from featurize.collection.manifest import read_table
+from featurize.collection.sizes import sizes_of
+from featurize.collection.table_file import TABLE_SUFFIXES
 from featurize.dataset.schema import FOLDS
 from featurize.errors import FeaturizeError
-from featurize.storage import StoragePath, describe
+from featurize.storage import StoragePath, describe, is_safe_name
 
+# Reads a table with the arguments of `read_table`.
+TableReader = Callable[[StoragePath, int, str | None, frozenset[str]], pa.Table]
+
+_log = logging.getLogger(__name__)
+_NAMES_SHOWN = 5
 _NOT_PLAIN = r"^/|//|/$|(^|/)\.\.?(/|$)"  # absolute, a URI, or with parts that normpath removes
 CATALOG_SCHEMA = pa.schema(
     [
@@ -39,30 +48,39 @@ class Catalog:
         root: Folder that paths are relative to.
         tracks: By CATALOG_SCHEMA, sorted by `track`: the path below the root with `/`, unique, and independent of
             where the root is. `path` holds the bytes of the real file name if `track` cannot (not UTF-8, or
-            outside the root), else null. `group` and `fold` are null if the table does not give them. `size` is
-            in bytes, -1 for a missing file; a file whose size changes is featurized again.
+            outside the root), none if the name cannot be joined to the root, else null. `group` and
+            `fold` are null if the table does not give them. `size` is in bytes, -1 for a missing file; a file
+            whose size changes is featurized again.
+        unreachable: Buckets, as URIs, that the table names and that do not answer; their tracks become rejects.
     """
 
     root: StoragePath
     tracks: pa.Table
+    unreachable: frozenset[str] = frozenset()
 
 
-def build_catalog(music: str) -> Catalog:
+def build_catalog(music: str, allowed: Collection[str] = (), read: TableReader = read_table) -> Catalog:
     """List a collection.
 
     Args:
         music: A folder whose subfolders are the classes, or a CSV, Parquet or JSON-lines table; a path or a URI.
+        allowed: Names of buckets, besides the table's own, that a table may name files in.
+        read: Reads a table.
 
     Raises:
-        FeaturizeError: It does not exist, holds no audio, or cannot be split into folds.
+        FeaturizeError: It does not exist, holds no audio, names files that it must not name, or cannot be split
+            into folds.
     """
-    place = StoragePath.of(music)
+    place, buckets = StoragePath.of(music), parse_allowed(allowed)
+    unreachable: frozenset[str] = frozenset()
     try:
         if place.is_folder():
             root, tracks = place, _from_folder(place)
         elif place.is_file() and place.suffix in TABLE_SUFFIXES:
-            root, tracks = place.parent, _from_table(place)
-        elif place.is_file():
+            rows = read(place, FOLDS, own_bucket(music), buckets)
+            root = place.parent
+            tracks, unreachable = _from_table(root, rows)
+        elif place.is_file() or (place.local and os.path.exists(place.path)):
             raise FeaturizeError(
                 f"{music} is neither a folder nor a table ({', '.join(sorted(TABLE_SUFFIXES))}). Give the folder "
                 "whose subfolders are the classes, or a table with the columns path and label."
@@ -85,29 +103,49 @@ def build_catalog(music: str) -> Catalog:
             f"expected at least {FOLDS} tracks in a class, one for each fold; found {found}. Add tracks to the "
             "collection."
         )
-    return Catalog(root, tracks)
+    return Catalog(root, tracks, unreachable)
 
 
-def location(root: StoragePath, track: str, path: bytes | None) -> StoragePath:
-    """Return the path of a track's file."""
-    return root / (track if path is None else os.fsdecode(path))
+def stored_path(track: str, path: bytes | None) -> str:
+    """Return the path of a track, for `locate`, from the columns `track` and `path`."""
+    return track if path is None else os.fsdecode(path)
 
 
 def _from_folder(root: StoragePath) -> pa.Table:
-    paths, sizes = [], []
+    paths, sizes, unsafe = [], [], []
     for found in list_class_folders(root):
+        if not is_safe_name(found.path):
+            unsafe.append(found)
+            continue
         paths.append(found.path)
         sizes.append(found.size)
-    ids = pa.array([printable(path) for path in paths], pa.string())
-    outside = (None if printable(path) == path else os.fsencode(path) for path in paths)
+    kept = _with_class(unsafe, paths)
+    ids = pa.array([printable(path) for path in (*paths, *(found.path for found in kept))], pa.string())
+    outside = [None if printable(path) == path else os.fsencode(path) for path in paths] + [b""] * len(kept)
+    sizes += [found.size for found in kept]
     labels = pc.dictionary_encode(pc.replace_substring_regex(ids, "(?s)/.*", ""))
     columns = [ids, pa.array(outside, pa.binary()), labels, *_no_groups_or_folds(ids), pa.array(sizes, pa.int64())]
     return pa.table(columns, schema=CATALOG_SCHEMA)
 
 
-def _from_table(place: StoragePath) -> pa.Table:
-    rows = read_table(place, FOLDS)
-    root = place.parent
+def _with_class(unsafe: Sequence[AudioFile], paths: Sequence[str]) -> list[AudioFile]:
+    """Return the files with unsafe names that are in a class folder of other files; log the others, by name."""
+    classes = {path.split("/", 1)[0] for path in paths} if unsafe else set()
+    kept = [found for found in unsafe if found.path.split("/", 1)[0] in classes]
+    if len(unsafe) > len(kept):
+        names = [repr(found.path) for found in unsafe if found.path.split("/", 1)[0] not in classes]
+        more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+        _log.warning(
+            "%d files were skipped because their names cannot be joined to the folder: %s%s.",
+            len(names),
+            ", ".join(names[:_NAMES_SHOWN]),
+            more,
+        )
+    return kept
+
+
+def _from_table(root: StoragePath, rows: pa.Table) -> tuple[pa.Table, frozenset[str]]:
+    """Return the tracks of a table, and the buckets that do not answer."""
     paths = rows["path"].combine_chunks()
     # Only paths that are not plainly below the folder are looked at one by one.
     odd = pc.match_substring_regex(paths, _NOT_PLAIN)
@@ -118,21 +156,20 @@ def _from_table(place: StoragePath) -> pa.Table:
         rows[name].combine_chunks() if name in rows.column_names else empty
         for name, empty in zip(("group", "fold"), _no_groups_or_folds(ids), strict=True)
     ]
-    sizes = pa.array(_sizes(root, paths), pa.int64())
-    return pa.table([ids, outside, pc.dictionary_encode(rows["label"]), *given, sizes], schema=CATALOG_SCHEMA)
+    sizes, unreachable = sizes_of(root, paths)
+    if unreachable:
+        reasons = "; ".join(f"{store}: {reason}" for store, reason in unreachable.items())
+        lost = sum(pc.sum(pc.starts_with(paths, f"{store}/")).as_py() for store in unreachable)
+        if lost == len(paths):
+            raise FeaturizeError(f"no track of the table can be reached: {reasons}.")
+        _log.warning("%d tracks are in buckets that cannot be reached, and are rejected (%s).", lost, reasons)
+    columns = [ids, outside, pc.dictionary_encode(rows["label"]), *given, pa.array(sizes, pa.int64())]
+    return pa.table(columns, schema=CATALOG_SCHEMA), frozenset(unreachable)
 
 
 def _no_groups_or_folds(ids: pa.Array) -> list[pa.Array]:
     """Return empty columns `group` and `fold`."""
     return [pa.nulls(len(ids), pa.string()), pa.nulls(len(ids), pa.int32())]
-
-
-def _sizes(root: StoragePath, paths: pa.Array) -> Iterator[int]:
-    """Return the size of each file; a bucket is listed once instead of asked for each object."""
-    known = dict(root.files()) if root.scheme else {}
-    for path in (scalar.as_py() for scalar in paths):
-        size = known.get(path)
-        yield size_of(root / path) if size is None else size
 
 
 def _below(path: str, root: StoragePath) -> str:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from featurize.errors import FeaturizeError
-from featurize.storage import StoragePath, describe
+from featurize.storage import StoragePath, describe, is_safe_name
 
 # Formats that libsndfile decodes, and those that need PyAV.
 SNDFILE_SUFFIXES = frozenset({".aif", ".aifc", ".aiff", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav"})
@@ -22,7 +22,12 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AudioFile:
-    """One audio file: its path below the root, with `/`, and its size in bytes, -1 for a broken symbolic link."""
+    """One audio file.
+
+    Attributes:
+        path: Path below the root, with `/`. In a bucket it may be a name that is unsafe to join.
+        size: Size in bytes, -1 for a broken symbolic link.
+    """
 
     path: str
     size: int
@@ -102,7 +107,8 @@ def _remote_files(root: StoragePath) -> Iterator[tuple[str, int | None]]:
     """List a remote folder page by page; leave out hidden folders, as in a local one."""
     try:
         for path, size in root.files():
-            if not any(part.startswith(".") for part in path.split("/")[:-1]):
+            hidden = any(part.startswith(".") for part in path.split("/")[:-1])
+            if not hidden or not is_safe_name(path):
                 yield path, size
     except OSError as error:
         raise FeaturizeError(f"cannot list {root}: {describe(error)}.") from error

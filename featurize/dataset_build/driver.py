@@ -2,13 +2,12 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 from featurize.audio.mfcc import Filters
 from featurize.collection.catalog import build_catalog
-from featurize.collection.tags import read_tags
 from featurize.config import FeaturizeConfig
 from featurize.dataset.footer import read_rejects
 from featurize.dataset.info import read_info
@@ -23,6 +22,8 @@ from featurize.execution.node_mounts import refuse_unseen
 from featurize.execution.ray_tasks import RayTaskPool, on_cluster, ray_workers, run_all
 from featurize.execution.retries import PlanAttempts, run_with_retries
 from featurize.execution.subprocess_task import SubprocessTask
+from featurize.execution.table_reading import read_table_apart
+from featurize.execution.tag_reading import Tag, read_tags
 from featurize.planning.groups import add_tags, known_groups, unread_files
 from featurize.planning.plan import Plan, make_plan
 from featurize.planning.previous_plan import read_plan
@@ -74,6 +75,7 @@ def featurize(
     retry_rejects: bool = False,
     on_progress: Callable[[FeaturizeProgress], None] = lambda progress: None,
     make_shard: ShardMaker = write_features,
+    allowed_buckets: Collection[str] = (),
 ) -> Summary:
     """Build the dataset of a collection, or its missing shards.
 
@@ -85,6 +87,7 @@ def featurize(
         retry_rejects: Whether rejected tracks of the existing dataset are tried again.
         on_progress: Called before the first shard, after each shard, and every few seconds.
         make_shard: Function that writes one shard, called in a worker.
+        allowed_buckets: Names of buckets, besides its own, that a table may name files in.
 
     Returns:
         Summary of the complete dataset. The caller checks the share of rejects with `refuse_too_many_rejects`.
@@ -93,7 +96,7 @@ def featurize(
         FeaturizeError: The collection or the folder cannot be used, or a worker failed.
     """
     folder = StoragePath.of(folder)
-    catalog = build_catalog(music)
+    catalog = build_catalog(music, allowed_buckets, read_table_apart)
     with only_run_in(folder), _explain_os_errors(folder), ExitStack() as stack:
         if on_cluster():
             stack.enter_context(ray_workers(workers))
@@ -156,7 +159,7 @@ def refuse_too_many_rejects(summary: Summary, config: FeaturizeConfig, folder: S
         )
 
 
-def _read_tags_on_workers(files: list[StoragePath], tag: str) -> list[str | None]:
+def _read_tags_on_workers(files: list[StoragePath | None], tag: str) -> list[Tag]:
     """Read tags as `read_tags` does, on Ray workers."""
     calls = ((files[i : i + _TAGS_AT_ONCE], tag) for i in range(0, len(files), _TAGS_AT_ONCE))
     return [group for part in run_all(read_tags, calls) for group in part]

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from featurize.audio.mfcc import Filters
 from featurize.collection.catalog import printable
 from featurize.collection.listing import list_audio, size_of
+from featurize.collection.location import locate
 from featurize.config import FeaturizeConfig
 from featurize.dataset.info import FeatureSettings, describe_invalid
 from featurize.dataset.schema import MFCC_SHAPE
@@ -24,7 +25,7 @@ from featurize.execution.ray_tasks import RayTaskPool, on_cluster, ray_workers
 from featurize.execution.retries import PlanAttempts, run_with_retries
 from featurize.execution.subprocess_task import SubprocessTask
 from featurize.planning.shard_plan import ShardPlan, Track, feature_settings
-from featurize.storage import StoragePath
+from featurize.storage import StoragePath, is_safe_name
 
 _AT_ONCE = 16  # tracks per task; 6.7 MB of rows in Ray's object store
 _FEW = 64  # files; one process finishes them in the time that Ray takes to start
@@ -40,7 +41,7 @@ class File:
     Attributes:
         id: Path as the user would type it.
         root: Folder or file system root, shared by many files.
-        path: Path of the file, relative to the root.
+        path: Path of the file, as `locate` expects it.
         size: File size in bytes; -1 if the file is missing.
     """
 
@@ -88,10 +89,12 @@ def list_files(targets: Sequence[str]) -> list[File]:
         else:
             found = [(target, location.parent, os.path.basename(location.path), size_of(location))]
         for typed, root, path, size in found:
-            file = root / path
-            if file.local:
-                root, path = local_root, file.path
-            files.setdefault(str(file), File(printable(typed), root, path, size))
+            place = os.path.join(root.path, path)
+            if root.local:
+                root, path = local_root, place
+            elif not is_safe_name(path):
+                path = ""  # becomes a reject
+            files.setdefault(f"{root.scheme}:{place}", File(printable(typed), root, path, size))
     return list(files.values())
 
 
@@ -157,9 +160,9 @@ def featurizing(
         process.submit("filters", Filters.from_librosa)
         with ray_workers(workers):
             if on_cluster():
-                present = [file for file in files if file.size >= 0]
+                present = [file for file in files if file.size >= 0 and file.root.local]
                 step = -(-len(present) // _PROBED_FILES) or 1
-                refuse_unseen([file.root / file.path for file in present[::step]])
+                refuse_unseen([locate(file.root, file.path) for file in present[::step]])
             tasks: RayTaskPool[PlanAttempts] = RayTaskPool(workers)
             plans = _plans(files, settings, _AT_ONCE)
             filters = tasks.share(process.result())
@@ -187,7 +190,7 @@ def featurize_files(
             if track.id in excluded:
                 raise excluded[track.id]
             with time_limit(track_timeout):
-                rows, seconds = featurize_track(plan.root / track.path, plan.settings, filters)
+                rows, seconds = featurize_track(plan.locate(track), plan.settings, filters)
         except Reject as reject:
             rejects.append((track.id, reject.stage, reject.reason, reject.message))
         else:
@@ -214,4 +217,6 @@ def _plans(files: Sequence[File], settings: FeatureSettings, at_once: int) -> It
 
 def _typed_path(target: str, folder: StoragePath, path: str) -> str:
     """Return the path of a file in a folder, beginning with the folder as the user typed it."""
-    return str(folder / path) if folder.scheme else os.path.join(target, path)
+    if folder.scheme:
+        return str(dataclasses.replace(folder, path=f"{folder.path}/{path}"))
+    return os.path.join(target, path)

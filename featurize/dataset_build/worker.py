@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from featurize.audio.load import load
 from featurize.audio.mfcc import Filters, mfcc_segments, segment_starts
+from featurize.collection.location import is_outside
 from featurize.dataset.footer import parse_footer
 from featurize.dataset.info import FeatureSettings
 from featurize.dataset.reader import UNREADABLE
@@ -69,7 +70,7 @@ def write_features(
             if reject := had_rejects.get(track.id) or (excluded or {}).get(track.id):
                 raise reject
             with time_limit(track_timeout):
-                rows = featurize_track(plan.root / track.path, plan.settings, filters)
+                rows = _rows(plan, track, filters)
         except Reject as reject:
             _refuse_lost_collection(plan, track, reject)
             writer.reject(track, reject)
@@ -142,11 +143,27 @@ def _read_previous(
     return rows, {r.path: Reject(r.stage, r.reason, r.message) for r in footer.rejects}
 
 
+def _rows(plan: ShardPlan, track: Track, filters: Filters) -> TrackSegments:
+    """Compute the features of a track.
+
+    Raises:
+        Reject: The file cannot be used. A file outside the collection's bucket that was not there when the
+            collection was listed is no sign that the collection is lost.
+        CollectionLostError: A remote file that was there can no longer be reached.
+    """
+    try:
+        return featurize_track(plan.locate(track), plan.settings, filters)
+    except CollectionLostError as error:
+        if track.size >= 0 or not is_outside(plan.root, track.path):
+            raise
+        raise Reject("open", "unreachable", str(error)) from error
+
+
 def _refuse_lost_collection(plan: ShardPlan, track: Track, reject: Reject) -> None:
     """Raise CollectionLostError if a file is missing because its folder is: its disk may be unmounted."""
-    if reject.stage != "open" or track.size < 0:
+    if reject.stage != "open" or track.size < 0 or not plan.root.local:
         return
-    path = plan.root / track.path
+    path = plan.locate(track)
     if not path.local:
         return
     try:

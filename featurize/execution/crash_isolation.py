@@ -56,6 +56,6 @@ def _load_all(plan: ShardPlan, begin: int) -> Iterator[int]:
     for index in range(begin, len(plan.tracks)):
         yield index
         try:
-            load(plan.root / plan.tracks[index].path, plan.settings)
+            load(plan.locate(plan.tracks[index]), plan.settings)
         except (Reject, FeaturizeError):
             continue  # the worker will report it

@@ -1,6 +1,8 @@
 """File lock that allows one run at a time in a folder."""
 
+import errno
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ from featurize.storage import StoragePath
 # `holder_of` takes the lock for a moment, so both functions wait for that long before they report a holder.
 _RUN_TIMEOUT, _QUERY_TIMEOUT = 0.5, 0.1  # seconds
 _SECONDS_BETWEEN_TRIES = 0.02
+_MOST_BYTES = 64  # of a process ID
 
 
 @contextmanager
@@ -23,7 +26,7 @@ def only_run_in(folder: StoragePath) -> Iterator[None]:
     store has no locks: two runs there do all work twice, and write the same bytes.
 
     Raises:
-        FeaturizeError: Another process holds the lock, or the folder is not writable.
+        FeaturizeError: Another process holds the lock, the folder is not writable, or `.lock` is not a file of ours.
     """
     if not folder.local:
         yield
@@ -31,6 +34,11 @@ def only_run_in(folder: StoragePath) -> Iterator[None]:
     path = folder.local / ".lock"
     try:
         folder.local.mkdir(parents=True, exist_ok=True)
+        if not _is_ours(path):
+            raise FeaturizeError(
+                f"{path} is not the lock of a run: expected a file that holds a process ID, not a link and not another "
+                "program's file. Remove it, or give another --out."
+            )
         lock = _file_lock(path, on_acquired=_write_process_id)
         lock.acquire(timeout=_RUN_TIMEOUT, poll_interval=_SECONDS_BETWEEN_TRIES)
     except Timeout as error:
@@ -51,7 +59,7 @@ def only_run_in(folder: StoragePath) -> Iterator[None]:
 def holder_of(folder: StoragePath) -> str | None:
     """Return the ID of the process that holds the lock of a folder; None if the folder is not locked."""
     path = Path(folder.path, ".lock")
-    if not folder.local or not path.exists():
+    if not folder.local or not os.path.lexists(path) or not _is_ours(path):
         return None
     try:
         with _file_lock(path).acquire(timeout=_QUERY_TIMEOUT, poll_interval=_SECONDS_BETWEEN_TRIES):
@@ -67,10 +75,37 @@ def _file_lock(path: Path, on_acquired: Callable[[int], None] | None = None) -> 
     return FileLock(path, preserve_lock_file=True, fallback_to_soft=False, on_acquired=on_acquired)
 
 
+def _is_ours(path: Path) -> bool:
+    """Return whether a lock file is missing, or is one that may be overwritten; a folder is left to `FileLock`."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return True
+    if stat.S_ISDIR(status.st_mode):
+        return True
+    return _is_plain(status) and not _content(path).strip(b"0123456789")
+
+
+def _is_plain(status: os.stat_result) -> bool:
+    """Return whether a file has one name and is no link, pipe or device: writing it changes no other file."""
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+
+
 def _write_process_id(file: int) -> None:
+    if not _is_plain(os.fstat(file)):  # it has been replaced since it was checked
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     os.ftruncate(file, 0)
     os.write(file, str(os.getpid()).encode())
 
 
 def _holder_in(path: Path) -> str:
-    return path.read_text() or "unknown"
+    return _content(path).decode("ascii", "replace") or "unknown"
+
+
+def _content(path: Path) -> bytes:
+    """Return the first bytes of a file, without following a link or waiting for a pipe."""
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return os.read(file, _MOST_BYTES)
+    finally:
+        os.close(file)

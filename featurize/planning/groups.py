@@ -8,12 +8,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from featurize.collection.catalog import Catalog, location
+from featurize.collection.catalog import Catalog, stored_path
+from featurize.collection.location import locate
+from featurize.collection.tags import UnreadableTags
 from featurize.config import FeaturizeConfig
+from featurize.errors import CollectionLostError, Reject
 from featurize.planning.previous_plan import PreviousPlan, rows_in_previous
 from featurize.storage import StoragePath
 
 _log = logging.getLogger(__name__)
+_NAMES_SHOWN = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,14 +52,14 @@ def known_groups(catalog: Catalog, config: FeaturizeConfig, previous: PreviousPl
     return Groups(config.group_by, given)
 
 
-def unread_files(catalog: Catalog, groups: Groups) -> list[StoragePath]:
-    """Return the files whose tags must be read, in catalog order."""
+def unread_files(catalog: Catalog, groups: Groups) -> list[StoragePath | None]:
+    """Return the files whose tags must be read, in catalog order; None for one that cannot be opened."""
     unread = pc.indices_nonzero(pc.is_null(groups.groups))
     rows = catalog.tracks.select(["track", "path"]).take(unread).to_pylist()
-    return [location(catalog.root, row["track"], row["path"]) for row in rows]
+    return [_file(catalog, stored_path(row["track"], row["path"])) for row in rows]
 
 
-def add_tags(catalog: Catalog, groups: Groups, tags: Sequence[str | None]) -> Groups:
+def add_tags(catalog: Catalog, groups: Groups, tags: Sequence[str | UnreadableTags | None]) -> Groups:
     """Return the groups of all tracks; a track without the tag is its own group.
 
     Args:
@@ -70,5 +74,24 @@ def add_tags(catalog: Catalog, groups: Groups, tags: Sequence[str | None]) -> Gr
         )
     unread = pc.is_null(groups.groups)
     ids = catalog.tracks["track"].combine_chunks().filter(unread)
-    named = pc.coalesce(pa.array([tag or None for tag in tags], pa.string()), ids)
+    _log_unreadable(ids, tags)
+    texts = [tag if isinstance(tag, str) and tag else None for tag in tags]
+    named = pc.coalesce(pa.array(texts, pa.string()), ids)
     return dataclasses.replace(groups, groups=pc.replace_with_mask(groups.groups, unread, named))
+
+
+def _file(catalog: Catalog, path: str) -> StoragePath | None:
+    try:
+        return locate(catalog.root, path, catalog.unreachable)
+    except (CollectionLostError, Reject):
+        return None
+
+
+def _log_unreadable(ids: pa.Array, tags: Sequence[str | UnreadableTags | None]) -> None:
+    found = [(index, tag.reason) for index, tag in enumerate(tags) if isinstance(tag, UnreadableTags)]
+    if found:
+        named = ", ".join(f"{ids[index].as_py()!r} ({reason})" for index, reason in found[:_NAMES_SHOWN])
+        more = f" and {len(found) - _NAMES_SHOWN} more" if len(found) > _NAMES_SHOWN else ""
+        _log.warning(
+            "The tags of %d tracks are unreadable; each of them is its own group: %s%s.", len(found), named, more
+        )

@@ -8,14 +8,13 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import os
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from featurize.collection.catalog import Catalog
+from featurize.collection.catalog import Catalog, stored_path
 from featurize.config import FeaturizeConfig
 from featurize.dataset.info import FeatureSettings
 from featurize.dataset.schema import FOLDS, FORMAT_VERSION, TRACKS_SCHEMA, fold_and_index, shard_name
@@ -42,6 +41,7 @@ class Plan:
             tracks of a shard are consecutive rows.
         names: Names of the shards below `shards/`.
         bounds: int64 [shards + 1]; the tracks of `names[i]` are the rows [bounds[i], bounds[i + 1]).
+        unreachable: As in `Catalog`.
     """
 
     root: StoragePath
@@ -51,6 +51,7 @@ class Plan:
     tracks: pa.Table
     names: list[str]
     bounds: Int64
+    unreachable: frozenset[str]
 
     def shard(self, position: int, previous: str | None, retry_rejects: bool) -> ShardPlan:
         """Return the plan of the shard `names[position]`; `previous` and `retry_rejects` as in `ShardPlan`."""
@@ -59,13 +60,15 @@ class Plan:
         tracks = [
             Track(
                 row["track"],
-                row["track"] if row["path"] is None else os.fsdecode(row["path"]),
+                stored_path(row["track"], row["path"]),
                 row["label"],
                 row["size"],
             )
             for row in rows.to_pylist()
         ]
-        return ShardPlan(self.names[position], self.root, tracks, self.settings, previous, retry_rejects)
+        return ShardPlan(
+            self.names[position], self.root, tracks, self.settings, previous, retry_rejects, self.unreachable
+        )
 
     def save(self, folder: StoragePath) -> None:
         """Write `tracks.parquet`, sorted by track id."""
@@ -143,7 +146,7 @@ def make_plan(
         )
         for first, stop in itertools.pairwise(bounds.tolist())
     ]
-    return Plan(catalog.root, settings, classes, groups.grouping, tracks, names, bounds)
+    return Plan(catalog.root, settings, classes, groups.grouping, tracks, names, bounds, catalog.unreachable)
 
 
 def _fingerprint(tracks: pa.Table, classes: list[str], settings: FeatureSettings, first: int, stop: int) -> str:

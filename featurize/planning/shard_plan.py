@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from featurize.audio.mfcc import HOP_LENGTH, N_FFT, N_MELS, N_MFCC, SAMPLE_RATE, SEGMENT_SAMPLES, TOP_DB
+from featurize.collection.location import locate
 from featurize.config import FeaturizeConfig
 from featurize.dataset.info import FeatureSettings
 from featurize.dataset.schema import FORMAT_VERSION
@@ -24,7 +25,7 @@ class Track:
     Attributes:
         id: Path relative to the root of the collection, with `/` as separator; unique, and independent of the
             location of the root.
-        path: Path of the file, relative to the root or absolute.
+        path: Path of the file, as `locate` expects it.
         label: Class index.
         size: File size in bytes; -1 if the file is missing.
     """
@@ -47,6 +48,7 @@ class ShardPlan:
         previous: Name of the shard that this one replaces; its rows are copied instead of computed again. None if
             there is no such shard.
         retry_rejects: Whether tracks rejected in the previous shard are tried again.
+        unreachable: Buckets, as URIs, that did not answer when the collection was listed.
     """
 
     name: str
@@ -55,6 +57,15 @@ class ShardPlan:
     settings: FeatureSettings
     previous: str | None = None
     retry_rejects: bool = False
+    unreachable: frozenset[str] = frozenset()
+
+    def locate(self, track: Track) -> StoragePath:
+        """Return the file of a track.
+
+        Raises:
+            Reject: It must not be opened, or its bucket cannot be reached.
+        """
+        return locate(self.root, track.path, self.unreachable)
 
 
 def feature_settings(config: FeaturizeConfig) -> FeatureSettings:

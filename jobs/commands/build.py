@@ -6,7 +6,16 @@ from typing import Annotated, Any
 import typer
 
 from jobs.commands.error_exits import plain_errors
-from jobs.commands.options import ConfigFile, Features, Music, Overrides, RetryRejects, RunFolder, Workers
+from jobs.commands.options import (
+    AllowedBuckets,
+    ConfigFile,
+    Features,
+    Music,
+    Overrides,
+    RetryRejects,
+    RunFolder,
+    Workers,
+)
 
 
 def run(
@@ -16,6 +25,7 @@ def run(
     overrides: Overrides = None,
     workers: Workers = None,
     retry_rejects: RetryRejects = False,
+    allow_bucket: AllowedBuckets = None,
 ) -> None:
     """Train a genre classifier on a music collection: featurize, train, evaluate and write the report.
 
@@ -29,7 +39,8 @@ def run(
         from jobs.terminal.console import ConsoleReporter
 
         settings, path = load_config(config, overrides or []), StoragePath.of(out)
-        metrics = run_all(music, path, settings, workers, ConsoleReporter(), retry_rejects)
+        buckets = allow_bucket or []
+        metrics = run_all(music, path, settings, workers, ConsoleReporter(), retry_rejects, buckets)
         typer.echo(conclusion(path, metrics))
 
 
@@ -40,6 +51,7 @@ def featurize(
     overrides: Overrides = None,
     workers: Workers = None,
     retry_rejects: RetryRejects = False,
+    allow_bucket: AllowedBuckets = None,
 ) -> None:
     """Convert music to a dataset: MFCC features of short segments, in Parquet shards.
 
@@ -52,8 +64,8 @@ def featurize(
         from jobs.pipeline import make_features
         from jobs.terminal.console import ConsoleReporter
 
-        settings = load_config(config, overrides or [])
-        make_features(music, StoragePath.of(out), settings, workers, ConsoleReporter(), retry_rejects)
+        settings, path, buckets = load_config(config, overrides or []), StoragePath.of(out), allow_bucket or []
+        make_features(music, path, settings, workers, ConsoleReporter(), retry_rejects, buckets)
         typer.echo(f"features  {out}\nnext      earmark train {out} --out RUN")
 
 

@@ -30,6 +30,14 @@ Workers = Annotated[
     int | None, typer.Option(min=1, help="Number of featurizing processes. Default: one per core.")
 ]
 
+AllowedBuckets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-bucket",
+        metavar="NAME",
+        help="Bucket, besides its own, that a table of tracks may name files in. May be repeated.",
+    ),
+]
 RetryRejects = Annotated[bool, typer.Option("--retry-rejects", help="Retry the tracks that were rejected before.")]
 RunFolder = Annotated[str, typer.Option("--out", metavar="RUN", help="Output folder or URI of the run.")]
 

@@ -69,6 +69,8 @@ def _rebuild(command: Any, values: dict[str, Any]) -> list[str]:
             continue
         elif parameter.param_type_name == "argument":
             arguments.append(str(value))
+        elif parameter.multiple:
+            options += [word for item in value or () for word in (parameter.opts[0], str(item))]
         else:
             options += [parameter.opts[0]] if value is True else [parameter.opts[0], str(value)]
     return [command.name, *options, "--", *arguments]

@@ -1,0 +1,106 @@
+"""Sizes of the files that a table names, and which buckets do not answer."""
+
+import queue
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import pyarrow as pa
+
+from featurize.collection.listing import size_of
+from featurize.collection.location import is_outside, locate, parse_uri
+from featurize.errors import CollectionLostError, Reject
+from featurize.storage import StoragePath, describe
+
+Result = TypeVar("Result")
+
+_READERS = 16  # threads; each mostly waits for the network
+_SECONDS_TO_ANSWER = 30.0  # for the first request to a bucket
+
+
+def sizes_of(root: StoragePath, paths: pa.Array) -> tuple[list[int], dict[str, str]]:
+    """Return the size of each file, and the buckets that do not answer.
+
+    The root's own bucket is listed once instead of asked for each object.
+
+    Args:
+        root: Folder of the table.
+        paths: Paths and URIs from a checked table, string [rows].
+
+    Returns:
+        Size in bytes by row, -1 for a file that does not exist or cannot be reached; and why each bucket does not
+        answer, by URI of the bucket.
+
+    Raises:
+        OSError: The root's own bucket cannot be listed.
+    """
+    known = dict(root.files()) if root.scheme else {}
+    sizes = []
+    outside: defaultdict[str, list[int]] = defaultdict(list)
+    for row, path in enumerate(scalar.as_py() for scalar in paths):
+        size = known.get(path)
+        if size is None and is_outside(root, path):
+            outside[parse_uri(path).store].append(row)
+            size = -1
+        sizes.append(_size(root, path) if size is None else size)
+    unreachable = {}
+    with ThreadPoolExecutor(_READERS) as readers:
+        for store, rows in sorted(outside.items()):
+            if reason := _why_silent(root, paths[rows[0]].as_py()):
+                unreachable[store] = reason
+                continue
+            found = readers.map(lambda row: _size(root, paths[row].as_py()), rows)
+            for row, size in zip(rows, found, strict=True):
+                sizes[row] = size
+    return sizes, unreachable
+
+
+def _size(root: StoragePath, path: str) -> int:
+    try:
+        return size_of(locate(root, path))
+    except (Reject, CollectionLostError):
+        return -1
+
+
+def _why_silent(root: StoragePath, path: str) -> str | None:
+    """Return why the bucket of a file does not answer, None if it does, whether or not the file exists."""
+    try:
+        _within(_SECONDS_TO_ANSWER, lambda: _ask(root, path))
+    except TimeoutError:
+        return f"no answer in {_SECONDS_TO_ANSWER:g} s"
+    except CollectionLostError as error:
+        return str(error)
+    except OSError as error:
+        return describe(error)
+    return None
+
+
+def _ask(root: StoragePath, path: str) -> object:
+    file = locate(root, path)
+    return file.filesystem.get_file_info(file.path)
+
+
+def _within(seconds: float, function: Callable[[], Result]) -> Result:
+    """Call a function in a thread that is abandoned after some seconds: a file system's own limit may be minutes.
+
+    Raises:
+        TimeoutError: The function has not returned in time.
+    """
+    outcome: queue.Queue[tuple[Result | None, Exception | None]] = queue.Queue()
+
+    def call() -> None:
+        try:
+            outcome.put((function(), None))
+        except Exception as error:
+            outcome.put((None, error))
+
+    threading.Thread(target=call, daemon=True).start()
+    try:
+        result, error = outcome.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError from None
+    if error:
+        raise error
+    return result  # type: ignore[return-value]

@@ -1,0 +1,34 @@
+"""Limits on the memory of a child process that reads what strangers wrote."""
+
+import resource
+import signal
+import sys
+
+import pyarrow as pa
+
+from featurize.execution.child_process import Death
+
+
+def limit_memory(more: int) -> None:
+    """Let this process use some bytes more than it does now; allocations beyond raise MemoryError or end it.
+
+    The limit is on private data, not on addresses: libraries reserve gigabytes of addresses that they never use. A
+    limit that is already lower stays. Systems other than Linux do not have this limit.
+
+    Args:
+        more: Bytes beyond those that the process uses now.
+    """
+    pa.set_memory_pool(pa.system_memory_pool())  # the default one takes a gigabyte in advance
+    if sys.platform != "linux":
+        return
+    with open("/proc/self/status", encoding="ascii") as status:
+        used = next(int(line.split()[1]) << 10 for line in status if line.startswith("VmData:"))
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    most = used + more if hard == resource.RLIM_INFINITY else min(used + more, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+
+
+def describe_death(death: Death) -> str:
+    """Return how a process ended, in a few words."""
+    ending = signal.Signals(-death.status).name if death.status < 0 else f"status {death.status}"
+    return f"its process ended with {ending}"

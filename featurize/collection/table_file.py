@@ -6,6 +6,7 @@ A small file can describe terabytes, so columns are read in batches and counted,
 import codecs
 import csv
 import io
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
@@ -70,7 +71,7 @@ def read_columns(path: StoragePath, wanted: Sequence[str], needed: Sequence[str]
         raise FeaturizeError(
             f"{path} cannot be read as a {kind} table: its columns need more memory than there is. {_DIVIDE}"
         ) from error
-    except (pa.ArrowException, ValueError, RecursionError) as error:
+    except (pa.ArrowException, ValueError, LookupError, RecursionError) as error:
         problem = str(error).split("\n", 1)[0][:300]
         raise FeaturizeError(f"{path} cannot be read as a {kind} table: {problem}") from error
     except OSError as error:
@@ -103,11 +104,11 @@ def _as_text(column: Any, name: str) -> pa.Array:
     if any(is_text(kind) for is_text in _TEXT_TYPES):
         _refuse_long(values, name)
     elif not any(is_plain(kind) for is_plain in _PLAIN_TYPES):
-        raise FeaturizeError(f"the column {name} does not hold plain text or numbers: its type is {kind}")
+        raise _not_plain(name, f"its type is {kind}")
     try:
         text = pc.cast(column, pa.string())
     except pa.ArrowException as error:
-        raise FeaturizeError(f"the column {name} does not hold plain text or numbers: {error}") from error
+        raise _not_plain(name, str(error)) from error
     return pc.utf8_trim_whitespace(pc.fill_null(text, ""))
 
 
@@ -153,19 +154,21 @@ def _for_arrow(file: Any) -> Any:
 
 
 def _parquet_batches(file: BinaryIO, wanted: Sequence[str]) -> tuple[list[str], Iterator[dict[str, Any]]]:
-    # The file, not its path: a parent folder named fold=1 would become a column. As dictionaries, because a value
-    # that is stored once and repeated in a million rows would otherwise be copied a million times.
-    table = pq.ParquetFile(_for_arrow(file), read_dictionary=list(wanted), pre_buffer=False)
-    names = table.schema_arrow.names
-    _refuse_columns(names, wanted)
-    for name in wanted:
-        if name in names and pa.types.is_nested(table.schema_arrow.field(name).type):
-            kind = table.schema_arrow.field(name).type
-            raise FeaturizeError(f"the column {name} does not hold plain text or numbers: its type is {kind}")
-    present = [name for name in wanted if name in names]
-    _refuse_large(table.metadata, present)
+    # The file, not its path: a parent folder named fold=1 would become a column.
+    source = _for_arrow(file)
+    described = pq.ParquetFile(source)
+    schema = described.schema_arrow
+    _refuse_columns(schema.names, wanted)
+    present = [name for name in wanted if name in schema.names]
+    for name in present:
+        if pa.types.is_nested(schema.field(name).type):
+            raise _not_plain(name, f"its type is {schema.field(name).type}")
+    _refuse_large(described.metadata, present)
+    # As dictionaries, because a value that is stored once and repeated in a million rows would otherwise be copied
+    # a million times.
+    table = pq.ParquetFile(source, metadata=described.metadata, read_dictionary=present, pre_buffer=False)
     batches = table.iter_batches(_PARQUET_ROWS, columns=present, use_threads=False)
-    return names, ({name: batch[name] for name in present} for batch in batches)
+    return schema.names, ({name: batch[name] for name in present} for batch in batches)
 
 
 def _refuse_large(metadata: Any, names: list[str]) -> None:
@@ -183,7 +186,7 @@ def _refuse_large(metadata: Any, names: list[str]) -> None:
 
 
 def _json_batches(file: BinaryIO, wanted: Sequence[str]) -> tuple[list[str], Iterator[dict[str, Any]]]:
-    rows = _json_rows(io.BufferedReader(file), wanted)
+    rows = _json_rows(file, wanted)
     first = next(rows, None)
     # As in Arrow, a column exists if a row has it; the first block decides, because the rest is read later.
     block = [] if first is None else [first[1]]
@@ -207,28 +210,41 @@ def _json_batches(file: BinaryIO, wanted: Sequence[str]) -> tuple[list[str], Ite
 
 def _json_rows(file: Any, wanted: Sequence[str]) -> Iterator[tuple[list[str], dict[str, str | None]]]:
     """Yield the keys of each line, and its wanted values as text."""
-    number = 0
-    while line := file.readline(_LINE_BYTES + 1):
-        number += 1
-        if len(line) > _LINE_BYTES:
-            raise _TableError(f"line {number} is longer than {_LINE_BYTES:,} bytes")
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise _TableError(f"line {number}: {error}") from error
-        if not isinstance(row, dict):
-            raise _TableError(f"line {number} is not an object in braces")
-        yield list(row), {name: _json_text(row[name], name) for name in wanted if name in row}
+    lines = io.BufferedReader(file)
+    try:
+        for number in itertools.count(1):
+            line = lines.readline(_LINE_BYTES + 1)
+            if not line:
+                return
+            if len(line) > _LINE_BYTES:
+                raise _TableError(f"line {number} is longer than {_LINE_BYTES:,} bytes")
+            if line.strip():
+                row = _json_row(line, number)
+                yield list(row), {name: _json_text(row[name], name) for name in wanted if name in row}
+    finally:
+        lines.detach()  # whoever opened the file closes it
+
+
+def _json_row(line: bytes, number: int) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise _TableError(f"line {number}: {error}") from error
+    if not isinstance(row, dict):
+        raise _TableError(f"line {number} is not an object in braces")
+    return row
 
 
 def _json_text(value: Any, name: str) -> str | None:
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, dict | list):
-        raise FeaturizeError(f"the column {name} does not hold plain text or numbers: {str(value)[:80]}")
+        raise _not_plain(name, str(value)[:_CHARACTERS_SHOWN])
     return json.dumps(value)
+
+
+def _not_plain(name: str, found: str) -> FeaturizeError:
+    return FeaturizeError(f"the column {name} does not hold plain text or numbers: {found}")
 
 
 def _refuse_columns(names: list[str], wanted: Sequence[str]) -> None:

@@ -26,7 +26,7 @@ def only_run_in(folder: StoragePath) -> Iterator[None]:
     store has no locks: two runs there do all work twice, and write the same bytes.
 
     Raises:
-        FeaturizeError: Another process holds the lock, the folder is not writable, or `.lock` is not a file of ours.
+        FeaturizeError: Another process holds the lock, the folder is not writable, or `.lock` is another file.
     """
     if not folder.local:
         yield
@@ -36,8 +36,8 @@ def only_run_in(folder: StoragePath) -> Iterator[None]:
         folder.local.mkdir(parents=True, exist_ok=True)
         if not _is_ours(path):
             raise FeaturizeError(
-                f"{path} is not the lock of a run: expected a file that holds a process ID, not a link and not another "
-                "program's file. Remove it, or give another --out."
+                f"{path} is not the lock of a run: expected a file that holds a process ID, not a link and not "
+                "another program's file. Remove it, or give another --out."
             )
         lock = _file_lock(path, on_acquired=_write_process_id)
         lock.acquire(timeout=_RUN_TIMEOUT, poll_interval=_SECONDS_BETWEEN_TRIES)

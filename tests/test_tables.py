@@ -1,0 +1,318 @@
+"""Tables from strangers: where their rows may point, and what a small file may make of the memory."""
+
+import json
+import os
+import resource
+import socket
+import threading
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import typer
+from support.command_line import earmark
+from support.logs import logged
+
+from featurize.collection import sizes
+from featurize.collection.catalog import build_catalog
+from featurize.collection.location import locate
+from featurize.dataset.footer import read_rejects
+from featurize.dataset.reader import list_shards
+from featurize.errors import FeaturizeError, Reject
+from featurize.execution.table_reading import read_table_apart
+from featurize.storage import StoragePath
+from jobs.cli import app
+from jobs.remote.remote_command import read_command
+
+
+def rows_of(extra: list[str], folder: str = "") -> bytes:
+    """A CSV table of ten ordinary tracks in two classes, and of one track for each extra path."""
+    ordinary = [f"{folder}{label}/{n}.wav,{label}" for label in ("jazz", "punk") for n in range(5)]
+    return "\n".join(["path,label", *ordinary, *(f"{path},jazz" for path in extra)]).encode()
+
+
+@pytest.fixture
+def table(tmp_path):
+    def write(*extra: str) -> str:
+        (tmp_path / "t.csv").write_bytes(rows_of(list(extra)))
+        return str(tmp_path / "t.csv")
+
+    return write
+
+
+@pytest.fixture
+def listener():
+    """A server on this machine; the list of connections to it."""
+    connections: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def accept() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    connections.append(connection.recv(1 << 16))
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"127.0.0.1:{server.getsockname()[1]}", connections
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_row_cannot_choose_a_server_or_an_account(table, listener, tmp_path):
+    address, connections = listener
+    paths = [
+        f"s3://music/x.wav?endpoint_override=http://{address}",
+        f"s3://music/x.wav#?endpoint_override=http://{address}",
+        f"s3://key:secret@music/x.wav?endpoint_override={address}&scheme=http",
+        "s3://key:secret@music/x.wav",
+        "abfs://container:password@account/x.wav",
+    ]
+    done = earmark("featurize", table(*paths), "--out", tmp_path / "out", "--allow-bucket", "music")
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1] == (
+        "  - 5 rows have a URI with options or credentials, which a row must not set: line 12, 13, 14, 15, 16"
+    )
+    assert connections == []
+    assert not (tmp_path / "out" / "tracks.parquet").exists()
+
+
+def test_all_rows_that_must_not_be_read_are_listed_together(table):
+    table_path = table(
+        "s3://one/a.wav",
+        "s3://one/b.wav",
+        "gs://two/a.wav",
+        "http://host/x.wav",
+        "s3://one/../x",
+        "s3://one//etc/x",
+    )
+    with pytest.raises(FeaturizeError) as refused:
+        build_catalog(table_path)
+    assert str(refused.value).splitlines()[1:] == [
+        "  - 3 rows have a URI that names no file in a bucket: line 15, 16, 17",
+        "  - 2 rows have a file in s3://one; if you trust it, add --allow-bucket one: line 12, 13",
+        "  - 1 rows have a file in gs://two; if you trust it, add --allow-bucket two: line 14",
+    ]
+    with pytest.raises(FeaturizeError, match="--allow-bucket 'a/b' is not the name of a bucket"):
+        build_catalog(table_path, ["a/b"])
+
+
+def test_a_local_table_names_local_files_anywhere(table, tmp_path):
+    inside, outside = "jazz/../a b.wav", str(tmp_path.parent / "elsewhere.wav")
+    uri = f"file://{tmp_path}/c%20d.wav"
+    catalog = build_catalog(table(inside, outside, uri))
+    assert {"a b.wav", outside, uri} <= set(catalog.tracks["track"].to_pylist())
+    assert locate(catalog.root, uri).local == tmp_path / "c d.wav"
+
+
+def test_a_table_in_a_bucket_names_no_local_file_and_leaves_neither_folder_nor_bucket(client, uri):
+    paths = ["/etc/passwd", "file:///etc/passwd", "../x.wav", "a//etc/passwd", "./x.wav", "s3://music2/x.wav"]
+    client.put_object(Bucket="music", Key="strange/t.csv", Body=rows_of(paths))
+    with pytest.raises(FeaturizeError) as refused:
+        build_catalog(uri("music/strange/t.csv"))
+    assert str(refused.value).splitlines()[1:] == [
+        "  - 2 rows have a local path, which a table in a bucket must not name: line 12, 13",
+        "  - 3 rows have a path with an empty part, '.' or '..', which a bucket cannot have: line 14, 15, 16",
+        "  - 1 rows have a file in s3://music2; if you trust it, add --allow-bucket music2: line 17",
+    ]
+
+
+def test_a_table_in_a_bucket_names_files_of_its_bucket_and_of_allowed_ones_at_the_same_server(client, uri):
+    client.create_bucket(Bucket="music2")
+    for bucket, key in (("music", "far/x y.wav"), ("music2", "x.wav"), ("music", "near/z.wav")):
+        client.put_object(Bucket=bucket, Key=key, Body=b"12345")
+    paths = ["s3://music/far/x%20y.wav", "s3://music2/x.wav", "z.wav", "s3://music2/absent.wav"]
+    client.put_object(Bucket="music", Key="near/t.csv", Body=rows_of(paths))
+    catalog = build_catalog(uri("music/near/t.csv"), ["music2"])
+    size_of = dict(zip(*(catalog.tracks[name].to_pylist() for name in ("track", "size")), strict=True))
+    assert [size_of[path] for path in paths] == [5, 5, 5, -1]
+    assert [locate(catalog.root, path).read() for path in paths[:3]] == [b"12345"] * 3
+    assert catalog.unreachable == frozenset()
+
+
+def test_a_bucket_that_does_not_answer_makes_rejects_and_not_the_end(music, ray_here, tmp_path, monkeypatch):
+    from featurize.config import FeaturizeConfig
+    from featurize.dataset_build.driver import featurize
+
+    monkeypatch.setattr(sizes, "_SECONDS_TO_ANSWER", 0.5)
+    names = sorted(str(path) for path in music.rglob("*.*") if path.parent.parent == music)
+    lines = [f"{name},{name.removeprefix(str(music)).split('/')[1]}" for name in names]
+    (tmp_path / "t.csv").write_text(
+        "\n".join(["path,label", *lines, "s3://lost/x.wav,bells", "s3://lost/y.wav,bells"])
+    )
+    with socket.create_server(("127.0.0.1", 0)) as silent, logged("featurize") as messages:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        config = FeaturizeConfig(group_by="none", segments_per_track=1)
+        summary = featurize(str(tmp_path / "t.csv"), tmp_path / "out", config, allowed_buckets=["lost"])
+    assert (summary.tracks, summary.rejected) == (len(names) + 2, 2)
+    assert (
+        "2 tracks are in buckets that cannot be reached, and are rejected (s3://lost: no answer in 0.5 s)."
+        in messages
+    )
+    out = StoragePath.of(tmp_path / "out")
+    rejects = {r.path: (r.stage, r.reason) for name in list_shards(out) for r in read_rejects(out, name)}
+    assert rejects == dict.fromkeys(["s3://lost/x.wav", "s3://lost/y.wav"], ("open", "unreachable"))
+
+
+def test_a_table_of_which_no_bucket_answers_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    (tmp_path / "t.csv").write_bytes(rows_of([], "s3://lost/"))
+    with pytest.raises(
+        FeaturizeError, match="no track of the table can be reached: s3://lost: the endpoint does not"
+    ):
+        build_catalog(str(tmp_path / "t.csv"), ["lost"])
+
+
+def test_submit_sends_the_allowed_buckets():
+    words = ["run", "s3://b/t.csv", "--out", "s3://b/run", "--allow-bucket", "one", "--allow-bucket", "two"]
+    command = read_command(typer.main.get_command(app).commands, words)
+    assert " ".join(command.arguments).count("--allow-bucket one --allow-bucket two") == 1
+    command = read_command(typer.main.get_command(app).commands, words[:4])
+    assert "--allow-bucket" not in command.arguments
+
+
+def test_keys_that_cannot_be_joined_are_rejects_and_never_other_files(client, uri, music, ray_here, tmp_path):
+    from featurize.config import FeaturizeConfig
+    from featurize.dataset_build.driver import featurize
+
+    secret = next(music.glob("bells/*.wav"))
+    for path in sorted(music.glob("*/*.*")):
+        client.upload_file(str(path), "music", f"odd/{path.relative_to(music)}")
+    unsafe = ["bells//x.wav", "bells/../reeds/1-0.flac", f"bells/{secret}", "bells/s3://other/x.wav"]
+    classless = [str(secret), "s3://other/x.wav", "../reeds/x.wav"]
+    for key in (*unsafe, *classless):
+        client.put_object(Bucket="music", Key=f"odd/{key}", Body=b"x")
+    config = FeaturizeConfig(group_by="artist", segments_per_track=1)
+    with logged("featurize") as messages:
+        summary = featurize(uri("music/odd"), tmp_path / "out", config)
+    out = StoragePath.of(tmp_path / "out")
+    rejects = {r.path: (r.stage, r.reason) for name in list_shards(out) for r in read_rejects(out, name)}
+    assert rejects == dict.fromkeys(unsafe, ("open", "unsafe name"))
+    assert summary.tracks == len(list(music.glob("*/*.*"))) + len(unsafe)
+    skipped = next(text for text in messages if "cannot be joined" in text)
+    assert skipped.startswith("3 files were skipped")
+    assert all(repr(name) in skipped for name in classless)
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/etc/passwd", "a//b", "../x", "http://host/x", "file:///etc/passwd", "a\0b"]
+)
+def test_a_worker_of_a_bucket_opens_no_such_path(path):
+    with pytest.raises(Reject) as rejected:
+        locate(StoragePath.of("s3://bucket/music?region=us-east-1"), path)
+    assert rejected.value.reason == "unsafe name"
+
+
+def test_only_columns_with_a_role_are_read(tmp_path):
+    columns = {"path": [f"{n}.wav" for n in range(4000)], "label": ["jazz", "punk"] * 2000}
+    unneeded = pa.DictionaryArray.from_arrays(pa.array([0] * 4000, pa.int32()), pa.array(["x" * 1_000_000]))
+    pq.write_table(pa.table({**columns, "notes": unneeded}), tmp_path / "t.parquet", compression="zstd")
+    assert (tmp_path / "t.parquet").stat().st_size < 100_000
+    with (tmp_path / "t.csv").open("w") as csv:
+        csv.write("path,notes,label\n" + "".join(f"{n}.wav,{n if n < 3000 else 'x'},jazz\n" for n in range(4000)))
+    for name in ("t.parquet", "t.csv"):
+        table = read_table_apart(StoragePath.of(tmp_path / name), 5, None, frozenset())
+        assert table.column_names == ["path", "label"]
+        assert table.num_rows == 4000
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 3 << 20  # KiB; four billion bytes otherwise
+
+
+def _write(folder, name: str):
+    """A table that is large, or not text, in one of many ways."""
+    path = folder / name
+    count = 4000
+    if name == "repeated.parquet":
+        cells = pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), pa.array(["x" * 1_000_000]))
+        pq.write_table(pa.table({"path": cells, "label": ["jazz"] * count}), path, compression="zstd")
+    elif name == "prefixes.parquet":  # each cell is stored as the length of what it shares with the one before
+        cells = pa.array([f"{'x' * 100_000}{n}" for n in range(300)])
+        options = {"use_dictionary": False, "column_encoding": {"path": "DELTA_BYTE_ARRAY"}}
+        pq.write_table(
+            pa.table({"path": cells}).append_column("label", pa.array(["jazz"] * 300)),
+            path,
+            **{
+                **options,
+                "column_encoding": {"path": "DELTA_BYTE_ARRAY", "label": "PLAIN"},
+                "compression": "zstd",
+            },
+        )
+    elif name == "plain.parquet":
+        cells = pa.array(["x" * 50_000_000] * 3)
+        pq.write_table(
+            pa.table({"path": cells, "label": ["jazz"] * 3}), path, compression="zstd", use_dictionary=False
+        )
+    elif name == "line.csv":
+        path.write_bytes(b"path,label\n" + b"x" * (5 << 20))
+    elif name == "header.csv":
+        path.write_bytes(b"x" * (5 << 20))
+    elif name == "cell.csv":
+        path.write_bytes(b"path,label\n" + b"x" * 9000 + b",jazz\n")
+    elif name == "quoted.csv":
+        path.write_bytes(b'path,label\n"' + b"x,\n" * (2 << 20))
+    elif name == "nul.csv":
+        path.write_bytes(rows_of(["a\0b"]))
+    elif name == "utf16.csv":
+        path.write_bytes(rows_of([]).decode().encode("utf-16"))
+    elif name == "utf16le.csv":
+        path.write_bytes(rows_of([]).decode().encode("utf-16-le"))
+    elif name == "columns.csv":
+        path.write_bytes(b"path,label" + b",x" * 20_000 + b"\n")
+    elif name == "twice.csv":
+        path.write_bytes(b"path,label,path\na,b,c\n")
+    elif name == "deep.jsonl":
+        path.write_bytes(b'{"path": ' + b"[" * 100_000 + b"}\n")
+    elif name == "digits.jsonl":
+        path.write_bytes(b'{"path": "x", "label": ' + b"9" * 5000 + b"}\n")
+    elif name == "line.jsonl":
+        path.write_bytes(b'{"path": "' + b"x" * (5 << 20))
+    elif name == "surrogate.jsonl":
+        path.write_text(json.dumps({"path": "\ud800", "label": "x"}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("repeated.parquet", "a cell of the column path has 1,000,000 bytes"),
+        ("prefixes.parquet", "a cell of the column path has 100,00. bytes"),
+        ("plain.parquet", "the column path has 150,0.* bytes in 3 rows"),
+        ("line.csv", "straddling object"),
+        ("header.csv", "its first line is longer than"),
+        ("cell.csv", "a cell of the column path has 9,000 bytes"),
+        ("quoted.csv", "cannot be read as a csv table"),
+        ("nul.csv", "1 rows have a path with the character NUL: line 12"),
+        ("utf16.csv", "it is not UTF-8 text"),
+        ("utf16le.csv", "it is not UTF-8 text"),
+        ("columns.csv", "it has 20,002 columns"),
+        ("twice.csv", "it has the column path more than once"),
+        ("deep.jsonl", "cannot be read as a jsonl table: line 1"),
+        ("digits.jsonl", "cannot be read as a jsonl table: line 1"),
+        ("line.jsonl", "line 1 is longer than"),
+        ("surrogate.jsonl", "cannot be read as a jsonl table"),
+    ],
+)
+def test_a_table_that_is_no_table_of_tracks_is_refused_with_a_sentence(name, expected, tmp_path):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    path = _write(tmp_path, name)
+    written = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(FeaturizeError, match=expected) as refused:
+        build_catalog(str(path))
+    assert len(str(refused.value)) < 1000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - max(before, written) < 300 << 10  # KiB
+
+
+def test_a_table_that_lies_about_its_size_ends_only_the_process_that_reads_it(tmp_path):
+    """A page of a gigabyte in a few kilobytes, and metadata that claims a small one."""
+    path = tmp_path / "t.parquet"
+    cells = pa.array(["x" * 700_000_000])
+    pq.write_table(pa.table({"path": cells, "label": ["jazz"]}), path, compression="zstd", use_dictionary=False)
+    with pytest.raises(FeaturizeError, match="cannot be read as a parquet table"):
+        read_table_apart(StoragePath.of(path), 5, None, frozenset())
+
+
+@pytest.mark.parametrize("name", ["t.csv", "music"])
+def test_a_pipe_given_as_the_collection_is_refused_at_once(name, tmp_path):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(FeaturizeError, match="is neither a folder nor a table"):
+        build_catalog(str(tmp_path / name))

@@ -62,15 +62,17 @@ def test_a_dataset_in_a_bucket_equals_a_local_one(client, uri, uploaded, feature
     assert {name: again[name] for name in found} == found
 
 
-def test_a_table_in_a_bucket_lists_local_and_remote_tracks(client, uri, uploaded, music):
-    local = sorted(music.glob("bells/*"))
-    remote = sorted(f"{path.relative_to(music)}" for path in music.glob("reeds/**/*.*"))
-    lines = [f"{path},bells" for path in local] + [f"{path},reeds" for path in remote]
+def test_a_table_in_a_bucket_lists_its_tracks_by_name_and_by_uri(client, uri, uploaded, music):
+    named = sorted(f"{path.relative_to(music)}" for path in music.glob("reeds/**/*.*"))
+    addressed = [f"s3://music/small/{path.relative_to(music)}" for path in sorted(music.glob("bells/*.*"))]
+    lines = [f"{path},bells" for path in addressed] + [f"{path},reeds" for path in named]
     client.put_object(Bucket="music", Key="small/t.csv", Body="\n".join(["path,label", *lines]).encode())
     catalog = build_catalog(uri("music/small/t.csv"))
     tracks = {row["track"]: row for row in catalog.tracks.to_pylist()}
-    assert len(tracks) == len(local) + len(remote)
-    assert all(tracks[name]["size"] == (music / name).stat().st_size for name in remote)
+    assert len(tracks) == len(addressed) + len(named)
+    assert all(
+        tracks[name]["size"] == (music / name.removeprefix("s3://music/small/")).stat().st_size for name in tracks
+    )
     client.delete_object(Bucket="music", Key="small/t.csv")
 
 

@@ -165,10 +165,18 @@ def _parquet_batches(file: BinaryIO, wanted: Sequence[str]) -> tuple[list[str], 
             raise _not_plain(name, f"its type is {schema.field(name).type}")
     _refuse_large(described.metadata, present)
     # As dictionaries, because a value that is stored once and repeated in a million rows would otherwise be copied
-    # a million times.
-    table = pq.ParquetFile(source, metadata=described.metadata, read_dictionary=present, pre_buffer=False)
+    # a million times. Arrow cannot read the delta encodings as dictionaries.
+    as_dictionary = sorted(set(present) - _delta_encoded(described.metadata))
+    table = pq.ParquetFile(source, metadata=described.metadata, read_dictionary=as_dictionary, pre_buffer=False)
     batches = table.iter_batches(_PARQUET_ROWS, columns=present, use_threads=False)
     return schema.names, ({name: batch[name] for name in present} for batch in batches)
+
+
+def _delta_encoded(metadata: Any) -> set[str]:
+    """Return the names of columns that have a delta encoding in any row group."""
+    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+    columns = (group.column(i) for group in groups for i in range(metadata.num_columns))
+    return {c.path_in_schema for c in columns if any(name.startswith("DELTA") for name in c.encodings)}
 
 
 def _refuse_large(metadata: Any, names: list[str]) -> None:

@@ -1,15 +1,38 @@
-"""Limits on the memory of a child process that reads what strangers wrote."""
+"""Limits on the memory of a child process that reads what strangers wrote.
 
+Nothing here imports pyarrow: its memory pool is chosen, by a variable of the environment, when it is imported.
+"""
+
+import os
+import pickle
 import resource
 import signal
 import sys
-
-import pyarrow as pa
+from collections.abc import Callable
+from typing import Any
 
 from featurize.execution.child_process import Death
 
 
-def limit_memory(more: int) -> None:
+def limited(memory: int, function: Callable[..., Any], *arguments: object) -> tuple[Any, ...]:
+    """Return the arguments of a ChildProcess that runs a function with a limit on its memory.
+
+    Args:
+        memory: Bytes that the function may use.
+        function: A module-level function or generator function.
+        arguments: Its arguments.
+    """
+    return _run_limited, memory, pickle.dumps((function, arguments))
+
+
+def _run_limited(memory: int, task: bytes) -> Any:
+    os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # the default one takes a gigabyte in advance
+    function, arguments = pickle.loads(task)
+    _limit_memory(memory)
+    return function(*arguments)
+
+
+def _limit_memory(more: int) -> None:
     """Let this process use some bytes more than it does now; allocations beyond raise MemoryError or end it.
 
     The limit is on private data, not on addresses: libraries reserve gigabytes of addresses that they never use. A
@@ -18,7 +41,6 @@ def limit_memory(more: int) -> None:
     Args:
         more: Bytes beyond those that the process uses now.
     """
-    pa.set_memory_pool(pa.system_memory_pool())  # the default one takes a gigabyte in advance
     if sys.platform != "linux":
         return
     with open("/proc/self/status", encoding="ascii") as status:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from featurize.collection.tags import UnreadableTags, read_tag
 from featurize.execution.child_process import ChildProcess
-from featurize.execution.limits import describe_death, limit_memory
+from featurize.execution.limits import describe_death, limited
 from featurize.storage import StoragePath
 
 Tag = str | UnreadableTags | None
@@ -61,7 +61,8 @@ def _read(
     """
     unread = dict.fromkeys(indices)
     deadline = time.monotonic() + _START_SECONDS + _FILE_SECONDS
-    with ChildProcess(_read_all, [paths[index] for index in indices], tag, at_once) as child:
+    task = limited(_MEMORY_BYTES, _read_all, [paths[index] for index in indices], tag, at_once)
+    with ChildProcess(*task) as child:
         while True:
             try:
                 kind, value = child.receive(max(deadline - time.monotonic(), 0))
@@ -81,7 +82,6 @@ def _read(
 
 def _read_all(paths: Sequence[StoragePath], tag: str, at_once: int) -> Iterator[tuple[int, Tag]]:
     """Yield the position and the tag of each file; files are begun in order."""
-    limit_memory(_MEMORY_BYTES)
     with ThreadPoolExecutor(at_once) as readers:
         positions = {readers.submit(read_tag, path, tag): position for position, path in enumerate(paths)}
         for done in as_completed(positions):

@@ -176,6 +176,19 @@ class StoragePath:
             raise OSError(errno.EINVAL, "not a regular file", self.path)
         return os.fdopen(descriptor, "rb", buffering=0)
 
+    def read_at_most(self, size: int) -> bytes:
+        """Return the first `size` bytes of a file, or all of a smaller one.
+
+        Raises:
+            OSError: The file cannot be read; FileNotFoundError if it does not exist.
+        """
+        if not self.scheme:
+            with open(self.path, "rb") as local_file:
+                return local_file.read(size)
+        with self.filesystem.open_input_stream(self.path) as file:
+            content: bytes = file.read(size)
+        return content
+
     def write(self, content: bytes | pa.Buffer) -> None:
         """Write a file atomically, with its parent folders. It is complete or absent, even after a power cut."""
         if not self.scheme:

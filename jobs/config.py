@@ -1,14 +1,17 @@
 """The config: read YAML, apply `--set section.key=value`, and report all mistakes in one message."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+import reprlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from featurize.config import FeaturizeConfig
+from featurize.dataset.yaml_text import parse_yaml, read_yaml
 from featurize.storage import StoragePath, describe
 from jobs.errors import ConfigError
 from train.config import TrainConfig
@@ -42,9 +45,9 @@ def load_config(file: Path | StoragePath | None, overrides: Sequence[str]) -> Jo
             problems.append(f"--set {override}: expected section.key=value, such as train.epochs=10")
             continue
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            problems.append(f"--set {override}: {text!r} is not valid YAML")
+            value = parse_yaml(text)
+        except ValueError as error:
+            problems.append(f"--set {path}: {reprlib.repr(text)} {error}")
             continue
         values = settings.setdefault(section, {})
         if isinstance(values, dict):
@@ -89,11 +92,11 @@ def _validate(settings: dict[str, Any], problems: list[str]) -> JobConfig:
 
 def _read_yaml(file: Path | StoragePath) -> dict[str, Any]:
     try:
-        settings = yaml.safe_load(StoragePath.of(file).read().decode("utf-8"))
+        settings = read_yaml(StoragePath.of(file))
     except OSError as error:
         raise ConfigError(f"cannot read the config {file}: {describe(error)}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the config {file} is not YAML: {error}") from error
+    except ValueError as error:
+        raise ConfigError(f"the config {file} {error}") from error
     if settings is None:
         return {}
     if not isinstance(settings, dict):
@@ -112,11 +115,24 @@ def _explain(problem: Any) -> str:
         nearest = _nearest(name)
         return f"{name}: unknown setting" + (f"; did you mean {nearest}?" if nearest else "")
     if problem["type"] in ("model_type", "model_attributes_type"):
-        return f"{name}: expected settings (key: value), found {problem['input']!r}"
+        return f"{name}: expected settings (key: value), found {reprlib.repr(problem['input'])}"
     message = str(problem["msg"]).removeprefix("Value error, ")
     if len(problem["loc"]) < 2:
         return f"{name}: {message}"
-    return f"{name}: {message[0].lower()}{message[1:]}, found {problem['input']!r}"
+    limits = _range(problem["loc"][0], problem["loc"][1])
+    return f"{name}: {message[0].lower()}{message[1:]}, found {reprlib.repr(problem['input'])}" + (
+        f" ({limits})" if limits else ""
+    )
+
+
+def _range(section: str, key: str) -> str:
+    """Return the range of a numeric setting, such as `more than 0, at most 86400`; empty if it has none."""
+    words = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}
+    field = _fields(JobConfig.model_fields[section].annotation)[key]
+    marks = [*field.metadata, *(mark for part in get_args(field.annotation) for mark in get_args(part)[1:])]
+    marks = [inner for mark in marks for inner in getattr(mark, "metadata", [mark])]
+    bounds = {word: getattr(mark, name) for mark in marks for name, word in words.items() if hasattr(mark, name)}
+    return ", ".join(f"{word} {bounds[word]:,}" for word in words.values() if word in bounds)
 
 
 def _nearest(mistyped: str) -> str | None:
@@ -132,7 +148,7 @@ def _nearest(mistyped: str) -> str | None:
     return elsewhere[0] if elsewhere else _closest(mistyped, [s for s in settings if s.startswith(section + ".")])
 
 
-def _fields(section: Any) -> Iterable[str]:
+def _fields(section: Any) -> Mapping[str, FieldInfo]:
     model: type[BaseModel] = section
     return model.model_fields
 

@@ -37,7 +37,10 @@ STORED = {
         {"label": "bells", "fold": 0, "tracks": 1, "groups": 1, "segments": 12},
         {"label": "réeds", "fold": 4, "tracks": 1, "groups": 1, "segments": 12},
     ],
-    "statistics": [{"fold": 0, "frames": 2604, "mean": [0.1, -3e-17], "deviation": [1.0, 2.5]}],
+    "statistics": [
+        {"fold": 0, "frames": 2604, "mean": [0.1, -3e-17] * 20, "deviation": [1.0, 2.5] * 20},
+        {"fold": 4, "frames": 2604, "mean": [-80.5] * 40, "deviation": [0.0] * 40},
+    ],
     "versions": {"earmark": "0.1.0"},
 }
 

@@ -9,7 +9,12 @@ from featurize.dataset.schema import FOLDS
 from train.model_names import ModelName, describe_models
 
 Fold = Annotated[int, Field(strict=True, ge=0, lt=FOLDS)]
-PositiveInt = Annotated[int, Field(strict=True, ge=1)]
+Epochs = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+# 35 kB a segment: a batch takes up to 2.3 GB, and a window 150 GB, more than most machines have.
+BatchSize = Annotated[int, Field(strict=True, ge=1, le=1 << 16)]
+WindowSize = Annotated[int, Field(strict=True, ge=1, le=1 << 22)]
+Processes = Annotated[int, Field(strict=True, ge=1, le=4096)]
+SmallCount = Annotated[int, Field(strict=True, ge=1, le=1000)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -33,7 +38,7 @@ class NotCompared:
 class TrainConfig(BaseModel):
     """Settings of training and evaluation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     model: ModelName = Field("conv3-norm", description=f"network: {describe_models()}")
     normalise: bool = Field(
@@ -43,12 +48,12 @@ class TrainConfig(BaseModel):
     )
     dropout: Share = Field(0.4, description="fraction of activations dropped before the logits in training")
 
-    epochs: Annotated[PositiveInt, MayChange(unless=("schedule", "cosine"))] = Field(
+    epochs: Annotated[Epochs, MayChange(unless=("schedule", "cosine"))] = Field(
         40,
         description="passes over the training folds; with schedule cosine, changing it changes the whole "
         "learning-rate schedule",
     )
-    batch_size: PositiveInt = Field(64, description="segments in one training step, over all replicas together")
+    batch_size: BatchSize = Field(64, description="segments in one training step, over all replicas together")
     learning_rate: float = Field(
         1e-4,
         gt=0,
@@ -60,7 +65,7 @@ class TrainConfig(BaseModel):
         description="learning-rate schedule: constant, or cosine decay to zero at the end of the last epoch",
     )
     warmup_epochs: float = Field(
-        0, ge=0, description="epochs in which the learning rate first rises linearly from zero"
+        0, ge=0, le=1_000_000, description="epochs in which the learning rate first rises linearly from zero"
     )
     weight_decay: float = Field(
         0,
@@ -80,7 +85,7 @@ class TrainConfig(BaseModel):
         "largest",
     )
 
-    segments_per_epoch: PositiveInt | None = Field(
+    segments_per_epoch: SmallCount | None = Field(
         None,
         description="segments drawn at random from each track in each epoch, an augmentation by shifts in "
         "time; null: all",
@@ -113,7 +118,7 @@ class TrainConfig(BaseModel):
     select_by: Literal["track_macro_f1", "track_accuracy", "accuracy", "loss"] = Field(
         "track_macro_f1", description="metric of the validation fold that selects the best epoch"
     )
-    patience: Annotated[PositiveInt | None, MayChange()] = Field(
+    patience: Annotated[Epochs | None, MayChange()] = Field(
         None, description="stop after this many epochs without an improvement of select_by; null: train all epochs"
     )
     test_segments: Literal["all", "first_last"] = Field(
@@ -122,14 +127,14 @@ class TrainConfig(BaseModel):
 
     checkpoint_every: Annotated[str, MayChange(), NotCompared()] = Field(
         "1 minute",
-        pattern=r"^[1-9]\d* (minute|step|epoch)s?$",
+        pattern=r"^[1-9]\d{0,5} (minute|step|epoch)s?$",
         description="interval between checkpoints, such as 10 minutes, 500 steps or 1 epoch; one is also "
         "written at the end and when training is stopped",
     )
-    keep_checkpoints: Annotated[PositiveInt, MayChange(), NotCompared()] = Field(
+    keep_checkpoints: Annotated[SmallCount, MayChange(), NotCompared()] = Field(
         3, description="number of latest checkpoints to keep"
     )
-    shuffle_window: PositiveInt = Field(
+    shuffle_window: WindowSize = Field(
         4096,
         description="segments loaded into memory and shuffled together (35 kB each; memory for up to three "
         "windows)",
@@ -140,17 +145,17 @@ class TrainConfig(BaseModel):
         description="auto: the GPUs, or the CPU of a single machine without GPUs; on a cluster, set cpu to "
         "train without GPUs",
     )
-    replicas: Annotated[PositiveInt | None, MayChange()] = Field(
+    replicas: Annotated[Processes | None, MayChange()] = Field(
         None, description="number of GPUs, or of logical CPUs without GPUs; null: all GPUs of a worker, or one CPU"
     )
-    workers: Annotated[PositiveInt, MayChange(), NotCompared()] = Field(
+    workers: Annotated[Processes, MayChange(), NotCompared()] = Field(
         1, description="processes that train together, each on a different node if there are enough nodes"
     )
-    gpus_per_worker: Annotated[PositiveInt, MayChange(), NotCompared()] = Field(
+    gpus_per_worker: Annotated[SmallCount, MayChange(), NotCompared()] = Field(
         1, description="GPUs of each worker on a cluster"
     )
     wait_minutes: Annotated[float, MayChange(), NotCompared()] = Field(
-        20, ge=0, description="minutes to wait for cluster nodes that are still starting"
+        20, ge=0, le=10_080, description="minutes to wait for cluster nodes that are still starting"
     )
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
         "float32", description="data type in which layers compute; weights are always float32"

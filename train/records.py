@@ -13,7 +13,12 @@ class Record(BaseModel):
     """Base of all records: values have exactly the declared types, and unknown keys are kept."""
 
     model_config = ConfigDict(
-        extra="allow", frozen=True, strict=True, validate_by_alias=True, validate_by_name=True
+        extra="allow",
+        frozen=True,
+        strict=True,
+        validate_by_alias=True,
+        validate_by_name=True,
+        allow_inf_nan=False,
     )
 
     def to_json(self) -> dict[str, Any]:

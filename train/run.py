@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from featurize.dataset.dataset import Dataset
-from featurize.storage import StoragePath
+from featurize.dataset.json_text import read_json
+from featurize.storage import StoragePath, describe
 from train.checkpoint_name import complete_checkpoints
 from train.config import TrainConfig
 from train.errors import TrainError
@@ -138,15 +139,15 @@ class Run:
             TrainError: The file is not JSON, or does not match the type.
         """
         try:
-            text = (self.folder / name).read()
+            return TypeAdapter(kind).validate_python(read_json(self.folder / name))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        try:
-            return TypeAdapter(kind).validate_python(json.loads(text))
+        except OSError as error:
+            raise TrainError(f"cannot read {self.folder / name}: {describe(error)}.") from error
         except ValidationError as error:
             raise self._invalid(name, explain(error), advice) from error
         except ValueError as error:
-            raise TrainError(f"{self.folder / name} is not JSON: {error}. {advice}") from error
+            raise TrainError(f"{self.folder / name} {error}. {advice}") from error
 
     def _invalid(self, name: str, problem: str, advice: str) -> TrainError:
         return TrainError(f"{self.folder / name} is not as Earmark writes it: {problem}. {advice}")

@@ -2,8 +2,6 @@
 
 import dataclasses
 import os
-from typing import Any
-
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -12,10 +10,22 @@ from featurize.dataset.footer import parse_footer
 from featurize.dataset.info import DatasetInfo, read_info
 from featurize.dataset.music_root import find_music
 from featurize.dataset.reader import UNREADABLE, Shard, in_threads, list_shards
-from featurize.dataset.schema import fold_of
-from featurize.dataset.tables import read_table
+from featurize.dataset.schema import (
+    DUPLICATES_SCHEMA,
+    MFCC_SHAPE,
+    REJECTS_SCHEMA,
+    SHARD_SCHEMA,
+    TRACKS_PER_ROW_GROUP,
+    TRACKS_SCHEMA,
+    fold_of,
+)
+from featurize.dataset.tables import read_table, refuse_other_schema
 from featurize.errors import DatasetError
-from featurize.storage import StoragePath
+from featurize.storage import StoragePath, describe
+
+# Bytes of a row before compression: the features, and room for the path of the track.
+_LARGEST_ROW = 4 * MFCC_SHAPE[0] * MFCC_SHAPE[1] + (64 << 10)
+_PAGE_HEADERS = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,15 +63,15 @@ class Dataset:
 
     def tracks(self) -> pa.Table:
         """Return all tracks of the collection, with TRACKS_SCHEMA."""
-        return read_table(self.folder / "tracks.parquet")
+        return _read_table(self.folder, "tracks.parquet", TRACKS_SCHEMA)
 
     def rejects(self) -> pa.Table:
         """Return the rejected tracks, with REJECTS_SCHEMA."""
-        return read_table(self.folder / "rejects.parquet")
+        return _read_table(self.folder, "rejects.parquet", REJECTS_SCHEMA)
 
     def duplicates(self) -> pa.Table:
         """Return the tracks whose rows are bit-identical to those of another track, with DUPLICATES_SCHEMA."""
-        return read_table(self.folder / "duplicates.parquet")
+        return _read_table(self.folder, "duplicates.parquet", DUPLICATES_SCHEMA)
 
     def music(self) -> StoragePath | None:
         """Return the root folder of the music, which track ids are relative to; None if it is gone."""
@@ -92,18 +102,12 @@ def open_dataset(folder: str | os.PathLike[str] | StoragePath) -> Dataset:
             f"{folder} holds no finished dataset: dataset.json is missing. "
             f"Type: earmark featurize MUSIC --out {folder}"
         )
-    names, settings = list_shards(folder), info.settings.model_dump()
-    try:
-        listed = set(read_table(folder / "tracks.parquet", ["shard"])["shard"].unique().to_pylist())
-    except UNREADABLE as error:
-        raise DatasetError(
-            f"{folder / 'tracks.parquet'} is missing or broken: {error}. "
-            f"Type: earmark featurize MUSIC --out {folder}"
-        ) from error
+    names = list_shards(folder)
+    listed = set(_read_table(folder, "tracks.parquet", TRACKS_SCHEMA, ["shard"])["shard"].unique().to_pylist())
     problems = [f"{name} is missing" for name in sorted(listed - names)]
     problems += [f"{name} does not belong to this dataset" for name in sorted(names - listed)]
     shards = []
-    for shard in in_threads(lambda name: _open_shard(folder, name, settings), sorted(names & listed)):
+    for shard in in_threads(lambda name: _open_shard(folder, name, info), sorted(names & listed)):
         if isinstance(shard, Shard):
             shards.append(shard)
         else:
@@ -120,14 +124,31 @@ def open_dataset(folder: str | os.PathLike[str] | StoragePath) -> Dataset:
     return Dataset(folder, info, shards)
 
 
-def _open_shard(folder: StoragePath, name: str, settings: dict[str, Any]) -> Shard | str:
-    """Return a shard, or a description of what is wrong with it."""
-    path = folder / "shards" / name
+def _read_table(folder: StoragePath, name: str, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+    """Read one of the dataset's tables.
+
+    Raises:
+        DatasetError: The file is missing, broken, too large, or has another schema.
+    """
+    try:
+        return read_table(folder / name, columns, schema)
+    except UNREADABLE as error:
+        why = describe(error) if isinstance(error, OSError) else str(error).splitlines()[0].rstrip(".")
+        raise DatasetError(
+            f"{folder / name} is missing or broken: {why}. Type: earmark featurize MUSIC --out {folder}"
+        ) from error
+
+
+def _open_shard(folder: StoragePath, name: str, info: DatasetInfo) -> Shard | str:
+    """Return a shard, or a description of what is wrong with it. Reads only the end of the file."""
+    path, settings = folder / "shards" / name, info.settings.model_dump()
     try:
         metadata = pq.read_metadata(path.path, **path.arrow)
-        stored = parse_footer(metadata).settings
+        refuse_other_schema(metadata.schema.to_arrow_schema(), SHARD_SCHEMA)
+        footer = parse_footer(metadata)
+        stored = footer.settings
     except UNREADABLE as error:
-        return f"{name} is broken: {error}"
+        return f"{name} is broken: {describe(error) if isinstance(error, OSError) else error}"
     if stored != settings:
         differ = ", ".join(
             f"{key} {stored.get(key)!r}, expected {settings.get(key)!r}"
@@ -135,6 +156,21 @@ def _open_shard(folder: StoragePath, name: str, settings: dict[str, Any]) -> Sha
             if stored.get(key) != settings.get(key)
         )
         return f"{name} was made with other settings: {differ}"
-    return Shard(
-        name, path, fold_of(name), tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
-    )
+    segments = info.settings.segments_per_track
+    if problem := _wrong_size(metadata, len(footer.tracks.track), segments):
+        return f"{name} is broken: {problem}"
+    row_groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
+    return Shard(name, path, fold_of(name), row_groups, len(info.classes))
+
+
+def _wrong_size(metadata: pq.FileMetaData, tracks: int, segments: int) -> str | None:
+    """Return what is wrong with the sizes in the metadata of a shard, None if nothing is."""
+    rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    if metadata.num_rows != tracks * segments or sum(rows) != metadata.num_rows:
+        return f"it has {metadata.num_rows} rows, expected {tracks} tracks of {segments} segments"
+    if any(count % segments or not 0 < count <= TRACKS_PER_ROW_GROUP * segments for count in rows):
+        return f"it has row groups that are not those of 1 to {TRACKS_PER_ROW_GROUP} tracks"
+    for index, count in enumerate(rows):
+        if metadata.row_group(index).total_byte_size > count * _LARGEST_ROW + _PAGE_HEADERS:
+            return f"row group {index} claims {metadata.row_group(index).total_byte_size:,} bytes"
+    return None

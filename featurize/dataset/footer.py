@@ -1,15 +1,18 @@
 """Footer of a shard: feature settings, tracks, rejects, and sums over the features."""
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow.parquet as pq
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, model_validator
 
-from featurize.dataset.info import StoredModel, describe_invalid
+from featurize.dataset.info import Count, StoredModel, describe_invalid
+from featurize.dataset.json_text import parse_json
 from featurize.dataset.reader import UNREADABLE
-from featurize.dataset.schema import FOOTER_KEY
+from featurize.dataset.schema import FOOTER_KEY, MFCC_SHAPE
 from featurize.storage import StoragePath
+
+_PER_COEFFICIENT = Field(min_length=MFCC_SHAPE[0], max_length=MFCC_SHAPE[0])
 
 
 class KeptTracks(StoredModel):
@@ -24,6 +27,14 @@ class KeptTracks(StoredModel):
     track: list[str]
     size: list[int]
     digest: list[str]
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> "KeptTracks":
+        if not len(self.track) == len(self.size) == len(self.digest):
+            raise ValueError("its lists of tracks, sizes and digests differ in length")
+        if len(set(self.track)) < len(self.track):
+            raise ValueError("it has a track twice")
+        return self
 
 
 class RejectedTrack(StoredModel):
@@ -49,9 +60,9 @@ class FeatureSums(StoredModel):
         sum_of_squares: Sum of squares of each coefficient.
     """
 
-    frames: int
-    sum: list[float]
-    sum_of_squares: list[float]
+    frames: Count
+    sum: Annotated[list[float], _PER_COEFFICIENT]
+    sum_of_squares: Annotated[list[float], _PER_COEFFICIENT]
 
 
 class ShardFooter(StoredModel):
@@ -81,7 +92,10 @@ def parse_footer(metadata: pq.FileMetaData) -> ShardFooter:
         KeyError, TypeError, ValueError: The footer is missing or invalid. UNREADABLE includes these types.
     """
     try:
-        return ShardFooter.model_validate(json.loads(metadata.metadata[FOOTER_KEY]))
+        stored = (metadata.metadata or {}).get(FOOTER_KEY)
+        if stored is None:
+            raise ValueError("it has no footer of Earmark")
+        return ShardFooter.model_validate(parse_json(stored))
     except ValidationError as error:
         raise ValueError(f"its footer: {describe_invalid(error)}") from error
 

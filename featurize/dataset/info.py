@@ -2,21 +2,28 @@
 
 import json
 import reprlib
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from featurize.dataset.schema import FORMAT_VERSION
+from featurize.dataset.json_text import read_json
+from featurize.dataset.schema import FOLDS, FORMAT_VERSION, MFCC_SHAPE
 from featurize.errors import DatasetError
 from featurize.storage import StoragePath, describe
 
 _PROBLEMS_SHOWN = 5
 
+Count = Annotated[int, Field(ge=0, lt=1 << 53)]
+Fold = Annotated[int, Field(ge=0, lt=FOLDS)]
+# float32 sums of squares of larger values would overflow; MFCC are below 10,000 dB.
+Decibels = Annotated[float, Field(ge=-1e6, le=1e6)]
+PerCoefficient = Annotated[list[Decibels], Field(min_length=MFCC_SHAPE[0], max_length=MFCC_SHAPE[0])]
+
 
 class StoredModel(BaseModel):
     """Base class of records stored as JSON: no missing keys, no extra keys, no type conversion."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class FeatureSettings(StoredModel):
@@ -36,17 +43,17 @@ class FeatureSettings(StoredModel):
         max_seconds: Maximum length of a track, in seconds; does not apply to excerpts.
     """
 
-    sample_rate: int
-    n_mfcc: int
-    n_fft: int
-    hop_length: int
-    n_mels: int
+    sample_rate: Count
+    n_mfcc: Count
+    n_fft: Count
+    hop_length: Count
+    n_mels: Count
     top_db: float
-    segment_samples: int
-    segments_per_track: int
-    excerpt_seconds: float | None
+    segment_samples: Count
+    segments_per_track: Annotated[int, Field(ge=1, le=1 << 20)]
+    excerpt_seconds: Annotated[float, Field(gt=0)] | None
     excerpt_position: Literal["start", "middle"]
-    max_seconds: float
+    max_seconds: Annotated[float, Field(gt=0)]
 
 
 class RejectCount(StoredModel):
@@ -54,26 +61,26 @@ class RejectCount(StoredModel):
 
     stage: str
     reason: str
-    tracks: int
+    tracks: Count
 
 
 class ClassFoldCount(StoredModel):
     """Numbers of tracks, groups and segments of one class in one fold, without rejects."""
 
     label: str
-    fold: int
-    tracks: int
-    groups: int
-    segments: int
+    fold: Fold
+    tracks: Count
+    groups: Count
+    segments: Count
 
 
 class FoldStatistics(StoredModel):
     """Mean and standard deviation of each coefficient over all frames of one fold, in dB."""
 
-    fold: int
-    frames: int
-    mean: list[float]
-    deviation: list[float]
+    fold: Fold
+    frames: Annotated[int, Field(ge=1, lt=1 << 53)]
+    mean: PerCoefficient
+    deviation: Annotated[list[Annotated[float, Field(ge=0, le=1e6)]], PerCoefficient.__metadata__[0]]
 
 
 class DatasetInfo(StoredModel):
@@ -97,15 +104,28 @@ class DatasetInfo(StoredModel):
     format: int
     id: str
     plan: str
-    classes: list[str]
+    classes: Annotated[list[str], Field(min_length=1)]
     settings: FeatureSettings
-    tracks: int
-    segments: int
+    tracks: Count
+    segments: Count
     rejects: list[RejectCount]
-    duplicates: int
+    duplicates: Count
     counts: list[ClassFoldCount]
     statistics: list[FoldStatistics]
     versions: dict[str, str]
+
+    @model_validator(mode="after")
+    def _check_references(self) -> "DatasetInfo":
+        classes, described = set(self.classes), [entry.fold for entry in self.statistics]
+        if len(classes) < len(self.classes):
+            raise ValueError("two classes have the same name")
+        if unknown := {entry.label for entry in self.counts} - classes:
+            raise ValueError(f"counts has a class that classes lacks: {reprlib.repr(min(unknown))}")
+        if len(set(described)) < len(described):
+            raise ValueError("statistics has a fold twice")
+        if missing := {entry.fold for entry in self.counts if entry.segments} - set(described):
+            raise ValueError(f"statistics lacks fold {min(missing)}, which has segments")
+        return self
 
     def encode(self) -> bytes:
         """Return the file content, UTF-8 JSON."""
@@ -120,17 +140,17 @@ def read_info(folder: StoragePath) -> DatasetInfo | None:
     """
     path = folder / "dataset.json"
     try:
-        info = json.loads(path.read())
+        info = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise DatasetError(f"cannot read {path}: {describe(error)}.") from error
     except ValueError as error:
-        raise DatasetError(f"{path} is not JSON: {error}. Featurize again.") from error
+        raise DatasetError(f"{path} {error}. Type: earmark featurize MUSIC --out {folder}") from error
     found_version = info.get("format") if isinstance(info, dict) else None
     if found_version != FORMAT_VERSION:
         raise DatasetError(
-            f"{folder} has format {found_version}; this version of Earmark reads format {FORMAT_VERSION}. "
+            f"{folder} has format {reprlib.repr(found_version)}; this version of Earmark reads format {FORMAT_VERSION}. "
             "Featurize again."
         )
     try:
@@ -155,5 +175,7 @@ def _describe_problem(problem: Any) -> str:
         return f"{key} is missing"
     if problem["type"] == "extra_forbidden":
         return f"{key} is not a known key"
-    message = problem["msg"].removeprefix("Input should be ")
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    message = problem["msg"].removeprefix("Input should be ").removeprefix("List should have ")
     return f"{key} is {reprlib.repr(problem['input'])}, expected {message}"

@@ -3,9 +3,21 @@
 import json
 import os
 
+from pydantic import ValidationError
+
+from featurize.dataset.info import StoredModel
+from featurize.dataset.json_text import read_json
+from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath
 
 _MUSIC = "music.json"
+_LARGEST = 1 << 20  # bytes
+
+
+class MusicRoots(StoredModel):
+    """Content of `music.json`: root folders of the music, the first one relative to the dataset if possible."""
+
+    roots: list[str]
 
 
 def write_music(folder: StoragePath, root: StoragePath) -> None:
@@ -21,12 +33,14 @@ def write_music(folder: StoragePath, root: StoragePath) -> None:
 
 
 def find_music(folder: StoragePath) -> StoragePath | None:
-    """Return the first recorded root folder that exists on this machine; remote roots are ignored."""
+    """Return the first recorded root folder that exists on this machine; remote roots are ignored.
+
+    The file only adds links to a report, so one that is missing or broken is as good as none.
+    """
     try:
-        roots = json.loads((folder / _MUSIC).read())["roots"]
-    except (OSError, KeyError, TypeError, ValueError):
+        roots = MusicRoots.model_validate(read_json(folder / _MUSIC, _LARGEST)).roots
+        local = [root for root in roots if "://" not in root]
+        folders = [StoragePath.of(os.path.normpath(os.path.join(folder.path, root))) for root in local]
+        return next((candidate for candidate in folders if candidate.is_folder()), None)
+    except (FeaturizeError, OSError, ValidationError, ValueError):
         return None
-    folders = (
-        StoragePath.of(os.path.normpath(os.path.join(folder.path, root))) for root in roots if "://" not in root
-    )
-    return next((candidate for candidate in folders if candidate.is_folder()), None)

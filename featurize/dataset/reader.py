@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from featurize.dataset.schema import SHARD_NAME, SHARD_SCHEMA, mfcc_array
 from featurize.dataset.tables import read_table
-from featurize.storage import StoragePath
+from featurize.errors import DatasetError
+from featurize.storage import StoragePath, describe
 
-UNREADABLE = (pa.ArrowException, OSError, KeyError, TypeError, ValueError)  # raised when a broken shard is read
+# Raised when a broken file is read; the last for metadata that a hostile one claims to have.
+UNREADABLE = (pa.ArrowException, OSError, KeyError, TypeError, ValueError, OverflowError, MemoryError)
 _ROW_GROUPS_AHEAD = 16
 _LARGEST_GROUP = 1 << 20  # rows; a row group is read as one batch
 _READERS = 16  # threads; each mostly waits for disk or network
@@ -34,12 +36,14 @@ class Shard:
         path: Path of the file.
         fold: Fold of all its tracks.
         row_groups: Number of rows of each row group.
+        classes: Number of classes; labels are below it.
     """
 
     name: str
     path: StoragePath
     fold: int
     row_groups: tuple[int, ...]
+    classes: int = 1 << 31
 
     @property
     def rows(self) -> int:
@@ -63,11 +67,18 @@ def read_row_group(shard: Shard, index: int) -> tuple[NDArray[np.float32], NDArr
 
     Returns:
         MFCC, float32 [rows, 40, 217], a view of Arrow's memory; and labels, int32 [rows].
+
+    Raises:
+        DatasetError: The shard was lost or damaged after the dataset was opened.
     """
-    table = pq.ParquetFile(shard.path.path, **shard.path.arrow).read_row_group(
-        index, columns=["label", "mfcc"], use_threads=False
-    )
-    return mfcc_array(table["mfcc"]), table["label"].to_numpy()
+    try:
+        with pq.ParquetFile(shard.path.path, page_checksum_verification=True, **shard.path.arrow) as file:
+            table = file.read_row_group(index, columns=["label", "mfcc"], use_threads=False)
+        labels: NDArray[np.int32] = table["label"].to_numpy()
+        _refuse_other_rows(shard, index, labels)
+        return mfcc_array(table["mfcc"]), labels
+    except UNREADABLE as error:
+        raise unreadable_shard(shard, error) from error
 
 
 def read_row_groups(
@@ -76,8 +87,30 @@ def read_row_groups(
     """Read row groups with Arrow's threads and read-ahead; yield each as `read_row_group` returns it.
 
     Arrow scans all row groups in one call because Python threads would compete for the interpreter lock.
+
+    Raises:
+        DatasetError: A shard was lost or damaged after the dataset was opened.
     """
-    parquet = pads.ParquetFileFormat()
+    done = 0
+    try:
+        for batch in _scan(groups):
+            labels: NDArray[np.int32] = batch["label"].to_numpy()
+            _refuse_other_rows(*groups[done], labels)
+            yield mfcc_array(batch["mfcc"]), labels
+            done += 1
+        if done < len(groups):
+            raise ValueError("it has too few rows")
+    except UNREADABLE as error:
+        # Arrow reads ahead, and its message may not name the file: look for the broken row group.
+        for shard, index in groups[done:]:
+            read_row_group(shard, index)
+        raise unreadable_shard(groups[min(done, len(groups) - 1)][0], error) from error
+
+
+def _scan(groups: Sequence[tuple[Shard, int]]) -> Iterator[pa.RecordBatch]:
+    """Yield the labels and features of row groups, a batch for each."""
+    options = pads.ParquetFragmentScanOptions(page_checksum_verification=True)
+    parquet = pads.ParquetFileFormat(default_fragment_scan_options=options)
     filesystem = groups[0][0].path.arrow["filesystem"]
     fragments = [parquet.make_fragment(shard.path.path, filesystem, row_groups=[index]) for shard, index in groups]
     scanner = pads.FileSystemDataset(fragments, SHARD_SCHEMA, parquet, filesystem).scanner(
@@ -86,24 +119,51 @@ def read_row_groups(
         batch_readahead=1,
         batch_size=_LARGEST_GROUP,
     )
-    for batch in scanner.to_batches():
-        if len(batch):
-            yield mfcc_array(batch["mfcc"]), batch["label"].to_numpy()
+    yield from (batch for batch in scanner.to_batches() if len(batch))
+
+
+def _refuse_other_rows(shard: Shard, index: int, labels: NDArray[np.int32]) -> None:
+    """Raise a ValueError if a row group has other rows than its footer says, or labels that are no class."""
+    if len(labels) != shard.row_groups[index]:
+        raise ValueError(f"row group {index} has {len(labels)} rows, its footer says {shard.row_groups[index]}")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < shard.classes:
+        raise ValueError(f"row group {index} has the label {labels.max()}, but there are {shard.classes} classes")
+
+
+def unreadable_shard(shard: Shard, error: Exception) -> DatasetError:
+    """Return the error for a shard that was there when its dataset was opened."""
+    why = describe(error) if isinstance(error, OSError) else str(error).splitlines()[0].rstrip(".")
+    folder = shard.path.parent.parent.parent
+    return DatasetError(
+        f"the shard {shard.path} cannot be read: {why}. It was lost or damaged; if it is there, delete it. Type: "
+        f"earmark featurize MUSIC --out {folder}, which writes it again, then the same command as before."
+    )
 
 
 def read_track_ids(shard: Shard, segments_per_track: int) -> list[str]:
     """Return the track ids of a shard, in row order."""
-    column = read_table(shard.path, ["track"])["track"]
+    column = _read_columns(shard, ["track"])["track"]
     return [str(track) for track in column.to_pylist()[::segments_per_track]]
 
 
 def read_segments(shards: Sequence[Shard]) -> pa.Table:
     """Return the columns `track`, `label`, `segment` and `start` of all rows of some shards, in order."""
     names = [name for name in SHARD_SCHEMA.names if name != "mfcc"]
-    return pa.concat_tables(in_threads(lambda shard: read_table(shard.path, names), shards))
+    return pa.concat_tables(in_threads(lambda shard: _read_columns(shard, names), shards))
 
 
 def read_labels(shard: Shard, segments_per_track: int) -> NDArray[np.int32]:
     """Return the label of each track of a shard, int32 [tracks], in row order."""
-    labels: NDArray[np.int32] = read_table(shard.path, ["label"])["label"].to_numpy()[::segments_per_track]
+    labels: NDArray[np.int32] = _read_columns(shard, ["label"])["label"].to_numpy()[::segments_per_track]
     return labels
+
+
+def _read_columns(shard: Shard, names: Sequence[str]) -> pa.Table:
+    """Read columns of all rows of a shard; raise a DatasetError if it was lost or damaged."""
+    try:
+        table = read_table(shard.path, names, SHARD_SCHEMA)
+        if len(table) != shard.rows:
+            raise ValueError(f"it has {len(table)} rows, expected {shard.rows}")
+    except UNREADABLE as error:
+        raise unreadable_shard(shard, error) from error
+    return table

@@ -27,7 +27,7 @@ Overrides = Annotated[
     ),
 ]
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="Number of featurizing processes. Default: one per core.")
+    int | None, typer.Option(min=1, max=4096, help="Number of featurizing processes. Default: one per core.")
 ]
 
 AllowedBuckets = Annotated[

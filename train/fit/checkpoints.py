@@ -19,6 +19,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from featurize.dataset.json_text import parse_json
 from featurize.storage import StoragePath, describe
 from train.checkpoint_name import PROGRESS_FILE, CheckpointName, complete_checkpoints
 from train.errors import TrainError
@@ -64,7 +65,7 @@ class TrainState:
         Raises:
             TypeError, ValueError: The text was not returned by `to_json`.
         """
-        content = json.loads(text)
+        content = parse_json(text)
         if not (isinstance(content, dict) and isinstance(content.get("step"), int)):
             raise TypeError("expected an object with a step")
         content["history"] = [EpochRecord.model_validate(entry) for entry in content.get("history", [])]

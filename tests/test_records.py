@@ -14,7 +14,10 @@ SCORES = {
     "count": 2,
     "accuracy": 0.5,
     "macro_f1": 1 / 3,
-    "per_class": [{"label": "a", "precision": 0.5, "recall": 1.0, "f1": 2 / 3, "count": 1}],
+    "per_class": [
+        {"label": "a", "precision": 0.5, "recall": 1.0, "f1": 2 / 3, "count": 1},
+        {"label": "ü", "precision": 0.0, "recall": 0.0, "f1": 0.0, "count": 1},
+    ],
     "confusion": [[1, 0], [1, 0]],
     "loss": 0.7,
 }
@@ -46,7 +49,7 @@ FILES = {
         "split": {"parts": {"train": {"folds": [1, 2], "tracks": 3, "groups": 2}}, "groups_on_two_sides": []},
         "judged": "5f",
     },
-    "history.json": [EPOCH, VALIDATED],
+    "history.json": [VALIDATED, {**VALIDATED, "epoch": 2}],
     "model.json": {
         "classes": ["a", "ü"],
         "features": {"sample_rate": 22050, "top_db": 80.0, "excerpt_seconds": None},

@@ -4,9 +4,19 @@ The keys of each file are the names of the fields, in their order.
 """
 
 import reprlib
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from featurize.dataset.schema import FOLDS
+
+Count = Annotated[int, Field(ge=0, lt=1 << 53)]
+Share = Annotated[float, Field(ge=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+Fold = Annotated[int, Field(ge=0, lt=FOLDS)]
+Epoch = Annotated[int, Field(ge=1, le=1_000_000)]
+Classes = Annotated[list[str], Field(min_length=1)]
+Confusion = Annotated[list[list[Count]], Field(min_length=1)]
 
 
 class Record(BaseModel):
@@ -30,10 +40,10 @@ class ClassScores(Record):
     """Scores of one class; precision, recall and F1 are 0 where they are not defined."""
 
     label: str
-    precision: float
-    recall: float
-    f1: float
-    count: int
+    precision: Share
+    recall: Share
+    f1: Share
+    count: Count
 
 
 class Scores(Record):
@@ -47,11 +57,16 @@ class Scores(Record):
         confusion: Counts of rows: [actual class][predicted class].
     """
 
-    count: int
-    accuracy: float
-    macro_f1: float
-    per_class: list[ClassScores]
-    confusion: list[list[int]]
+    count: Annotated[int, Field(ge=1, lt=1 << 53)]
+    accuracy: Share
+    macro_f1: Share
+    per_class: Annotated[list[ClassScores], Field(min_length=1)]
+    confusion: Confusion
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> "Scores":
+        _refuse_other_size(self.confusion, len(self.per_class))
+        return self
 
 
 class ProbabilityScores(Scores):
@@ -61,15 +76,15 @@ class ProbabilityScores(Scores):
         loss: Mean cross-entropy, in nats.
     """
 
-    loss: float
+    loss: NotNegative
 
 
 class SplitPart(Record):
     """Size of one part of the split: its folds, and the tracks and groups in them."""
 
-    folds: list[int]
-    tracks: int
-    groups: int
+    folds: list[Fold]
+    tracks: Count
+    groups: Count
 
 
 class Split(Record):
@@ -100,29 +115,36 @@ class Metrics(Record):
     """
 
     model: str
-    epoch: int
-    test_fold: int
-    classes: list[str]
+    epoch: Epoch
+    test_fold: Fold
+    classes: Classes
     segments: ProbabilityScores
     tracks: ProbabilityScores
-    copies_left_out: int
+    copies_left_out: Count
     split: Split
     # The key on disk stays "judged", so that runs of earlier versions still count as evaluated.
     model_sha256: str = Field(alias="judged")
+
+    @model_validator(mode="after")
+    def _check_classes(self) -> "Metrics":
+        for part in (self.segments, self.tracks):
+            if [scores.label for scores in part.per_class] != self.classes:
+                raise ValueError("the scores are not those of its classes")
+        return self
 
 
 class TrainFigures(Record):
     """Loss in nats and accuracy of segments in one epoch."""
 
-    loss: float
-    accuracy: float
+    loss: NotNegative
+    accuracy: Share
 
 
 class HeldOutFigures(TrainFigures):
     """Figures of a held-out fold after an epoch: those of segments, then accuracy and macro-F1 of tracks."""
 
-    track_accuracy: float
-    track_macro_f1: float
+    track_accuracy: Share
+    track_macro_f1: Share
 
 
 class EpochRecord(Record):
@@ -139,12 +161,12 @@ class EpochRecord(Record):
         test: Figures of the test fold.
     """
 
-    epoch: int
+    epoch: Epoch
     train: TrainFigures
-    learning_rate: float
-    seconds: float
-    examples_per_second: float
-    wait_fraction: float
+    learning_rate: NotNegative
+    seconds: NotNegative
+    examples_per_second: NotNegative
+    wait_fraction: NotNegative
     validation: HeldOutFigures | None = None
     test: HeldOutFigures
 
@@ -173,14 +195,21 @@ class ModelInfo(Record):
         dataset: Identifier of the dataset.
     """
 
-    classes: list[str]
+    classes: Classes
     features: dict[str, Any]
     input: str
     output: str
-    parameters: int | None = None
-    epoch: int
-    epochs: int
+    parameters: Count | None = None
+    epoch: Epoch
+    epochs: Epoch
     dataset: str
+
+    @field_validator("classes")
+    @classmethod
+    def _are_distinct(cls, classes: list[str]) -> list[str]:
+        if len(set(classes)) < len(classes):
+            raise ValueError("two classes have the same name")
+        return classes
 
 
 class RunInfo(Record):
@@ -199,9 +228,19 @@ class RunInfo(Record):
     @field_validator("train")
     @classmethod
     def _has_epochs(cls, train: dict[str, Any]) -> dict[str, Any]:
-        if not isinstance(train.get("epochs"), int):
+        epochs = train.get("epochs")
+        if not isinstance(epochs, int):
             raise ValueError("epochs should be a number")
+        if not 1 <= epochs <= 1_000_000:
+            raise ValueError("epochs should be from 1 to 1,000,000")
         return train
+
+    @field_validator("features")
+    @classmethod
+    def _is_path(cls, features: str) -> str:
+        if not features or "\0" in features:
+            raise ValueError("expected a path or a URI")
+        return features
 
     @property
     def epochs(self) -> int:
@@ -212,8 +251,8 @@ class RunInfo(Record):
 class Figures(Record):
     """Accuracy and macro-F1 of one fold, or their mean or deviation over the folds."""
 
-    accuracy: float
-    macro_f1: float
+    accuracy: NotNegative
+    macro_f1: NotNegative
 
 
 class FiguresByPart(Record):
@@ -236,9 +275,9 @@ class FoldFigures(Record):
         svm_tracks: Figures of the SVM on whole tracks.
     """
 
-    fold: int
-    epoch: int
-    count: int
+    fold: Fold
+    epoch: Epoch
+    count: Count
     tracks: Figures
     segments: Figures
     svm_tracks: Figures
@@ -247,9 +286,9 @@ class FoldFigures(Record):
 class ConfusionsByPart(Record):
     """Confusion matrices of whole tracks, segments, and the SVM on whole tracks."""
 
-    tracks: list[list[int]]
-    segments: list[list[int]]
-    svm_tracks: list[list[int]]
+    tracks: Confusion
+    segments: Confusion
+    svm_tracks: Confusion
 
 
 class CrossValidationSummary(Record):
@@ -265,11 +304,22 @@ class CrossValidationSummary(Record):
     """
 
     model: str
-    classes: list[str]
-    folds: list[FoldFigures]
+    classes: Classes
+    folds: Annotated[list[FoldFigures], Field(min_length=1, max_length=FOLDS)]
     mean: FiguresByPart
     deviation: FiguresByPart
     confusion: ConfusionsByPart
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> "CrossValidationSummary":
+        for part in (self.confusion.tracks, self.confusion.segments, self.confusion.svm_tracks):
+            _refuse_other_size(part, len(self.classes))
+        return self
+
+
+def _refuse_other_size(confusion: list[list[int]], classes: int) -> None:
+    if {len(confusion), *map(len, confusion)} != {classes}:
+        raise ValueError(f"the confusion matrix is not one of {classes} classes")
 
 
 def explain(error: ValidationError) -> str:

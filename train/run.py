@@ -8,6 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from featurize.dataset.dataset import Dataset
 from featurize.dataset.json_text import read_json
+from featurize.dataset.yaml_text import LARGEST_YAML, parse_yaml
 from featurize.storage import StoragePath, describe
 from train.checkpoint_name import complete_checkpoints
 from train.config import TrainConfig
@@ -17,6 +18,7 @@ from train.records import CrossValidationSummary, EpochRecord, Metrics, ModelInf
 T = TypeVar("T")
 
 _TRAIN_AGAIN = "Train into another folder."
+_WRITE_CONFIG = "Run the same earmark train again: it writes the file and keeps the model."
 
 
 class Run:
@@ -99,7 +101,12 @@ class Run:
 
     def history(self) -> list[EpochRecord]:
         """Return the record of each finished epoch."""
-        return self._load("history.json", list[EpochRecord], _TRAIN_AGAIN) or []
+        history = self._load("history.json", list[EpochRecord], _TRAIN_AGAIN) or []
+        for number, entry in enumerate(history, 1):
+            if entry.epoch != number or entry.held_out.keys() != history[0].held_out.keys():
+                problem = f"entry {number} is not epoch {number} of one training"
+                raise self._invalid("history.json", problem, _TRAIN_AGAIN)
+        return history
 
     def metrics(self) -> Metrics | None:
         """Return the content of metrics.json, None if the run is not evaluated."""
@@ -109,6 +116,47 @@ class Run:
         """Return the content of crossval.json, None if the folder holds no finished cross-validation."""
         advice = "Type the same earmark crossval again; finished folds are kept."
         return self._load("crossval.json", CrossValidationSummary, advice)
+
+    def refuse_removed(self) -> None:
+        """Raise a TrainError if the folder of a run that has begun is gone: writing would create it again."""
+        if not (self.folder / "run.json").is_file():
+            raise TrainError(
+                f"{self.folder} was removed or replaced while its model was trained: run.json is missing. Run the "
+                "same command again to train from the start, or restore the folder first."
+            )
+
+    def config_text(self) -> str:
+        """Return config.yaml, the settings as a user would write them.
+
+        Raises:
+            TrainError: The file is missing, too large, or not text.
+        """
+        path = self.folder / "config.yaml"
+        try:
+            content = path.read_at_most(LARGEST_YAML + 1)
+            if len(content) > LARGEST_YAML:
+                raise ValueError(f"has more than {LARGEST_YAML:,} bytes")
+            return content.decode("utf-8")
+        except OSError as error:
+            raise TrainError(f"cannot read {path}: {describe(error)}. {_WRITE_CONFIG}") from error
+        except ValueError as error:
+            raise TrainError(f"{path} is not as Earmark writes it: {error}. {_WRITE_CONFIG}") from error
+
+    def featurize_settings(self) -> dict[str, Any]:
+        """Return the section `featurize` of config.yaml, without validation: it may be of another version.
+
+        Raises:
+            TrainError: The file is missing or broken.
+        """
+        path = self.folder / "config.yaml"
+        try:
+            settings = parse_yaml(self.config_text())
+        except ValueError as error:
+            raise TrainError(f"{path} {error}. {_WRITE_CONFIG}") from error
+        section = (settings.get("featurize") or {}) if isinstance(settings, dict) else None
+        if not isinstance(section, dict):
+            raise TrainError(f"{path} is not as Earmark writes it: expected sections of settings. {_WRITE_CONFIG}")
+        return {str(key): value for key, value in section.items()}
 
     def latest_step(self) -> int:
         """Return the number of finished steps in the latest complete checkpoint, 0 if there is none."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq

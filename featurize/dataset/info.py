@@ -150,8 +150,8 @@ def read_info(folder: StoragePath) -> DatasetInfo | None:
     found_version = info.get("format") if isinstance(info, dict) else None
     if found_version != FORMAT_VERSION:
         raise DatasetError(
-            f"{folder} has format {reprlib.repr(found_version)}; this version of Earmark reads format {FORMAT_VERSION}. "
-            "Featurize again."
+            f"{folder} has format {reprlib.repr(found_version)}; this version of Earmark reads format "
+            f"{FORMAT_VERSION}. Featurize again."
         )
     try:
         return DatasetInfo.model_validate(info)

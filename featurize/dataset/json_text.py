@@ -54,13 +54,13 @@ def parse_json(content: bytes | str, largest: int = LARGEST_JSON) -> Any:
     try:
         text = content.decode("utf-8")
         return json.loads(text, parse_int=_integer, parse_float=_finite, parse_constant=_refuse_constant)
-    except _Refused as error:
+    except _NumberError as error:
         raise ValueError(str(error)) from None
     except ValueError as error:
         raise ValueError(f"is not JSON: {error}") from error
 
 
-class _Refused(ValueError):
+class _NumberError(ValueError):
     """A number that is JSON, or what Python takes for it, but out of range."""
 
 
@@ -73,16 +73,16 @@ def _nesting(content: bytes) -> int:
 
 def _integer(text: str) -> int:
     if len(text) > _LONGEST_INTEGER:
-        raise _Refused(f"has an integer of {len(text):,} digits, expected at most {_LONGEST_INTEGER - 1}")
+        raise _NumberError(f"has an integer of {len(text):,} digits, expected at most {_LONGEST_INTEGER - 1}")
     return int(text)
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise _Refused(f"has the number {text[:30]}, which is too large")
+        raise _NumberError(f"has the number {text[:30]}, which is too large")
     return value
 
 
 def _refuse_constant(text: str) -> float:
-    raise _Refused(f"has the value {text}, expected a finite number")
+    raise _NumberError(f"has the value {text}, expected a finite number")

@@ -4,7 +4,7 @@ YAML is parsed to events first, which needs no memory for what an alias stands f
 """
 
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -43,7 +43,7 @@ def parse_yaml(content: bytes | str) -> Any:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"is not YAML: {_problem(error)}") from error
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+        return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ValueError(f"is not YAML: {_problem(error)}") from error
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -54,7 +54,7 @@ def parse_yaml(content: bytes | str) -> Any:
 class _Loader(yaml.SafeLoader):
     """SafeLoader without dates, long integers and repeated keys."""
 
-    yaml_implicit_resolvers = {
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
@@ -86,7 +86,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 def _refuse_bombs(text: str) -> None:
     """Count nodes and levels, with aliases replaced by what they stand for; raise a ValueError above a limit."""
-    sizes: dict[str, int] = {}  # nodes of each finished anchor
+    sizes: dict[str | None, int] = {}  # nodes of each finished anchor
     open_nodes: list[tuple[str | None, int]] = []  # anchor, and number of nodes before it
     nodes = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
@@ -100,7 +100,7 @@ def _refuse_bombs(text: str) -> None:
         before = nodes
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in sizes:
-                raise ValueError(f"has the alias *{event.anchor[:40]} inside of its own value, or before it")
+                raise ValueError(f"has the alias *{event.anchor} inside of its own value, or before it"[:200])
             nodes += sizes[event.anchor]
         else:
             nodes += 1

@@ -1,19 +1,21 @@
 """Build a dataset: plan its shards, write the missing ones on Ray workers, and finalize it."""
 
 import dataclasses
+import logging
 import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 from featurize.audio.mfcc import Filters
-from featurize.collection.catalog import build_catalog
+from featurize.collection.catalog import Catalog, build_catalog
 from featurize.config import FeaturizeConfig
 from featurize.dataset.footer import read_rejects
-from featurize.dataset.info import read_info
+from featurize.dataset.info import FeatureSettings, read_info
 from featurize.dataset.music_root import write_music
-from featurize.dataset.reader import in_threads, list_shards
-from featurize.dataset.schema import fold_and_index
+from featurize.dataset.reader import UNREADABLE, in_threads, list_shards
+from featurize.dataset.schema import DUPLICATES_SCHEMA, REJECTS_SCHEMA, fold_and_index
+from featurize.dataset.tables import read_table
 from featurize.dataset_build.finalize import Summary, finish, summarize
 from featurize.dataset_build.worker import ShardResult, write_features
 from featurize.errors import CollectionLostError, FeaturizeError, Reject
@@ -24,11 +26,14 @@ from featurize.execution.retries import PlanAttempts, run_with_retries
 from featurize.execution.subprocess_task import SubprocessTask
 from featurize.execution.table_reading import read_table_apart
 from featurize.execution.tag_reading import Tag, read_tags
-from featurize.planning.groups import add_tags, known_groups, unread_files
+from featurize.planning.groups import Groups, add_tags, known_groups, unread_files
 from featurize.planning.plan import Plan, make_plan
-from featurize.planning.previous_plan import read_plan
+from featurize.planning.previous_plan import PreviousPlan, read_plan
+from featurize.planning.recovered_plan import recover_plan
 from featurize.planning.shard_plan import ShardPlan, plan_id
 from featurize.storage import StoragePath, describe
+
+_log = logging.getLogger(__name__)
 
 _KEPT = "Finished shards are kept; fix the problem and run the same command again to continue."
 _TAGS_AT_ONCE = 2000  # files per task; with more files to read, workers read the tags
@@ -104,6 +109,7 @@ def featurize(
         folder.remove_leftovers()
         write_music(folder, catalog.root)
         previous = read_plan(folder)
+        lost = previous is None
         groups = known_groups(catalog, config, previous)
         unread = unread_files(catalog, groups)
         if on_cluster() or len(unread) > _TAGS_AT_ONCE:
@@ -113,11 +119,15 @@ def featurize(
             tags = read_tags(unread, config.group_by)
         groups = add_tags(catalog, groups, tags)
         plan = make_plan(catalog, config, previous, groups)
-        del catalog, groups, previous, tags, unread  # memory of a million tracks; the plan has its own columns
         finished = list_shards(folder)
+        if lost and not finished <= set(plan.names):
+            # The collection or the settings have changed since the plan was made that is missing here.
+            previous = _recover_plan(folder, finished, catalog, groups, plan.settings)
+            plan = make_plan(catalog, config, previous, groups)
+        del catalog, groups, previous, tags, unread  # memory of a million tracks; the plan has its own columns
         retried = _shards_with_rejects(folder, plan, finished) if retry_rejects else set()
         missing = [i for i, name in enumerate(plan.names) if name not in finished or name in retried]
-        if not missing and (summary := _already_complete(folder, plan, finished)):
+        if not (missing or lost) and (summary := _already_complete(folder, plan, finished)):
             return summary
         # Until `finish` writes it again, readers must not take the folder for a complete dataset.
         (folder / "dataset.json").remove()
@@ -165,14 +175,33 @@ def _read_tags_on_workers(files: list[StoragePath | None], tag: str) -> list[Tag
     return [group for part in run_all(read_tags, calls) for group in part]
 
 
+def _recover_plan(
+    folder: StoragePath, finished: set[str], catalog: Catalog, groups: Groups, settings: FeatureSettings
+) -> PreviousPlan | None:
+    """Rebuild a plan that is missing or broken beside finished shards, and log what was found."""
+    previous = recover_plan(folder, finished, catalog, groups, settings)
+    if previous:
+        _log.warning(
+            "%s is missing or broken: the plan of %d tracks was read from the footers of the %d shards.",
+            folder / "tracks.parquet",
+            len(previous.tracks),
+            len(finished),
+        )
+    return previous
+
+
 def _already_complete(folder: StoragePath, plan: Plan, finished: set[str]) -> Summary | None:
-    """Return the summary of the dataset in the folder if it matches the plan, else None."""
+    """Return the summary of the dataset if it matches the plan and its tables are whole, else None."""
     try:
         info = read_info(folder)
-    except FeaturizeError:
+        read_table(folder / "rejects.parquet", schema=REJECTS_SCHEMA)
+        read_table(folder / "duplicates.parquet", schema=DUPLICATES_SCHEMA)
+    except (FeaturizeError, *UNREADABLE):
         return None
-    complete = info is not None and finished == set(plan.names) and info.plan == plan_id(plan.names)
-    return summarize(info) if info and complete else None
+    if info is None or finished != set(plan.names) or info.plan != plan_id(plan.names):
+        return None
+    same = (info.classes, info.settings, info.tracks) == (plan.classes, plan.settings, len(plan.tracks))
+    return summarize(info) if same else None
 
 
 def _shards_with_rejects(folder: StoragePath, plan: Plan, finished: set[str]) -> set[str]:

@@ -45,6 +45,8 @@ class ShardWriter:
             data_page_size=_PAGE_BYTES,
             use_dictionary=["track"],
             write_statistics=["track", "label", "segment"],
+            # CRC-32 of each page: without it, Arrow noticed one flipped bit in sixty. 4 bytes of 300 kB.
+            write_page_checksum=True,
         )
 
     @property

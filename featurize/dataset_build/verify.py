@@ -4,13 +4,12 @@ import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featurize.dataset.dataset import Dataset
 from featurize.dataset.footer import RejectedTrack, parse_footer, read_rejects
 from featurize.dataset.info import RejectCount, read_info
-from featurize.dataset.reader import Shard, in_threads, list_shards, read_row_group
+from featurize.dataset.reader import UNREADABLE, Shard, in_threads, list_shards, read_row_group
 from featurize.dataset.schema import MFCC_SHAPE
 from featurize.dataset_build.finalize import count_rejects
 from featurize.dataset_build.shard_writer import digest
@@ -51,6 +50,12 @@ def read_status(folder: StoragePath) -> Status:
     """
     plan = read_plan(folder)
     if plan is None:
+        shards = len(list_shards(folder))
+        if shards:
+            raise DatasetError(
+                f"{folder / 'tracks.parquet'}, the plan of {shards} shards that are there, is missing or broken. "
+                f"Type: earmark featurize MUSIC --out {folder}, which keeps the shards and writes the plan again."
+            )
         raise DatasetError(
             f"{folder} holds no complete or partial dataset in the format of this version of Earmark: "
             f"tracks.parquet is missing or broken. Type: earmark featurize MUSIC --out {folder}"
@@ -92,20 +97,31 @@ def verify(dataset: Dataset) -> Iterator[tuple[Shard, list[str]]]:
     tracks = dataset.tracks()
     columns = (tracks[name].to_pylist() for name in ("track", "label", "fold", "shard"))
     planned: dict[str, dict[str, tuple[int, int]]] = {}
+    index_of = {label: index for index, label in enumerate(dataset.classes)}
+    if unknown := set(tracks["label"].unique().to_pylist()) - index_of.keys():
+        raise DatasetError(
+            f"{dataset.folder / 'tracks.parquet'} has the class {min(unknown)!r}, which "
+            f"{dataset.folder / 'dataset.json'} lacks: the two files are not of one dataset. "
+            f"Type: earmark featurize MUSIC --out {dataset.folder}"
+        )
     for track, label, fold, shard in zip(*columns, strict=True):
-        planned.setdefault(shard, {})[track] = (dataset.classes.index(label), fold)
+        planned.setdefault(shard, {})[track] = (index_of[label], fold)
 
     def check(shard: Shard) -> list[str]:
         try:
             return list(_problems(shard, dataset.segments_per_track, planned[shard.name]))
-        except (pa.ArrowException, OSError) as error:
+        except (
+            DatasetError
+        ) as error:  # raised by the reader of the features; its first sentence says what is wrong
+            return [f"cannot be read: {error.__cause__ or error}"]
+        except UNREADABLE as error:
             return [f"cannot be read: {describe(error) if isinstance(error, OSError) else error}"]
 
     yield from zip(dataset.shards, in_threads(check, dataset.shards), strict=True)
 
 
 def _problems(shard: Shard, segments: int, planned: dict[str, tuple[int, int]]) -> Iterator[str]:
-    with pq.ParquetFile(shard.path.path, **shard.path.arrow) as file:
+    with pq.ParquetFile(shard.path.path, page_checksum_verification=True, **shard.path.arrow) as file:
         footer = parse_footer(file.metadata)
         rows = file.read(["track", "segment"], use_threads=False)
     kept = footer.tracks.track
@@ -116,6 +132,9 @@ def _problems(shard: Shard, segments: int, planned: dict[str, tuple[int, int]]) 
     if rows["segment"].to_pylist() != list(range(segments)) * len(kept):
         yield "its segments are not in order"
     done = 0
+    if len(kept) * segments != shard.rows:
+        yield f"it has {shard.rows} rows, but its footer has {len(kept)} tracks"
+        return
     for index in range(len(shard.row_groups)):
         mfcc, labels = read_row_group(shard, index)
         for first in range(0, len(mfcc), segments):

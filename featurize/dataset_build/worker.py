@@ -17,8 +17,9 @@ from featurize.collection.location import is_outside
 from featurize.dataset.footer import parse_footer
 from featurize.dataset.info import FeatureSettings
 from featurize.dataset.reader import UNREADABLE
-from featurize.dataset.schema import MFCC_SHAPE, mfcc_array
-from featurize.dataset_build.shard_writer import ShardWriter
+from featurize.dataset.schema import MFCC_SHAPE, SHARD_SCHEMA, mfcc_array
+from featurize.dataset.tables import refuse_other_schema
+from featurize.dataset_build.shard_writer import ShardWriter, digest
 from featurize.errors import CollectionLostError, Reject
 from featurize.planning.shard_plan import ShardPlan, Track
 from featurize.storage import StoragePath, describe
@@ -120,24 +121,30 @@ def _read_previous(
     """Read the shard that this one replaces, if its settings are the same.
 
     Returns:
-        Segments by id and file size, and rejects by id.
+        Segments by id and file size, without those that differ from what was written; and rejects by id.
     """
     if plan.previous is None:
         return {}, {}
     path = folder / "shards" / plan.previous
     try:
-        file = pq.ParquetFile(path.path, **path.arrow)
+        file = pq.ParquetFile(path.path, page_checksum_verification=True, **path.arrow)
         footer = parse_footer(file.metadata)
         if footer.settings != plan.settings.model_dump():
             return {}, {}
+        refuse_other_schema(file.schema_arrow, SHARD_SCHEMA)
         table = file.read(["start", "mfcc"], use_threads=False)
+        segments = plan.settings.segments_per_track
+        mfcc = mfcc_array(table["mfcc"]).reshape(len(footer.tracks.track), segments, *MFCC_SHAPE)
+        starts = table["start"].to_numpy().reshape(len(mfcc), segments)
     except UNREADABLE:
         return {}, {}  # broken or missing: compute all tracks
-    segments = plan.settings.segments_per_track
-    mfcc = mfcc_array(table["mfcc"]).reshape(-1, segments, *MFCC_SHAPE)
-    starts = table["start"].to_numpy().reshape(-1, segments)
-    kept = zip(footer.tracks.track, footer.tracks.size, strict=True)
-    rows = {key: (mfcc[i], starts[i]) for i, key in enumerate(kept)}
+    # Rows that a disk has damaged are computed again: a copy would get a new digest, and look whole.
+    kept = zip(footer.tracks.track, footer.tracks.size, footer.tracks.digest, strict=True)
+    rows = {
+        (track, size): (mfcc[i], starts[i])
+        for i, (track, size, written) in enumerate(kept)
+        if digest(mfcc[i]) == written
+    }
     if plan.retry_rejects:
         return rows, {}
     return rows, {r.path: Reject(r.stage, r.reason, r.message) for r in footer.rejects}

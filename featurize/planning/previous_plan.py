@@ -1,20 +1,34 @@
 """Read the plan of the previous run back from `tracks.parquet`."""
 
 import dataclasses
-import json
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from featurize.dataset.info import FeatureSettings
-from featurize.dataset.schema import FORMAT_VERSION
+from featurize.dataset.json_text import parse_json
+from featurize.dataset.reader import UNREADABLE
+from featurize.dataset.schema import FOLDS, FORMAT_VERSION, TRACKS_SCHEMA, fold_of
 from featurize.dataset.tables import read_table
+from featurize.errors import DatasetError
 from featurize.storage import StoragePath
 
 PLAN_KEY = b"earmark"
+
+
+class _About(BaseModel):
+    """What `Plan.save` writes to the metadata of `tracks.parquet`."""
+
+    model_config = ConfigDict(strict=True)
+
+    format: int
+    settings: dict[str, Any]
+    classes: list[str]
+    grouping: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,17 +53,34 @@ def read_plan(folder: StoragePath) -> PreviousPlan | None:
     if not path.is_file():
         return None
     try:
-        tracks = read_table(path)
-        about = json.loads(tracks.schema.metadata[PLAN_KEY])
-    except (pa.ArrowException, KeyError, TypeError, ValueError):
+        tracks = read_table(path, schema=TRACKS_SCHEMA)
+        about = _About.model_validate(parse_json((tracks.schema.metadata or {})[PLAN_KEY]))
+        _refuse_inconsistent(tracks, about)
+    except (DatasetError, *UNREADABLE):
         return None
-    if about["format"] != FORMAT_VERSION:
+    if about.format != FORMAT_VERSION:
         return None
     try:
-        settings = FeatureSettings.model_validate(about["settings"])
+        settings = FeatureSettings.model_validate(about.settings)
     except ValidationError:
         settings = None
-    return PreviousPlan(tracks, settings, about["classes"], about["grouping"])
+    return PreviousPlan(tracks, settings, about.classes, about.grouping)
+
+
+def _refuse_inconsistent(tracks: pa.Table, about: _About) -> None:
+    """Raise a ValueError if a plan is none that Earmark wrote: its rows and its metadata must fit each other."""
+    ids, labels = tracks["track"], set(tracks["label"].unique().to_pylist())
+    if not len(ids):
+        raise ValueError("it has no tracks")
+    if pc.count_distinct(ids).as_py() < len(ids):
+        raise ValueError("it has a track twice")
+    if labels - set(about.classes):
+        raise ValueError("it has a label that is not one of its classes")
+    # `fold_and_index` raises for other names; the fold is the Hive partition of the shard.
+    fold_of_name = {name: fold_of(name) for name in tracks["shard"].unique().to_pylist()}
+    pairs = tracks.group_by(["shard", "fold"]).aggregate([]).to_pylist()
+    if any(fold_of_name[pair["shard"]] != pair["fold"] or not 0 <= pair["fold"] < FOLDS for pair in pairs):
+        raise ValueError("it has a track whose fold is not that of its shard")
 
 
 def rows_in_previous(ids: pa.Array, previous: PreviousPlan | None) -> NDArray[np.int64]:

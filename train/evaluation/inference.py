@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from featurize.dataset.schema import MFCC_SHAPE
 from train.errors import TrainError
 from train.evaluation.metrics import softmax
 from train.run import Run
@@ -57,10 +58,19 @@ def load_model(run: Run) -> keras.Sequential:
     """
     with run.model.at_hand() as path:
         try:
-            return keras.models.load_model(path, compile=False)
-        except (KeyError, OSError, TypeError, ValueError) as error:
-            why = str(error).splitlines()[0].rstrip(".")
+            model = keras.models.load_model(path, compile=False)
+        except Exception as error:  # Keras raises any exception for a file that is not its own
+            why = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
             raise TrainError(
                 f"{run.model} is not a complete model: {why}. Remove it and run the same earmark train again: "
                 "it restores the model from the latest checkpoint."
             ) from error
+    expected = ((None, *MFCC_SHAPE), (None, len(run.trained().classes)))
+    found = (getattr(model, "input_shape", None), getattr(model, "output_shape", None))
+    if found != expected:
+        raise TrainError(
+            f"{run.model} and {run.folder / 'model.json'} do not belong together: the model is from {found[0]} to "
+            f"{found[1]}, expected {expected[0]} to {expected[1]}, one output for each class of model.json. "
+            "Remove both and run the same earmark train again: it restores them from the latest checkpoint."
+        )
+    return model

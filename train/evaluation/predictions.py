@@ -3,13 +3,15 @@
 import dataclasses
 import json
 import os
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import Field, TypeAdapter
 
+from featurize.dataset.json_text import parse_json
 from featurize.dataset.schema import SHARD_SCHEMA
 from featurize.dataset.tables import encode_table, read_table
 from featurize.storage import StoragePath, describe
@@ -17,6 +19,7 @@ from train.errors import TrainError
 from train.evaluation.metrics import Float64, Int32, pool_tracks
 
 PREDICTIONS = "predictions.parquet"
+_Classes = TypeAdapter(Annotated[list[str], Field(min_length=1, max_length=100_000)])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,16 +60,20 @@ class Predictions:
         """
         try:
             table = read_table(path)
-            classes = json.loads(table.schema.field("probabilities").metadata[b"classes"])
+            classes = _Classes.validate_python(
+                parse_json(table.schema.field("probabilities").metadata[b"classes"])
+            )
             expected = _schema(classes)
             if table.schema != expected:
                 raise ValueError(f"expected {_columns(expected)}, found {_columns(table.schema)}")
             probabilities = table["probabilities"].combine_chunks().flatten().to_numpy().astype(np.float64)
             labels = table["label"].combine_chunks().indices.to_numpy()
             per_track = _rows_of_first(table["track"])
+            if labels.max() >= len(classes) or not np.isfinite(probabilities).all():
+                raise ValueError("it has labels that are no class, or probabilities that are not finite")
             if len(table) % per_track:
                 raise ValueError(f"{len(table)} rows are not those of tracks with {per_track} segments each")
-        except (pa.ArrowException, IndexError, KeyError, OSError, TypeError, ValueError) as error:
+        except (pa.ArrowException, IndexError, KeyError, OSError, TypeError, ValueError, MemoryError) as error:
             reason = describe(error) if isinstance(error, OSError) else str(error).rstrip(".")
             raise TrainError(f"cannot read {path}: {reason}. Type: earmark evaluate {path.parent}") from error
         segments = table.select(["track", "segment", "start"])

@@ -26,8 +26,11 @@ from train.errors import TrainError
 from train.records import EpochRecord
 
 _STATE, _BEST = "state", "best"
+# Raised when a checkpoint is read that a disk has damaged; AssertionError by `assert_consumed`.
+_BROKEN = (tf.errors.OpError, OSError, ValueError, TypeError, IndexError, KeyError, RuntimeError, AssertionError)
 _log = logging.getLogger(__name__)
 
+_LARGEST = 1e18  # of any number in progress.json
 _STORED_AS_CORRECT = "right"  # the key of progress.json; renaming it would make older checkpoints unreadable
 
 
@@ -68,6 +71,9 @@ class TrainState:
         content = parse_json(text)
         if not (isinstance(content, dict) and isinstance(content.get("step"), int)):
             raise TypeError("expected an object with a step")
+        numbers = {key: value for key, value in content.items() if key != "history"}
+        if not all(isinstance(value, int | float) and 0 <= value < _LARGEST for value in numbers.values()):
+            raise ValueError("expected numbers of at least 0")
         content["history"] = [EpochRecord.model_validate(entry) for entry in content.get("history", [])]
         return cls(**{"correct" if key == _STORED_AS_CORRECT else key: value for key, value in content.items()})
 
@@ -103,11 +109,8 @@ class Checkpoints:
             _remove_unfinished(self._folder)
         for folder in reversed(_saved(self._folder)):
             try:
-                with folder.at_hand() as path:
-                    state = TrainState.from_json((path / PROGRESS_FILE).read_bytes())
-                    _verify_checksums(path)
-                    self._restore(path)
-            except (tf.errors.OpError, OSError, ValueError, TypeError, IndexError) as error:
+                state = self._verify_and_restore(folder)
+            except _BROKEN as error:
                 removed = " It is removed." if may_remove else ""
                 _log.warning("Skipped: the checkpoint %s is broken (%s).%s", folder, _reason(error), removed)
                 if may_remove:
@@ -117,9 +120,35 @@ class Checkpoints:
         return TrainState()
 
     def restore_best(self) -> None:
-        """Restore the best checkpoint."""
-        with _saved(self._folder / _BEST)[-1].at_hand() as path:
+        """Restore the best checkpoint.
+
+        Raises:
+            TrainError: There is none, or it is broken, and none of the latest checkpoints is a copy of it.
+        """
+        best = self._folder / _BEST
+        saved = _saved(best)[-1:]
+        copies = [each for each in _saved(self._folder) if saved and _name(each) == _name(saved[0])]
+        problem = "it is missing"
+        for folder in [*saved, *copies]:
+            try:
+                self._verify_and_restore(folder)
+            except _BROKEN as error:
+                problem = _reason(error)
+            else:
+                return
+        raise TrainError(
+            f"the checkpoint of the best epoch, {saved[0] if saved else best}, is broken: {problem}. Later ones do "
+            f"not replace it. To train again from the start, remove {self._folder} and run the same command, or "
+            "give another --out."
+        )
+
+    def _verify_and_restore(self, folder: StoragePath) -> TrainState:
+        """Restore a checkpoint after reading all of it; raise one of _BROKEN if it is broken."""
+        with folder.at_hand() as path:
+            state = TrainState.from_json((path / PROGRESS_FILE).read_bytes())
+            _verify_checksums(path)
             self._restore(path)
+        return state
 
     def save(self, state: TrainState) -> None:
         """Save the latest checkpoint, and remove the oldest ones.
@@ -165,6 +194,10 @@ class Checkpoints:
 def _saved(folder: StoragePath, since: int = 0) -> list[StoragePath]:
     """Return the complete checkpoints in a folder, earliest first, without those before the step `since`."""
     return [folder / str(name) for name in complete_checkpoints(folder) if name.step >= since]
+
+
+def _name(checkpoint: StoragePath) -> str:
+    return os.path.basename(checkpoint.path)
 
 
 def _remove_unfinished(folder: StoragePath) -> None:

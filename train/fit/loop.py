@@ -81,12 +81,14 @@ class Outputs:
     """Outputs of a training run.
 
     Attributes:
-        run: Run folder, for the history.
+        begun: Folder of the run that was begun; training ends if it is removed.
+        run: Folder for the history; a temporary one in workers other than the chief.
         checkpoints: Checkpoints of the model and the optimizer.
         tensorboard: Writer of event files.
         example_segments: float32 [rows, 40, 217], fixed segments whose activations TensorBoard shows.
     """
 
+    begun: Run
     run: Run
     checkpoints: Checkpoints
     tensorboard: TensorBoardWriter
@@ -200,6 +202,7 @@ class Loop:
             wait_fraction=state.waited / state.seconds,
             **{part: _figures(fold.score(self._predictor)) for part, fold in self._held_out_folds.items()},
         )
+        self._outputs.begun.refuse_removed()
         state.history.append(record)
         state.loss_sum, state.correct, state.seconds, state.waited = 0.0, 0, 0.0, 0.0
         if is_best(state.history, self._config):
@@ -214,6 +217,7 @@ class Loop:
         """Save a checkpoint and raise `Stopped` if a callback requests it; evaluation calls this as well."""
         signal = self._callbacks.stop()
         if signal is not None:
+            self._outputs.begun.refuse_removed()
             self._outputs.checkpoints.save(self._state)
             raise Stopped(signal, self._state.step)
 
@@ -224,6 +228,7 @@ class Loop:
         return self._config.checkpoint_interval.is_due(seconds, self._state.step, epoch_ended, epochs)
 
     def _save(self) -> None:
+        self._outputs.begun.refuse_removed()
         self._outputs.tensorboard.flush()  # a run that resumes here needs the curves up to this step
         self._outputs.checkpoints.save(self._state)
         self._saved_at = time.monotonic()

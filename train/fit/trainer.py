@@ -129,7 +129,7 @@ def learn(
     parts = ["train", *held_out_folds]
     with TensorBoardWriter(output.tensorboard, parts, len(state.history), state.step) as tensorboard:
         if not state.step:
-            tensorboard.text("config", (run.folder / "config.yaml").read().decode())
+            tensorboard.text("config", run.config_text())
             tensorboard.graph(model)
             tensorboard.images(example_segments, example_labels, dataset.classes)
         Loop(
@@ -138,13 +138,14 @@ def learn(
             learner=Learner(strategy, model, optimizer, step_config, compiled),
             stream=stream,
             held_out_folds=held_out_folds,
-            outputs=Outputs(output, checkpoints, tensorboard, example_segments[:_EXAMPLE_SEGMENTS]),
+            outputs=Outputs(run, output, checkpoints, tensorboard, example_segments[:_EXAMPLE_SEGMENTS]),
             callbacks=callbacks,
         ).run()
     if scratch:
         return
     if "validation" in held_out_folds:
         checkpoints.restore_best()
+    run.refuse_removed()
     _save_model(run, model, dataset, config)
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from featurize.dataset.reader import Shard
 from featurize.dataset.schema import MFCC_SHAPE
+from featurize.errors import EarmarkError
 from train.errors import TrainError
 from train.input.sampler import Sampler, batch_bounds, replica_bounds, steps_per_epoch
 from train.input.window_cache import LabeledSegments, WindowCache
@@ -76,6 +77,7 @@ class SegmentStream:
         self._sampler = sampler
         self._batch_size = batch_size
         self._mix = mix
+        self._failures: list[EarmarkError] = []
 
     @property
     def rows(self) -> int:
@@ -114,6 +116,10 @@ class SegmentStream:
             fields = [mfcc, labels, labels, np.ones(last - first, np.float32)]
         return ReplicaBatch(*fields, *np.array([step, first, stop - start], np.int64))
 
+    def explain(self, error: tf.errors.OpError) -> Exception:
+        """Return the error that a pipeline of `dataset` ended with; TensorFlow turns our own ones into text."""
+        return self._failures[0] if self._failures else error
+
     def tracks(self, step: int) -> list[str]:
         """Return the track of each row in the batch of a step."""
         return self._cache.tracks(*self._bounds(step))
@@ -135,7 +141,11 @@ class SegmentStream:
 
         def read(index: int) -> list[Any]:
             step, position = divmod(index, len(local_replicas))
-            return [*self.replica_batch(step, local_replicas[position], replicas)]
+            try:
+                return [*self.replica_batch(step, local_replicas[position], replicas)]
+            except EarmarkError as error:
+                self._failures.append(error)
+                raise
 
         def to_tensors(index: tf.Tensor) -> ReplicaBatch:
             fields = tf.numpy_function(lambda i: read(int(i)), [index], types, stateful=False)

@@ -29,6 +29,7 @@ class DistributedBatches:
         Raises:
             TrainError: A replica would have no rows, which crashes TensorFlow's layers.
         """
+        self._stream = stream
         replicas = strategy.num_replicas_in_sync
         if stream.smallest_batch < replicas:
             raise TrainError(
@@ -64,7 +65,10 @@ class DistributedBatches:
         if not self._remaining:
             raise StopIteration
         self._remaining -= 1
-        return next(self._batches)
+        try:
+            return next(self._batches)
+        except tf.errors.OpError as error:
+            raise self._stream.explain(error) from error
 
 
 def _zeros(spec: tf.TensorSpec) -> tf.Tensor:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import yaml
 
 from featurize.storage import StoragePath
 from train.errors import TrainError
@@ -133,8 +132,7 @@ def _read_entry(folder: str) -> Entry:
 
 def _settings(run: Run) -> dict[str, Any]:
     model_info = run.trained()
-    recorded = yaml.safe_load((run.folder / "config.yaml").read())
-    featurize = recorded.get("featurize") or {}
+    featurize = run.featurize_settings()
     return {
         **{f"train.{key}": value for key, value in run.config().compared.items()},
         **{f"featurize.{key}": value for key, value in {**featurize, **model_info.features}.items()},

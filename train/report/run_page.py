@@ -34,6 +34,11 @@ def write_run_page(run: Run, dataset: Dataset) -> None:
     if not metrics:
         raise TrainError(f"{run.folder} is not evaluated yet. Type: earmark evaluate {run.folder}")
     predictions = Predictions.read(run.folder / PREDICTIONS)
+    if not run.history() or not metrics.classes == predictions.classes == dataset.classes:
+        raise TrainError(
+            f"history.json, metrics.json and {PREDICTIONS} in {run.folder} are not those of one training on "
+            f"{dataset.folder}. Type: earmark evaluate {run.folder}"
+        )
     run.report.write(render(run, dataset, run.config(), metrics, predictions).encode())
 
 
@@ -79,7 +84,7 @@ def render(run: Run, dataset: Dataset, config: TrainConfig, metrics: Metrics, pr
             rejects=rejects.slice(0, _MAX_REJECTS).to_pylist(),
             rejected=rejects.num_rows,
             history=history,
-            config_text=(run.folder / "config.yaml").read().decode(),
+            config_text=run.config_text(),
             version=VERSION,
             run=run.folder,
             features=dataset.folder,

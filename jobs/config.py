@@ -52,7 +52,7 @@ def load_config(file: Path | StoragePath | None, overrides: Sequence[str]) -> Jo
         values = settings.setdefault(section, {})
         if isinstance(values, dict):
             values[key] = value
-    return _validate(settings, problems)
+    return _validate(settings, problems, file)
 
 
 def featurized_with(file: Path | StoragePath) -> FeaturizeConfig:
@@ -64,7 +64,7 @@ def featurized_with(file: Path | StoragePath) -> FeaturizeConfig:
     Raises:
         ConfigError: The file cannot be read, or at least one setting is unknown or out of range.
     """
-    return _validate({"featurize": _read_yaml(file).get("featurize", {})}, []).featurize
+    return _validate({"featurize": _read_yaml(file).get("featurize", {})}, [], file).featurize
 
 
 def to_yaml(config: JobConfig) -> str:
@@ -79,14 +79,16 @@ def to_yaml(config: JobConfig) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _validate(settings: dict[str, Any], problems: list[str]) -> JobConfig:
-    """Validate settings; raise a ConfigError if they are invalid or `problems` is not empty."""
+def _validate(settings: dict[str, Any], problems: list[str], file: Path | StoragePath | None) -> JobConfig:
+    """Validate settings, some from a file; raise a ConfigError if they are invalid or `problems` is not empty."""
     try:
         config = JobConfig.model_validate(settings)
     except ValidationError as error:
         problems += [_explain(problem) for problem in error.errors()]
     if problems:
-        raise ConfigError("the settings cannot be used:\n" + "\n".join(f"  - {line}" for line in problems))
+        where = f"{file}: " if file else ""
+        lines = "\n".join(f"  - {line}" for line in problems)
+        raise ConfigError(f"{where}the settings cannot be used:\n{lines}")
     return config
 
 

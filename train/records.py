@@ -57,16 +57,11 @@ class Scores(Record):
         confusion: Counts of rows: [actual class][predicted class].
     """
 
-    count: Annotated[int, Field(ge=1, lt=1 << 53)]
+    count: Count
     accuracy: Share
     macro_f1: Share
-    per_class: Annotated[list[ClassScores], Field(min_length=1)]
+    per_class: list[ClassScores]
     confusion: Confusion
-
-    @model_validator(mode="after")
-    def _check_sizes(self) -> "Scores":
-        _refuse_other_size(self.confusion, len(self.per_class))
-        return self
 
 
 class ProbabilityScores(Scores):
@@ -128,8 +123,9 @@ class Metrics(Record):
     @model_validator(mode="after")
     def _check_classes(self) -> "Metrics":
         for part in (self.segments, self.tracks):
-            if [scores.label for scores in part.per_class] != self.classes:
+            if not part.count or [scores.label for scores in part.per_class] != self.classes:
                 raise ValueError("the scores are not those of its classes")
+            _refuse_other_size(part.confusion, len(self.classes))
         return self
 
 

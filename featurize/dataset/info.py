@@ -150,7 +150,7 @@ def read_info(folder: StoragePath) -> DatasetInfo | None:
     found_version = info.get("format") if isinstance(info, dict) else None
     if found_version != FORMAT_VERSION:
         raise DatasetError(
-            f"{folder} has format {reprlib.repr(found_version)}; this version of Earmark reads format "
+            f"{path} has format {reprlib.repr(found_version)}; this version of Earmark reads format "
             f"{FORMAT_VERSION}. Featurize again."
         )
     try:

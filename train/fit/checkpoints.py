@@ -137,9 +137,8 @@ class Checkpoints:
             else:
                 return
         raise TrainError(
-            f"the checkpoint of the best epoch, {saved[0] if saved else best}, is broken: {problem}. Later ones do "
-            f"not replace it. To train again from the start, remove {self._folder} and run the same command, or "
-            "give another --out."
+            f"the checkpoint of the best epoch, {saved[0] if saved else best}, is broken: {problem}. Later ones "
+            f"do not replace it. To train again from the start, remove {self._folder} and run the same command."
         )
 
     def _verify_and_restore(self, folder: StoragePath) -> TrainState:

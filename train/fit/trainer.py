@@ -115,6 +115,8 @@ def learn(
         optimizer.build(model.trainable_variables)
         checkpoints = Checkpoints(run.checkpoints, model, optimizer, config.keep_checkpoints, output.checkpoints)
         state = checkpoints.restore_latest()
+    if len(run.history()) < len(state.history):  # the file was lost; the checkpoint has the records
+        output.write("history.json", [entry.to_json() for entry in state.history])
     if config.workers > 1:
         check_same_step(strategy, state.step)
     _log.info(

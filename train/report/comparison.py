@@ -120,7 +120,12 @@ def _read_entry(folder: str) -> Entry:
     for run in runs:
         settings = _settings(run)
         evaluated = run.metrics()
-        if not (evaluated and run.history()):
+        if not run.history():
+            raise TrainError(
+                f"{run.folder / 'history.json'} is missing or empty. Run the same earmark train again: it writes "
+                "the file from the latest checkpoint."
+            )
+        if not evaluated:
             raise TrainError(f"{run.folder} is not evaluated yet. Type: earmark evaluate {run.folder}")
         metrics.append(evaluated)
     if summary:

@@ -34,9 +34,14 @@ def write_run_page(run: Run, dataset: Dataset) -> None:
     if not metrics:
         raise TrainError(f"{run.folder} is not evaluated yet. Type: earmark evaluate {run.folder}")
     predictions = Predictions.read(run.folder / PREDICTIONS)
-    if not run.history() or not metrics.classes == predictions.classes == dataset.classes:
+    if not run.history():
         raise TrainError(
-            f"history.json, metrics.json and {PREDICTIONS} in {run.folder} are not those of one training on "
+            f"{run.folder / 'history.json'} is missing or empty. Run the same earmark train again: it writes the "
+            "file from the latest checkpoint."
+        )
+    if not metrics.classes == predictions.classes == dataset.classes:
+        raise TrainError(
+            f"metrics.json and {PREDICTIONS} in {run.folder} are not those of one training on "
             f"{dataset.folder}. Type: earmark evaluate {run.folder}"
         )
     run.report.write(render(run, dataset, run.config(), metrics, predictions).encode())

@@ -123,7 +123,7 @@ def verify(dataset: Dataset) -> Iterator[tuple[Shard, list[str]]]:
 def _problems(shard: Shard, segments: int, planned: dict[str, tuple[int, int]]) -> Iterator[str]:
     with pq.ParquetFile(shard.path.path, page_checksum_verification=True, **shard.path.arrow) as file:
         footer = parse_footer(file.metadata)
-        rows = file.read(["track", "segment"], use_threads=False)
+        rows = file.read(["track", "segment", "start"], use_threads=False)
     kept = footer.tracks.track
     if {*kept, *(reject.path for reject in footer.rejects)} != planned.keys():
         yield "its tracks differ from those of the plan"
@@ -131,6 +131,9 @@ def _problems(shard: Shard, segments: int, planned: dict[str, tuple[int, int]]) 
         yield "its rows do not match the tracks in its footer"
     if rows["segment"].to_pylist() != list(range(segments)) * len(kept):
         yield "its segments are not in order"
+    starts = rows["start"].to_numpy()
+    if not (np.isfinite(starts) & (starts >= 0)).all():
+        yield "it has segments whose start is not a time"
     done = 0
     if len(kept) * segments != shard.rows:
         yield f"it has {shard.rows} rows, but its footer has {len(kept)} tracks"

@@ -12,6 +12,7 @@ from featurize.dataset.schema import FOLDS
 
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Figure = Annotated[float, Field(ge=-1e9, le=1e9)]
 NotNegative = Annotated[float, Field(ge=0)]
 Fold = Annotated[int, Field(ge=0, lt=FOLDS)]
 Epoch = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -132,15 +133,15 @@ class Metrics(Record):
 class TrainFigures(Record):
     """Loss in nats and accuracy of segments in one epoch."""
 
-    loss: NotNegative
-    accuracy: Share
+    loss: Figure
+    accuracy: Figure
 
 
 class HeldOutFigures(TrainFigures):
     """Figures of a held-out fold after an epoch: those of segments, then accuracy and macro-F1 of tracks."""
 
-    track_accuracy: Share
-    track_macro_f1: Share
+    track_accuracy: Figure
+    track_macro_f1: Figure
 
 
 class EpochRecord(Record):

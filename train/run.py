@@ -125,6 +125,15 @@ class Run:
                 "same command again to train from the start, or restore the folder first."
             )
 
+    def refuse_other_model(self, info: ModelInfo, dataset: Dataset) -> None:
+        """Raise a TrainError if model.json has other classes or features than the dataset that it names."""
+        if (info.classes, info.features) != (dataset.classes, dataset.info.settings.model_dump()):
+            raise TrainError(
+                f"the classes or features of {self.folder / 'model.json'} are not those of "
+                f"{dataset.folder / 'dataset.json'}, although both name the same dataset: one of them was changed. "
+                f"{_TRAIN_AGAIN}"
+            )
+
     def config_text(self) -> str:
         """Return config.yaml, the settings as a user would write them.
 

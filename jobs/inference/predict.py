@@ -77,7 +77,10 @@ def predict(
             workers failed.
     """
     trained = Run(run)
-    settings = supported_settings(trained.trained().features)
+    try:
+        settings = supported_settings(trained.trained().features)
+    except FeaturizeError as error:
+        raise FeaturizeError(f"{run / 'model.json'}: {error}") from error
     files = list_files(targets)
     if not files:
         raise FeaturizeError(f"expected audio files in {', '.join(targets)}, found none. Give files or folders.")

@@ -34,11 +34,7 @@ def evaluate_run(run: Run, dataset: Dataset) -> Metrics:
             f"{run.folder} was trained on the dataset {model_info.dataset}, but {dataset.folder} is now "
             f"{dataset.id}: tracks or settings have changed. Train again into another folder."
         )
-    if model_info.classes != dataset.classes:
-        raise TrainError(
-            f"the classes of {run.folder / 'model.json'} are not those of {dataset.folder / 'dataset.json'}, "
-            "although both name the same dataset: one of them was changed. Train again into another folder."
-        )
+    run.refuse_other_model(model_info, dataset)
     config = run.config()
     strategy = make_strategy(config.model_copy(update={"workers": 1}))
     with strategy.scope():

@@ -98,6 +98,7 @@ def export(
             f"{run.folder} was trained on the dataset {about.dataset}, but {dataset.folder} is {dataset.id}. "
             "Give the folder of that dataset with --features FEATURES; if it no longer exists, train again."
         )
+    run.refuse_other_model(about, dataset)
     model = _load_in_float32(run)
     settings = FeatureSettings.model_validate(about.features)
     track_mfcc = TrackMfcc(settings, reference.constants) if reference else None

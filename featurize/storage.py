@@ -4,13 +4,14 @@ Local files are accessed with Python's own functions, which support file names t
 specific exceptions. All writes are atomic.
 """
 
+import contextlib
 import dataclasses
 import errno
 import os
 import shutil
 import stat
 import tempfile
-import uuid
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,10 +20,12 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from featurize.display import one_line
 from featurize.errors import FeaturizeError, UnsafeNameError
+from featurize.processes import is_abandoned, temporary_name
 from featurize.upload import upload
+from featurize.uri import harmless_query, without_secrets
 
-_TEMPORARY = ".tmp"
 # On object stores, an object appears only when its upload is complete; elsewhere, a temporary file is renamed.
 _ATOMIC_WRITES = frozenset({"s3", "gcs", "abfs"})
 _EXPLANATIONS = {
@@ -31,6 +34,7 @@ _EXPLANATIONS = {
     "SIGNATURE_DOES_NOT_MATCH": "the secret key does not match the access key; check AWS_SECRET_ACCESS_KEY",
     "EXPIRED_TOKEN": "the session token has expired; get new credentials",
     "NO_SUCH_BUCKET": "the bucket does not exist",
+    "No usable temporary directory": "no folder for temporary files can be written; type: export TMPDIR=FOLDER",
     "NETWORK_CONNECTION": "the endpoint does not answer; check the network and ?endpoint_override=",
 }
 
@@ -63,6 +67,8 @@ class StoragePath:
         if isinstance(text, StoragePath):
             return text
         text = os.fspath(text)
+        if not text.strip():
+            raise FeaturizeError("an empty text is no path. Expected a path, or a URI such as s3://bucket/folder.")
         scheme, separator, rest = text.partition("://")
         if not separator:
             return cls(pafs.LocalFileSystem(), os.path.abspath(text))
@@ -70,13 +76,15 @@ class StoragePath:
             filesystem, path = pafs.FileSystem.from_uri(text)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise FeaturizeError(
-                f"{text} cannot be used: {str(error).splitlines()[0]}. Expected a path, or a URI such as "
-                "s3://bucket/folder, gs://bucket/folder or hdfs://host:port/folder."
+                f"{one_line(without_secrets(text))} cannot be used: {_first_line(error)}. Expected a path, or a "
+                "URI such as s3://bucket/folder, gs://bucket/folder or hdfs://host:port/folder."
             ) from error
         if filesystem.type_name == "local":
             return cls(filesystem, path)
         if not path.strip("/"):
-            raise FeaturizeError(f"{text} names no bucket. Expected {scheme}://bucket/folder.")
+            raise FeaturizeError(
+                f"{one_line(without_secrets(text))} names no bucket. Expected {scheme}://bucket/folder."
+            )
         _, _, query = rest.partition("?")
         return cls(filesystem, path.rstrip("/"), scheme, query)
 
@@ -93,28 +101,48 @@ class StoragePath:
             )
         return dataclasses.replace(self, path=f"{self.path.rstrip('/')}/{name}")
 
-    def resolve(self, recorded: str) -> "StoragePath":
-        """Return a place that a file in this folder records: a name below the folder, an absolute path, or a URI.
+    def __str__(self) -> str:
+        """Return the path as messages show it: without secrets, and with visible escapes."""
+        return one_line(self._text())
 
-        A file never sets an endpoint or another option: a URI gets the query of this folder if it has the same
-        scheme, and otherwise none.
+    def __repr__(self) -> str:
+        return f"StoragePath({str(self)!r})"
+
+    def _text(self) -> str:
+        if not self.scheme:
+            return self.path
+        query = harmless_query(self.query)
+        return f"{self.scheme}://{self.path}" + (f"?{query}" if query else "")
+
+    @property
+    def stored(self) -> str:
+        """The path as files record it: without secrets, and with `~` for the home; `resolve` reads it."""
+        if not self.local:
+            return self._text()
+        home = os.path.expanduser("~")
+        if home != "/" and (self.path == home or self.path.startswith(f"{home.rstrip('/')}/")):
+            return f"~{self.path[len(home.rstrip('/')) :]}"
+        return self.path
+
+    def resolve(self, recorded: str) -> "StoragePath":
+        """Return a place that a file in this folder records: relative to the folder, or as `stored` returns it.
+
+        A file never sets an endpoint or another option: a URI of the scheme of this folder is reached as this
+        folder is, with its endpoint and its credentials, and any other URI without options.
 
         Raises:
             UnsafeNameError: A relative path leads out of this folder.
             FeaturizeError: The URI cannot be used.
         """
-        if os.path.isabs(recorded):
-            return StoragePath.of(recorded)
+        if os.path.isabs(recorded) or recorded == "~" or recorded.startswith("~/"):
+            return StoragePath.of(os.path.expanduser(recorded))
         scheme, separator, rest = recorded.partition("://")
         if not separator:
             return self / recorded
-        query = f"?{self.query}" if self.query and scheme == self.scheme else ""
-        return StoragePath.of(f"{scheme}://{rest.partition('?')[0]}{query}")
-
-    def __str__(self) -> str:
-        if not self.scheme:
-            return self.path
-        return f"{self.scheme}://{self.path}" + (f"?{self.query}" if self.query else "")
+        place = rest.partition("?")[0].rstrip("/")
+        if scheme == self.scheme:
+            return dataclasses.replace(self, path=place)
+        return StoragePath.of(f"{scheme}://{place}")
 
     @property
     def local(self) -> Path | None:
@@ -125,6 +153,11 @@ class StoragePath:
     def parent(self) -> "StoragePath":
         """Parent folder."""
         return dataclasses.replace(self, path=os.path.dirname(self.path))
+
+    @property
+    def name(self) -> str:
+        """Last part of the path."""
+        return os.path.basename(self.path)
 
     @property
     def suffix(self) -> str:
@@ -196,7 +229,7 @@ class StoragePath:
         elif self.filesystem.type_name in _ATOMIC_WRITES:
             upload(self.filesystem, self.path, content)
         else:
-            temporary = f"{os.path.dirname(self.path)}/{_temporary_name(os.path.basename(self.path))}"
+            temporary = f"{os.path.dirname(self.path)}/{temporary_name()}"
             self.filesystem.create_dir(os.path.dirname(self.path), recursive=True)
             with self.filesystem.open_output_stream(temporary) as file:
                 file.write(content)
@@ -216,6 +249,14 @@ class StoragePath:
                 self.filesystem.delete_dir(self.path)
         else:
             shutil.rmtree(self.path, ignore_errors=True)
+
+    def remove_empty_folder(self) -> None:
+        """Remove a folder if it exists and nothing is in it; an object store has no empty folders."""
+        if not self.scheme:
+            with contextlib.suppress(OSError):
+                os.rmdir(self.path)
+        elif self.filesystem.type_name not in _ATOMIC_WRITES and self.is_folder() and not self.names():
+            self.filesystem.delete_dir(self.path)
 
     @contextmanager
     def at_hand(self) -> Iterator[Path]:
@@ -245,6 +286,16 @@ class StoragePath:
             source = self / name
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(source.read())
+
+    def names(self) -> list[str]:
+        """Return the names of all files and folders in a folder; none if it does not exist."""
+        if self.scheme:
+            selector = pafs.FileSelector(self.path, allow_not_found=True)
+            return [info.base_name for info in self.filesystem.get_file_info(selector)]
+        try:
+            return os.listdir(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
     def files(self) -> Iterator[tuple[str, int]]:
         """List all files below a folder, hidden ones included.
@@ -278,12 +329,45 @@ class StoragePath:
                         yield below + entry.name, size
 
     def remove_leftovers(self) -> None:
-        """Remove temporary files that a killed run left below this folder."""
+        """Remove temporary files of Earmark below this folder whose process is gone."""
         if self.filesystem.type_name in _ATOMIC_WRITES:
             return
         for name, _ in self.files():
-            if os.path.basename(name).startswith(".") and name.endswith(_TEMPORARY):
-                (self / name).remove()
+            file = dataclasses.replace(self, path=f"{self.path.rstrip('/')}/{name}")
+            if file.name.startswith(".") and is_abandoned(file.name, file.modified()):
+                file.remove()
+
+    def modified(self) -> float:
+        """Return when a file was last written, in seconds since the epoch; now if that is unknown."""
+        try:
+            if not self.scheme:
+                return os.lstat(self.path).st_mtime
+            written = self.filesystem.get_file_info(self.path).mtime
+        except OSError:
+            return time.time()
+        return written.timestamp() if written else time.time()
+
+
+def refuse_undecodable(folder: StoragePath) -> None:
+    """Raise a FeaturizeError if the name of a folder is not UTF-8; files below it may have any name."""
+    try:
+        folder.path.encode()
+    except UnicodeEncodeError as error:
+        raise FeaturizeError(
+            f"the name {folder} is not UTF-8, as Arrow, Ray and TensorFlow need it. Rename the folder, or give a "
+            "folder above it."
+        ) from error
+
+
+@contextmanager
+def naming(place: str | os.PathLike[str]) -> Iterator[None]:
+    """Give an I/O error of the body that names no file, such as that of a full disk, the name of a place."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = os.fspath(place)
+        raise
 
 
 def is_safe_name(name: str) -> bool:
@@ -298,13 +382,18 @@ def is_safe_name(name: str) -> bool:
 def write_whole(path: Path, content: bytes | pa.Buffer) -> None:
     """Write a local file atomically, with its parent folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(_temporary_name(path.name))
+    temporary = path.with_name(temporary_name())
     try:
         with open(temporary, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.filename in (None, str(temporary)):  # a full disk has no name; of two names, the second is shown
+            error.filename = str(path)
+        raise
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -316,11 +405,12 @@ def describe(error: OSError) -> str:
     for code, explanation in _EXPLANATIONS.items():
         if code in text:
             return explanation
-    problem = error.strerror or text.splitlines()[0]
+    problem = error.strerror or _first_line(error)
     # In a failed rename, the first file name is temporary.
     name = error.filename2 or error.filename
-    return f"{problem} ({name})" if name else problem
+    return f"{problem} ({one_line(os.fsdecode(name))})" if name else problem
 
 
-def _temporary_name(name: str) -> str:
-    return f".{name}.{uuid.uuid4().hex}{_TEMPORARY}"
+def _first_line(error: Exception) -> str:
+    """Return the first line of a message, without the secrets of a URI in it."""
+    return one_line(without_secrets((str(error).splitlines() or [type(error).__name__])[0]))

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from featurize.dataset.dataset import open_dataset
+from featurize.dataset.output_folder import refuse_foreign_run_folder
 from featurize.execution.folder_lock import only_run_in
 from featurize.execution.ray_tasks import on_cluster, ray_workers
 from featurize.storage import StoragePath
@@ -59,6 +60,7 @@ def run(
         Metrics on the test fold.
     """
     features = out / "features"
+    refuse_foreign_run_folder(out)
     make_features(music, features, config, workers, reporter, retry_rejects, allowed_buckets)
     make_model(features, out, config, reporter)
     return evaluate_model(out, None)
@@ -133,6 +135,7 @@ def make_model(features: StoragePath, out: StoragePath, config: JobConfig, repor
         Interrupted: A signal stopped training; a checkpoint has been written.
     """
     dataset = open_dataset(features)
+    refuse_foreign_run_folder(out)
     if (features_config := features / "config.yaml").is_file():
         # The run records the settings that the features were made with, not those that `config` has now.
         config = config.model_copy(update={"featurize": featurized_with(features_config)})
@@ -145,6 +148,7 @@ def make_model(features: StoragePath, out: StoragePath, config: JobConfig, repor
     started, run = time.monotonic(), Run(out)
     try:
         with only_run_in(out), reporter.training() as (on_step, on_epoch), noted_signals() as stop:
+            out.remove_leftovers()
             callbacks = Callbacks(on_step, on_epoch, stop)
             if not begin(dataset, run, config.train, to_yaml(config)):
                 pass  # the model is finished
@@ -157,7 +161,8 @@ def make_model(features: StoragePath, out: StoragePath, config: JobConfig, repor
                 learn(dataset, run, config.train, callbacks)
     except Stopped as stopped:
         raise Interrupted(stopped.signal, f"a checkpoint holds all {stopped.step} steps") from None
-    _log.info(f"Trained: {config.train.epochs} epochs, {time.monotonic() - started:.1f} s. {out}")
+    epochs = f"{config.train.epochs} epoch{'' if config.train.epochs == 1 else 's'}"
+    _log.info(f"Trained: {epochs}, {time.monotonic() - started:.1f} s. {out}")
 
 
 def evaluate_model(out: StoragePath, features: StoragePath | None, again: bool = False) -> "Metrics":
@@ -222,6 +227,7 @@ def cross_validate(
         from train.input.class_counts import refuse_missing_classes
         from train.run import Run
 
+    refuse_foreign_run_folder(out)
     configs = fold_configs(config.train)
     for fold_config in configs:  # check all folds before the first is trained
         refuse_missing_classes(dataset, fold_config)

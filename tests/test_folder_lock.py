@@ -1,6 +1,7 @@
 """One run at a time in a folder, also after the process that holds the lock has crashed."""
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -100,18 +101,73 @@ def test_a_shorter_process_id_replaces_a_longer_one(tmp_path):
         assert (tmp_path / ".lock").read_text() == str(os.getpid())
 
 
-def test_a_momentary_query_neither_blocks_a_run_nor_counts_as_holder(tmp_path, monkeypatch):
-    monkeypatch.setattr(folder_lock, "_RUN_TIMEOUT", 60)
-    monkeypatch.setattr(folder_lock, "_QUERY_TIMEOUT", 60)
-    (tmp_path / ".lock").write_text("12345")  # of a run that has ended
+QUERY = """
+import os, sys
+from featurize.execution.folder_lock import holder_of
+from featurize.storage import StoragePath
+folder = StoragePath.of(sys.argv[1])
+print("ready", flush=True)
+while os.getppid() == int(sys.argv[2]):
+    holder_of(folder)
+"""
+
+
+@pytest.mark.parametrize("left", ["", "2147483647"])
+def test_a_run_begins_beside_endless_queries(left, tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_lock, "_RUN_TIMEOUT", 0.01)
+    (tmp_path / ".lock").write_text(left)  # of a run that was killed
+    command = [sys.executable, "-c", QUERY, str(tmp_path), str(os.getpid())]
+    queries = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
+    try:
+        for query in queries:
+            assert query.stdout.readline() == b"ready\n"
+        for _ in range(200):
+            with only_run_in(StoragePath.of(tmp_path)):
+                assert holder_of(StoragePath.of(tmp_path)) == str(os.getpid())
+    finally:
+        for query in queries:
+            query.kill()
+            query.communicate()
+
+
+def test_a_query_does_not_take_the_lock(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(fcntl, "flock", lambda *call: calls.append(call))
+    for content, holder in ("", None), (str(os.getpid()), str(os.getpid())):
+        (tmp_path / ".lock").write_text(content)
+        assert holder_of(StoragePath.of(tmp_path)) == holder
+    assert not calls
+
+
+def test_a_query_that_shares_the_lock_for_a_moment_does_not_end_a_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_lock, "_RUN_TIMEOUT", 0.01)
+    (tmp_path / ".lock").write_text("2147483647")
     query = FileLock(tmp_path / ".lock", thread_local=False)
-    for attempt in (only_run_in, lambda folder: contextlib.nullcontext(holder_of(folder))):
-        query.acquire()
-        release = threading.Timer(0.1, query.release)
-        release.start()
-        with attempt(StoragePath.of(tmp_path)) as holder:
-            assert holder is None
-        release.join()
+    query.acquire()
+    release = threading.Timer(0.3, query.release)
+    release.start()
+    with only_run_in(StoragePath.of(tmp_path)):
+        pass
+    release.join()
+
+
+def test_a_run_on_another_machine_is_a_holder_as_long_as_it_holds_the_lock(tmp_path):
+    with held(tmp_path):
+        (tmp_path / ".lock").write_text("2147483647")  # no process of this machine
+        assert holder_of(StoragePath.of(tmp_path)) == "2147483647"
+    assert holder_of(StoragePath.of(tmp_path)) is None
+
+
+def test_another_process_with_the_number_of_one_that_was_killed_is_no_holder(tmp_path):
+    (tmp_path / ".lock").write_text(str(os.getpid()))
+    os.utime(tmp_path / ".lock", (0, 0))  # before this process started
+    assert holder_of(StoragePath.of(tmp_path)) is None
+
+
+@pytest.mark.parametrize("content", [b"\xff\n\x1b]0;x\x07", b"0", b"-1", b"9" * 1000, b"1 2"])
+def test_a_lock_that_holds_no_process_id_names_no_holder(content, tmp_path):
+    (tmp_path / ".lock").write_bytes(content)
+    assert holder_of(StoragePath.of(tmp_path)) is None
 
 
 def test_a_folder_that_is_not_writable_is_refused(tmp_path):

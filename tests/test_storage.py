@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pyarrow.fs as pafs
 import pytest
 
 from featurize.errors import FeaturizeError, UnsafeNameError
+from featurize.processes import is_abandoned, temporary_name
 from featurize.storage import StoragePath, describe, write_whole
 
 
@@ -192,20 +194,79 @@ def test_a_local_copy_is_removed_afterwards(path):
         assert folder == path.local / "model"
 
 
-def test_only_leftovers_are_removed(tmp_path):
-    folder = StoragePath.of(tmp_path)
-    other = ["a.parquet", "b/.hidden", "b/c.tmp", ".lock"]
-    for name in [*other, ".a.parquet.0123.tmp", "b/.c.9.tmp"]:
+GONE = """
+from featurize.processes import temporary_name
+print(temporary_name())
+"""
+
+
+def gone_name() -> str:
+    """Return the name of a temporary file of a process that has ended."""
+    return subprocess.run([sys.executable, "-c", GONE], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_only_temporary_files_of_processes_that_are_gone_are_removed(tmp_path):
+    folder, gone, own = StoragePath.of(tmp_path), gone_name(), temporary_name()
+    pid, started = own.split("-")[-3:-1]
+    others = [
+        "a.parquet",
+        "b/.hidden",
+        "b/c.tmp",
+        ".lock",
+        ".syncthing.x.tmp",
+        ".mine.tmp",
+        f".a.parquet.{'0' * 32}.tmp",
+        ".earmark-notes.tmp",
+        ".earmark-host-1-2-3.tmp",
+        gone.removeprefix("."),
+        f"{gone}.bak",
+        own,
+        f"b/{gone}/file",  # a folder with such a name is not removed
+        gone.replace("-", "-other", 1),  # of another machine
+    ]
+    reused = own.replace(f"-{pid}-{started}-", f"-{pid}-{int(started) - 1}-")
+    for name in [*others, f"c/{gone}", f"d/e/{reused}"]:
         (folder / name).write(b"x")
     folder.remove_leftovers()
-    assert sorted(name for name, _ in folder.files()) == sorted(other)
+    assert sorted(name for name, _ in folder.files()) == sorted(others)
+
+
+def test_a_temporary_file_of_another_machine_is_removed_after_a_day(tmp_path):
+    names = [gone_name().replace("-", "-other", 1) for _ in range(2)]
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+    os.utime(tmp_path / names[0], (0, time.time() - 86_500))
+    StoragePath.of(tmp_path).remove_leftovers()
+    assert os.listdir(tmp_path) == [names[1]]
+
+
+def test_a_zombie_is_gone(tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", GONE], stdout=subprocess.PIPE, text=True)
+    name = child.stdout.readline().strip()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert is_abandoned(name, time.time())
+    child.communicate()
+    assert is_abandoned(name, time.time())
+    assert not is_abandoned(temporary_name(), 0.0)
+
+
+def test_a_long_name_is_written(tmp_path):
+    StoragePath.of(tmp_path / ("n" * 255)).write(b"x")
+    assert os.listdir(tmp_path) == ["n" * 255]
 
 
 def test_a_bucket_has_no_leftovers(client, uri):
     folder = StoragePath.of(uri("music/leftovers"))
-    (folder / ".a.tmp").write(b"x")
+    name = gone_name()
+    (folder / name).write(b"x")
     folder.remove_leftovers()
-    assert list(folder.files()) == [(".a.tmp", 1)]
+    assert list(folder.files()) == [(name, 1)]
+
+
+@pytest.mark.parametrize("text", ["", " "])
+def test_an_empty_path_is_refused(text):
+    with pytest.raises(FeaturizeError, match="an empty text is no path"):
+        StoragePath.of(text)
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
@@ -229,6 +290,7 @@ def test_an_interrupted_write_keeps_the_earlier_file(step, tmp_path, monkeypatch
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from featurize.processes import is_abandoned, temporary_name
 from featurize.storage import write_whole
 os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 write_whole(Path(sys.argv[1]), b"after")
@@ -243,7 +305,7 @@ def test_the_leftover_of_a_killed_write_is_removed(tmp_path):
     names = sorted(name for name, _ in StoragePath.of(tmp_path).files())
     assert len(names) == 2
     assert names[1] == "file"
-    assert names[0].startswith(".file.")
+    assert names[0].startswith(".earmark-")
     StoragePath.of(tmp_path).remove_leftovers()
     assert list(StoragePath.of(tmp_path).files()) == [("file", 6)]
     assert file.read() == b"before"
@@ -255,9 +317,10 @@ def test_a_write_to_a_full_disk_raises_and_leaves_nothing(tmp_path, monkeypatch)
         pytest.skip("there is no /dev/full here")
     opened = open
     monkeypatch.setattr("builtins.open", lambda path, mode: opened(full, "wb", buffering=0))
-    with pytest.raises(OSError, match="No space left on device"):
+    with pytest.raises(OSError, match="No space left on device") as error:
         write_whole(tmp_path / "file", b"content")
     monkeypatch.undo()
+    assert describe(error.value) == f"No space left on device ({tmp_path / 'file'})"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -268,7 +331,7 @@ def test_on_other_file_systems_a_file_is_renamed_when_complete(tmp_path):
     (folder / "a/file").write(b"content")
     assert (folder / "a/file").read() == b"content"
     assert list(folder.files()) == [("a/file", 7)]
-    (folder / "a/.file.1.tmp").write(b"x")
+    (folder / f"a/{gone_name()}").write(b"x")
     folder.remove_leftovers()
     assert list(folder.files()) == [("a/file", 7)]
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from featurize.dataset.schema import FOLDS
+from featurize.display import one_line
 
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -322,7 +323,7 @@ def _refuse_other_size(confusion: list[list[int]], classes: int) -> None:
 def explain(error: ValidationError) -> str:
     """Return the first problem of a file in one line: the key, the expected value and the value found."""
     problem = error.errors(include_url=False)[0]
-    key = ".".join(map(str, problem["loc"]))
+    key = one_line(".".join(map(str, problem["loc"])))
     if problem["type"] == "missing":
         return f"{key} is missing"
     if problem["type"] == "model_type":

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from featurize.dataset.dataset import Dataset
 from featurize.dataset.json_text import read_json
 from featurize.dataset.yaml_text import LARGEST_YAML, parse_yaml
+from featurize.display import one_line
 from featurize.storage import StoragePath, describe
 from train.checkpoint_name import complete_checkpoints
 from train.config import TrainConfig
@@ -54,7 +55,7 @@ class Run:
                 if key not in may_change and recorded.get(key) != value
             ]
             if previous.dataset != dataset.id:
-                changes.append(f"dataset: {previous.dataset} there, {dataset.id} now")
+                changes.append(f"dataset: {one_line(previous.dataset)} there, {dataset.id} now")
             if changes:
                 raise TrainError(
                     f"{self.folder} holds a run made with other settings:\n"
@@ -130,7 +131,7 @@ class Run:
         if (info.classes, info.features) != (dataset.classes, dataset.info.settings.model_dump()):
             raise TrainError(
                 f"the classes or features of {self.folder / 'model.json'} are not those of "
-                f"{dataset.folder / 'dataset.json'}, although both name the same dataset: one of them was changed. "
+                f"{dataset.folder / 'dataset.json'}, although both name the same dataset: one was changed. "
                 f"{_TRAIN_AGAIN}"
             )
 
@@ -204,7 +205,7 @@ class Run:
         except ValidationError as error:
             raise self._invalid(name, explain(error), advice) from error
         except ValueError as error:
-            raise TrainError(f"{self.folder / name} {error}. {advice}") from error
+            raise TrainError(f"{self.folder / name} {one_line(error)}. {advice}") from error
 
     def _invalid(self, name: str, problem: str, advice: str) -> TrainError:
         return TrainError(f"{self.folder / name} is not as Earmark writes it: {problem}. {advice}")
@@ -217,13 +218,19 @@ class Run:
         """
         info = self.info()
         if not info:
-            raise TrainError(f"{self.folder} holds no run: run.json is missing. Train first: earmark train")
+            raise TrainError(
+                f"{self.folder} holds no run: run.json is missing. Train first: earmark train FEATURES --out "
+                f"{self.folder}"
+            )
         return info
 
     def _relative(self, features: StoragePath) -> str:
         """Return the dataset folder, relative to the run folder if inside it, so that both can move together."""
         if features.local and self.folder.local:
             path, folder = features.local.resolve(), self.folder.local.resolve()
-            return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+            if path.is_relative_to(folder):
+                relative = str(path.relative_to(folder))
+                return f"./{relative}" if relative.startswith("~") else relative
+            return StoragePath.of(path).stored
         inside = features.scheme == self.folder.scheme and features.path.startswith(f"{self.folder.path}/")
-        return features.path.removeprefix(f"{self.folder.path}/") if inside else str(features)
+        return features.path.removeprefix(f"{self.folder.path}/") if inside else features.stored

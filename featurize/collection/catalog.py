@@ -19,6 +19,7 @@ from featurize.collection.manifest import read_table
 from featurize.collection.sizes import sizes_of
 from featurize.collection.table_file import TABLE_SUFFIXES
 from featurize.dataset.schema import FOLDS
+from featurize.display import one_line
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath, describe, is_safe_name
 
@@ -82,7 +83,7 @@ def build_catalog(music: str, allowed: Collection[str] = (), read: TableReader =
             tracks, unreachable = _from_table(root, rows)
         elif place.is_file() or (place.local and os.path.exists(place.path)):
             raise FeaturizeError(
-                f"{music} is neither a folder nor a table ({', '.join(sorted(TABLE_SUFFIXES))}). Give the folder "
+                f"{place} is neither a folder nor a table ({', '.join(sorted(TABLE_SUFFIXES))}). Give the folder "
                 "whose subfolders are the classes, or a table with the columns path and label."
             )
         else:
@@ -92,10 +93,10 @@ def build_catalog(music: str, allowed: Collection[str] = (), read: TableReader =
     tracks = tracks.sort_by("track")
     _refuse_repeated(tracks)
     labels = pc.value_counts(pc.cast(tracks["label"], pa.string())).to_pylist()
-    found = ", ".join(f"{label['values']}: {label['counts']}" for label in labels)
+    found = ", ".join(f"{one_line(label['values'])}: {label['counts']}" for label in labels)
     if len(labels) < 2:
         raise FeaturizeError(
-            f"expected at least 2 classes in {music}, found {len(labels)}{': ' + found if found else ''}. "
+            f"expected at least 2 classes in {place}, found {len(labels)}{': ' + found if found else ''}. "
             "In a folder, each class is a subfolder with its tracks."
         )
     if max(label["counts"] for label in labels) < FOLDS:

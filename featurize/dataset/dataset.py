@@ -21,8 +21,9 @@ from featurize.dataset.schema import (
     fold_of,
 )
 from featurize.dataset.tables import read_table, refuse_other_schema
+from featurize.display import one_line
 from featurize.errors import DatasetError
-from featurize.storage import StoragePath, describe
+from featurize.storage import StoragePath, describe, refuse_undecodable
 
 # Bytes of a row before compression: the features, and room for the path of the track.
 _LARGEST_ROW = 4 * MFCC_SHAPE[0] * MFCC_SHAPE[1] + (64 << 10)
@@ -97,6 +98,7 @@ def open_dataset(folder: str | os.PathLike[str] | StoragePath) -> Dataset:
             broken, foreign, or made with other settings.
     """
     folder = StoragePath.of(folder)
+    refuse_undecodable(folder)
     info = read_info(folder)
     if info is None:
         raise DatasetError(
@@ -105,7 +107,7 @@ def open_dataset(folder: str | os.PathLike[str] | StoragePath) -> Dataset:
         )
     names = list_shards(folder)
     listed = set(_read_table(folder, "tracks.parquet", TRACKS_SCHEMA, ["shard"])["shard"].unique().to_pylist())
-    problems = [f"{name} is missing" for name in sorted(listed - names)]
+    problems = [f"{one_line(name)} is missing" for name in sorted(listed - names)]
     problems += [f"{name} does not belong to this dataset" for name in sorted(names - listed)]
     shards = []
     for shard in in_threads(lambda name: _open_shard(folder, name, info), sorted(names & listed)):
@@ -149,10 +151,10 @@ def _open_shard(folder: StoragePath, name: str, info: DatasetInfo) -> Shard | st
         footer = parse_footer(metadata)
         stored = footer.settings
     except UNREADABLE as error:
-        return f"{name} is broken: {describe(error) if isinstance(error, OSError) else error}"
+        return f"{name} is broken: {describe(error) if isinstance(error, OSError) else one_line(error)}"
     if stored != settings:
         differ = ", ".join(
-            f"{key} {stored.get(key)!r}, expected {settings.get(key)!r}"
+            f"{one_line(key)} {stored.get(key)!r}, expected {settings.get(key)!r}"
             for key in sorted(stored.keys() | settings.keys())
             if stored.get(key) != settings.get(key)
         )

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from featurize.dataset.json_text import read_json
 from featurize.dataset.schema import FOLDS, FORMAT_VERSION, MFCC_SHAPE
+from featurize.display import one_line
 from featurize.errors import DatasetError
 from featurize.storage import StoragePath, describe
 
@@ -170,7 +171,7 @@ def describe_invalid(error: ValidationError) -> str:
 
 
 def _describe_problem(problem: Any) -> str:
-    key = ".".join(map(str, problem["loc"])) or "the content"
+    key = one_line(".".join(map(str, problem["loc"]))) or "the content"
     if problem["type"] == "missing":
         return f"{key} is missing"
     if problem["type"] == "extra_forbidden":

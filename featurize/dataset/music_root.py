@@ -23,10 +23,14 @@ class MusicRoots(StoredModel):
 def write_music(folder: StoragePath, root: StoragePath) -> None:
     """Record the root folder of the music in `music.json`.
 
-    For local folders, a path relative to the dataset comes first: it stays valid if both are moved together.
+    For local folders, a path relative to the dataset comes first: it stays valid if both are moved together. A
+    path into the home folder from outside of it would name the user, so it is left out.
     """
+    absolute = root.stored
     relative = [os.path.relpath(root.path, folder.path)] if root.local and folder.local else []
-    content = json.dumps({"roots": [*relative, str(root)]}, indent=2).encode() + b"\n"
+    if absolute.startswith("~") and not folder.stored.startswith("~"):
+        relative = []
+    content = json.dumps({"roots": [*relative, absolute]}, indent=2).encode() + b"\n"
     path = folder / _MUSIC
     if not path.is_file() or path.read() != content:
         path.write(content)
@@ -40,7 +44,9 @@ def find_music(folder: StoragePath) -> StoragePath | None:
     try:
         roots = MusicRoots.model_validate(read_json(folder / _MUSIC, _LARGEST)).roots
         local = [root for root in roots if "://" not in root]
-        folders = [StoragePath.of(os.path.normpath(os.path.join(folder.path, root))) for root in local]
+        folders = [
+            StoragePath.of(os.path.normpath(os.path.join(folder.path, os.path.expanduser(root)))) for root in local
+        ]
         return next((candidate for candidate in folders if candidate.is_folder()), None)
     except (FeaturizeError, OSError, ValidationError, ValueError):
         return None

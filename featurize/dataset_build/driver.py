@@ -13,6 +13,7 @@ from featurize.config import FeaturizeConfig
 from featurize.dataset.footer import read_rejects
 from featurize.dataset.info import FeatureSettings, read_info
 from featurize.dataset.music_root import write_music
+from featurize.dataset.output_folder import refuse_foreign_dataset_folder
 from featurize.dataset.reader import UNREADABLE, in_threads, list_shards
 from featurize.dataset.schema import DUPLICATES_SCHEMA, REJECTS_SCHEMA, fold_and_index
 from featurize.dataset.tables import read_table
@@ -31,7 +32,7 @@ from featurize.planning.plan import Plan, make_plan
 from featurize.planning.previous_plan import PreviousPlan, read_plan
 from featurize.planning.recovered_plan import recover_plan
 from featurize.planning.shard_plan import ShardPlan, plan_id
-from featurize.storage import StoragePath, describe
+from featurize.storage import StoragePath, describe, refuse_undecodable
 
 _log = logging.getLogger(__name__)
 
@@ -98,10 +99,13 @@ def featurize(
         Summary of the complete dataset. The caller checks the share of rejects with `refuse_too_many_rejects`.
 
     Raises:
-        FeaturizeError: The collection or the folder cannot be used, or a worker failed.
+        FeaturizeError: The collection or the folder cannot be used, the folder holds other files, or a worker
+            failed.
     """
     folder = StoragePath.of(folder)
+    refuse_undecodable(StoragePath.of(music))
     catalog = build_catalog(music, allowed_buckets, read_table_apart)
+    refuse_foreign_dataset_folder(folder)
     with only_run_in(folder), _explain_os_errors(folder), ExitStack() as stack:
         if on_cluster():
             stack.enter_context(ray_workers(workers))

@@ -19,6 +19,7 @@ from featurize.config import FeaturizeConfig
 from featurize.dataset.info import FeatureSettings, describe_invalid
 from featurize.dataset.schema import MFCC_SHAPE
 from featurize.dataset_build.worker import featurize_track, time_limit
+from featurize.display import one_line
 from featurize.errors import FeaturizeError, Reject
 from featurize.execution.node_mounts import refuse_unseen
 from featurize.execution.ray_tasks import RayTaskPool, on_cluster, ray_workers
@@ -80,21 +81,22 @@ def list_files(targets: Sequence[str]) -> list[File]:
         FeaturizeError: A URI cannot be used, or a folder cannot be listed.
     """
     local_root = StoragePath.of("/")
-    files: dict[str, File] = {}
+    files: dict[tuple[str, str, str], File] = {}
     for target in targets:
         location = StoragePath.of(target)
         if location.is_folder():
             sizes = {audio.path: audio.size for audio in list_audio(location)}
             found = [(_typed_path(target, location, path), location, path, sizes[path]) for path in sorted(sizes)]
         else:
-            found = [(target, location.parent, os.path.basename(location.path), size_of(location))]
+            typed = str(location) if location.scheme else target
+            found = [(typed, location.parent, os.path.basename(location.path), size_of(location))]
         for typed, root, path, size in found:
             place = os.path.join(root.path, path)
             if root.local:
                 root, path = local_root, place
             elif not is_safe_name(path):
                 path = ""  # becomes a reject
-            files.setdefault(f"{root.scheme}:{place}", File(printable(typed), root, path, size))
+            files.setdefault((root.scheme, place, root.query), File(printable(typed), root, path, size))
     return list(files.values())
 
 
@@ -109,7 +111,7 @@ def supported_settings(features: Mapping[str, Any]) -> FeatureSettings:
     """
     supported = feature_settings(FeaturizeConfig()).model_dump()
     differences = [
-        f"{key} {features.get(key)!r} in the model, {supported.get(key)!r} here"
+        f"{one_line(key)} {features.get(key)!r} in the model, {supported.get(key)!r} here"
         for key in sorted(supported.keys() | features.keys())
         if features.keys() != supported.keys() or (key not in _CONFIGURABLE and features[key] != supported[key])
     ]
@@ -207,7 +209,7 @@ def featurize_files(
 
 
 def _plans(files: Sequence[File], settings: FeatureSettings, at_once: int) -> Iterator[ShardPlan]:
-    for _, group in itertools.groupby(files, key=lambda file: str(file.root)):
+    for _, group in itertools.groupby(files, key=lambda file: file.root):
         same_root = list(group)
         for first in range(0, len(same_root), at_once):
             batch = same_root[first : first + at_once]

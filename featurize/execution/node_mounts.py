@@ -1,11 +1,11 @@
 """Check that every node of a cluster can access the folders of a run."""
 
 import os
-import uuid
 from collections.abc import Sequence
 
 from featurize.errors import FeaturizeError
 from featurize.execution.ray_tasks import run_on_every_node
+from featurize.processes import temporary_name
 from featurize.storage import StoragePath
 
 
@@ -21,7 +21,7 @@ def refuse_unseen(read: Sequence[StoragePath], written: StoragePath | None = Non
         FeaturizeError: A node does not find a path, or has another folder there.
     """
     paths = [path.path for path in read if path.local]
-    marker = written / f".{uuid.uuid4().hex}.tmp" if written and written.local else None
+    marker = written / temporary_name() if written and written.local else None
     if marker:
         marker.write(b"")
         paths.append(marker.path)

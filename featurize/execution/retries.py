@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+from featurize.display import one_line
 from featurize.errors import CollectionLostError, FeaturizeError, Reject
 from featurize.execution.crash_isolation import find_crashing_tracks
 from featurize.planning.shard_plan import ShardPlan
@@ -111,6 +112,6 @@ def _record_failure(attempts: PlanAttempts, error: Exception) -> None:
         first, last = attempts.plan.tracks[0].id, attempts.plan.tracks[-1].id
         raise FeaturizeError(
             f"workers failed {attempts.failures} times on {attempts.plan.name} ({first} to {last}), although each "
-            f"of its other tracks can be decoded alone. The last error: {error}"
+            f"of its other tracks can be decoded alone. The last error: {one_line(error)}"
         ) from error
     attempts.isolating = not lost

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from featurize.collection.catalog import Catalog, stored_path
 from featurize.config import FeaturizeConfig
 from featurize.dataset.info import FeatureSettings
+from featurize.dataset.output_folder import PLAN_KEY
 from featurize.dataset.schema import FOLDS, FORMAT_VERSION, TRACKS_SCHEMA, fold_and_index, shard_name
 from featurize.dataset.tables import write_table
 from featurize.planning.folds import resolve_folds
 from featurize.planning.groups import Groups
-from featurize.planning.previous_plan import PLAN_KEY, PreviousPlan, rows_in_previous
+from featurize.planning.previous_plan import PreviousPlan, rows_in_previous
 from featurize.planning.shard_plan import ShardPlan, Track, feature_settings, fingerprint
 from featurize.storage import StoragePath
 

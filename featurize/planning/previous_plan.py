@@ -11,13 +11,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from featurize.dataset.info import FeatureSettings
 from featurize.dataset.json_text import parse_json
+from featurize.dataset.output_folder import PLAN_KEY
 from featurize.dataset.reader import UNREADABLE
 from featurize.dataset.schema import FOLDS, FORMAT_VERSION, TRACKS_SCHEMA, fold_of
 from featurize.dataset.tables import read_table
 from featurize.errors import DatasetError
 from featurize.storage import StoragePath
-
-PLAN_KEY = b"earmark"
 
 
 class _About(BaseModel):

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from featurize.display import one_line
+from featurize.uri import without_secrets
 from jobs.commands.error_exits import plain_errors
 from jobs.commands.options import (
     AllowedBuckets,
@@ -16,6 +18,7 @@ from jobs.commands.options import (
     RunFolder,
     Workers,
 )
+from jobs.terminal.console import echo
 
 
 def run(
@@ -41,7 +44,7 @@ def run(
         settings, path = load_config(config, overrides or []), StoragePath.of(out)
         buckets = allow_bucket or []
         metrics = run_all(music, path, settings, workers, ConsoleReporter(), retry_rejects, buckets)
-        typer.echo(conclusion(path, metrics))
+        echo(conclusion(path, metrics))
 
 
 def featurize(
@@ -66,7 +69,8 @@ def featurize(
 
         settings, path, buckets = load_config(config, overrides or []), StoragePath.of(out), allow_bucket or []
         make_features(music, path, settings, workers, ConsoleReporter(), retry_rejects, buckets)
-        typer.echo(f"features  {out}\nnext      earmark train {out} --out RUN")
+        shown = path if path.scheme else one_line(out)
+        echo(f"features  {shown}\nnext      earmark train {shown} --out RUN")
 
 
 def train(features: Features, out: RunFolder, config: ConfigFile = None, overrides: Overrides = None) -> None:
@@ -82,7 +86,7 @@ def train(features: Features, out: RunFolder, config: ConfigFile = None, overrid
 
         reporter, dataset, path = ConsoleReporter(), StoragePath.of(features), StoragePath.of(out)
         make_model(dataset, path, load_config(config, overrides or []), reporter)
-        typer.echo(conclusion(path, evaluate_model(path, dataset)))
+        echo(conclusion(path, evaluate_model(path, dataset)))
 
 
 def crossval(features: Features, out: RunFolder, config: ConfigFile = None, overrides: Overrides = None) -> None:
@@ -102,7 +106,7 @@ def crossval(features: Features, out: RunFolder, config: ConfigFile = None, over
         reporter, path = ConsoleReporter(), StoragePath.of(out)
         summary = cross_validate(StoragePath.of(features), path, load_config(config, overrides or []), reporter)
         reporter.crossval(summary)
-        typer.echo(f"scores    {path / 'crossval.json'}\ncurves    {how_to_see(path)}")
+        echo(f"scores    {path / 'crossval.json'}\ncurves    {how_to_see(path)}")
 
 
 def submit(
@@ -154,13 +158,14 @@ def submit(
         uploads = sizes(files, remote.settings)
         total = f"{len(uploads)} files, {sum(uploads.values()):,} bytes"
         if dry_run:
-            typer.echo("\n".join(f"{size:>10,}  {name}" for name, size in sorted(uploads.items())))
-            typer.echo(f"{total} would be uploaded to {address} to run: earmark {' '.join(remote.arguments)}")
+            echo("\n".join(f"{size:>10,}  {name}" for name, size in sorted(uploads.items())))
+            shown = one_line(without_secrets(" ".join(remote.arguments)))
+            echo(f"{total} would be uploaded to {address} to run: earmark {shown}")
             return
         job = send(address, readable_id(remote.name, remote.out), remote.arguments, files, remote.settings)
-        typer.echo(f"Submitted: {job.id} to {address} ({total})\n{job.commands()}", err=True)
+        echo(f"Submitted: {job.id} to {address} ({total})\n{job.commands()}", err=True)
         if wait:
-            raise typer.Exit(follow(job, stop_on_interrupt, lambda text: typer.echo(text, err=True)))
+            raise typer.Exit(follow(job, stop_on_interrupt, lambda text: echo(text, err=True)))
 
 
 def evaluate(
@@ -178,23 +183,27 @@ def evaluate(
         from jobs.terminal.console import show_log
 
         show_log()
-        moved, path = StoragePath.of(features) if features else None, StoragePath.of(run)
-        typer.echo(conclusion(path, evaluate_model(path, moved, again=True)))
+        moved, path = StoragePath.of(features) if features is not None else None, StoragePath.of(run)
+        echo(conclusion(path, evaluate_model(path, moved, again=True)))
 
 
 def demo(
     out: Annotated[
-        Path, typer.Option("--out", metavar="FOLDER", help="Output folder of the music and the run.")
-    ] = Path("earmark-demo"),
+        str, typer.Option("--out", metavar="FOLDER", help="Output folder of the music and the run.")
+    ] = "earmark-demo",
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the music.")] = 0,
     workers: Workers = None,
 ) -> None:
     """Try Earmark: synthesize a small music collection in three styles, then train and evaluate a model on it."""
     with plain_errors():
+        from featurize.errors import FeaturizeError
         from featurize.storage import StoragePath
         from jobs.demo.demo import run_demo
         from jobs.pipeline import conclusion
         from jobs.terminal.console import ConsoleReporter
 
-        metrics = run_demo(out, seed, workers, ConsoleReporter())
-        typer.echo(conclusion(StoragePath.of(out / "run"), metrics))
+        folder = StoragePath.of(out)
+        if not folder.local:
+            raise FeaturizeError(f"--out {folder}: expected a folder on this machine.")
+        metrics = run_demo(Path(out), seed, workers, ConsoleReporter())
+        echo(conclusion(folder / "run", metrics))

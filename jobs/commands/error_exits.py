@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import typer
 
+from jobs.terminal.console import echo
 from jobs.terminal.signals import stopped_by_signals
 
 KEPT = "What was finished is kept: the same command continues from there."
@@ -24,14 +25,14 @@ def plain_errors(kept: str = KEPT) -> Iterator[None]:
         try:
             yield
         except KeyboardInterrupt:
-            typer.echo(sentence, err=True)
+            echo(sentence, err=True)
             raise typer.Exit(130) from None
         except SystemExit:
             if (signum := arrived()) is not None:
                 # Ray, if it was being waited for, has replaced our status by one of its own.
                 raise SystemExit(128 + signum) from None
             # Ray's handler, which replaces ours while Ray starts, has raised this.
-            typer.echo(sentence, err=True)
+            echo(sentence, err=True)
             raise SystemExit(143) from None
         except Exception as error:
             if (signum := arrived()) is not None:  # the consequence of a stop in the midst of a library's work
@@ -48,11 +49,11 @@ def _explain(error: Exception, kept: str) -> int | None:
     from jobs.errors import Interrupted
 
     if isinstance(error, Interrupted):
-        typer.echo(f"Stopped: {error}. The same command continues from there.", err=True)
+        echo(f"Stopped: {error}. The same command continues from there.", err=True)
     elif isinstance(error, OSError):
-        typer.echo(f"earmark: {describe(error)}. {kept}".strip(), err=True)
+        echo(f"earmark: {describe(error)}. {kept}".strip(), err=True)
     elif isinstance(error, EarmarkError):
-        typer.echo(f"earmark: {error}", err=True)
+        echo(f"earmark: {error}", err=True)
     else:
         return None
     return error.exit_status if isinstance(error, EarmarkError) else 1

@@ -1,13 +1,14 @@
 """The commands that read: progress, comparisons, predictions, settings, this machine; and `export`."""
 
 import logging
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from featurize.display import one_line
 from jobs.commands.error_exits import plain_errors
 from jobs.commands.options import ConfigFile, Features, Format, Overrides, Workers
+from jobs.terminal.console import echo
 from train.export.formats import ExportFormat
 
 _log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ def status(
         from featurize.storage import StoragePath
         from jobs.terminal.status import progress_lines
 
-        typer.echo(progress_lines(StoragePath.of(folder)))
+        echo(progress_lines(StoragePath.of(folder)))
 
 
 def verify(features: Features) -> None:
@@ -39,15 +40,15 @@ def verify(features: Features) -> None:
         dataset = open_dataset(features)
         problems = ConsoleReporter().verifying(verify_all(dataset), len(dataset.shards))
         if problems:
-            typer.echo(
-                f"earmark: {len(problems)} problems found in {features}:\n"
+            echo(
+                f"earmark: {len(problems)} problems found in {dataset.folder}:\n"
                 + "\n".join(f"  - {problem}" for problem in problems)
-                + f"\nDelete the shards listed above, then type: earmark featurize MUSIC --out {features}",
+                + f"\nDelete the shards listed above, then type: earmark featurize MUSIC --out {dataset.folder}",
                 err=True,
             )
             raise typer.Exit(1)
         rows = sum(shard.rows for shard in dataset.shards)
-        typer.echo(f"verified  {len(dataset.shards)} shards, {rows} segments: no differences")
+        echo(f"verified  {len(dataset.shards)} shards, {rows} segments: no differences")
 
 
 def compare(
@@ -56,8 +57,8 @@ def compare(
         typer.Argument(metavar="RUN...", help="Folders or URIs of runs made by earmark run, train or crossval."),
     ],
     out: Annotated[
-        Path, typer.Option("--out", metavar="FILE", help="Output HTML page, with the training curves in one plot.")
-    ] = Path("compare.html"),
+        str, typer.Option("--out", metavar="FILE", help="Output HTML page, with the training curves in one plot.")
+    ] = "compare.html",
 ) -> None:
     """Compare runs side by side: settings that differ, scores, model size and training speed."""
     with plain_errors(kept=""):
@@ -66,13 +67,13 @@ def compare(
         from train.report.comparison import read_entries, remarks_on, table_of
         from train.report.comparison_page import render_comparison
 
-        entries = read_entries(runs)
+        page, entries = StoragePath.of(out), read_entries(runs)
         rows = table_of(entries)
-        StoragePath.of(out).write(render_comparison(entries, rows).encode())
+        page.write(render_comparison(entries, rows).encode())
         ConsoleReporter().comparison([entry.name for entry in entries], rows)
         for remark in remarks_on(entries):
-            typer.echo(remark)
-        typer.echo(f"page      {out}")
+            echo(remark)
+        echo(f"page      {page if page.scheme else one_line(out)}")
 
 
 def predict(
@@ -108,7 +109,7 @@ def predict(
 
         reporter = ConsoleReporter()
         answers = predict_all(StoragePath.of(run), targets, workers, reporter)
-        typer.echo(FORMATS[form.value](answers, top, timeline), nl=False)
+        echo(FORMATS[form.value](answers, top, timeline), nl=False)
         for path, reason in answers.rejects:
             _log.warning("%s: %s", path, reason)
         if not answers.tracks:
@@ -139,8 +140,8 @@ def export(
         from featurize.storage import StoragePath
         from jobs.inference.export import export_model
 
-        moved = StoragePath.of(features) if features else None
-        typer.echo(export_model(StoragePath.of(run), moved, form, out))
+        moved = StoragePath.of(features) if features is not None else None
+        echo(export_model(StoragePath.of(run), moved, form, out))
 
 
 def config(config: ConfigFile = None, overrides: Overrides = None) -> None:
@@ -148,7 +149,7 @@ def config(config: ConfigFile = None, overrides: Overrides = None) -> None:
     with plain_errors():
         from jobs.config import load_config, to_yaml
 
-        typer.echo(to_yaml(load_config(config, overrides or [])), nl=False)
+        echo(to_yaml(load_config(config, overrides or [])), nl=False)
 
 
 def doctor() -> None:
@@ -161,7 +162,7 @@ def doctor() -> None:
 
         broken = 0
         for finding in check_all():
-            typer.echo(finding)
+            echo(finding)
             broken += finding.state == "broken"
         if broken:
             raise typer.Exit(1)

@@ -16,6 +16,7 @@ import mutagen.id3
 import numpy as np
 import soundfile
 
+from featurize.dataset.output_folder import refuse_foreign_demo_folder
 from featurize.storage import StoragePath, write_whole
 from jobs.config import load_config
 from jobs.demo.synthesis import SAMPLE_RATE, STYLES, Habits, compose
@@ -43,7 +44,11 @@ def run_demo(out: Path, seed: int, workers: int | None, reporter: ConsoleReporte
 
     Returns:
         The metrics of the run.
+
+    Raises:
+        FeaturizeError: The folder holds other files.
     """
+    refuse_foreign_demo_folder(StoragePath.of(out), [*STYLES])
     music = out / "music"
     composed = compose_collection(music, seed)
     _log.info(f"Composed: {composed} MP3s in {len(STYLES)} styles. {music}")

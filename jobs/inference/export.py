@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from featurize.dataset.dataset import Dataset, open_dataset
 from featurize.dataset.info import FeatureSettings, read_info
+from featurize.display import one_line
 from featurize.errors import FeaturizeError
-from featurize.storage import StoragePath
+from featurize.storage import StoragePath, naming
+from featurize.uri import without_secrets
 from jobs.terminal.native_output import quiet_libraries, quiet_tensorflow
 from train.errors import TrainError
 from train.export.formats import ExportFormat
@@ -57,7 +59,7 @@ def export_model(run: StoragePath, features: StoragePath | None, form: ExportFor
     with quiet_libraries(TrainError, FeaturizeError, OSError):
         checked = export(trained, dataset, form, path, reference)
     size = sum(length for _, length in StoragePath.of(path).files()) if path.is_dir() else path.stat().st_size
-    lines = [f"exported  {path} ({form}, {size / 1e6:.1f} MB)"]
+    lines = [f"exported  {one_line(path)} ({form}, {size / 1e6:.1f} MB)"]
     for check in checked:
         differences = ", ".join(map(str, check.differences))
         lines.append(f"checked   {check.on}: largest difference {differences}")
@@ -75,15 +77,16 @@ def _refuse_missing_packages(form: ExportFormat) -> None:
 
 def _free_path(out: str, suffix: str) -> Path:
     """Return the output path; raise a TrainError if the export cannot be written there."""
-    path = Path(out).absolute()
     if "://" in out:
         raise TrainError(
-            f"--out {out}: expected a path on this machine. Export to this machine, then copy the export."
+            f"--out {one_line(without_secrets(out))}: expected a path on this machine. Export to this machine, "
+            "then copy the export."
         )
+    path = Path(StoragePath.of(out).path)
     if suffix and path.suffix != suffix:
-        raise TrainError(f"--out {out}: expected a name that ends in {suffix}.")
+        raise TrainError(f"--out {one_line(out)}: expected a name that ends in {suffix}.")
     if path.exists():
-        raise TrainError(f"--out {out}: this path exists already. Remove it, or give another name.")
+        raise TrainError(f"--out {one_line(out)}: this path exists already. Remove it, or give another name.")
     return path
 
 
@@ -116,7 +119,7 @@ def _featurizer_reference(features: Mapping[str, Any]) -> "FeaturizerReference":
     mel = np.asarray(filters.mel.toarray(), np.float32)
     constants = MfccConstants(filters.window, mel, AMIN, (SILENT_PEAK, LOUDEST_PEAK))
     track = _synthetic_track(settings)
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, naming(scratch):
         file = Path(scratch, "track.wav")
         with wave.open(str(file), "wb") as writer:
             writer.setparams((1, 2, settings.sample_rate, len(track), "NONE", ""))

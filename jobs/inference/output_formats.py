@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featurize.display import csv_cell, one_line, visible_json
 from jobs.inference.predict import PredictionResults, TrackPrediction
 
 _INDENT = "  "
@@ -15,10 +16,11 @@ _INDENT = "  "
 
 def to_table(results: PredictionResults, top: int, timeline: bool) -> str:
     """Return one line per track; with `timeline`, one line per segment below it."""
-    width = max((len(track.path) for track in results.tracks), default=0)
+    names = [one_line(track.path) for track in results.tracks]
+    width = max(map(len, names), default=0)
     lines = []
-    for track in results.tracks:
-        lines.append(f"{track.path:{width}}{_INDENT}{_line(results, track.track, top)}")
+    for name, track in zip(names, results.tracks, strict=True):
+        lines.append(f"{name:{width}}{_INDENT}{_line(results, track.track, top)}")
         if timeline:
             lines += [
                 f"{f'{start:.2f} s':>{width}}{_INDENT}{_line(results, probabilities, top)}"
@@ -36,7 +38,7 @@ def to_json(results: PredictionResults, top: int, timeline: bool) -> str:
         "tracks": [_track(results, track, top, timeline) for track in results.tracks],
         "rejects": [{"path": path, "reason": reason} for path, reason in results.rejects],
     }
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    return visible_json(json.dumps(content, indent=2, ensure_ascii=False)) + "\n"
 
 
 def to_csv(results: PredictionResults, top: int, timeline: bool) -> str:
@@ -50,8 +52,8 @@ def to_csv(results: PredictionResults, top: int, timeline: bool) -> str:
         rows = zip(track.starts, track.segments, strict=True) if timeline else [(None, track.track)]
         for start, probabilities in rows:
             genres = _most_probable(results, probabilities, top)
-            cells = [cell for label, probability in genres for cell in (label, f"{probability:.6f}")]
-            writer.writerow([track.path, *([f"{start:.3f}"] if timeline else []), *cells])
+            cells = [cell for label, probability in genres for cell in (csv_cell(label), f"{probability:.6f}")]
+            writer.writerow([csv_cell(track.path), *([f"{start:.3f}"] if timeline else []), *cells])
     return text.getvalue()
 
 
@@ -77,7 +79,7 @@ def _genres(results: PredictionResults, probabilities: NDArray[np.float64], top:
 
 def _line(results: PredictionResults, probabilities: NDArray[np.float64], top: int) -> str:
     genres = _most_probable(results, probabilities, top)
-    return _INDENT.join(f"{label} {probability:.3f}" for label, probability in genres)
+    return _INDENT.join(f"{one_line(label)} {probability:.3f}" for label, probability in genres)
 
 
 def _most_probable(

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from featurize.config import FeaturizeConfig
 from featurize.dataset_build.inference_features import featurizing, list_files, supported_settings
+from featurize.display import one_line
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath
+from featurize.uri import without_secrets
 from jobs.terminal.console import ConsoleReporter
 from jobs.terminal.native_output import quiet_tensorflow
 from train.run import Run
@@ -83,7 +85,8 @@ def predict(
         raise FeaturizeError(f"{run / 'model.json'}: {error}") from error
     files = list_files(targets)
     if not files:
-        raise FeaturizeError(f"expected audio files in {', '.join(targets)}, found none. Give files or folders.")
+        given = one_line(without_secrets(", ".join(targets)))
+        raise FeaturizeError(f"expected audio files in {given}, found none. Give files or folders.")
     started, order = time.monotonic(), {file.id: index for index, file in enumerate(files)}
     model: TrainedClassifier | None = None
     tracks: list[TrackPrediction] = []

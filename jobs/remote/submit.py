@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from featurize.display import one_line, visible, without_colors
 from jobs.errors import Interrupted, SubmitError
 from jobs.remote.code_bundle import pack
 from jobs.terminal.signals import raised_signals
@@ -147,7 +148,7 @@ def follow(job: Job, stop_on_interrupt: bool, remark: Callable[[str], None]) -> 
         return 0
     code: int | None = info.driver_exit_code
     if code is None:  # the job did not start, or its node was lost
-        remark(f"earmark: the job has {info.status.lower()}: {info.message}")
+        remark(f"earmark: the job has {info.status.lower()}: {one_line(info.message)}")
         return 1
     if info.status == "STOPPED":
         remark("The job was stopped. Finished work is kept: submit the same command again to continue.")
@@ -172,9 +173,10 @@ class _LogFollower:
                     return info
             except (OSError, RuntimeError) as error:  # aiohttp's connection errors are OSErrors
                 if time.monotonic() - last_answer > _ANSWER_SECONDS:
+                    minutes = _ANSWER_SECONDS // 60
                     raise SubmitError(
-                        f"{job.address} has not answered for {_ANSWER_SECONDS // 60} minutes ({error}). The job "
-                        f"may still be running there.\n{job.commands()}"
+                        f"{job.address} has not answered for {minutes} minutes ({one_line(error)}). The job may "
+                        f"still be running there.\n{job.commands()}"
                     ) from error
             time.sleep(1)
 
@@ -182,7 +184,7 @@ class _LogFollower:
         position = 0
         async for text in job.client.tail_job_logs(job.id):
             # Each connection sends the log from its first character.
-            sys.stdout.write(text[max(self._written - position, 0) :])
+            sys.stdout.write(visible(without_colors(text[max(self._written - position, 0) :])))
             sys.stdout.flush()
             position += len(text)
             self._written = max(self._written, position)
@@ -219,5 +221,5 @@ def _plain_errors(address: str) -> Iterator[None]:
         elif isinstance(error, OSError):
             reason = "nothing answers there. Is the cluster up, and is ray dashboard cluster.yaml running?"
         else:
-            reason = text.splitlines()[0] if text else type(error).__name__
+            reason = one_line(text.splitlines()[0]) if text else type(error).__name__
         raise SubmitError(f"the cluster at {address} did not accept the job: {reason}") from error

@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
+
+from featurize.display import one_line, visible
 
 if TYPE_CHECKING:
     from featurize.dataset.reader import Shard
@@ -36,13 +39,24 @@ class _ConsoleHandler(logging.Handler):
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a message without markup and without line breaks."""
-        self._console.print(record.getMessage(), markup=False, soft_wrap=True)
+        """Print a message as one line: names in it may hold line breaks and escape sequences."""
+        self._console.print(one_line(record.getMessage()), markup=False, soft_wrap=True)
+
+
+def echo(message: object, *, err: bool = False, nl: bool = True) -> None:
+    """Print a message of one or more lines with visible escapes.
+
+    Args:
+        message: The message; what comes from outside must be one line of it, see `featurize.display.one_line`.
+        err: Whether it goes to standard error instead of standard output.
+        nl: Whether a newline is added.
+    """
+    typer.echo(visible(message), err=err, nl=nl)
 
 
 def show_log(console: Console | None = None) -> None:
     """Print what Earmark's packages log: on the given console, or on one that writes to standard error."""
-    handler = _ConsoleHandler(console or Console(stderr=True, highlight=False))
+    handler = _ConsoleHandler(console or Console(stderr=True, highlight=False, emoji=False))
     for name in _LOGGERS:
         logger = logging.getLogger(name)
         logger.setLevel(logging.INFO)
@@ -56,12 +70,12 @@ class ConsoleReporter:
 
     def __init__(self) -> None:
         """Create a reporter on stderr, and print the log messages of Earmark there from now on."""
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False, emoji=False)
         show_log(self._console)
 
     def _line(self, line: str) -> None:
         """Print a line above a running progress bar."""
-        self._console.print(line, markup=False, soft_wrap=True)
+        self._console.print(one_line(line), markup=False, soft_wrap=True)
 
     @contextmanager
     def featurizing(self) -> Iterator[Callable[["FeaturizeProgress"], None]]:
@@ -118,7 +132,7 @@ class ConsoleReporter:
         table = Table("stage", "reason", "tracks", title=f"{summary.rejected} of {summary.tracks} tracks rejected")
         table.columns[2].justify = "right"
         for (stage, reason), count in summary.rejects.items():
-            table.add_row(escape(stage), escape(reason), str(count))
+            table.add_row(_cell(stage), _cell(reason), str(count))
         self._console.print(table)
 
     def crossval(self, summary: "CrossValidationSummary") -> None:
@@ -133,20 +147,20 @@ class ConsoleReporter:
             shown = [*_both(figures.tracks), figures.segments.accuracy, *_both(figures.svm_tracks)]
             table.add_row(name, count, *(f"{value:.3f}" for value in shown), end_section=name == rows[-3][0])
         self._console.print(table)
-        confusion = Table("actual, all folds", *(f"predicted {escape(name)}" for name in summary.classes))
+        confusion = Table("actual, all folds", *(Column(_cell(f"predicted {name}")) for name in summary.classes))
         for name, counts in zip(summary.classes, summary.confusion.tracks, strict=True):
-            confusion.add_row(escape(name), *map(str, counts))
+            confusion.add_row(_cell(name), *map(str, counts))
         self._console.print(confusion)
 
     def comparison(self, names: Sequence[str], rows: Sequence["Row"]) -> None:
         """Print runs side by side on standard output, the best value of each row in bold."""
-        console = Console(highlight=False)
+        console = Console(highlight=False, emoji=False)
         if not console.is_terminal:
-            console = Console(highlight=False, width=_FILE_WIDTH)  # do not wrap lines in a file
-        table = Table("", *(escape(name) for name in names))
+            console = Console(highlight=False, emoji=False, width=_FILE_WIDTH)  # do not wrap lines in a file
+        table = Table("", *(Column(_cell(name)) for name in names))
         for row in rows:
-            cells = [f"[bold]{escape(c)}[/]" if i in row.best else escape(c) for i, c in enumerate(row.cells)]
-            table.add_row(row.label, *cells)
+            cells = [_cell(cell, "bold" if i in row.best else "") for i, cell in enumerate(row.cells)]
+            table.add_row(_cell(row.label), *cells)
         console.print(table)
 
     def verifying(self, shards: Iterable[tuple["Shard", list[str]]], total: int) -> list[str]:
@@ -154,7 +168,7 @@ class ConsoleReporter:
         problems = []
         with self._bar("shards") as show:
             for done, (shard, shard_problems) in enumerate(shards, 1):
-                problems += [f"{shard.name}: {problem}" for problem in shard_problems]
+                problems += [one_line(f"{shard.name}: {problem}") for problem in shard_problems]
                 show(done, total, f"{len(problems)} problems" if problems else "")
         return problems
 
@@ -209,7 +223,12 @@ def status_lines(status: "Status") -> str:
     ]
     lines += [f"          {count.tracks:6} {count.stage}: {count.reason}" for count in status.rejects]
     lines += [f"broken    {name}" for name in status.broken]
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))
+
+
+def _cell(text: str, style: str = "") -> Text:
+    """Return the cell of a table; text in it is neither markup nor a name of an emoji."""
+    return Text(one_line(text), style)
 
 
 def _both(figures: "Figures") -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """Progress of a dataset or a run, read from its files: on any machine, during a job and after it."""
 
 from featurize.dataset_build.verify import read_status
+from featurize.errors import DatasetError
 from featurize.storage import StoragePath
 from jobs.terminal.console import status_lines
 from train.run import Run
@@ -22,14 +23,22 @@ def progress_lines(folder: StoragePath) -> str:
         parts.append(status_lines(read_status(features)))
     if info := run.info():
         parts.append(_training_lines(run, info.epochs))
-    return "\n".join(parts) if parts else status_lines(read_status(folder))
+    if parts:
+        return "\n".join(parts)
+    if not run.history() and not (folder / "tracks.parquet").is_file():
+        raise DatasetError(
+            f"{folder} holds neither a dataset nor a run, not even an unfinished one. To begin one, type: earmark "
+            f"run MUSIC --out {folder}"
+        )
+    return status_lines(read_status(folder))
 
 
 def _training_lines(run: Run, epochs: int) -> str:
     history, metrics = run.history(), run.metrics()
     trained = run.model.is_file()
+    done = f"{len(history)} of {epochs} epoch{'' if epochs == 1 else 's'}"
     lines = [
-        f"training  {'done' if trained else 'unfinished'}: {len(history)} of {epochs} epochs",
+        f"training  {'done' if trained else 'unfinished'}: {done}",
         f"saved     {'the model' if trained else f'a checkpoint after step {run.latest_step()}'}",
     ]
     if history:

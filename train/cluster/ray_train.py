@@ -12,7 +12,7 @@ import socket
 import tempfile
 import threading
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import pyarrow as pa
@@ -39,6 +39,7 @@ from train.run import Run
 _RESTARTS = 8  # of all workers, each after one was lost
 _SECONDS_BETWEEN_POLLS = 1.0
 _SECONDS_BETWEEN_MESSAGES = 30.0
+_SECONDS_TO_END = 10.0  # of the workers, after they have stopped
 
 _log = logging.getLogger(__name__)
 
@@ -65,11 +66,12 @@ def learn_on_cluster(features: StoragePath, run: Run, config: TrainConfig, callb
     channel = start_progress_channel()
     ended: queue.Queue[BaseException | None] = queue.Queue()
     scratch = run.folder / "ray-train"
+    scratch.remove_folder()  # of a run that was killed
     trainer = TensorflowTrainer(
         _work,
         train_loop_config={
-            "features": str(features),
-            "run": str(run.folder),
+            "features": features,
+            "run": run.folder,
             "config": config,
             "channel": channel,
         },
@@ -97,8 +99,14 @@ def learn_on_cluster(features: StoragePath, run: Run, config: TrainConfig, callb
 
     # In a thread: the main thread receives signals and relays the chief's messages.
     threading.Thread(target=fit, daemon=True).start()
-    error = relay_progress(channel, ended, callbacks, run, config.wait_minutes)
-    scratch.remove_folder()  # Ray Train's own files
+    try:
+        error = relay_progress(channel, ended, callbacks, run, config.wait_minutes)
+    except Stopped:
+        with suppress(queue.Empty):  # the workers end, and then Ray Train writes its last files
+            ended.get(timeout=_SECONDS_TO_END)
+        raise
+    finally:
+        scratch.remove_folder()  # Ray Train's own files
     if error:
         *_, last = [type(error).__name__, *str(error).strip().splitlines()]
         raise TrainError(
@@ -117,7 +125,7 @@ def evaluate_on_cluster(features: StoragePath, run: Run, config: TrainConfig) ->
     _wait_for_room([bundle], config.wait_minutes, Callbacks(), run)
     remote = ray.remote(num_cpus=bundle["CPU"], num_gpus=bundle.get("GPU", 0), max_retries=_RESTARTS)(_evaluate)
     try:
-        metrics: Metrics = ray.get(remote.remote(str(features), str(run.folder)))
+        metrics: Metrics = ray.get(remote.remote(features, run.folder))
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
     return metrics
@@ -193,7 +201,7 @@ def _work(given: dict[str, Any]) -> None:
             raise
 
 
-def _evaluate(features: str, run_folder: str) -> Metrics:
+def _evaluate(features: StoragePath, run_folder: StoragePath) -> Metrics:
     """Evaluate and write the report, in the process of a worker."""
     from train.evaluation.evaluate import evaluate_run
     from train.report.run_page import write_run_page

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from featurize.dataset.dataset import Dataset
+from featurize.display import one_line
 from train.config import TrainConfig
 from train.errors import TrainError
 from train.evaluation.held_out import held_out
@@ -31,8 +32,8 @@ def evaluate_run(run: Run, dataset: Dataset) -> Metrics:
     model_info = run.trained()
     if model_info.dataset != dataset.id:
         raise TrainError(
-            f"{run.folder} was trained on the dataset {model_info.dataset}, but {dataset.folder} is now "
-            f"{dataset.id}: tracks or settings have changed. Train again into another folder."
+            f"{run.folder} was trained on the dataset {one_line(model_info.dataset)}, but {dataset.folder} is now "
+            f"{one_line(dataset.id)}: tracks or settings have changed. Train again into another folder."
         )
     run.refuse_other_model(model_info, dataset)
     config = run.config()

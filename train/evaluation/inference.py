@@ -6,6 +6,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from featurize.dataset.schema import MFCC_SHAPE
+from featurize.display import one_line
 from train.errors import TrainError
 from train.evaluation.metrics import softmax
 from train.run import Run
@@ -60,7 +61,7 @@ def load_model(run: Run) -> keras.Sequential:
         try:
             model = keras.models.load_model(path, compile=False)
         except Exception as error:  # Keras raises any exception for a file that is not its own
-            why = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+            why = one_line((str(error).splitlines() or [type(error).__name__])[0].rstrip("."))
             raise TrainError(
                 f"{run.model} is not a complete model: {why}. Remove it and run the same earmark train again: "
                 "it restores the model from the latest checkpoint."

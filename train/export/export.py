@@ -1,19 +1,26 @@
 """Export a trained model to another format, and keep the export only if its outputs equal the model's."""
 
 import dataclasses
+import errno
 import math
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from featurize.dataset.dataset import Dataset
 from featurize.dataset.info import FeatureSettings
 from featurize.dataset.reader import read_row_group
+from featurize.display import one_line
+from featurize.processes import is_abandoned, temporary_name
 from featurize.version import VERSION
 from train.errors import TrainError
 from train.evaluation.inference import load_model
@@ -95,8 +102,9 @@ def export(
     about = run.trained()
     if about.dataset != dataset.id:
         raise TrainError(
-            f"{run.folder} was trained on the dataset {about.dataset}, but {dataset.folder} is {dataset.id}. "
-            "Give the folder of that dataset with --features FEATURES; if it no longer exists, train again."
+            f"{run.folder} was trained on the dataset {one_line(about.dataset)}, but {dataset.folder} is "
+            f"{one_line(dataset.id)}. Give the folder of that dataset with --features FEATURES; if it no longer "
+            "exists, train again."
         )
     run.refuse_other_model(about, dataset)
     model = _load_in_float32(run)
@@ -104,16 +112,44 @@ def export(
     track_mfcc = TrackMfcc(settings, reference.constants) if reference else None
     description = _describe(about, model, form, takes_samples=reference is not None)
     exportable = Exportable(_with_probabilities(model), description, track_mfcc)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".earmark-") as scratch:
-        path = Path(scratch, out.name)
+    rows = _example_rows(dataset)
+    with _written_to(out) as path:
         WRITERS[form].write(exportable, path)
-        checked = [_check_rows(model, form, path, _example_rows(dataset))]
+        checked = [_check_rows(model, form, path, rows)]
         if reference:
             checked.append(_check_samples(model, path, reference))
         _refuse_differences(form, out, checked)
-        os.replace(path, out)
     return checked
+
+
+@contextmanager
+def _written_to(out: Path) -> Iterator[Path]:
+    """Return a context with a temporary path beside `out`, moved to `out` at the end; an error leaves nothing."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(out.parent)
+    scratch = out.with_name(temporary_name())
+    scratch.mkdir()
+    try:
+        yield scratch / out.name
+        os.replace(scratch / out.name, out)
+    except OSError as error:
+        # Libraries leave out the name, or it is that of the temporary file.
+        if error.filename and not os.fsdecode(error.filename).startswith(str(scratch)):
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(out)) from error
+    except tf.errors.OpError as error:
+        where = str(out) if str(scratch) in error.message else tempfile.gettempdir()
+        raise OSError(errno.EIO, error.message.rpartition("; ")[2].partition(" [Op:")[0], where) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what exports that were killed left in a folder."""
+    for name in os.listdir(folder):
+        path = folder / name
+        if is_abandoned(name, os.lstat(path).st_mtime) and path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _load_in_float32(run: Run) -> keras.Sequential:

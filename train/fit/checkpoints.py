@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -181,8 +182,11 @@ class Checkpoints:
             (final / PROGRESS_FILE).write(state.to_json())
         except (tf.errors.OpError, OSError) as error:
             _remove(final)
+            reason = _reason(error)
+            if isinstance(error, tf.errors.OpError):  # TensorFlow writes to the folder for temporary files
+                reason += f" ({tempfile.gettempdir()})"
             raise TrainError(
-                f"cannot write a checkpoint to {folder}: {_reason(error)}. Earlier checkpoints are kept. Fix "
+                f"cannot write a checkpoint to {folder}: {reason}. Earlier checkpoints are kept. Fix "
                 "the problem and run the same command again: it continues from the latest one."
             ) from error
 
@@ -200,15 +204,19 @@ def _name(checkpoint: StoragePath) -> str:
 
 
 def _remove_unfinished(folder: StoragePath) -> None:
-    """Remove incomplete checkpoints, left by a run that was killed while it wrote or removed them."""
+    """Remove incomplete checkpoints, left by a run that was killed while it wrote or removed them.
+
+    Only the files of a checkpoint are removed, and the folder if nothing else is in it.
+    """
     files: dict[str, set[str]] = {}
     for path, _ in folder.files():
         name, _, file = path.rpartition("/")
         files.setdefault(name, set()).add(file)
-    for name, file_names in files.items():
-        if name and PROGRESS_FILE not in file_names:
-            (folder / name).remove_folder()
     folder.remove_leftovers()
+    for name, file_names in files.items():
+        is_checkpoint = CheckpointName.parse(name.removeprefix(f"{_BEST}/")) is not None
+        if is_checkpoint and PROGRESS_FILE not in file_names:
+            _remove_files(folder / name, file_names)
 
 
 def _verify_checksums(folder: Path) -> None:
@@ -234,4 +242,12 @@ def _remove(*folders: StoragePath) -> None:
     """Remove checkpoints, progress.json first."""
     for folder in folders:
         (folder / PROGRESS_FILE).remove()
-        folder.remove_folder()
+        _remove_files(folder, folder.names())
+
+
+def _remove_files(folder: StoragePath, names: Iterable[str]) -> None:
+    """Remove the files of a checkpoint, and its folder if it is empty then."""
+    for name in names:
+        if name.startswith(f"{_STATE}."):
+            (folder / name).remove()
+    folder.remove_empty_folder()

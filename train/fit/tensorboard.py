@@ -13,6 +13,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from tensorboard.compat.proto import event_pb2
 
+from featurize.processes import temporary_name
 from featurize.storage import StoragePath
 
 _BY_STEP = ("steps/", "input/")
@@ -115,8 +116,7 @@ class TensorBoardWriter:
 
 def _remove_later_events(folder: Path, epoch: int, step: int) -> None:
     """Remove events after an epoch and a step from the event files of a folder, and incomplete records."""
-    for leftover in folder.glob(".events.out.tfevents.*"):
-        leftover.unlink()
+    StoragePath.of(folder).remove_leftovers()
     for path in sorted(folder.glob("events.out.tfevents.*")):
         kept = []
         with contextlib.suppress(tf.errors.DataLossError):
@@ -125,7 +125,7 @@ def _remove_later_events(folder: Path, epoch: int, step: int) -> None:
                 by_step = any(value.tag.startswith(_BY_STEP) for value in event.summary.value)
                 if event.step <= (step if by_step else epoch):
                     kept.append(record)
-        unfinished = path.with_name(f".{path.name}")
+        unfinished = path.with_name(temporary_name())
         with tf.io.TFRecordWriter(str(unfinished)) as file:
             for record in kept:
                 file.write(record)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from featurize.dataset.dataset import Dataset
 from featurize.dataset.reader import in_threads, read_labels
+from featurize.storage import naming
 from train.callbacks import Callbacks
 from train.config import TrainConfig
 from train.errors import TrainError
@@ -121,7 +122,8 @@ def learn(
         check_same_step(strategy, state.step)
     _log.info(
         f"Training {config.model} ({model.count_params():,} parameters) on {describe(strategy, config.workers)}: "
-        f"{stream.rows:,} segments, {stream.steps_per_epoch} steps per epoch, {config.epochs} epochs."
+        f"{stream.rows:,} segments, {stream.steps_per_epoch} steps per epoch, "
+        f"{config.epochs} epoch{'' if config.epochs == 1 else 's'}."
         + (f" Resuming after step {state.step}." if state.step else "")
     )
 
@@ -211,7 +213,7 @@ def training_stream(dataset: Dataset, config: TrainConfig) -> SegmentStream:
 
 def _save_model(run: Run, model: keras.Sequential, dataset: Dataset, config: TrainConfig) -> None:
     """Write model.keras, and model.json with everything needed to use it on audio."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, naming(folder):
         path = os.path.join(folder, "model.keras")
         model.save(path)
         content = Path(path).read_bytes()

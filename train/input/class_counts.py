@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurize.dataset.dataset import Dataset
+from featurize.display import one_line
 from train.config import TrainConfig
 from train.errors import TrainError
 
@@ -83,4 +84,4 @@ def class_weights(counts: NDArray[np.int64], config: TrainConfig) -> NDArray[np.
 
 
 def _join_names(classes: Sequence[str], mask: NDArray[np.bool_]) -> str:
-    return ", ".join(name for name, chosen in zip(classes, mask, strict=True) if chosen)
+    return ", ".join(one_line(name) for name, chosen in zip(classes, mask, strict=True) if chosen)

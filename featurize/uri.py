@@ -29,6 +29,8 @@ _HARMLESS = frozenset(
 )
 _URI = re.compile(r"""[A-Za-z][A-Za-z0-9+.-]*://[^\s"'<>]+""")
 _USER_INFO = re.compile(r"(?<=://)[^/?#]*@")
+# A secret key with a slash that is not percent-encoded: pyarrow refuses the URI, and messages quote it.
+_UNQUOTED_KEY = re.compile(r"(?<=://)([^/?#@:]*):(?!\d+(/|$))[^?#]*@")
 _ABFS_PASSWORD = re.compile(r"(?<=://)([^/?#@:]*)(:[^/?#@]*)?@")
 
 
@@ -49,6 +51,7 @@ def without_secrets(text: str) -> str:
 
 def _uri_without_secrets(uri: str) -> str:
     place, _, query = uri.partition("?")
+    place = _UNQUOTED_KEY.sub(r"\1@", place)
     if uri.lower().startswith("abfs"):  # the name of the container stands before the host, too
         place = _ABFS_PASSWORD.sub(lambda match: f"{match[1]}@" if match[1] else "", place)
     else:

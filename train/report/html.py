@@ -33,7 +33,7 @@ def environment() -> jinja2.Environment:
     )
     engine.filters["percent"] = percent
     engine.filters["counted"] = counted
-    engine.filters["shell"] = lambda word: shlex.quote(str(word))
+    engine.filters["shell"] = shell
     engine.globals["asset"] = _asset
     return engine
 
@@ -41,6 +41,11 @@ def environment() -> jinja2.Environment:
 def percent(share: float) -> str:
     """Format a share as a percentage, with a no-break space before the sign."""
     return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
+
+
+def shell(path: str) -> str:
+    """Quote a path for a shell; `~` at its beginning stays the home folder."""
+    return f"~/{shlex.quote(path[2:])}" if path.startswith("~/") else shlex.quote(path)
 
 
 def counted(number: int, noun: str) -> str:

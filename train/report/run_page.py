@@ -92,6 +92,8 @@ def render(run: Run, dataset: Dataset, config: TrainConfig, metrics: Metrics, pr
             config_text=run.config_text(),
             version=VERSION,
             run=run.folder.stored,
+            config_file=(run.folder / "config.yaml").stored,
+            tensorboard=run.tensorboard.stored,
             features=dataset.folder.stored,
         )
     )

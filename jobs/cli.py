@@ -1,10 +1,17 @@
 """Entry point: signals are handled before the first library is imported, which takes a fifth of a second."""
 
+import jobs.import_path  # noqa: F401 - decides where the others come from
+
+# isort: split
+import os
+
+from featurize.execution.import_path import SAFE_PATH
 from jobs.terminal.signals import end_with
 
 
 def main() -> None:
     """Run the command line and end the process."""
+    os.environ.update(SAFE_PATH)  # also for processes that libraries start, such as those of multiprocessing
     end_with(_run)
 
 

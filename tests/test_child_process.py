@@ -130,7 +130,7 @@ def test_a_hanging_child_times_out_and_is_killed_on_exit():
             child.receive(3)
         # Other tests in this process may have started Ray.
         running = psutil.Process().children()
-        [process] = [one for one in running if "featurize.execution.child_process" in one.cmdline()]
+        [process] = [one for one in running if "featurize.execution.child_process" in " ".join(one.cmdline())]
         begun = time.monotonic()
     assert time.monotonic() - begun < LONG
     assert not process.is_running()

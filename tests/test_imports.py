@@ -88,6 +88,7 @@ def test_folders_import_only_folders_before_them(module):
 
 def test_only_these_modules_import_ray():
     assert {module for module, path in MODULES.items() if "ray" in tops(path)} == {
+        "featurize.execution.import_path",
         "featurize.execution.local_ray",
         "featurize.execution.ray_tasks",
         "train.cluster.ray_train",

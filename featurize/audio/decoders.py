@@ -2,7 +2,7 @@
 
 import importlib.util
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import soundfile
@@ -15,11 +15,25 @@ from featurize.errors import Reject
 Float32 = NDArray[np.float32]
 
 LOWEST_RATE, HIGHEST_RATE = 100, 1_000_000  # Hz; a rate outside is damage
+MOST_CHANNELS = 64  # as in seventh-order ambisonics; each channel is decoded and held in memory
+MOST_STREAMS = 64  # of a container, of all kinds
 # Blocks are bounded in samples and in seconds, so that no allocation depends on what a header claims.
 _BLOCK_SAMPLES = 1 << 18
 _BLOCK_SECONDS = 8
 _SMALLER = 32  # factor by which blocks shrink near damage
 _UNRECOGNISED = 1  # libsndfile's SF_ERR_UNRECOGNISED_FORMAT
+# FFmpeg's demuxers that read one file and nothing else. Others open what the content of the file names: playlists
+# and lists of files (hls, dash, concat), network sessions (sdp, rtsp), image sequences, subtitles.
+_DEMUXERS = (
+    "aac ac3 aiff amr amrnb amrwb ape asf au avi caf dsf dts dtshd eac3 flac flv iff loas matroska mov mp3 mpc "
+    "mpc8 mpeg mpegts nut ogg oma qcp shn tak truehd tta voc w64 wav wv xwma"
+)
+_CONTAINER_OPTIONS = {
+    "format_whitelist": _DEMUXERS.replace(" ", ","),
+    "protocol_whitelist": "none",  # no such protocol: not even files
+    "enable_drefs": "0",  # of mov: tracks whose samples are in other files
+}
+_PROBE_SECONDS = 60.0  # to find the streams of a file, and to read one packet
 
 
 class Decoder(Protocol):
@@ -27,10 +41,12 @@ class Decoder(Protocol):
 
     Attributes:
         rate: Native sample rate in Hz.
+        channels: Number of channels.
         frames: Length by the header, which may be wrong; 0 if the header does not give one.
     """
 
     rate: int
+    channels: int
     frames: int
 
     def seek(self, frame: int) -> bool:
@@ -55,7 +71,7 @@ def open_decoder(source: Source | BytesSource, suffix: str) -> Decoder:
         suffix: Suffix of the file name, for the advice to install PyAV; the format is found from the bytes alone.
 
     Raises:
-        Reject: Stage `decode`: no decoder reads it.
+        Reject: Stage `decode`: no decoder reads it, or its rate or number of channels is out of range.
     """
     try:
         decoder: Decoder = SndfileDecoder(source)
@@ -73,8 +89,15 @@ def open_decoder(source: Source | BytesSource, suffix: str) -> Decoder:
             raise Reject("decode", "not decodable", error.error_string) from error
         source.seek(0)
         decoder = AvDecoder(source)
-    if not LOWEST_RATE <= decoder.rate <= HIGHEST_RATE:
-        raise Reject("decode", "not decodable", f"the sample rate is {decoder.rate} Hz")
+    try:
+        if not LOWEST_RATE <= decoder.rate <= HIGHEST_RATE:
+            raise Reject("decode", "not decodable", f"the sample rate is {decoder.rate} Hz")
+        if decoder.channels > MOST_CHANNELS:
+            found = f"it has {decoder.channels} channels, expected at most {MOST_CHANNELS}"
+            raise Reject("decode", "not decodable", found)
+    except Reject:
+        decoder.close()
+        raise
     return decoder
 
 
@@ -87,6 +110,7 @@ class SndfileDecoder:
         self._file = _ForwardFile(source)
         self._position = 0  # next frame
         self.rate: int = self._file.samplerate
+        self.channels: int = self._file.channels
         self.frames: int = self._file.frames
 
     def seek(self, frame: int) -> bool:
@@ -141,7 +165,7 @@ class _ForwardFile(soundfile.SoundFile):
 
 
 class AvDecoder:
-    """AAC in its containers, WMA, ALAC, APE and the other formats of FFmpeg through PyAV."""
+    """AAC in its containers, WMA, ALAC, APE and other formats of FFmpeg through PyAV; opens nothing else."""
 
     frames = 0
 
@@ -151,13 +175,30 @@ class AvDecoder:
 
         self._av = av
         try:
-            self._container: Any = av.open(source, metadata_errors="ignore")
-            if not self._container.streams.audio:
-                raise Reject("decode", "not decodable", "it holds no audio")
-            self._stream = self._container.streams.audio[0]
-            self.rate: int = self._stream.rate or 0
+            self._container: Any = av.open(
+                source,
+                metadata_errors="ignore",
+                container_options=_CONTAINER_OPTIONS,
+                timeout=_PROBE_SECONDS,
+                io_open=_open_nothing,
+            )
+        except av.ExitError as error:
+            raise _too_slow() from error
         except (av.FFmpegError, ValueError) as error:
             raise Reject("decode", "not decodable", "neither libsndfile nor FFmpeg recognizes it") from error
+        try:
+            streams = self._container.streams
+            if len(streams) > MOST_STREAMS:
+                found = f"it has {len(streams)} streams, expected at most {MOST_STREAMS}"
+                raise Reject("decode", "not decodable", found)
+            if not streams.audio:
+                raise Reject("decode", "not decodable", "it holds no audio")
+            self._stream = streams.audio[0]
+            self.rate: int = self._stream.rate or 0
+            self.channels: int = self._stream.channels or 0
+        except Reject:
+            self.close()
+            raise
 
     def seek(self, frame: int) -> bool:
         """Do not seek: in these formats the position of a frame is an estimate."""
@@ -170,12 +211,23 @@ class AvDecoder:
             for frame in self._container.decode(self._stream):
                 for planes in to_planes.resample(frame):
                     yield _mono(np.asarray(planes.to_ndarray(), np.float32))
+        except self._av.ExitError as error:
+            raise _too_slow() from error
         except (self._av.FFmpegError, ValueError):
             return
 
     def close(self) -> None:
         """Close the file."""
         self._container.close()
+
+
+def _open_nothing(url: str, flags: int, options: dict[str, str]) -> NoReturn:
+    """Refuse to open what a file refers to; FFmpeg asks this in place of opening it."""
+    raise ValueError("files that a file refers to are not opened")
+
+
+def _too_slow() -> Reject:
+    return Reject("decode", "timed out", f"FFmpeg was not done after {_PROBE_SECONDS:g} s")
 
 
 def _mono(channels: Float32) -> Float32:

@@ -38,9 +38,18 @@ def load(path: StoragePath, settings: FeatureSettings) -> Float32:
         float32 [samples], mono at `sample_rate`, finite, neither silent nor shorter than a segment.
 
     Raises:
-        Reject: The file cannot be opened or decoded, or fails a check.
+        Reject: The file cannot be opened or decoded, fails a check, or changed twice while it was read.
         CollectionLostError: A remote file cannot be reached.
     """
+    try:
+        return _load_once(path, settings)
+    except Reject as reject:
+        if reject.reason != "changed":
+            raise
+    return _load_once(path, settings)  # it may have been replaced, or its copying may have come to its end
+
+
+def _load_once(path: StoragePath, settings: FeatureSettings) -> Float32:
     with open_source(path) as source:
         return decode(source, path.suffix, settings)
 

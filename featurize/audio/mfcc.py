@@ -5,7 +5,9 @@ frames again and again. Here segments share frames; only the two frames at each 
 librosa's zero padding, are computed separately.
 """
 
+import contextlib
 import dataclasses
+import os
 
 import numpy as np
 import scipy.fft
@@ -48,7 +50,10 @@ class Filters:
     def from_librosa(cls) -> "Filters":
         """Build the filters that `librosa.feature.mfcc(sr=22050, n_mfcc=40)` uses by default."""
         # Imported here: it takes a second that only a worker has to spend.
-        from librosa.filters import get_window, mel
+        # Numba, which librosa imports, obeys a file of settings in the working directory, which may be anyone's;
+        # it names the folder of cached code.
+        with contextlib.chdir(os.sep):
+            from librosa.filters import get_window, mel
 
         return cls(
             window=get_window("hann", N_FFT, fftbins=True).astype(np.float32),

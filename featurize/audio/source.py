@@ -5,7 +5,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from featurize.errors import CollectionLostError, Reject
 from featurize.storage import StoragePath, describe
@@ -72,7 +72,8 @@ def open_source(path: StoragePath) -> Iterator[Source | BytesSource]:
     """Open the bytes of a file.
 
     Raises:
-        Reject: Stage `open`: the file is missing, empty, not a regular file, or not readable.
+        Reject: Stage `open`: the file is missing, empty, not a regular file, not readable, or changed while it was
+            read (reason `changed`, maybe on exit, in place of an error that the mixed bytes caused).
         CollectionLostError: The file is remote and cannot be reached, after the file system's own retries.
     """
     try:
@@ -83,17 +84,56 @@ def open_source(path: StoragePath) -> Iterator[Source | BytesSource]:
         try:
             size = file.seek(0, io.SEEK_END)
             file.seek(0)
-            source = BytesSource(file.read()) if size <= _WHOLE_BYTES else Source(file)
+            at_once = size <= _WHOLE_BYTES
+            # A whole object is one request, whose answer is one version of it.
+            before = None if at_once and path.scheme else _state(path, file)
+            source = BytesSource(file.read()) if at_once else Source(file)
         except OSError as error:
             raise _read_error(path, error) from error
+        if before and isinstance(source, BytesSource):
+            _refuse_changed(path, before, len(source.getbuffer()))
         if not size:
             raise Reject("open", "empty", "0 bytes")
         try:
             yield source
         finally:
+            # Each replaces whatever error the truncated or mixed bytes caused in the decoder.
             if source.error:
-                # Replaces whatever error the truncated bytes caused in the decoder.
                 raise _read_error(path, source.error)
+            if before and isinstance(source, Source):
+                _refuse_changed(path, before, size)
+
+
+class _State(NamedTuple):
+    """What changes when a file is written: size in bytes, time of the last change in nanoseconds if known."""
+
+    size: int
+    changed_at: int | None
+
+
+def _state(path: StoragePath, file: Any = None) -> _State:
+    """Return the state of the file that has a name; of an open file if that is local and given."""
+    if path.local:
+        status = os.fstat(file.fileno()) if file else os.stat(path.path)
+        return _State(status.st_size, status.st_mtime_ns)
+    info = path.filesystem.get_file_info(path.path)
+    return _State(-1 if info.size is None else info.size, info.mtime_ns)
+
+
+def _refuse_changed(path: StoragePath, before: _State, read: int) -> None:
+    """Raise a Reject if a file is not what it was before it was read, or not all of it was read.
+
+    Args:
+        path: The file. If another file has taken its name, that counts as a change, and so does its removal.
+        before: State of the file that was opened.
+        read: Size of the file while it was read, in bytes.
+    """
+    try:
+        after = _state(path)
+    except OSError as error:
+        raise _read_error(path, error) from error
+    if after != before or read != before.size:
+        raise Reject("open", "changed", f"{before.size:,} bytes before it was read and {after.size:,} after")
 
 
 def _read_error(path: StoragePath, error: OSError) -> Exception:
@@ -108,9 +148,20 @@ def _read_error(path: StoragePath, error: OSError) -> Exception:
 def _open(path: StoragePath) -> Any:
     if not path.local:
         return io.BufferedReader(path.filesystem.open_input_file(path.path), _BUFFER_BYTES)
+    # Before it is opened, because opening a device may have effects; after, because the name may have changed.
+    _refuse_irregular(os.stat(path.path))
     # Non-blocking: opening a pipe named *.mp3 would otherwise wait for a writer forever.
     descriptor = os.open(path.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    try:
+        _refuse_irregular(os.fstat(descriptor))
+    except Reject:
         os.close(descriptor)
-        raise Reject("open", "unreadable", "not a regular file")
+        raise
     return os.fdopen(descriptor, "rb", _BUFFER_BYTES)
+
+
+def _refuse_irregular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+        kind = kinds.get(stat.S_IFMT(status.st_mode), "a device")
+        raise Reject("open", "unreadable", f"not a regular file but {kind}")

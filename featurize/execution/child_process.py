@@ -1,9 +1,9 @@
 """Run a function in a separate process, so that a crash loses only that call.
 
-`python -m featurize.execution.child_process` starts the child. It reads one pickled (function, arguments) from
-standard input and writes pickled messages to standard output: (`yielded`, value) for each value of a generator,
-then (`returned`, value) or (`raised`, error). Standard input stays open while the parent runs; the child exits
-when it is closed. Output of libraries, from Python or C, goes to standard error.
+The child imports nothing from the working directory, see `import_path`. It reads one pickled (function,
+arguments) from standard input and writes pickled messages to standard output: (`yielded`, value) for each value of
+a generator, then (`returned`, value) or (`raised`, error). Standard input stays open while the parent runs; the
+child exits when it is closed. Output of libraries, from Python or C, goes to standard error.
 
 `concurrent.futures.ProcessPoolExecutor` is not used: it does not report which signal ended a process, cannot kill
 a worker that hangs in native code (before Python 3.14), cannot send the values of a generator, and leaves a worker
@@ -23,9 +23,20 @@ import types
 from collections.abc import Callable
 from typing import Any, BinaryIO, Literal, NamedTuple
 
+from featurize.execution.import_path import INSTALLATION, SAFE_PATH
+
 _LINES_KEPT = 20  # of standard error
 # Time to read the last lines after the child has ended: a process that it started may keep standard error open.
 _SECONDS_FOR_LAST_LINES = 1.0
+# Not `-m`: if the parent was started in the folder of the installation, that is on no search path. It goes first
+# only then, because modules of `site-packages` must not come before the standard library.
+_START = """
+import sys
+if sys.argv[1] not in sys.path:
+    sys.path.insert(0, sys.argv[1])
+from featurize.execution.child_process import serve
+serve()
+"""
 
 
 class Message(NamedTuple):
@@ -65,7 +76,9 @@ class ChildProcess:
         """
         task = pickle.dumps((function, arguments))
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen([sys.executable, "-m", __name__], stdin=pipe, stdout=pipe, stderr=pipe)
+        command = [sys.executable, "-P", "-c", _START, INSTALLATION]
+        environment = os.environ | SAFE_PATH  # for the processes that the child starts
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
         self._messages: queue.Queue[Message] = queue.Queue()
         self._last_lines: collections.deque[bytes] = collections.deque(maxlen=_LINES_KEPT)
         self._error_reader = threading.Thread(target=self._read_errors, daemon=True)
@@ -132,7 +145,7 @@ class ChildProcess:
         return lines[-1].decode(errors="replace").strip() if lines else ""
 
 
-def _serve() -> None:
+def serve() -> None:
     """Read a function from standard input, run it and write its messages to standard output."""
     tasks, messages = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     # Libraries, and processes that they start, must not read the task or write among the messages.
@@ -163,7 +176,3 @@ def _end_with_parent(tasks: int) -> None:
     while os.read(tasks, 1):
         pass
     os._exit(1)
-
-
-if __name__ == "__main__":
-    _serve()

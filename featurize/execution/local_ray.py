@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from featurize.execution.import_path import SAFE_PATH, job_config
+
 OBJECT_STORE_BYTES = 128 << 20  # small, because rows of a dataset are never passed through Ray
 # Read by Ray when it is imported, and by the processes that it starts.
 _PRIVATE = {
@@ -54,7 +56,7 @@ def local_ray(workers: int | None) -> Iterator[None]:
     import ray
 
     with _private_folder() as folder:
-        with _environment(ONE_THREAD):  # inherited by the workers; faster than a runtime environment
+        with _environment(ONE_THREAD | SAFE_PATH):  # inherited by the workers; faster than a runtime environment
             ray.init(
                 address="local",
                 num_cpus=workers,
@@ -62,6 +64,7 @@ def local_ray(workers: int | None) -> Iterator[None]:
                 object_store_memory=OBJECT_STORE_BYTES,
                 log_to_driver=False,
                 logging_level="ERROR",
+                job_config=job_config(),
                 _temp_dir=str(folder),
             )
         try:

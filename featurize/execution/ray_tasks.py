@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 from featurize.errors import FeaturizeError
+from featurize.execution.import_path import job_config
 from featurize.execution.local_ray import ONE_THREAD, keep_private, local_ray
 
 Key = TypeVar("Key")
@@ -116,7 +117,7 @@ def _attached() -> Iterator[None]:
     address = os.environ["RAY_ADDRESS"]
     refuse_silent(address)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", job_config=job_config())
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise _unusable(address, str(error).splitlines()[0]) from error
     try:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
+import matplotlib.style
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -125,7 +126,9 @@ def draw_mfcc(mfcc: NDArray[np.float32], seconds: float) -> Picture:
 
 def _data_uri(figure: Callable[[Theme], Figure], theme: Theme) -> str:
     colored = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
-    with matplotlib.rc_context({**_STYLE, **dict.fromkeys(colored, theme.ink)}):
+    # A file `matplotlibrc` in the working directory, which may be anyone's, could call LaTeX.
+    defaults = matplotlib.style.context("default")
+    with defaults, matplotlib.rc_context({**_STYLE, **dict.fromkeys(colored, theme.ink)}):
         buffer = io.BytesIO()
         figure(theme).savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()

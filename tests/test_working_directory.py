@@ -1,0 +1,135 @@
+"""Nothing in the working directory runs: it may be a folder of music from strangers, with any file in it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.command_line import contents, earmark
+
+from featurize.audio.mfcc import Filters
+from featurize.execution.child_process import ChildProcess
+
+ROOT = Path(__file__).parent.parent
+# Of the standard library, of Earmark and of what they import, also in workers, agents and child processes.
+SHADOWED = (
+    *("asyncio", "concurrent", "ctypes", "json", "logging", "multiprocessing", "pickle", "random", "socket"),
+    *("subprocess", "tempfile", "threading", "uuid", "aiohttp", "av", "click", "cloudpickle", "filelock", "grpc"),
+    *("jinja2", "joblib", "keras", "librosa", "matplotlib", "mutagen", "numba", "numpy", "packaging", "psutil"),
+    *(
+        "pyarrow",
+        "pydantic",
+        "ray",
+        "rich",
+        "scipy",
+        "setproctitle",
+        "sitecustomize",
+        "sklearn",
+        "soundfile",
+        "soxr",
+    ),
+    *("tensorboard", "tensorflow", "typer", "usercustomize", "yaml", "configs", "featurize", "jobs", "train"),
+)
+# The console script of an installation: its own folder goes first on the path, not the working directory.
+SCRIPT = "import sys\nfrom jobs.cli import main\nsys.exit(main())\n"
+
+
+@pytest.fixture
+def hostile(tmp_path, monkeypatch):
+    """A folder in which every module that is imported writes its name into `imported`."""
+    folder = tmp_path / "downloaded"
+    folder.mkdir()
+    marker = tmp_path / "imported"
+    code = f"open({str(marker)!r}, 'a').write(__name__ + '\\n')\nraise ImportError('shadow')\n"
+    for name in SHADOWED:
+        (folder / f"{name}.py").write_text(code)
+    # So that child processes find the functions of this module.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]))
+    # Settings that name code: numba loads cached functions from this folder, matplotlib calls LaTeX.
+    (folder / ".numba_config.yaml").write_text("cache_dir: cache\ndisable_jit: 1\n")
+    (folder / "matplotlibrc").write_text("text.usetex: True\n")
+    yield folder
+    assert not marker.exists(), marker.read_text()
+    assert {path.stem for path in folder.glob("*.py")} == set(SHADOWED)
+    assert not (folder / "__pycache__").exists()
+
+
+@pytest.fixture
+def script(tmp_path):
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "earmark").write_text(SCRIPT)
+
+    def call(*arguments, cwd):
+        command = [sys.executable, folder / "earmark", *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    return call
+
+
+def numba_settings():
+    Filters.from_librosa()
+    from numba.core import config
+
+    return config.CACHE_DIR, config.DISABLE_JIT
+
+
+@pytest.mark.parametrize("command", ["--version", "--help", "config"])
+def test_commands_without_a_child_process(command, hostile, script):
+    assert script(command, cwd=hostile).stdout
+
+
+def test_python_m_finds_the_libraries_of_its_installation(hostile):
+    # A folder called `jobs` would be found before anything of ours can act.
+    for name in ("jobs", "featurize", "train", "configs"):
+        (hostile / f"{name}.py").unlink()
+    done = earmark("config", cwd=hostile)
+    for name in ("jobs", "featurize", "train", "configs"):
+        (hostile / f"{name}.py").write_text("")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_child_process_imports_librosa_and_ignores_settings_of_numba(hostile, monkeypatch):
+    monkeypatch.chdir(hostile)
+    with ChildProcess(Filters.from_librosa) as child:
+        kind, filters = child.receive(120)
+    assert kind == "returned", filters
+    with ChildProcess(numba_settings) as child:
+        assert child.receive(120) == ("returned", ("", 0))
+
+
+def test_a_child_process_finds_an_installation_that_only_its_parent_has_on_the_path(tmp_path, music):
+    # As of a program that was started in a checkout which is not installed, and then went elsewhere.
+    code = (
+        f"import os, sys; sys.path.insert(0, {str(ROOT)!r}); os.chdir({str(tmp_path)!r})\n"
+        "from featurize.execution.child_process import ChildProcess\n"
+        "from featurize.version import VERSION\n"
+        "with ChildProcess(str, VERSION) as child: print(child.receive(60))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100, check=True)
+    assert "returned" in done.stdout
+
+
+@pytest.mark.slow
+def test_every_command_with_ray_workers_and_composers(hostile, script, music, tmp_path):
+    out, quick = tmp_path / "out", ["--set", "train.epochs=1"]
+    script("featurize", music, "--out", out / "features", "--workers", 2, cwd=hostile)
+    script("verify", out / "features", cwd=hostile)
+    script("train", out / "features", "--out", out / "run", *quick, cwd=hostile)
+    script("evaluate", out / "run", cwd=hostile)
+    done = script("predict", out / "run", music / "bells" / "0-0.mp3", "--format", "json", cwd=hostile)
+    assert '"rejects": []' in done.stdout
+    script("predict", out / "run", music, cwd=hostile)  # on Ray workers, more files than a child process takes
+    script("export", out / "run", "--format", "keras", "--out", out / "model", cwd=hostile)
+    script("compare", out / "run", out / "run", "--out", out / "comparison.html", cwd=hostile)
+    script("crossval", out / "features", "--out", out / "crossval", *quick, cwd=hostile)
+    script("status", out / "run", cwd=hostile)
+    script("run", music, "--out", out / "whole", *quick, cwd=hostile)
+    script("demo", "--out", out / "demo", cwd=hostile)
+    script("featurize", music, "--out", out / "elsewhere", "--workers", 2, cwd=tmp_path)
+    assert contents(out / "features") == contents(out / "elsewhere")

@@ -8,7 +8,7 @@ import socket
 import struct
 
 import pytest
-from hostile.encoders import RATE, make_tune, to_pcm8, wav_file
+from hostile.encoders import encode_mp3, wav_file
 from hostile.references import encode_av, referring_files
 
 from featurize.audio.decoders import MOST_CHANNELS, MOST_STREAMS, open_decoder
@@ -57,11 +57,15 @@ def test_opening_a_file_is_noticed(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".mp3", ".m4a", ".mka"])
-def test_what_a_file_names_is_not_opened(suffix, tmp_path, listener):
+def test_what_a_file_names_is_not_opened(suffix, tmp_path, listener, monkeypatch):
     targets = tmp_path / "targets"
     targets.mkdir()
-    target = targets / "private.wav"
-    target.write_bytes(wav_file(to_pcm8(make_tune(RATE)), bits=8))
+    target = targets / "private.mp3"
+    target.write_bytes(encode_mp3())
+    (targets / "list.m3u8").write_text(
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{target}\n#EXT-X-ENDLIST\n"
+    )
+    monkeypatch.chdir(targets)
     (targets / "1.png").write_bytes(b"\x89PNG")
     (tmp_path / "music").mkdir()
     files = list(referring_files(target, listener))

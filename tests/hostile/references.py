@@ -29,7 +29,9 @@ def referring_files(target: Path, port: int) -> Iterator[tuple[str, bytes]]:
         yield f"ffconcat, {place[:5]}", f"ffconcat version 1.0\nfile '{place}'\n".encode()
         yield f"DASH, {place[:5]}", _dash(place)
     yield "ffconcat, images", f"ffconcat version 1.0\nfile '{target.parent}/%d.png'\n".encode()
-    yield "ffconcat, relative", f"ffconcat version 1.0\nfile '../targets/{target.name}'\n".encode()
+    # Without a name, the folder of the file is unknown, and a relative name is below the working directory.
+    yield "ffconcat, relative", f"ffconcat version 1.0\nfile '{target.name}'\n".encode()
+    yield "ffconcat, a list", b"ffconcat version 1.0\nfile 'list.m3u8'\n"
     yield "list of RTSP", f"#EXTM3U\nrtsp://127.0.0.1:{port}/x\n".encode()
     yield "RTSP in a mov", f"RTSPtext\nrtsp://127.0.0.1:{port}/x\n".encode()
     yield "RealMedia list", f"rtsp://127.0.0.1:{port}/x.rm\n".encode()

@@ -4,12 +4,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 
-.PHONY: help demo test test-slow check format bench-featurize bench-scale bench-stream bench-train bench-skewed lock clean
+.PHONY: help demo test test-slow fuzz check format bench-featurize bench-scale bench-stream bench-train bench-skewed lock clean
 
 help:
 	@echo "make demo     synthesize a small collection, featurize it, train on it, write the report"
 	@echo "make test     run the tests (EARMARK_MUSIC=folder adds those on real music)"
 	@echo "make test-slow  run the tests that take minutes: many kills, full disks, crashing decoders"
+	@echo "make fuzz     damage audio, tags, tables, settings, datasets and models at random (MINUTES=10 for each)"
 	@echo "make check    run ruff and mypy, as CI does"
 	@echo "make format   format the code and fix what ruff can fix"
 	@echo "make bench-featurize   compare featurizing with librosa and with decoding alone"
@@ -41,6 +42,10 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow $(TWO_AT_ONCE)
+
+MINUTES ?= 10
+fuzz: $(READY)
+	cd tests && PYTHONPATH=. ../$(BIN)/python -m fuzz --minutes $(MINUTES)
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -1,0 +1,5 @@
+"""Command line of the fuzzers."""
+
+from fuzz.runner import main
+
+main()

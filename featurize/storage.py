@@ -134,6 +134,8 @@ class StoragePath:
             UnsafeNameError: A relative path leads out of this folder.
             FeaturizeError: The URI cannot be used.
         """
+        if recorded == ".":
+            return self
         if os.path.isabs(recorded) or recorded == "~" or recorded.startswith("~/"):
             return StoragePath.of(os.path.expanduser(recorded))
         scheme, separator, rest = recorded.partition("://")

@@ -98,6 +98,7 @@ def test_a_recorded_place_may_be_elsewhere_but_never_sets_an_endpoint(tmp_path):
     bucket, local = StoragePath.of("s3://bucket/run?region=us-east-1"), StoragePath.of(tmp_path)
     assert bucket.resolve(str(tmp_path / "b")).local == tmp_path / "b"
     assert local.resolve("features").local == tmp_path / "features"
+    assert local.resolve(".") == local
     assert str(bucket.resolve("features")) == "s3://bucket/run/features?region=us-east-1"
     evil = "s3://other/x?endpoint_override=http://127.0.0.1:9"
     assert str(bucket.resolve(evil)) == "s3://other/x?region=us-east-1"

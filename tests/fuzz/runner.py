@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 import json
 import random
+import re
 import shutil
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from pathlib import Path
 from featurize.execution.child_process import ChildProcess
 from featurize.execution.limits import describe_death, limited
 from fuzz.damage import damaged
-from fuzz.targets import TARGETS
+from fuzz.targets import TARGETS, Seeds
 
 SECONDS = 20.0  # for one input
 MEMORY_BYTES = 1 << 30
@@ -43,9 +44,8 @@ class Findings:
     examples: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-def write_input(name: str, seed: int, number: int, features: Path, run: Path, folder: Path) -> Path:
+def write_input(seeds: Seeds, name: str, seed: int, number: int, folder: Path) -> Path:
     """Write the files of an input, one of them damaged; return that one."""
-    seeds = TARGETS[name].seeds(features, run)
     chance = random.Random(f"{name} {seed} {number}")
     chosen = chance.choice(sorted(seeds))
     for path, content in seeds.items():
@@ -56,13 +56,17 @@ def write_input(name: str, seed: int, number: int, features: Path, run: Path, fo
 
 def read_inputs(name: str, seed: int, first: int, features: Path, run: Path, folder: Path) -> Iterator[object]:
     """Read inputs from a number on; yield the number before each, and (kind, text, seconds, MiB) after it."""
-    import resource
-
+    seeds, intact = TARGETS[name].seeds(features, run), folder / "intact"
+    for path, content in seeds.items():
+        (intact / path).parent.mkdir(parents=True, exist_ok=True)
+        (intact / path).write_bytes(content)
+    for path in seeds:  # loads libraries, whose time and memory are not an input's
+        TARGETS[name].read(intact, intact / path, features)
     for number in range(first, first + INPUTS_PER_PROCESS):
         place = folder / "input"
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
-        file = write_input(name, seed, number, features, run, place)
+        file = write_input(seeds, name, seed, number, place)
         yield number
         begun = time.monotonic()
         try:
@@ -72,8 +76,13 @@ def read_inputs(name: str, seed: int, first: int, features: Path, run: Path, fol
             kind, text = "refused", str(error)
         except Exception as error:
             kind, text = "unexpected", f"{type(error).__name__}: {error}"[:300]
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-        yield kind, text, time.monotonic() - begun, peak
+        yield kind, text, time.monotonic() - begun, _peak_mib()
+
+
+def _peak_mib() -> int:
+    """Return the largest memory of this process so far, in MiB."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s*(\d+)", status)[1]) >> 10
 
 
 def fuzz(name: str, seed: int, seconds: float, features: Path, run: Path, kept: Path) -> Findings:

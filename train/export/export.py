@@ -15,9 +15,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from featurize.dataset.dataset import Dataset
-from featurize.dataset.info import FeatureSettings
+from featurize.dataset.info import FeatureSettings, describe_invalid
 from featurize.dataset.reader import read_row_group
 from featurize.display import one_line
 from featurize.processes import is_abandoned, temporary_name
@@ -106,9 +107,14 @@ def export(
             f"{one_line(dataset.id)}. Give the folder of that dataset with --features FEATURES; if it no longer "
             "exists, train again."
         )
-    run.refuse_other_model(about, dataset)
+    try:
+        settings = FeatureSettings.model_validate(about.features)
+    except ValidationError as error:
+        raise TrainError(
+            f"{run.folder / 'model.json'} has features that no dataset has: {describe_invalid(error)}. Train "
+            "again into another folder."
+        ) from error
     model = _load_in_float32(run)
-    settings = FeatureSettings.model_validate(about.features)
     track_mfcc = TrackMfcc(settings, reference.constants) if reference else None
     description = _describe(about, model, form, takes_samples=reference is not None)
     exportable = Exportable(_with_probabilities(model), description, track_mfcc)

@@ -127,6 +127,25 @@ def test_an_unfinished_checkpoint_is_removed(run, tmp_path):
     assert not unfinished.exists()
 
 
+def test_other_files_among_the_checkpoints_are_kept(run, tmp_path):
+    unfinished = tmp_path / "step-00000008-epochs-2"
+    others = ["notes/a.txt", "best/mine/b", "step-1/c", "step-00000008-epochs-2/mine.txt", ".mine.tmp"]
+    for name in others:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (unfinished / "state.index").write_bytes(b"x")
+    oldest = tmp_path / "step-00000004-epochs-1" / "mine.txt"
+    oldest.write_bytes(b"x")
+    other = Saved(tmp_path)
+    assert other.restore().step == 6
+    assert all((tmp_path / name).exists() for name in others)
+    assert not (unfinished / "state.index").exists()
+    other.take(2, 1)
+    other.checkpoints.save(other.progress)
+    assert names(tmp_path) == ["step-00000006-epochs-1", "step-00000008-epochs-2"]
+    assert [path.name for path in oldest.parent.iterdir()] == ["mine.txt"]
+
+
 def test_with_another_folder_to_write_to_nothing_is_removed(run, tmp_path):
     from train.fit.checkpoints import Checkpoints
 

@@ -24,6 +24,7 @@ from featurize.dataset.dataset import open_dataset
 from featurize.dataset.reader import read_row_group
 from featurize.dataset_build.worker import featurize_track
 from featurize.errors import FeaturizeError
+from featurize.processes import temporary_name
 from featurize.storage import StoragePath
 from jobs.inference.export import export_model
 from jobs.terminal.native_output import quiet_libraries
@@ -366,6 +367,32 @@ def test_the_dataset_may_move_but_must_be_the_same(run, features, tmp_path):
     (other / "dataset.json").write_text(json.dumps({**info, "id": "0123456789abcdef"}))
     with pytest.raises(TrainError, match=r"is 0123456789abcdef\. Give the folder of that dataset with --features"):
         export(run, "keras", tmp_path / "another.keras", StoragePath.of(other))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", NAMES)
+def test_a_full_disk_is_named_and_nothing_is_left(form, run, tmp_path):
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60k", "tmpfs", tmp_path], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("cannot mount a small tmpfs on this machine")
+    try:
+        done = earmark("export", run, "--format", form, "--out", tmp_path / NAMES[form])
+        assert done.stderr == f"earmark: No space left on device ({tmp_path / NAMES[form]}).\n"
+        assert done.returncode == 1
+        assert os.listdir(tmp_path) == []
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next(run, tmp_path):
+    code = "from featurize.processes import temporary_name; print(temporary_name())"
+    gone = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    others = [".earmark-notes", f"{gone}.mine", temporary_name()]
+    for name in (gone, *others):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(b"x")
+    export(run, "keras", tmp_path / "model.keras")
+    assert sorted(os.listdir(tmp_path)) == sorted([*others, "model.keras"])
 
 
 def test_an_export_that_differs_from_the_model_is_removed(run, tmp_path):

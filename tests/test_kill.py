@@ -203,9 +203,11 @@ def test_a_full_disk_is_reported_and_the_next_run_continues(large_music, uninter
     with _small_disk(disk, "3m"):
         done = earmark("featurize", large_music, "--out", disk / "features", *SETTINGS)
         assert done.returncode == 1
+        full = done.stderr.rpartition("device (")[2].partition(")")[0]
+        assert full.startswith(f"{disk / 'features'}/")
         assert done.stderr.splitlines()[-1] == (
-            f"earmark: cannot write to {disk / 'features'}: No space left on device. Finished shards are kept; "
-            "fix the problem and run the same command again to continue."
+            f"earmark: cannot write to {disk / 'features'}: No space left on device ({full}). Finished shards are "
+            "kept; fix the problem and run the same command again to continue."
         )
         finished = sorted(list_shards(disk / "features"))
         assert finished

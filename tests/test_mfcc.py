@@ -1,5 +1,8 @@
 """Features equal those of librosa, and overlapping segments share frames."""
 
+import subprocess
+import sys
+
 import librosa
 import numpy as np
 import pytest
@@ -103,3 +106,20 @@ def test_segments_are_evenly_spaced_over_the_track(n_samples, segments):
 def test_a_track_shorter_than_a_segment_is_an_error():
     with pytest.raises(ValueError, match=f"at least {SEGMENT_SAMPLES} samples.*found {SEGMENT_SAMPLES - 1}"):
         segment_starts(SEGMENT_SAMPLES - 1, 12)
+
+
+READ_ONLY = """
+mount --bind {0} {0} && mount -o remount,ro,bind {0} || exit 77
+exec env -u HOME -u NUMBA_CACHE_DIR {1} -c "
+import os; os.path.expanduser = lambda path: '{0}'
+from featurize.audio.mfcc import Filters; print(Filters.from_librosa().window.shape)"
+"""
+
+
+@pytest.mark.slow
+def test_librosa_is_imported_from_a_read_only_installation_without_a_home():
+    script = READ_ONLY.format(sys.prefix, sys.executable)
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=False)
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("cannot mount here")
+    assert done.stdout.strip() == "(2048,)", done.stderr

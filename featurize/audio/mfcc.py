@@ -7,7 +7,11 @@ librosa's zero padding, are computed separately.
 
 import contextlib
 import dataclasses
+import importlib.util
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import scipy.fft
@@ -52,13 +56,32 @@ class Filters:
         # Imported here: it takes a second that only a worker has to spend.
         # Numba, which librosa imports, obeys a file of settings in the working directory, which may be anyone's;
         # it names the folder of cached code.
-        with contextlib.chdir(os.sep):
+        with contextlib.chdir(os.sep), _cache_of_numba():
             from librosa.filters import get_window, mel
 
         return cls(
             window=get_window("hann", N_FFT, fftbins=True).astype(np.float32),
             mel=scipy.sparse.csr_matrix(mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=N_MELS)),
         )
+
+
+@contextmanager
+def _cache_of_numba() -> Iterator[None]:
+    """Let librosa be imported where numba can write its cache neither beside librosa nor in the home folder.
+
+    Numba refuses to decorate functions there, which an import of librosa does.
+    """
+    spec = importlib.util.find_spec("librosa")
+    folders = [os.path.dirname(spec.origin) if spec and spec.origin else "", os.path.expanduser("~")]
+    if "NUMBA_CACHE_DIR" in os.environ or any(os.access(folder, os.W_OK) for folder in folders):
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="earmark-") as cache:
+        os.environ["NUMBA_CACHE_DIR"] = cache
+        try:
+            yield
+        finally:
+            del os.environ["NUMBA_CACHE_DIR"]
 
 
 def segment_starts(n_samples: int, segments: int) -> NDArray[np.int64]:

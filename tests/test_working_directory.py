@@ -45,7 +45,9 @@ def hostile(tmp_path, monkeypatch):
     for name in SHADOWED:
         (folder / f"{name}.py").write_text(code)
     # So that child processes find the functions of this module.
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join(filter(None, (str(ROOT / "tests"), os.environ.get("PYTHONPATH"))))
+    )
     # Settings that name code: numba loads cached functions from this folder, matplotlib calls LaTeX.
     (folder / ".numba_config.yaml").write_text("cache_dir: cache\ndisable_jit: 1\n")
     (folder / "matplotlibrc").write_text("text.usetex: True\n")
@@ -90,6 +92,14 @@ def test_python_m_finds_the_libraries_of_its_installation(hostile):
     for name in ("jobs", "featurize", "train", "configs"):
         (hostile / f"{name}.py").write_text("")
     assert done.returncode == 0, done.stderr
+
+
+def test_an_empty_entry_of_pythonpath_is_not_the_working_directory(hostile, script, monkeypatch):
+    # Python itself imports these two before any of our code, and `jobs` is first where the installation is first.
+    for name in ("sitecustomize", "usercustomize"):
+        (hostile / f"{name}.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}")
+    assert script("config", cwd=hostile).stdout
 
 
 def test_a_child_process_imports_librosa_and_ignores_settings_of_numba(hostile, monkeypatch):

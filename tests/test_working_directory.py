@@ -32,7 +32,7 @@ SHADOWED = (
     *("tensorboard", "tensorflow", "typer", "usercustomize", "yaml", "configs", "featurize", "jobs", "train"),
 )
 # The console script of an installation: its own folder goes first on the path, not the working directory.
-SCRIPT = "import sys\nfrom jobs.cli import main\nsys.exit(main())\n"
+SCRIPT = 'import sys\nfrom jobs.cli import main\nif __name__ == "__main__":\n    sys.exit(main())\n'
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_ray_workers_and_every_command_on_a_run(hostile, script, music, tmp_path
     done = script("predict", out / "run", music / "bells" / "0-0.mp3", "--format", "json", cwd=hostile)
     assert '"rejects": []' in done.stdout
     script("predict", out / "run", music, cwd=hostile)  # more files, on Ray workers
-    script("featurize", music, "--out", out / "elsewhere", cwd=tmp_path)
+    script("featurize", music, "--out", out / "elsewhere", *quick, cwd=tmp_path)
     assert contents(features) == contents(out / "elsewhere")
 
 

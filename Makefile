@@ -35,7 +35,8 @@ demo: $(READY)
 	$(BIN)/earmark demo
 
 # Most tests use one core or wait most of the time.
-TWO_AT_ONCE := --numprocesses 2 --dist loadfile
+# Files in the order of tests/conftest.py, the longest first: one that begins last would run alone.
+TWO_AT_ONCE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test: $(READY)
 	$(BIN)/python -m pytest -m "not slow" $(TWO_AT_ONCE)

@@ -25,6 +25,36 @@ os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
+# Files with long tests, the longest first: started last, they would run alone.
+LONGEST = (
+    "test_docs",
+    "test_cluster",
+    "test_export",
+    "test_shared_outputs",
+    "test_working_directory",
+    "test_resume",
+    "test_hostile_files",
+    "test_benchmarks",
+    "test_signals",
+    "test_kill",
+    "test_hostile",
+    "test_cli",
+    "test_damage",
+    "test_damage_training",
+    "test_s3",
+    "test_doctor",
+    "test_featurize",
+)
+
+
+def pytest_collection_modifyitems(items):
+    def place(item) -> int:
+        name = item.path.stem
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
+
+
 @pytest.fixture(scope="session")
 def music(tmp_path_factory) -> Path:
     """Thirty pieces of six seconds: three styles, five tagged artists per style, two pieces per artist."""

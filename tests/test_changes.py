@@ -196,7 +196,7 @@ def test_status_counts_finished_and_missing_shards(features, music, ray_here, tm
     assert earmark("status", tmp_path).stdout.startswith("state     unfinished")  # a run folder with a dataset
     nothing = earmark("status", tmp_path / "nothing")
     assert nothing.returncode == 1
-    assert "holds no complete or partial dataset" in nothing.stderr
+    assert "holds neither a dataset nor" in nothing.stderr
 
 
 def test_a_broken_shard_is_reported_and_written_again_after_deletion(music, features, ray_here, tmp_path):

@@ -11,7 +11,7 @@ from featurize.dataset.dataset import open_dataset
 from train.config import TrainConfig
 from train.errors import TrainError
 from train.evaluation.cross_validation import fold_configs, summarize
-from train.records import Metrics, ProbabilityScores, Split
+from train.records import ClassScores, Metrics, ProbabilityScores, Split
 
 SETTINGS = ["--set", "train.model=modulation", "--set", "train.epochs=2", "--set", "train.batch_size=16"]
 SETTINGS += ["--set", "train.normalise=true", "--set", "train.learning_rate=1.0e-3"]
@@ -97,8 +97,11 @@ def test_the_summary_weights_all_folds_equally():
             count=count,
             accuracy=accuracy,
             macro_f1=accuracy,
-            per_class=[],
-            confusion=[[correct, count - correct]],
+            per_class=[
+                ClassScores(label=label, count=count // 2, precision=accuracy, recall=accuracy, f1=accuracy)
+                for label in ("a", "b")
+            ],
+            confusion=[[correct, count - correct], [0, 0]],
             loss=1.0,
         )
         return Metrics(
@@ -117,7 +120,7 @@ def test_the_summary_weights_all_folds_equally():
     summary = summarize(folds, [metrics.tracks for metrics in folds])
     assert summary.mean.tracks.accuracy == pytest.approx(0.7)
     assert summary.deviation.tracks.accuracy == pytest.approx(0.2)
-    assert summary.confusion.tracks == [[10, 2]]
+    assert summary.confusion.tracks == [[10, 2], [0, 0]]
     written = summary.to_json()
     assert list(written) == ["model", "classes", "folds", "mean", "deviation", "confusion"]
     assert list(written["folds"][0]) == ["fold", "epoch", "count", "tracks", "segments", "svm_tracks"]

@@ -91,7 +91,7 @@ def arguments(command: str, root: Path) -> list[str]:
 
 def check(command: str, root: Path, name: str, must_fail: bool = False) -> None:
     """Run a command; it succeeds, or ends with a sentence that names the file or, for a shard, its dataset."""
-    from jobs.cli import app
+    from jobs.commands.app import app
 
     (root / "out.keras").unlink(missing_ok=True)
     done = CliRunner().invoke(app, arguments(command, root))

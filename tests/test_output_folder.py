@@ -16,7 +16,7 @@ from featurize.dataset.output_folder import (
 from featurize.dataset_build.driver import featurize
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath
-from jobs.cli import app
+from jobs.commands.app import app
 from jobs.demo.demo import run_demo
 from jobs.terminal.console import ConsoleReporter
 

@@ -16,6 +16,7 @@ from support.logs import logged
 from featurize.collection import sizes
 from featurize.collection.catalog import build_catalog
 from featurize.collection.location import locate
+from featurize.dataset.dataset import open_dataset
 from featurize.dataset.footer import read_rejects
 from featurize.dataset.reader import list_shards
 from featurize.errors import FeaturizeError, Reject
@@ -23,7 +24,7 @@ from featurize.execution.child_process import ChildProcess
 from featurize.execution.limits import limited
 from featurize.execution.table_reading import read_table_apart
 from featurize.storage import StoragePath
-from jobs.cli import app
+from jobs.commands.app import app
 from jobs.remote.remote_command import read_command
 
 
@@ -174,10 +175,7 @@ def test_submit_sends_the_allowed_buckets():
     assert "--allow-bucket" not in command.arguments
 
 
-def test_keys_that_cannot_be_joined_are_rejects_and_never_other_files(client, uri, music, ray_here, tmp_path):
-    from featurize.config import FeaturizeConfig
-    from featurize.dataset_build.driver import featurize
-
+def test_keys_that_cannot_be_joined_are_rejects_and_never_other_files(client, uri, music, tmp_path):
     secret = next(music.glob("bells/*.wav"))
     for path in sorted(music.glob("*/*.*")):
         client.upload_file(str(path), "music", f"odd/{path.relative_to(music)}")
@@ -185,15 +183,15 @@ def test_keys_that_cannot_be_joined_are_rejects_and_never_other_files(client, ur
     classless = [str(secret), "s3://other/x.wav", "../reeds/x.wav"]
     for key in (*unsafe, *classless):
         client.put_object(Bucket="music", Key=f"odd/{key}", Body=b"x")
-    config = FeaturizeConfig(group_by="artist", segments_per_track=1)
-    with logged("featurize") as messages:
-        summary = featurize(uri("music/odd"), tmp_path / "out", config)
+    settings = ["--set", "featurize.segments_per_track=1", "--set", "featurize.max_reject_fraction=1"]
+    done = earmark("featurize", uri("music/odd"), "--out", tmp_path / "out", *settings)
+    assert done.returncode == 0, done.stderr
     out = StoragePath.of(tmp_path / "out")
     rejects = {r.path: (r.stage, r.reason) for name in list_shards(out) for r in read_rejects(out, name)}
     assert rejects == dict.fromkeys(unsafe, ("open", "unsafe name"))
-    assert summary.tracks == len(list(music.glob("*/*.*"))) + len(unsafe)
-    skipped = next(text for text in messages if "cannot be joined" in text)
-    assert skipped.startswith("3 files were skipped")
+    assert open_dataset(out).tracks().num_rows == len(list(music.glob("*/*.*"))) + len(unsafe)
+    skipped = next(line for line in done.stderr.splitlines() if "cannot be joined" in line)
+    assert "3 files were skipped" in skipped
     assert all(repr(name) in skipped for name in classless)
 
 

@@ -15,7 +15,7 @@ from featurize.errors import Reject
 Float32 = NDArray[np.float32]
 
 LOWEST_RATE, HIGHEST_RATE = 100, 1_000_000  # Hz; a rate outside is damage
-MOST_CHANNELS = 64  # as in seventh-order ambisonics; each channel is decoded and held in memory
+MOST_CHANNELS = 1024  # as libsndfile; a block of all channels is held in memory
 MOST_STREAMS = 64  # of a container, of all kinds
 # Blocks are bounded in samples and in seconds, so that no allocation depends on what a header claims.
 _BLOCK_SAMPLES = 1 << 18

@@ -105,7 +105,8 @@ def featurize(
     folder = StoragePath.of(folder)
     refuse_undecodable(StoragePath.of(music))
     catalog = build_catalog(music, allowed_buckets, read_table_apart)
-    refuse_foreign_dataset_folder(folder)
+    with _explain_os_errors(folder):
+        refuse_foreign_dataset_folder(folder)
     with only_run_in(folder), _explain_os_errors(folder), ExitStack() as stack:
         if on_cluster():
             stack.enter_context(ray_workers(workers))

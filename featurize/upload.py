@@ -1,6 +1,6 @@
 """Write an object of a bucket so that it appears whole or not at all, whatever interrupts the write."""
 
-import threading
+import _thread
 from typing import Any
 
 import pyarrow as pa
@@ -34,13 +34,20 @@ def upload(filesystem: Any, path: str, content: bytes | pa.Buffer) -> None:
                 stream.close()
         except BaseException as error:
             failures.append(error)
+        finally:
+            finished.append(True)
+            ended.release()
 
-    thread = threading.Thread(target=write)
-    thread.start()
+    # Not a `threading.Thread`: an exception that passes through its `start` leaves it in disorder.
+    finished: list[bool] = []
+    ended = _thread.allocate_lock()
+    ended.acquire()
+    _thread.start_new_thread(write, ())
     try:
-        thread.join()
+        ended.acquire()
     except BaseException:
-        thread.join()
+        if not finished:  # otherwise it may have passed after `ended` was acquired
+            ended.acquire()
         raise
     if failures:
         raise failures[0]

@@ -82,6 +82,7 @@ def test_every_node_starts_ray_with_the_environment_and_the_token(role):
     exports, _, rest = start.partition(";")
     assert exports == (
         "export PATH=$HOME/earmark/venv/bin:$PATH RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$HOME/.ray/auth_token"
+        " RAY_USAGE_STATS_ENABLED=0"
     )
     assert "ray start " in rest
     if role == "head":

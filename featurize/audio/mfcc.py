@@ -54,15 +54,33 @@ class Filters:
     def from_librosa(cls) -> "Filters":
         """Build the filters that `librosa.feature.mfcc(sr=22050, n_mfcc=40)` uses by default."""
         # Imported here: it takes a second that only a worker has to spend.
-        # Numba, which librosa imports, obeys a file of settings in the working directory, which may be anyone's;
-        # it names the folder of cached code.
-        with contextlib.chdir(os.sep), _cache_of_numba():
+        with _outside_the_working_directory(), _cache_of_numba():
             from librosa.filters import get_window, mel
 
         return cls(
             window=get_window("hann", N_FFT, fftbins=True).astype(np.float32),
             mel=scipy.sparse.csr_matrix(mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=N_MELS)),
         )
+
+
+@contextmanager
+def _outside_the_working_directory() -> Iterator[None]:
+    """Keep numba, which librosa imports, from obeying a file of settings in the working directory.
+
+    The folder may be anyone's, and the file names the folder of cached code. A working directory that was removed,
+    as Ray does with that of a job, holds none.
+    """
+    try:
+        before = os.getcwd()
+    except FileNotFoundError:
+        yield
+        return
+    os.chdir(os.sep)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # it has been removed in the meantime
+            os.chdir(before)
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 from featurize.errors import FeaturizeError
-from featurize.execution.import_path import job_config
 from featurize.execution.local_ray import ONE_THREAD, keep_private, local_ray
 
 Key = TypeVar("Key")
@@ -111,13 +110,13 @@ def ray_workers(workers: int | None) -> Iterator[None]:
 
 @contextmanager
 def _attached() -> Iterator[None]:
-    """Connect to the cluster that RAY_ADDRESS names until exit."""
+    """Connect to the cluster that RAY_ADDRESS names until exit; a job has its code in its working_dir."""
     import ray
 
     address = os.environ["RAY_ADDRESS"]
     refuse_silent(address)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", job_config=job_config())
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise _unusable(address, str(error).splitlines()[0]) from error
     try:

@@ -170,7 +170,9 @@ MOMENTS = {
     # The run writes two files first; a checkpoint is two files of TensorFlow's and progress.json.
     "while a checkpoint is written": "StoragePath.write = after(7, StoragePath.write)",
     "before a checkpoint is complete": "StoragePath.write = after(8, StoragePath.write)",
-    "while old checkpoints are removed": "StoragePath.remove_folder = after(1, StoragePath.remove_folder)",
+    "while old checkpoints are removed": (
+        "StoragePath.remove_empty_folder = after(1, StoragePath.remove_empty_folder)"
+    ),
     "before the model is written": "train.run.Run.write = after(5, train.run.Run.write)",
 }
 

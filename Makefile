@@ -4,12 +4,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 
-.PHONY: help demo test test-slow fuzz check format bench-featurize bench-scale bench-stream bench-train bench-skewed lock clean
+.PHONY: help demo test test-slow test-matrix fuzz check format bench-featurize bench-scale bench-stream bench-train bench-skewed lock clean
 
 help:
 	@echo "make demo     synthesize a small collection, featurize it, train on it, write the report"
 	@echo "make test     run the tests (EARMARK_MUSIC=folder adds those on real music)"
 	@echo "make test-slow  run the tests that take minutes: many kills, full disks, crashing decoders"
+	@echo "make test-matrix  run every command on many hostile files and in hostile folders (half an hour)"
 	@echo "make fuzz     damage audio, tags, tables, settings, datasets and models at random (MINUTES=10 for each)"
 	@echo "make check    run ruff and mypy, as CI does"
 	@echo "make format   format the code and fix what ruff can fix"
@@ -39,10 +40,13 @@ demo: $(READY)
 TWO_AT_ONCE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow" $(TWO_AT_ONCE)
+	$(BIN)/python -m pytest -m "not slow and not matrix" $(TWO_AT_ONCE)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow $(TWO_AT_ONCE)
+
+test-matrix: $(READY)
+	$(BIN)/python -m pytest -m matrix $(TWO_AT_ONCE)
 
 MINUTES ?= 10
 fuzz: $(READY)

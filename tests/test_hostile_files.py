@@ -174,7 +174,7 @@ def test_a_hostile_file_is_an_error_that_names_it(folder, name, place):
     assert attack(place, folder, name, 12, reading & QUICK) or not reading & QUICK
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 @pytest.mark.parametrize(("folder", "name"), FILES)
 def test_every_hostile_file_is_an_error_that_names_it(folder, name, place):
     assert attack(place, folder, name, 100) >= 10

@@ -118,7 +118,7 @@ def found_in(folder: Path, *words: str) -> list[str]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 def test_no_output_of_a_run_names_the_home_or_a_secret(music, tmp_path):
     home = tmp_path / "home-of-alice"
     (home / "collection").mkdir(parents=True)

@@ -125,7 +125,7 @@ def test_a_child_process_finds_an_installation_that_only_its_parent_has_on_the_p
     assert "returned" in done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 def test_ray_workers_and_every_command_on_a_run(hostile, script, music, tmp_path):
     out, quick = tmp_path / "out", ["--set", "train.epochs=1"]
     script("run", music, "--out", out / "run", "--workers", 2, *quick, cwd=hostile)
@@ -143,6 +143,6 @@ def test_ray_workers_and_every_command_on_a_run(hostile, script, music, tmp_path
     assert contents(features) == contents(out / "elsewhere")
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 def test_the_processes_that_compose_the_demo(hostile, script, tmp_path):
     script("demo", "--out", tmp_path / "demo", cwd=hostile)

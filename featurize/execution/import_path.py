@@ -30,6 +30,10 @@ def job_config() -> "JobConfig":
         def _runtime_env_has_working_dir(self) -> bool:
             # Ray asks this to decide whether the folder of the script and the working directory go first on the
             # workers' path. The working directory may, if the installation is there: it may be nowhere else.
-            return os.path.realpath(os.curdir) != INSTALLATION or bool(super()._runtime_env_has_working_dir())
+            try:
+                elsewhere = os.path.realpath(os.curdir) != INSTALLATION
+            except FileNotFoundError:  # it has been removed
+                elsewhere = True
+            return elsewhere or bool(super()._runtime_env_has_working_dir())
 
     return InstalledCode()

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 from featurize.errors import FeaturizeError
+from featurize.execution.import_path import job_config
 from featurize.execution.local_ray import ONE_THREAD, keep_private, local_ray
 
 Key = TypeVar("Key")
@@ -110,13 +111,16 @@ def ray_workers(workers: int | None) -> Iterator[None]:
 
 @contextmanager
 def _attached() -> Iterator[None]:
-    """Connect to the cluster that RAY_ADDRESS names until exit; a job has its code in its working_dir."""
+    """Connect to the cluster that RAY_ADDRESS names until exit."""
     import ray
+    from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 
     address = os.environ["RAY_ADDRESS"]
     refuse_silent(address)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        # A submitted job has a config: its code is in its working_dir, and so is nothing else.
+        config = None if RAY_JOB_CONFIG_JSON_ENV_VAR in os.environ else job_config()
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", job_config=config)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise _unusable(address, str(error).splitlines()[0]) from error
     try:

@@ -11,8 +11,8 @@ def upload(filesystem: Any, path: str, content: bytes | pa.Buffer) -> None:
 
     Arrow's output streams have no way to abort: closing one, which their destructor does as well, publishes what
     has been written so far. So no exception may pass while one is open. Signal handlers raise theirs in the main
-    thread, between any two operations; this function works in a thread of its own, and on an exception waits for
-    that thread. If the server fails, Arrow remembers it and closing the stream publishes nothing.
+    thread, between any two operations; this function works in a second thread, and on an exception waits for
+    it. If the server fails, Arrow remembers it and closing the stream publishes nothing.
 
     Args:
         filesystem: `pyarrow.fs.FileSystem` whose objects appear when their upload is complete.
@@ -38,7 +38,7 @@ def upload(filesystem: Any, path: str, content: bytes | pa.Buffer) -> None:
             finished.append(True)
             ended.release()
 
-    # Not a `threading.Thread`: an exception that passes through its `start` leaves it in disorder.
+    # Not a `threading.Thread`: an exception that passes through its `start` corrupts the bookkeeping of the module.
     finished: list[bool] = []
     ended = _thread.allocate_lock()
     ended.acquire()

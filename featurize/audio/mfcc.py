@@ -67,7 +67,7 @@ class Filters:
 def _outside_the_working_directory() -> Iterator[None]:
     """Keep numba, which librosa imports, from obeying a file of settings in the working directory.
 
-    The folder may be anyone's, and the file names the folder of cached code. A working directory that was removed,
+    The folder is not trusted, and the file names the folder of cached code. A working directory that was removed,
     as Ray does with that of a job, holds none.
     """
     try:

@@ -1,4 +1,4 @@
-"""Limits on the memory of a child process that reads what strangers wrote.
+"""Limits on the memory of a child process that reads untrusted input.
 
 Nothing here imports pyarrow: its memory pool is chosen, by a variable of the environment, when it is imported.
 """

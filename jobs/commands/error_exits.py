@@ -29,13 +29,13 @@ def plain_errors(kept: str = KEPT) -> Iterator[None]:
             raise typer.Exit(130) from None
         except SystemExit:
             if (signum := arrived()) is not None:
-                # Ray, if it was being waited for, has replaced our status by one of its own.
+                # Ray, if it was being waited for, has replaced our status by another one.
                 raise SystemExit(128 + signum) from None
             # Ray's handler, which replaces ours while Ray starts, has raised this.
             echo(sentence, err=True)
             raise SystemExit(143) from None
         except Exception as error:
-            if (signum := arrived()) is not None:  # the consequence of a stop in the midst of a library's work
+            if (signum := arrived()) is not None:  # a library turned the stop into its own error
                 raise SystemExit(128 + signum) from error
             if (status := _explain(error, kept)) is None:
                 raise

@@ -1,6 +1,6 @@
-"""Ctrl-C and SIGTERM: how a command hears of them, and how its process ends.
+"""Ctrl-C and SIGTERM: how a command receives them, and how its process ends.
 
-A command says at once that it stops, because whoever sent the signal may kill it before clean-up is finished, and
+A command says at once that it stops, because the sender of the signal may kill it before clean-up is finished, and
 the clean-up has a limit. Libraries may swallow the exception that a handler raises (a destructor does, and so does
 native code that calls back), so the process also ends where nobody obeys.
 """

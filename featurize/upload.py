@@ -38,7 +38,7 @@ def upload(filesystem: Any, path: str, content: bytes | pa.Buffer) -> None:
             finished.append(True)
             ended.release()
 
-    # Not a `threading.Thread`: an exception that passes through its `start` corrupts the bookkeeping of the module.
+    # Not a `threading.Thread`: an exception that passes through its `start` corrupts the module's records.
     finished: list[bool] = []
     ended = _thread.allocate_lock()
     ended.acquire()

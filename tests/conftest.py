@@ -55,6 +55,23 @@ def pytest_collection_modifyitems(items):
     items.sort(key=place)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable(report):
+    """Escape lone surrogates: a worker of pytest-xdist cannot send them and would end the whole run."""
+    return _encodable((yield))
+
+
+def _encodable(value):
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode()
+        case dict():
+            return {_encodable(key): _encodable(item) for key, item in value.items()}
+        case list() | tuple():
+            return type(value)(_encodable(item) for item in value)
+    return value
+
+
 @pytest.fixture(scope="session")
 def music(tmp_path_factory) -> Path:
     """Thirty pieces of six seconds: three styles, five tagged artists per style, two pieces per artist."""

@@ -36,6 +36,7 @@ CATALOG_SCHEMA = pa.schema(
         pa.field("label", pa.dictionary(pa.int32(), pa.string()), nullable=False),
         pa.field("group", pa.string()),
         pa.field("fold", pa.int32()),
+        pa.field("split", pa.string()),
         pa.field("size", pa.int64(), nullable=False),
     ]
 )
@@ -49,9 +50,9 @@ class Catalog:
         root: Folder that paths are relative to.
         tracks: By CATALOG_SCHEMA, sorted by `track`: the path below the root with `/`, unique, and independent of
             where the root is. `path` holds the bytes of the real file name if `track` cannot (not UTF-8, or
-            outside the root), none if the name cannot be joined to the root, else null. `group` and
-            `fold` are null if the table does not give them. `size` is in bytes, -1 for a missing file; a file
-            whose size changes is featurized again.
+            outside the root), none if the name cannot be joined to the root, else null. `group`, `fold` and
+            `split` (`train`, `validation` or `test`) are null if the collection does not give them. `size` is in
+            bytes, -1 for a missing file; a file whose size changes is featurized again.
         unreachable: Buckets, as URIs, that the table names and that do not answer; their tracks become rejects.
     """
 
@@ -125,7 +126,7 @@ def _from_folder(root: StoragePath) -> pa.Table:
     outside = [None if printable(path) == path else os.fsencode(path) for path in paths] + [b""] * len(kept)
     sizes += [found.size for found in kept]
     labels = pc.dictionary_encode(pc.replace_substring_regex(ids, "(?s)/.*", ""))
-    columns = [ids, pa.array(outside, pa.binary()), labels, *_no_groups_or_folds(ids), pa.array(sizes, pa.int64())]
+    columns = [ids, pa.array(outside, pa.binary()), labels, *_nothing_given(ids), pa.array(sizes, pa.int64())]
     return pa.table(columns, schema=CATALOG_SCHEMA)
 
 
@@ -155,7 +156,7 @@ def _from_table(root: StoragePath, rows: pa.Table) -> tuple[pa.Table, frozenset[
     outside = pc.if_else(pc.equal(ids, paths), pa.scalar(None, pa.binary()), pc.cast(paths, pa.binary()))
     given = [
         rows[name].combine_chunks() if name in rows.column_names else empty
-        for name, empty in zip(("group", "fold"), _no_groups_or_folds(ids), strict=True)
+        for name, empty in zip(("group", "fold", "split"), _nothing_given(ids), strict=True)
     ]
     sizes, unreachable = sizes_of(root, paths)
     if unreachable:
@@ -168,9 +169,9 @@ def _from_table(root: StoragePath, rows: pa.Table) -> tuple[pa.Table, frozenset[
     return pa.table(columns, schema=CATALOG_SCHEMA), frozenset(unreachable)
 
 
-def _no_groups_or_folds(ids: pa.Array) -> list[pa.Array]:
-    """Return empty columns `group` and `fold`."""
-    return [pa.nulls(len(ids), pa.string()), pa.nulls(len(ids), pa.int32())]
+def _nothing_given(ids: pa.Array) -> list[pa.Array]:
+    """Return empty columns `group`, `fold` and `split`."""
+    return [pa.nulls(len(ids), kind) for kind in (pa.string(), pa.int32(), pa.string())]
 
 
 def _below(path: str, root: StoragePath) -> str:

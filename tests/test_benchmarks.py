@@ -27,6 +27,18 @@ SMALLEST = {
             "peak_megabytes",
         },
     ),
+    "bucket": (
+        ["--rounds", 1, "--clips", 3, "--tracks", 5],
+        {
+            "clips",
+            "rounds",
+            "ms_per_track",
+            "ratio_featurize_30ms",
+            "ratio_featurize_100ms",
+            "requests_per_track",
+            "ratio_bytes_excerpt",
+        },
+    ),
     "scale": (
         ["--tracks", 2000],
         {

@@ -2,6 +2,7 @@
 
 import math
 import tempfile
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from featurize.audio.decoders import Decoder, open_decoder
 from featurize.audio.mfcc import SEGMENT_SAMPLES
+from featurize.audio.remote_file import Beginning
 from featurize.audio.source import BytesSource, Source, open_source
 from featurize.dataset.info import FeatureSettings
 from featurize.errors import Reject
@@ -24,7 +26,7 @@ SILENT_PEAK, LOUDEST_PEAK = 1e-5, 1e15
 _MEMORY_SAMPLES = 12_000_000  # nine minutes, 48 MB; longer tracks use a temporary file
 
 
-def load(path: StoragePath, settings: FeatureSettings) -> Float32:
+def load(path: StoragePath, settings: FeatureSettings, fetched: Callable[[], Beginning] | None = None) -> Float32:
     """Load a track, or the excerpt that the settings specify.
 
     Channels are averaged and the result is resampled by soxr at high quality, as in `librosa.load`. An excerpt
@@ -33,6 +35,7 @@ def load(path: StoragePath, settings: FeatureSettings) -> Float32:
     Args:
         path: Audio file.
         settings: Feature settings.
+        fetched: What was read of a remote file ahead of time, as in `open_source`.
 
     Returns:
         float32 [samples], mono at `sample_rate`, finite, neither silent nor shorter than a segment.
@@ -42,15 +45,15 @@ def load(path: StoragePath, settings: FeatureSettings) -> Float32:
         CollectionLostError: A remote file cannot be reached.
     """
     try:
-        return _load_once(path, settings)
+        return _load_once(path, settings, fetched)
     except Reject as reject:
         if reject.reason != "changed":
             raise
-    return _load_once(path, settings)  # it may have been replaced, or its copying may have come to its end
+    return _load_once(path, settings, None)  # it may have been replaced, or its copying may have come to its end
 
 
-def _load_once(path: StoragePath, settings: FeatureSettings) -> Float32:
-    with open_source(path) as source:
+def _load_once(path: StoragePath, settings: FeatureSettings, fetched: Callable[[], Beginning] | None) -> Float32:
+    with open_source(path, fetched) as source:
         return decode(source, path.suffix, settings)
 
 

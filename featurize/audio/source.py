@@ -3,14 +3,15 @@
 import io
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from featurize.audio.remote_file import Beginning, FileChangedError, PartlyReadFile
 from featurize.errors import CollectionLostError, Reject
 from featurize.storage import StoragePath, describe
 
-_WHOLE_BYTES = 32 << 20  # read files up to this size at once, longer ones on demand
+WHOLE_BYTES = 32 << 20  # read files up to this size at once, longer ones on demand
 _BUFFER_BYTES = 4 << 20
 
 
@@ -68,8 +69,14 @@ class BytesSource(io.BytesIO):
 
 
 @contextmanager
-def open_source(path: StoragePath) -> Iterator[Source | BytesSource]:
+def open_source(
+    path: StoragePath, fetched: Callable[[], Beginning] | None = None
+) -> Iterator[Source | BytesSource]:
     """Open the bytes of a file.
+
+    Args:
+        path: Audio file.
+        fetched: Returns what was read of a remote file ahead of time, or raises OSError; None if nothing was.
 
     Raises:
         Reject: Stage `open`: the file is missing, empty, not a regular file, not readable, or changed while it was
@@ -77,16 +84,18 @@ def open_source(path: StoragePath) -> Iterator[Source | BytesSource]:
         CollectionLostError: The file is remote and cannot be reached, after the file system's own retries.
     """
     try:
-        file = _open(path)
+        beginning = fetched() if fetched else None
+        file = _open(path) if beginning is None else _reopen(path, beginning)
     except OSError as error:
         raise _read_error(path, error) from error
     with file:
         try:
             size = file.seek(0, io.SEEK_END)
             file.seek(0)
-            at_once = size <= _WHOLE_BYTES
-            # A whole object is one request, whose answer is one version of it.
-            before = None if at_once and path.scheme else _state(path, file)
+            at_once = size <= WHOLE_BYTES and not isinstance(file, PartlyReadFile)
+            # A whole object is one request, whose answer is one version of it. For the rest of a partly read one,
+            # its size is compared.
+            before = None if beginning or (at_once and path.scheme) else _state(path, file)
             source = BytesSource(file.read()) if at_once else Source(file)
         except OSError as error:
             raise _read_error(path, error) from error
@@ -138,11 +147,20 @@ def _refuse_changed(path: StoragePath, before: _State, read: int) -> None:
 
 def _read_error(path: StoragePath, error: OSError) -> Exception:
     """Return a Reject if only this file cannot be read, a CollectionLostError if its storage is gone."""
+    if isinstance(error, FileChangedError):
+        return Reject("open", "changed", str(error))
     if isinstance(error, FileNotFoundError):
         return Reject("open", "missing", "there is no such file")
     if path.local:
         return Reject("open", "unreadable", error.strerror or str(error))
     return CollectionLostError(f"cannot read {path}: {describe(error)}.")
+
+
+def _reopen(path: StoragePath, beginning: Beginning) -> Any:
+    """Return a file whose beginning has been read."""
+    if len(beginning.content) == beginning.size:
+        return io.BytesIO(beginning.content)
+    return PartlyReadFile(path, beginning)
 
 
 def _open(path: StoragePath) -> Any:

@@ -18,7 +18,7 @@ from featurize.collection.location import locate
 from featurize.config import FeaturizeConfig
 from featurize.dataset.info import FeatureSettings, describe_invalid
 from featurize.dataset.schema import MFCC_SHAPE
-from featurize.dataset_build.worker import featurize_track, time_limit
+from featurize.dataset_build.worker import featurize_track, fetching_ahead, time_limit
 from featurize.display import one_line
 from featurize.errors import FeaturizeError, Reject
 from featurize.execution.node_mounts import refuse_unseen
@@ -187,18 +187,19 @@ def featurize_files(
     """
     filters = filters or Filters.from_librosa()
     ids, mfcc, starts, rejects = [], [], [], []
-    for track in plan.tracks:
-        try:
-            if track.id in excluded:
-                raise excluded[track.id]
-            with time_limit(track_timeout):
-                rows, seconds = featurize_track(plan.locate(track), plan.settings, filters)
-        except Reject as reject:
-            rejects.append((track.id, reject.stage, reject.reason, reject.message))
-        else:
-            ids.append(track.id)
-            mfcc.append(rows)
-            starts.append(seconds)
+    with fetching_ahead(plan, [track for track in plan.tracks if track.id not in excluded]) as fetch:
+        for track in plan.tracks:
+            try:
+                if track.id in excluded:
+                    raise excluded[track.id]
+                with time_limit(track_timeout):
+                    rows, seconds = featurize_track(plan.locate(track), plan.settings, filters, fetch)
+            except Reject as reject:
+                rejects.append((track.id, reject.stage, reject.reason, reject.message))
+            else:
+                ids.append(track.id)
+                mfcc.append(rows)
+                starts.append(seconds)
     shape = (len(ids), plan.settings.segments_per_track)
     return Featurized(
         ids,

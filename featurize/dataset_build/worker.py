@@ -1,16 +1,18 @@
 """Turn the audio files of one shard plan into a Parquet file. Independent of Ray."""
 
+import contextlib
 import dataclasses
 import faulthandler
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from featurize.audio.fetch_ahead import FetchAhead
 from featurize.audio.load import load
 from featurize.audio.mfcc import Filters, mfcc_segments, segment_starts
 from featurize.collection.location import is_outside
@@ -62,32 +64,49 @@ def write_features(
             f"{folder} does not exist on {socket.gethostname()}. Mount it on every node, or use a URI."
         )
     had_rows, had_rejects = _read_previous(plan, folder)
+    rejects = {**(excluded or {}), **had_rejects}
     writer = ShardWriter(plan)
-    for track in plan.tracks:
-        if (key := (track.id, track.size)) in had_rows:
-            writer.add(track, *had_rows[key])
-            continue
-        try:
-            if reject := had_rejects.get(track.id) or (excluded or {}).get(track.id):
-                raise reject
-            with time_limit(track_timeout):
-                rows = _rows(plan, track, filters)
-        except Reject as reject:
-            _refuse_lost_collection(plan, track, reject)
-            writer.reject(track, reject)
-        else:
-            writer.add(track, *rows)
+    computed = [
+        track for track in plan.tracks if (track.id, track.size) not in had_rows and track.id not in rejects
+    ]
+    with fetching_ahead(plan, computed) as fetch:
+        for track in plan.tracks:
+            if (key := (track.id, track.size)) in had_rows:
+                writer.add(track, *had_rows[key])
+                continue
+            try:
+                if track.id in rejects:
+                    raise rejects[track.id]
+                with time_limit(track_timeout):
+                    rows = _rows(plan, track, filters, fetch)
+            except Reject as reject:
+                _refuse_lost_collection(plan, track, reject)
+                writer.reject(track, reject)
+            else:
+                writer.add(track, *rows)
     writer.finish(folder)
     return ShardResult(plan.name, len(plan.tracks), writer.rejects)
 
 
-def featurize_track(path: StoragePath, settings: FeatureSettings, filters: Filters) -> TrackSegments:
+def fetching_ahead(plan: ShardPlan, tracks: Sequence[Track]) -> FetchAhead:
+    """Return a context that reads the files of some tracks of a plan ahead of time, if they are in a bucket."""
+    files = []
+    for track in tracks:
+        with contextlib.suppress(Reject, CollectionLostError):  # raised again when it is the track's turn
+            files.append((plan.locate(track), track.size))
+    return FetchAhead(files, plan.settings)
+
+
+def featurize_track(
+    path: StoragePath, settings: FeatureSettings, filters: Filters, fetch: FetchAhead | None = None
+) -> TrackSegments:
     """Compute the features of one audio file.
 
     Args:
         path: Audio file.
         settings: Feature settings.
         filters: Constants of the transform, from `Filters.from_librosa()`.
+        fetch: Reads remote files ahead of time, this one among them.
 
     Returns:
         MFCC, float32 [segments, 40, 217]; and the start of each segment, float64 [segments], in seconds from the
@@ -97,7 +116,8 @@ def featurize_track(path: StoragePath, settings: FeatureSettings, filters: Filte
         Reject: The file cannot be used.
         CollectionLostError: A remote file cannot be reached.
     """
-    samples = load(path, settings)
+    fetched = fetch.take(path) if fetch else None
+    samples = load(path, settings, fetched.result if fetched else None)
     starts = segment_starts(len(samples), settings.segments_per_track)
     return mfcc_segments(samples, starts, filters), starts / settings.sample_rate
 
@@ -150,7 +170,7 @@ def _read_previous(
     return rows, {r.path: Reject(r.stage, r.reason, r.message) for r in footer.rejects}
 
 
-def _rows(plan: ShardPlan, track: Track, filters: Filters) -> TrackSegments:
+def _rows(plan: ShardPlan, track: Track, filters: Filters, fetch: FetchAhead) -> TrackSegments:
     """Compute the features of a track.
 
     Raises:
@@ -159,7 +179,7 @@ def _rows(plan: ShardPlan, track: Track, filters: Filters) -> TrackSegments:
         CollectionLostError: A remote file that was there can no longer be reached.
     """
     try:
-        return featurize_track(plan.locate(track), plan.settings, filters)
+        return featurize_track(plan.locate(track), plan.settings, filters, fetch)
     except CollectionLostError as error:
         if track.size >= 0 or not is_outside(plan.root, track.path):
             raise

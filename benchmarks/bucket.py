@@ -1,0 +1,157 @@
+"""Featurizing from a bucket far away: one worker, files on a disk and in a bucket that waits before each answer.
+
+    make bench-bucket
+    make bench-bucket EARMARK_MUSIC=FOLDER
+
+The server is on this machine and takes processor time from the worker, so compare with the bucket that does not
+wait as well. Prints a table of medians with their range over the rounds, which measure all places in turn, and
+writes benchmarks/results/bucket.json:
+
+    ratio_featurize_100ms   wall time a track with 100 ms before each answer / from the local disk
+    ratio_featurize_30ms    the same with 30 ms
+    requests_per_track      requests that the server counted, by kind
+    ratio_bytes_excerpt     bytes read for an excerpt of 10 s from the start of 5-minute tracks / size of the files
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from benchmarks.featurize import ratio, summary
+from benchmarks.waiting_bucket import requests, uri, waiting_bucket
+from featurize.audio.mfcc import Filters
+from featurize.collection.listing import AUDIO_SUFFIXES
+from featurize.config import FeaturizeConfig
+from featurize.dataset_build.worker import write_features
+from featurize.planning.shard_plan import ShardPlan, Track, feature_settings
+from featurize.storage import StoragePath
+from jobs.demo.demo import TRACKS_PER_STYLE, compose_collection
+
+RESULTS = Path(__file__).parent / "results" / "bucket.json"
+WAITS = {"0 ms": 0.0, "30 ms": 0.03, "100 ms": 0.1}  # seconds
+LONG_SECONDS, EXCERPT_SECONDS = 300, 10.0
+
+
+def main() -> None:
+    """Run the benchmark, print the table and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--music", type=Path, default=os.environ.get("EARMARK_MUSIC"), help="folder of audio files"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds")
+    parser.add_argument("--clips", type=int, default=64, help="tracks per round; a shard has as many")
+    parser.add_argument(
+        "--tracks", type=int, default=TRACKS_PER_STYLE, help="synthesized tracks per style, if there is no --music"
+    )
+    parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file to write")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        music = Path(arguments.music or scratch / "music")
+        if not arguments.music:
+            compose_collection(music, 0, arguments.tracks)
+        clips = sorted(path for path in music.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+        clips = clips[:: max(1, len(clips) // arguments.clips)][: arguments.clips]
+        seconds, counts = measure_featurizing(music, clips, scratch, arguments.rounds)
+        results = {
+            "clips": len(clips),
+            "rounds": arguments.rounds,
+            "ms_per_track": {
+                name: summary([1000 * value / len(clips) for value in values]) for name, values in seconds.items()
+            },
+            "ratio_featurize_30ms": ratio(seconds["30 ms"], seconds["local"]),
+            "ratio_featurize_100ms": ratio(seconds["100 ms"], seconds["local"]),
+            "requests_per_track": {
+                kind: counts[kind] / len(clips) / arguments.rounds / len(WAITS) for kind in ("HEAD", "GET")
+            },
+            "ratio_bytes_excerpt": bytes_of_excerpts(scratch),
+        }
+    print_table(results)
+    arguments.results.parent.mkdir(exist_ok=True)
+    arguments.results.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def measure_featurizing(
+    music: Path, clips: Sequence[Path], scratch: Path, rounds: int
+) -> tuple[dict[str, list[float]], Counter[str]]:
+    """Build the same shard from each place in turn; the first round is not timed.
+
+    Returns:
+        Seconds by place, one value per round; and the requests of all timed rounds.
+    """
+    filters = Filters.from_librosa()
+    with contextlib.ExitStack() as servers:
+        addresses = {name: servers.enter_context(waiting_bucket(music, wait)) for name, wait in WAITS.items()}
+        places = {"local": StoragePath.of(music)}
+        places |= {name: StoragePath.of(uri(address)) for name, address in addresses.items()}
+        seconds: dict[str, list[float]] = {name: [] for name in places}
+        before: Counter[str] = Counter()
+        for number in range(rounds + 1):
+            if number == 1:
+                before = sum((requests(address) for address in addresses.values()), Counter())
+            for name, root in places.items():
+                started = time.perf_counter()
+                build_shard(root, music, clips, scratch / "features", filters, FeaturizeConfig())
+                if number:
+                    seconds[name].append(time.perf_counter() - started)
+        after = sum((requests(address) for address in addresses.values()), Counter())
+    return seconds, after - before
+
+
+def build_shard(
+    root: StoragePath,
+    music: Path,
+    clips: Sequence[Path],
+    folder: Path,
+    filters: Filters,
+    config: FeaturizeConfig,
+) -> None:
+    """Build one shard of some files, whose paths below the root are those below the local folder."""
+    folder.mkdir(exist_ok=True)
+    names = [clip.relative_to(music).as_posix() for clip in clips]
+    tracks = [Track(name, name, 0, clip.stat().st_size) for name, clip in zip(names, clips, strict=True)]
+    plan = ShardPlan("fold=0/part-00000-0000000000000000.parquet", root, tracks, feature_settings(config))
+    result = write_features(plan, StoragePath.of(folder), filters)
+    assert not result.rejects, f"{result.rejects} files were rejected"
+
+
+def bytes_of_excerpts(scratch: Path) -> float:
+    """Return the share of long files that is read for an excerpt from their start."""
+    music = scratch / "long"
+    music.mkdir()
+    noise = np.random.default_rng(0).standard_normal((LONG_SECONDS * 44100, 2)) / 8
+    clips = [music / "long.mp3", music / "long.flac"]
+    for clip in clips:
+        soundfile.write(clip, noise, 44100)
+    config = FeaturizeConfig(excerpt_seconds=EXCERPT_SECONDS)
+    with waiting_bucket(music, 0) as address:
+        root = StoragePath.of(uri(address))
+        build_shard(root, music, clips, scratch / "excerpts", Filters.from_librosa(), config)
+        return requests(address)["bytes"] / sum(clip.stat().st_size for clip in clips)
+
+
+def print_table(results: dict[str, Any]) -> None:
+    """Print the table."""
+    print(f"{results['clips']} clips, {results['rounds']} rounds, median (min to max)")
+    for name, value in results["ms_per_track"].items():
+        print(f"  {name:<24}{value['median']:8.1f} ms a track  ({value['least']:.1f} to {value['most']:.1f})")
+    for name in ("ratio_featurize_30ms", "ratio_featurize_100ms"):
+        value = results[name]
+        print(f"  {name:<24}{value['median']:8.2f}  ({value['least']:.2f} to {value['most']:.2f})")
+    counts = ", ".join(f"{count:.2f} {kind}" for kind, count in results["requests_per_track"].items())
+    print(f"  requests a track: {counts}")
+    print(f"  {'ratio_bytes_excerpt':<24}{results['ratio_bytes_excerpt']:8.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -4,6 +4,8 @@ import pytest
 from support.deployment import cluster, rayjob
 from support.ray_private import FEATURIZATION, as_ray_sees_it, checked, started_for
 
+from featurize.execution.ray_tasks import TASKS_AT_LEAST_ON_CLUSTER
+
 
 def autoscaled(kind: str) -> dict:
     return as_ray_sees_it(rayjob()) if kind == "kuberay" else checked(cluster(kind))
@@ -19,6 +21,14 @@ def test_featurizing_starts_no_gpu_machines(kind):
     config = autoscaled(kind)
     assert started_for(config, tasks=1) == {"cpu": 1}
     assert started_for(config, tasks=100_000) == {"cpu": config["available_node_types"]["cpu"]["max_workers"]}
+
+
+@pytest.mark.parametrize("kind", ["aws", "gcp", "kuberay"])
+def test_the_tasks_of_a_cluster_without_workers_start_all_of_them_at_once(kind):
+    config = autoscaled(kind)
+    everything = {"cpu": config["available_node_types"]["cpu"]["max_workers"]}
+    assert started_for(config, tasks=TASKS_AT_LEAST_ON_CLUSTER) == everything
+    assert started_for(config, tasks=16) != everything
 
 
 @pytest.mark.parametrize("kind", ["aws", "gcp", "kuberay"])

@@ -24,8 +24,11 @@ Result = TypeVar("Result")
 
 # Enough queued tasks that no worker waits for the driver, few enough to bound the driver's memory.
 _TASKS_PER_WORKER = 3
-# A cluster without workers starts some only if tasks are waiting.
 _TASKS_AT_LEAST = 16
+# An autoscaler starts nodes for the tasks that wait. With three per core, a cluster would grow by a factor of
+# three in the time that a node takes to start. `ray.autoscaler.sdk.request_resources` is no alternative: the
+# request of a driver that is killed stays, and keeps its nodes.
+TASKS_AT_LEAST_ON_CLUSTER = 1024
 WORKER_BYTES = 400 << 20  # a worker's peak is 320 MB, independent of the length of its tracks
 _MAX_NODES_LOST = 20  # under one task, before the task fails
 _SECONDS_BETWEEN_CHECKS = 2.0
@@ -148,6 +151,7 @@ class RayTaskPool(Generic[Key]):
         self._remote: dict[Callable[..., Any], Any] = {}
         self._options: dict[str, Any] = {"num_cpus": 1, "max_retries": 2}
         self._max_tasks = None
+        self._at_least = _TASKS_AT_LEAST
         if on_cluster():
             self._options |= {
                 "scheduling_strategy": "SPREAD",
@@ -155,6 +159,7 @@ class RayTaskPool(Generic[Key]):
                 "runtime_env": {"env_vars": ONE_THREAD},
             }
             self._max_tasks = workers
+            self._at_least = TASKS_AT_LEAST_ON_CLUSTER
         self._checked_at = -_SECONDS_BETWEEN_CHECKS
         self._limit = self.nodes = 0
 
@@ -174,7 +179,7 @@ class RayTaskPool(Generic[Key]):
         self._checked_at = time.monotonic()
         cores = [node["Resources"].get("CPU", 0) for node in self._ray.nodes() if node["Alive"]]
         self.nodes = sum(1 for count in cores if count)
-        self._limit = self._max_tasks or max(_TASKS_PER_WORKER * int(sum(cores)), _TASKS_AT_LEAST)
+        self._limit = self._max_tasks or max(_TASKS_PER_WORKER * int(sum(cores)), self._at_least)
 
     def share(self, value: Argument) -> Argument:
         """Put an argument of many tasks into Ray's object store; pass the returned reference instead of it."""

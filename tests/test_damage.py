@@ -13,7 +13,8 @@ from support.logs import logged
 from featurize.config import FeaturizeConfig
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.footer import read_footer
-from featurize.dataset.reader import list_shards, read_row_group, read_row_groups, read_track_ids
+from featurize.dataset.reader import list_shards, read_row_group, read_track_ids
+from featurize.dataset.row_group_reader import RowGroupReader
 from featurize.dataset.schema import FOOTER_KEY, SHARD_SCHEMA, mfcc_array, mfcc_column
 from featurize.dataset_build.driver import featurize
 from featurize.dataset_build.verify import verify
@@ -170,7 +171,7 @@ def test_a_flipped_bit_in_any_column_is_noticed_when_it_is_read(column, features
             read_row_group(shard, 0)
         groups = [(each, 0) for each in dataset.shards]
         with pytest.raises(DatasetError, match=rf"the shard {shard.path} cannot be read"):
-            list(read_row_groups(groups))
+            list(RowGroupReader().read(groups))
 
 
 def test_a_shard_without_page_checksums_is_read_and_kept(music, features, ray_here, tmp_path):

@@ -241,13 +241,13 @@ def test_scores_of_segments_and_tracks_match_their_definitions():
 
 def test_no_window_is_read_twice(features, monkeypatch):
     """Batches are read in parallel, so the window of a late one must still be in memory."""
-    import train.input.window_cache
+    from featurize.dataset.row_group_reader import RowGroupReader
     from train.fit.trainer import training_stream
 
-    read = []
-    real = train.input.window_cache.read_row_groups
-    cache = train.input.window_cache
-    monkeypatch.setattr(cache, "read_row_groups", lambda groups: read.append(len(groups)) or real(groups))
+    read, real = [], RowGroupReader.read
+    monkeypatch.setattr(
+        RowGroupReader, "read", lambda reader, groups: read.append(len(groups)) or real(reader, groups)
+    )
     stream = training_stream(open_dataset(features), TrainConfig(batch_size=4, shuffle_window=24))
     epochs = 6
     for _ in stream.dataset(0, epochs * stream.steps_per_epoch, 1, [0]):

@@ -10,6 +10,7 @@ import pytest
 from featurize.audio.mfcc import segment_starts
 from featurize.config import FeaturizeConfig
 from featurize.dataset.reader import Shard, read_row_group
+from featurize.dataset.row_group_reader import RowGroupReader
 from featurize.dataset.schema import MFCC_SHAPE, shard_name
 from featurize.dataset_build.shard_writer import ShardWriter
 from featurize.planning.shard_plan import ShardPlan, Track, feature_settings
@@ -124,11 +125,10 @@ def test_tracks_match_the_rows(rows, shuffled):
 
 
 def test_a_read_within_the_lookback_loads_no_window_again(rows, shuffled, monkeypatch):
-    from train.input import window_cache
-
-    loads = []
-    real = window_cache.read_row_groups
-    monkeypatch.setattr(window_cache, "read_row_groups", lambda groups: loads.append(groups) or real(groups))
+    loads, real = [], RowGroupReader.read
+    monkeypatch.setattr(
+        RowGroupReader, "read", lambda reader, groups: loads.append(groups) or real(reader, groups)
+    )
     border = int(shuffled.epoch_plan(0).offsets[1])
     order = order_of(shuffled, rows.sizes, 0)
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from featurize.dataset.footer import parse_footer
 from featurize.dataset.info import DatasetInfo, read_info
 from featurize.dataset.music_root import find_music
-from featurize.dataset.reader import UNREADABLE, Shard, in_threads, list_shards
+from featurize.dataset.reader import UNREADABLE, Shard, in_threads, shard_sizes
 from featurize.dataset.schema import (
     DUPLICATES_SCHEMA,
     MFCC_SHAPE,
@@ -105,12 +105,13 @@ def open_dataset(folder: str | os.PathLike[str] | StoragePath) -> Dataset:
             f"{folder} holds no finished dataset: dataset.json is missing. "
             f"Type: earmark featurize MUSIC --out {folder}"
         )
-    names = list_shards(folder)
+    sizes = shard_sizes(folder)
+    names = sizes.keys()
     listed = set(_read_table(folder, "tracks.parquet", TRACKS_SCHEMA, ["shard"])["shard"].unique().to_pylist())
     problems = [f"{one_line(name)} is missing" for name in sorted(listed - names)]
     problems += [f"{name} does not belong to this dataset" for name in sorted(names - listed)]
     shards = []
-    for shard in in_threads(lambda name: _open_shard(folder, name, info), sorted(names & listed)):
+    for shard in in_threads(lambda name: _open_shard(folder, name, sizes[name], info), sorted(names & listed)):
         if isinstance(shard, Shard):
             shards.append(shard)
         else:
@@ -142,7 +143,7 @@ def _read_table(folder: StoragePath, name: str, schema: pa.Schema, columns: list
         ) from error
 
 
-def _open_shard(folder: StoragePath, name: str, info: DatasetInfo) -> Shard | str:
+def _open_shard(folder: StoragePath, name: str, size: int, info: DatasetInfo) -> Shard | str:
     """Return a shard, or a description of what is wrong with it. Reads only the end of the file."""
     path, settings = folder / "shards" / name, info.settings.model_dump()
     try:
@@ -163,7 +164,7 @@ def _open_shard(folder: StoragePath, name: str, info: DatasetInfo) -> Shard | st
     if problem := _wrong_size(metadata, len(footer.tracks.track), segments):
         return f"{name} is broken: {problem}"
     row_groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
-    return Shard(name, path, fold_of(name), row_groups, len(info.classes))
+    return Shard(name, path, fold_of(name), row_groups, len(info.classes), size)
 
 
 def _wrong_size(metadata: pq.FileMetaData, tracks: int, segments: int) -> str | None:

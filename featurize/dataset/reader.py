@@ -2,13 +2,12 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -19,8 +18,6 @@ from featurize.storage import StoragePath, describe
 
 # Raised when a broken file is read; the last for metadata that a hostile one claims to have.
 UNREADABLE = (pa.ArrowException, OSError, KeyError, TypeError, ValueError, OverflowError, MemoryError)
-_ROW_GROUPS_AHEAD = 16
-_LARGEST_GROUP = 1 << 20  # rows; a row group is read as one batch
 _READERS = 16  # threads; each mostly waits for disk or network
 
 Item = TypeVar("Item")
@@ -37,6 +34,7 @@ class Shard:
         fold: Fold of all its tracks.
         row_groups: Number of rows of each row group.
         classes: Number of classes; labels are below it.
+        size: Size of the file in bytes; None if it is not known.
     """
 
     name: str
@@ -44,6 +42,7 @@ class Shard:
     fold: int
     row_groups: tuple[int, ...]
     classes: int = 1 << 31
+    size: int | None = None
 
     @property
     def rows(self) -> int:
@@ -53,7 +52,12 @@ class Shard:
 
 def list_shards(folder: str | os.PathLike[str] | StoragePath) -> set[str]:
     """Return the names of the finished shards in a dataset folder. Lists the folder without opening files."""
-    return {name for name, _ in (StoragePath.of(folder) / "shards").files() if SHARD_NAME.fullmatch(name)}
+    return set(shard_sizes(folder))
+
+
+def shard_sizes(folder: str | os.PathLike[str] | StoragePath) -> dict[str, int]:
+    """Return the size in bytes of each finished shard in a dataset folder, by name, as the listing has them."""
+    return {name: size for name, size in (StoragePath.of(folder) / "shards").files() if SHARD_NAME.fullmatch(name)}
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterable[Result]:
@@ -75,54 +79,13 @@ def read_row_group(shard: Shard, index: int) -> tuple[NDArray[np.float32], NDArr
         with pq.ParquetFile(shard.path.path, page_checksum_verification=True, **shard.path.arrow) as file:
             table = file.read_row_group(index, columns=["label", "mfcc"], use_threads=False)
         labels: NDArray[np.int32] = table["label"].to_numpy()
-        _refuse_other_rows(shard, index, labels)
+        refuse_other_rows(shard, index, labels)
         return mfcc_array(table["mfcc"]), labels
     except UNREADABLE as error:
         raise unreadable_shard(shard, error) from error
 
 
-def read_row_groups(
-    groups: Sequence[tuple[Shard, int]],
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int32]]]:
-    """Read row groups with Arrow's threads and read-ahead; yield each as `read_row_group` returns it.
-
-    Arrow scans all row groups in one call because Python threads would compete for the interpreter lock.
-
-    Raises:
-        DatasetError: A shard was lost or damaged after the dataset was opened.
-    """
-    done = 0
-    try:
-        for batch in _scan(groups):
-            labels: NDArray[np.int32] = batch["label"].to_numpy()
-            _refuse_other_rows(*groups[done], labels)
-            yield mfcc_array(batch["mfcc"]), labels
-            done += 1
-        if done < len(groups):
-            raise ValueError("it has too few rows")
-    except UNREADABLE as error:
-        # Arrow reads ahead, and its message may not name the file: look for the broken row group.
-        for shard, index in groups[done:]:
-            read_row_group(shard, index)
-        raise unreadable_shard(groups[min(done, len(groups) - 1)][0], error) from error
-
-
-def _scan(groups: Sequence[tuple[Shard, int]]) -> Iterator[pa.RecordBatch]:
-    """Yield the labels and features of row groups, a batch for each."""
-    options = pads.ParquetFragmentScanOptions(page_checksum_verification=True)
-    parquet = pads.ParquetFileFormat(default_fragment_scan_options=options)
-    filesystem = groups[0][0].path.arrow["filesystem"]
-    fragments = [parquet.make_fragment(shard.path.path, filesystem, row_groups=[index]) for shard, index in groups]
-    scanner = pads.FileSystemDataset(fragments, SHARD_SCHEMA, parquet, filesystem).scanner(
-        columns=["label", "mfcc"],
-        fragment_readahead=_ROW_GROUPS_AHEAD,
-        batch_readahead=1,
-        batch_size=_LARGEST_GROUP,
-    )
-    yield from (batch for batch in scanner.to_batches() if len(batch))
-
-
-def _refuse_other_rows(shard: Shard, index: int, labels: NDArray[np.int32]) -> None:
+def refuse_other_rows(shard: Shard, index: int, labels: NDArray[np.int32]) -> None:
     """Raise a ValueError if a row group has other rows than its footer says, or labels that are no class."""
     if len(labels) != shard.row_groups[index]:
         raise ValueError(f"row group {index} has {len(labels)} rows, its footer says {shard.row_groups[index]}")

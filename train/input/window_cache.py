@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from featurize.dataset.reader import Shard, read_row_groups, read_track_ids
+from featurize.dataset.reader import Shard, read_track_ids
+from featurize.dataset.row_group_reader import RowGroupReader
 from featurize.dataset.schema import MFCC_SHAPE
 from train.input.sampler import Int64, Sampler
 
@@ -54,6 +55,7 @@ class WindowCache:
         self._sampler = sampler
         self._windows: OrderedDict[tuple[int, int], Future[LabeledSegments]] = OrderedDict()
         self._lock = threading.Lock()
+        self._reader = RowGroupReader()
         self._loader = ThreadPoolExecutor(_MAX_WINDOWS, "window")
 
     def rows(self, epoch: int, start: int, stop: int) -> LabeledSegments:
@@ -133,7 +135,7 @@ class WindowCache:
         mfcc = allocate((int(ends[-1]), *MFCC_SHAPE))
         labels = np.empty(int(ends[-1]), np.int32)
 
-        read = read_row_groups([self._groups[group] for group, _ in visits])
+        read = self._reader.read([self._groups[group] for group, _ in visits])
         for (_, group_rows), end, (group_mfcc, group_labels) in zip(visits, ends, read, strict=True):
             slots = slice(end - len(group_rows), end)
             np.take(group_mfcc, group_rows, axis=0, out=mfcc[slots], mode="clip")

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import pyarrow.compute as pc
+
 from featurize.dataset.dataset import Dataset
 from featurize.display import one_line
 from train.config import TrainConfig
@@ -33,12 +35,12 @@ def refuse_missing_classes(dataset: Dataset, config: TrainConfig, cross_validati
         return
     roles = fold_roles(config, dataset.layout)
     kept = {(entry.label, entry.fold): entry.tracks for entry in dataset.info.counts}
-    rejected = _rejected(dataset, kept)
+    rejected = _rejected(dataset)
     if empty:
         problem = f"no tracks are left for {' and '.join(empty)}"
         folds = set().union(*(roles.parts[part] for part in empty))
         if lost := sum(count for (_, fold), count in rejected.items() if fold in folds):
-            problem += f": {lost} were rejected"
+            problem += f": {lost} {'was' if lost == 1 else 'were'} rejected"
     else:
         reasons = [
             f"{one_line(label)} from: {', '.join(_whereabouts(label, dataset, roles, kept, rejected))}"
@@ -47,9 +49,7 @@ def refuse_missing_classes(dataset: Dataset, config: TrainConfig, cross_validati
         problem = f"no track to learn {'; '.join(reasons)}"
         if len(unlearned) > _CLASSES_SHOWN:
             problem += f"; and none to learn {len(unlearned) - _CLASSES_SHOWN} more classes from"
-        folds = set(dataset.layout.numbers)
-        rejected = {(label, fold): count for (label, fold), count in rejected.items() if label in unlearned}
-        lost = sum(rejected.values())
+        lost = sum(count for (label, _), count in rejected.items() if label in unlearned)
     advice = "; or ".join(_advice(dataset, config, bool(lost), cross_validation))
     raise TrainError(f"{problem}. {advice[0].upper()}{advice[1:]}")
 
@@ -63,11 +63,13 @@ def _problems(dataset: Dataset, config: TrainConfig) -> tuple[list[str], list[st
     ]
 
 
-def _rejected(dataset: Dataset, kept: Tracks) -> Tracks:
+def _rejected(dataset: Dataset) -> Tracks:
     """Return the number of rejected tracks by class and fold."""
-    planned = dataset.tracks().select(["label", "fold"]).group_by(["label", "fold"]).aggregate([([], "count_all")])
-    counts = {(row["label"], row["fold"]): row["count_all"] for row in planned.to_pylist()}
-    return {key: count - kept.get(key, 0) for key, count in counts.items() if count > kept.get(key, 0)}
+    tracks = dataset.tracks().select(["track", "label", "fold"])
+    rejects = dataset.rejects()["path"].combine_chunks()
+    rejected = tracks.filter(pc.is_in(tracks["track"], value_set=rejects))
+    counts = rejected.group_by(["label", "fold"]).aggregate([([], "count_all")])
+    return {(row["label"], row["fold"]): row["count_all"] for row in counts.to_pylist()}
 
 
 def _whereabouts(label: str, dataset: Dataset, roles: FoldRoles, kept: Tracks, rejected: Tracks) -> Iterator[str]:
@@ -85,7 +87,7 @@ def _whereabouts(label: str, dataset: Dataset, roles: FoldRoles, kept: Tracks, r
         part = part_of.get(fold, "not used")
         yield f"{count} in {'the ' if where.endswith('split') else ''}{where} ({part})"
     if lost[label]:
-        yield f"{lost[label]} rejected"
+        yield f"{lost[label]} {'was' if lost[label] == 1 else 'were'} rejected"
 
 
 def _advice(dataset: Dataset, config: TrainConfig, rejects: bool, cross_validation: bool) -> Iterator[str]:
@@ -108,7 +110,7 @@ def _advice(dataset: Dataset, config: TrainConfig, rejects: bool, cross_validati
         yield "train on the validation fold as well: --set train.validation_fold=none"
     elif others and cross_validation:
         yield (
-            "train once instead of on each fold, with a fold that has no class of its own: earmark train "
+            "evaluate on one fold instead of on each, of which every class needs two: earmark train "
             f"{dataset.folder} --out RUN --set train.test_fold={others[0]}"
         )
     elif others:
@@ -116,5 +118,5 @@ def _advice(dataset: Dataset, config: TrainConfig, rejects: bool, cross_validati
     elif not rejects:
         yield (
             "add tracks by other artists (or of other groups, which are never divided over folds), or remove "
-            "the class from the collection, and featurize again"
+            "the class from the collection, and featurize again."
         )

@@ -162,7 +162,7 @@ def test_fewer_groups_than_folds_are_an_error_with_advice_that_works(grouping, a
 
 
 def test_a_single_fold_needs_a_test_split():
-    with pytest.raises(FeaturizeError, match="at least 2 folds, found 1: every track is in fold 3"):
+    with pytest.raises(FeaturizeError, match="at least 2 folds, found 1: 3 is the only fold"):
         resolve(rows_of([2] * 5, fold=3))
     assert resolve(rows_of([2] * 5, fold=3) + rows_of([1], "test"))[1].training == [3]
 

@@ -146,7 +146,7 @@ def test_an_official_split_that_a_run_does_not_use_is_counted_apart(dataset):
     assert {part: (size.folds, size.tracks) for part, size in split.parts.items()} == {
         "train": ([0, 1], 12),
         "test": ([2], 6),
-        "not used": ([3, 4], 12),
+        "unused": ([3, 4], 12),
     }
     assert split.groups_on_two_sides == []
 
@@ -199,8 +199,8 @@ def test_crossval_of_a_collection_with_a_split(dataset, tmp_path):
     assert [(fold["fold"], fold["count"]) for fold in summary["folds"]] == [(0, 6), (1, 6), (2, 6)]
     metrics = Run(tmp_path / "fold=1").metrics()
     assert metrics.test_set == "fold 1"
-    assert metrics.split.parts["not used"].folds == [3, 4]
+    assert metrics.split.parts["unused"].folds == [3, 4]
     page = (tmp_path / "fold=1" / "report.html").read_text()
-    assert "not used<br>test split" in page
+    assert "unused<br>test split" in page
     compared = earmark("compare", tmp_path)
     assert "18 tracks, folds 0, 1, 2" in compared.stdout

@@ -96,7 +96,7 @@ class Split(Record):
     """The split of a dataset for training.
 
     Attributes:
-        parts: Sizes of `train`, of `validation` if there is one, of `test`, and of `not used` if an official split
+        parts: Sizes of `train`, of `validation` if there is one, of `test`, and of `unused` if an official split
             is none of these.
         groups_on_two_sides: Groups with tracks in more than one part; empty in a valid split.
     """

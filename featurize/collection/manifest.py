@@ -37,6 +37,9 @@ def read_table(path: StoragePath, folds: int, own: str | None, allowed: frozense
         allowed_folds = pa.array(["", *(text for k in range(folds) for text in (str(k), f"{k}.0"))])
         invalid = pc.invert(pc.is_in(columns["fold"], value_set=allowed_folds))
         problems += _problem(f"a fold that is not 0 to {folds - 1}", _rows(invalid), first_line)
+    if "split" in columns:
+        invalid = pc.invert(pc.is_in(columns["split"], value_set=pa.array(["", "train", "validation", "test"])))
+        problems += _problem("a split that is not train, validation or test", _rows(invalid), first_line)
     for problem, rows in refused_rows(columns["path"], own, allowed).items():
         problems += _problem(problem, rows, first_line)
     if problems:

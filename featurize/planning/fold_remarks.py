@@ -34,6 +34,9 @@ def fold_remarks(
         layout: What the folds are for.
         previous: Folds in the previous plan; None without one.
     """
+    was_official = previous is not None and bool(previous.layout.official)
+    if not (layout.official or was_official) and given.fold.null_count == len(given.fold):
+        return
     parts = np.full(len(folds), "train", dtype="<U10")
     for part, number in layout.official.items():
         parts[folds == number] = part

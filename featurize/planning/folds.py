@@ -98,8 +98,8 @@ def resolve_folds(
         numbers = np.unique(folds[training]).tolist()
     if len(numbers) < 2 and not given.has_test:
         raise FeaturizeError(
-            f"expected at least 2 folds, found 1: every track is in fold {numbers[0]}. Give other tracks another "
-            "fold, or leave the fold column out."
+            f"expected at least 2 folds, found 1: {numbers[0]} is the only fold that the table gives. Give other "
+            "tracks another fold, or leave the fold column out."
         )
     layout = _layout(numbers, given, previous)
     for part, number in layout.official.items():

@@ -85,9 +85,7 @@ def describe_split(dataset: Dataset, config: TrainConfig) -> Split:
         )
     if roles.left_out:
         members, names = _members(tracks, roles.left_out)
-        parts["not used"] = SplitPart(
-            folds=sorted(roles.left_out), tracks=members, groups=len(names), official=True
-        )
+        parts["unused"] = SplitPart(folds=sorted(roles.left_out), tracks=members, groups=len(names), official=True)
     names_of_parts = list(groups)
     shared = {
         group

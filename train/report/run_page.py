@@ -63,7 +63,7 @@ def render(run: Run, dataset: Dataset, config: TrainConfig, metrics: Metrics, pr
     """
     history, rejects, music = run.history(), dataset.rejects(), dataset.music()
     folds = fold_roles(config, dataset.layout)
-    roles = {fold: part for part, fold in folds.held_out.items()} | dict.fromkeys(folds.left_out, "not used")
+    roles = {fold: part for part, fold in folds.held_out.items()} | dict.fromkeys(folds.left_out, "unused")
     settings = dataset.info.settings
     seconds = settings.segment_samples / settings.sample_rate
     probabilities_per_track = predictions.per_track * len(dataset.classes)
@@ -87,7 +87,7 @@ def render(run: Run, dataset: Dataset, config: TrainConfig, metrics: Metrics, pr
             ],
             seconds=seconds,
             counts=_count_table(dataset),
-            checked=[size for part, size in metrics.split.parts.items() if part != "not used"],
+            checked=[size for part, size in metrics.split.parts.items() if part != "unused"],
             held_out=roles,
             layout=dataset.layout,
             info=dataset.info,

@@ -8,7 +8,7 @@ import pytest
 from support.command_line import earmark
 
 from featurize.dataset.dataset import open_dataset
-from featurize.dataset.info import DEFAULT_LAYOUT
+from featurize.dataset.info import DEFAULT_LAYOUT, FoldLayout
 from train.config import TrainConfig
 from train.errors import TrainError
 from train.evaluation.cross_validation import fold_configs, summarize
@@ -56,6 +56,18 @@ def test_the_validation_fold_is_never_the_test_fold():
         assert roles.train == set(range(5)) - {fold, (fold + 1) % 5}
     with pytest.raises(TrainError, match=r"train\.validation_fold = 3.*Type --set train\.validation_fold=next"):
         fold_configs(TrainConfig(validation_fold=3))
+
+
+@pytest.mark.parametrize(
+    ("training", "validation", "message"),
+    [
+        ([0, 1], "next", r"needs at least 3 training folds, but the dataset has 2\. Type --set .*_fold=none"),
+        ([4], "none", r"needs at least 2 training folds, but the dataset has 1\. Evaluate on the official test"),
+    ],
+)
+def test_too_few_training_folds_are_an_error(training, validation, message):
+    with pytest.raises(TrainError, match=message):
+        fold_configs(TrainConfig(validation_fold=validation), FoldLayout(training=training, test=9))
 
 
 def test_the_svm_uses_mean_and_deviation_of_each_coefficient(features):

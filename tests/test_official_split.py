@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -87,6 +88,24 @@ def test_featurizing_again_without_the_split_makes_another_dataset_of_the_same_s
     assert second.layout.official == {}
     assert second.id != first.id
     assert "12 tracks are no longer in an official split, and have been assigned to folds." in messages
+
+
+@pytest.mark.parametrize("lost", [["tracks.parquet"], ["tracks.parquet", "dataset.json"]])
+def test_a_lost_plan_is_rebuilt_with_its_splits(lost, table, dataset, tmp_path):
+    shutil.copytree(dataset.folder.local, tmp_path / "features")
+    for name in lost:
+        (tmp_path / "features" / name).unlink()
+    fewer = tmp_path / "tracks.csv"
+    fewer.write_text("\n".join(table.read_text().splitlines()[:-1]) + "\n")
+    with logged("featurize") as messages:
+        featurize(str(fewer), tmp_path / "features", CONFIG)
+    assert any("is missing or broken: the plan of 29 tracks was read" in message for message in messages)
+    rebuilt = open_dataset(tmp_path / "features")
+    assert rebuilt.layout == dataset.layout
+    folds = {row["track"]: row["fold"] for row in dataset.tracks().to_pylist()}
+    now = {row["track"]: row["fold"] for row in rebuilt.tracks().to_pylist()}
+    assert len(now) == 29
+    assert now.items() < folds.items()
 
 
 @pytest.mark.parametrize(

@@ -221,5 +221,5 @@ def test_crossval_of_a_collection_with_a_split(dataset, tmp_path):
     assert metrics.split.parts["unused"].folds == [3, 4]
     page = (tmp_path / "fold=1" / "report.html").read_text()
     assert "unused<br>test split" in page
-    compared = earmark("compare", tmp_path)
+    compared = earmark("compare", tmp_path, "--out", tmp_path / "compare.html")
     assert "18 tracks, folds 0, 1, 2" in compared.stdout

@@ -35,6 +35,7 @@ from featurize.dataset.reader import read_row_group
 from featurize.dataset_build.driver import featurize
 from jobs.demo.demo import compose_collection
 from train.config import TrainConfig
+from train.folds import fold_roles
 from train.records import EpochRecord
 
 RESULTS = Path(__file__).parent / "results" / "train.json"
@@ -148,7 +149,7 @@ def in_memory(folder: Path, config: TrainConfig, report: Report) -> None:
     from train.model.architectures import build_model
 
     dataset = open_dataset(folder / "features")
-    shards = dataset.in_folds(config.training_folds)
+    shards = dataset.in_folds(fold_roles(config, dataset.layout).train)
     rows = [read_row_group(shard, index) for shard in shards for index in range(len(shard.row_groups))]
     mfcc, labels = (np.concatenate(column) for column in zip(*rows, strict=True))
     model = build_model(config.model, len(dataset.classes), config.dropout, synchronized=False)

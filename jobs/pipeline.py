@@ -57,7 +57,7 @@ def run(
         allowed_buckets: Names of buckets, besides its own, that a table may name files in.
 
     Returns:
-        Metrics on the test fold.
+        Metrics on the test set.
     """
     features = out / "features"
     refuse_foreign_run_folder(out)
@@ -143,8 +143,10 @@ def make_model(features: StoragePath, out: StoragePath, config: JobConfig, repor
         from train.callbacks import Callbacks
         from train.errors import Stopped
         from train.fit.trainer import begin, learn
+        from train.folds import resolve_folds
         from train.run import Run
 
+    config = config.model_copy(update={"train": resolve_folds(config.train, dataset.layout)})
     started, run = time.monotonic(), Run(out)
     try:
         with only_run_in(out), reporter.training() as (on_step, on_epoch), noted_signals() as stop:
@@ -197,14 +199,14 @@ def evaluate_model(out: StoragePath, features: StoragePath | None, again: bool =
     else:
         metrics = evaluate_run(finished, dataset)
         write_run_page(finished, dataset)
-    _log.info(f"Evaluated: fold {metrics.test_fold}. {out}")
+    _log.info(f"Evaluated: {metrics.test_set}. {out}")
     return metrics
 
 
 def cross_validate(
     features: StoragePath, out: StoragePath, config: JobConfig, reporter: ConsoleReporter
 ) -> "CrossValidationSummary":
-    """Train and evaluate one model per fold, and an SVM for comparison; finished folds are kept.
+    """Train and evaluate one model per training fold, and an SVM for comparison; finished folds are kept.
 
     Args:
         features: Dataset folder.
@@ -222,24 +224,26 @@ def cross_validate(
     """
     dataset = open_dataset(features)
     with quiet_tensorflow():
-        from train.evaluation.cross_validation import fold_configs, summarize
+        from train.evaluation.cross_validation import describe_left_out, fold_configs, summarize
         from train.evaluation.svm_baseline import describe_tracks, evaluate_svm
-        from train.input.class_counts import refuse_missing_classes
+        from train.input.missing_classes import refuse_missing_classes
         from train.run import Run
 
     refuse_foreign_run_folder(out)
-    configs = fold_configs(config.train)
+    configs = fold_configs(config.train, dataset.layout)
     for fold_config in configs:  # check all folds before the first is trained
-        refuse_missing_classes(dataset, fold_config)
+        refuse_missing_classes(dataset, fold_config, cross_validation=True)
+    if left_out := describe_left_out(dataset):
+        _log.info(left_out)
     metrics = []
-    for fold_config in configs:
-        _log.info(f"Fold {fold_config.test_fold + 1} of {len(configs)}")
+    for number, fold_config in enumerate(configs, 1):
+        _log.info(f"Fold {number} of {len(configs)}")
         fold_folder = out / f"fold={fold_config.test_fold}"
         make_model(features, fold_folder, config.model_copy(update={"train": fold_config}), reporter)
         metrics.append(evaluate_model(fold_folder, features))
         gc.collect()  # reference cycles between models and graphs keep windows of rows in memory
     tracks = describe_tracks(dataset)
-    summary = summarize(metrics, [evaluate_svm(tracks, fold_config.test_fold) for fold_config in configs])
+    summary = summarize(metrics, [evaluate_svm(tracks, fold.test_fold) for fold in metrics])
     Run(out).write("crossval.json", summary.to_json())
     return summary
 
@@ -250,7 +254,7 @@ def conclusion(out: StoragePath, metrics: "Metrics") -> str:
     return "\n".join(
         [
             f"tracks    accuracy {tracks.accuracy:.3f}  macro-F1 {tracks.macro_f1:.3f}  "
-            f"({tracks.count} held-out tracks)",
+            f"({tracks.count} held-out tracks, {metrics.test_set})",
             f"segments  accuracy {segments.accuracy:.3f}  macro-F1 {segments.macro_f1:.3f}  "
             f"({segments.count} held-out segments)",
             f"report    {out / 'report.html'}",

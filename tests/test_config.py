@@ -27,7 +27,7 @@ def test_defaults_are_valid_and_survive_the_round_trip(tmp_path):
     rate=st.floats(1e-12, 1),
     fraction=st.floats(0, 1),
     replicas=st.none() | st.integers(1, 32),
-    validation=st.sampled_from(["next", "none", 1, 2, 3, 4]),
+    validation=st.sampled_from(["auto", "split", "next", "none", 1, 2, 3, 19]),
 )
 def test_any_settings_survive_the_round_trip(tmp_path_factory, epochs, rate, fraction, replicas, validation):
     config = JobConfig.model_validate(
@@ -90,7 +90,8 @@ def test_all_mistakes_are_reported_at_once(tmp_path):
         ("- train\n", "must have sections"),
         ("train: 3\n", "train: expected settings (key: value), found 3"),
         ("train:\n  validation_fold: 2\n  test_fold: 2\n", "both 2"),
-        ("train:\n  validation_fold: 5\n", "less than 5, found 5"),
+        ("train:\n  validation_fold: 20\n", "less than 20, found 20"),
+        ("train:\n  test_fold: next\n", "'auto' or 'split', found 'next'"),
         ("train:\n  replicas: 8\n  batch_size: 4\n", "8 replicas cannot share batches of 4"),
         ("train:\n  seed: true\n", "train.seed: input should be a valid integer, found True"),
         ("train:\n  learning_rate: 0\n", "greater than 0, found 0"),

@@ -8,9 +8,11 @@ import pytest
 from support.command_line import earmark
 
 from featurize.dataset.dataset import open_dataset
+from featurize.dataset.info import DEFAULT_LAYOUT, FoldLayout
 from train.config import TrainConfig
 from train.errors import TrainError
 from train.evaluation.cross_validation import fold_configs, summarize
+from train.folds import fold_roles
 from train.records import ClassScores, Metrics, ProbabilityScores, Split
 
 SETTINGS = ["--set", "train.model=modulation", "--set", "train.epochs=2", "--set", "train.batch_size=16"]
@@ -49,10 +51,23 @@ def test_every_fold_is_evaluated_once_and_finished_folds_are_kept(features, tmp_
 
 def test_the_validation_fold_is_never_the_test_fold():
     for fold, config in enumerate(fold_configs(TrainConfig(validation_fold="next"))):
-        assert config.held_out == {"validation": (fold + 1) % 5, "test": fold}
-        assert config.training_folds == set(range(5)) - {fold, (fold + 1) % 5}
+        roles = fold_roles(config, DEFAULT_LAYOUT)
+        assert roles.held_out == {"validation": (fold + 1) % 5, "test": fold}
+        assert roles.train == set(range(5)) - {fold, (fold + 1) % 5}
     with pytest.raises(TrainError, match=r"train\.validation_fold = 3.*Type --set train\.validation_fold=next"):
         fold_configs(TrainConfig(validation_fold=3))
+
+
+@pytest.mark.parametrize(
+    ("training", "validation", "message"),
+    [
+        ([0, 1], "next", r"needs at least 3 training folds, but the dataset has 2\. Type --set .*_fold=none"),
+        ([4], "none", r"needs at least 2 training folds, but the dataset has 1\. Evaluate on the official test"),
+    ],
+)
+def test_too_few_training_folds_are_an_error(training, validation, message):
+    with pytest.raises(TrainError, match=message):
+        fold_configs(TrainConfig(validation_fold=validation), FoldLayout(training=training, test=9))
 
 
 def test_the_svm_uses_mean_and_deviation_of_each_coefficient(features):

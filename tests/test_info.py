@@ -1,10 +1,11 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from featurize.config import FeaturizeConfig
-from featurize.dataset.info import DatasetInfo, FeatureSettings, read_info
+from featurize.dataset.info import DEFAULT_LAYOUT, DatasetInfo, FeatureSettings, FoldLayout, read_info
 from featurize.dataset_build.inference_features import supported_settings
 from featurize.errors import DatasetError, FeaturizeError
 from featurize.planning.shard_plan import feature_settings, fingerprint
@@ -60,6 +61,32 @@ def test_reading_and_encoding_preserves_the_bytes(tmp_path):
     assert info.settings == SETTINGS
     assert info.counts[1].label == "réeds"
     assert info.encode().decode() == json.dumps(STORED, indent=2, ensure_ascii=False) + "\n"
+
+
+def test_the_layout_of_the_folds_is_stored_unless_it_is_the_default(tmp_path):
+    assert read_info(_stored(tmp_path, STORED)).layout == DEFAULT_LAYOUT
+    items = list(STORED.items())
+    items.insert(9, ("folds", {"training": [0, 2], "validation": None, "test": 4}))
+    info = read_info(_stored(tmp_path, dict(items)))
+    assert info.layout == FoldLayout(training=[0, 2], test=4)
+    assert [info.layout.name_of(fold) for fold in (2, 4)] == ["fold 2", "test split"]
+    assert info.encode().decode() == json.dumps(dict(items), indent=2, ensure_ascii=False) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("folds", "problem"),
+    [
+        ({"training": [0, 4], "test": 4}, "a fold has two purposes"),
+        ({"training": [4, 0]}, "the training folds are not in ascending order"),
+        ({"training": [0]}, "there is one fold, so none to test on"),
+        ({"training": [0, 1]}, "folds lacks fold 4, which has tracks"),
+        ({"training": [0, 20]}, "folds.training.1 is 20, expected less than 20"),
+        ({"training": [0], "test": 22}, "folds.test is 22, expected less than 22"),
+    ],
+)
+def test_an_impossible_layout_is_an_error(folds, problem, tmp_path):
+    with pytest.raises(DatasetError, match=re.escape(problem)):
+        read_info(_stored(tmp_path, {**STORED, "folds": folds}))
 
 
 def test_a_missing_file_is_none(tmp_path):

@@ -105,7 +105,7 @@ def test_metrics_can_be_reproduced_with_keras_and_model_json(features, run):
     info = json.loads((run / "model.json").read_text())
     assert info["classes"] == ["bells", "pulses", "reeds"]
     assert info["features"]["sample_rate"] == 22050
-    stream = held_out(dataset, QUICK, QUICK.test_fold).stream
+    stream = held_out(dataset, QUICK, metrics.test_fold).stream
     mfcc, labels = (
         np.concatenate(part) for part in zip(*map(stream.batch, range(stream.steps_per_epoch)), strict=True)
     )

@@ -5,10 +5,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from featurize.dataset.schema import FOLDS
+from featurize.dataset.schema import MAX_FOLDS
 from train.model_names import ModelName, describe_models
 
-Fold = Annotated[int, Field(strict=True, ge=0, lt=FOLDS)]
+Fold = Annotated[int, Field(strict=True, ge=0, lt=MAX_FOLDS)]
 Epochs = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
 # 35 kB a segment: a batch takes up to 2.3 GB, and a window 150 GB, more than most machines have.
 BatchSize = Annotated[int, Field(strict=True, ge=1, le=1 << 16)]
@@ -109,11 +109,16 @@ class TrainConfig(BaseModel):
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = Field(
         0, description="random seed of the initial weights, the order of the segments, dropout and augmentation"
     )
-    test_fold: Fold = Field(0, description="fold that the model is evaluated on; it is never used for training")
-    validation_fold: Fold | Literal["next", "none"] = Field(
-        "none",
-        description="fold that selects the best epoch: a number, or next (the one after the test fold); none: "
-        "train on this fold as well and keep the last epoch, which is better for small collections",
+    test_fold: Fold | Literal["auto", "split"] = Field(
+        "auto",
+        description="fold that the model is evaluated on and never trained on: a number, or split (the official "
+        "test split of the collection); auto: split if there is one, else 0",
+    )
+    validation_fold: Fold | Literal["auto", "split", "next", "none"] = Field(
+        "auto",
+        description="fold that selects the best epoch: a number, next (the one after the test fold), or split "
+        "(the official validation split); none: keep the last epoch, and train on one fold more, which is better "
+        "for small collections; auto: split if there is one, else none",
     )
     select_by: Literal["track_macro_f1", "track_accuracy", "accuracy", "loss"] = Field(
         "track_macro_f1", description="metric of the validation fold that selects the best epoch"
@@ -169,7 +174,7 @@ class TrainConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check_folds_differ(self) -> "TrainConfig":
-        if self.validation_fold == self.test_fold:
+        if isinstance(self.test_fold, int) and self.validation_fold == self.test_fold:
             raise ValueError(
                 f"validation_fold and test_fold are both {self.test_fold}; the fold that selects the model "
                 "must not be the one that evaluates it"
@@ -189,28 +194,19 @@ class TrainConfig(BaseModel):
             raise ValueError(
                 "all_reduce = hierarchical requires workers = 1; set auto or nccl for several workers"
             )
-        if self.patience is not None and self.validation_fold == "none":
+        if self.patience is not None and not self.selects_epoch:
             raise ValueError(
-                f"patience = {self.patience} needs a validation_fold to watch: next, or a number. The test fold "
-                "must not decide when to stop"
+                f"patience = {self.patience} needs a validation_fold to watch: next, a number, or split if the "
+                "collection has an official validation split. The test fold must not decide when to stop"
             )
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs = {self.warmup_epochs:g} must be less than epochs = {self.epochs}")
         return self
 
     @property
-    def held_out(self) -> dict[str, int]:
-        """The folds not used for training: `test`, and `validation` if there is one."""
-        if self.validation_fold == "none":
-            return {"test": self.test_fold}
-        following = (self.test_fold + 1) % FOLDS
-        validation = following if self.validation_fold == "next" else self.validation_fold
-        return {"validation": validation, "test": self.test_fold}
-
-    @property
-    def training_folds(self) -> set[int]:
-        """The folds used for training."""
-        return set(range(FOLDS)) - set(self.held_out.values())
+    def selects_epoch(self) -> bool:
+        """Whether a validation fold selects the epoch; `auto` must have been resolved, see `train.folds`."""
+        return self.validation_fold not in ("auto", "none")
 
     @property
     def may_change(self) -> set[str]:

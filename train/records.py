@@ -8,14 +8,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from featurize.dataset.schema import FOLDS
+from featurize.dataset.schema import FOLD_NUMBERS, MAX_FOLDS
 from featurize.display import one_line
 
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Figure = Annotated[float, Field(ge=-1e9, le=1e9)]
 NotNegative = Annotated[float, Field(ge=0)]
-Fold = Annotated[int, Field(ge=0, lt=FOLDS)]
+Fold = Annotated[int, Field(ge=0, lt=FOLD_NUMBERS)]
 Epoch = Annotated[int, Field(ge=1, le=1_000_000)]
 Classes = Annotated[list[str], Field(min_length=1)]
 Confusion = Annotated[list[list[Count]], Field(min_length=1)]
@@ -77,27 +77,40 @@ class ProbabilityScores(Scores):
 
 
 class SplitPart(Record):
-    """Size of one part of the split: its folds, and the tracks and groups in them."""
+    """Size of one part of the split: its folds, and the tracks and groups in them.
+
+    Attributes:
+        folds: Numbers of its folds.
+        tracks: Number of tracks, rejects included.
+        groups: Number of groups.
+        official: Whether it is a split of the collection, such as its official test split.
+    """
 
     folds: list[Fold]
     tracks: Count
     groups: Count
+    official: bool = False
 
 
 class Split(Record):
     """The split of a dataset for training.
 
     Attributes:
-        parts: Sizes of `train`, of `validation` if there is one, and of `test`.
+        parts: Sizes of `train`, of `validation` if there is one, of `test`, and of `unused` if an official split
+            is none of these.
         groups_on_two_sides: Groups with tracks in more than one part; empty in a valid split.
     """
 
     parts: dict[str, SplitPart]
     groups_on_two_sides: list[str]
 
+    def is_official(self, part: str) -> bool:
+        """Return whether a part is an official split of the collection, and not a fold that Earmark chose."""
+        return part in self.parts and self.parts[part].official
+
 
 class Metrics(Record):
-    """metrics.json: the evaluation of a model on its test fold.
+    """metrics.json: the evaluation of a model on its test fold, which may be an official test split.
 
     Attributes:
         model: Setting `train.model`.
@@ -121,6 +134,11 @@ class Metrics(Record):
     split: Split
     # The key on disk stays "judged", so that runs of earlier versions still count as evaluated.
     model_sha256: str = Field(alias="judged")
+
+    @property
+    def test_set(self) -> str:
+        """What the model was evaluated on, in messages and reports: `the official test split`, or `fold 0`."""
+        return "the official test split" if self.split.is_official("test") else f"fold {self.test_fold}"
 
     @model_validator(mode="after")
     def _check_classes(self) -> "Metrics":
@@ -303,7 +321,7 @@ class CrossValidationSummary(Record):
 
     model: str
     classes: Classes
-    folds: Annotated[list[FoldFigures], Field(min_length=1, max_length=FOLDS)]
+    folds: Annotated[list[FoldFigures], Field(min_length=1, max_length=MAX_FOLDS)]
     mean: FiguresByPart
     deviation: FiguresByPart
     confusion: ConfusionsByPart

@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
+from featurize.collection.class_sizes import refuse_unusable_classes
 from featurize.collection.listing import AudioFile, list_class_folders
 from featurize.collection.location import own_bucket, parse_allowed
 from featurize.collection.manifest import read_table
 from featurize.collection.sizes import sizes_of
 from featurize.collection.table_file import TABLE_SUFFIXES
-from featurize.dataset.schema import FOLDS
-from featurize.display import one_line
+from featurize.dataset.schema import MAX_FOLDS
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath, describe, is_safe_name
 
@@ -79,7 +79,7 @@ def build_catalog(music: str, allowed: Collection[str] = (), read: TableReader =
         if place.is_folder():
             root, tracks = place, _from_folder(place)
         elif place.is_file() and place.suffix in TABLE_SUFFIXES:
-            rows = read(place, FOLDS, own_bucket(music), buckets)
+            rows = read(place, MAX_FOLDS, own_bucket(music), buckets)
             root = place.parent
             tracks, unreachable = _from_table(root, rows)
         elif place.is_file() or (place.local and os.path.exists(place.path)):
@@ -93,18 +93,7 @@ def build_catalog(music: str, allowed: Collection[str] = (), read: TableReader =
         raise FeaturizeError(f"cannot read {place}: {describe(error)}.") from error
     tracks = tracks.sort_by("track")
     _refuse_repeated(tracks)
-    labels = pc.value_counts(pc.cast(tracks["label"], pa.string())).to_pylist()
-    found = ", ".join(f"{one_line(label['values'])}: {label['counts']}" for label in labels)
-    if len(labels) < 2:
-        raise FeaturizeError(
-            f"expected at least 2 classes in {place}, found {len(labels)}{': ' + found if found else ''}. "
-            "In a folder, each class is a subfolder with its tracks."
-        )
-    if max(label["counts"] for label in labels) < FOLDS:
-        raise FeaturizeError(
-            f"expected at least {FOLDS} tracks in a class, one for each fold; found {found}. Add tracks to the "
-            "collection."
-        )
+    refuse_unusable_classes(tracks, place)
     return Catalog(root, tracks, unreachable)
 
 

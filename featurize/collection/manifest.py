@@ -8,7 +8,7 @@ from featurize.collection.table_file import read_columns
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath
 
-_COLUMNS = ("path", "label", "group", "fold")
+_COLUMNS = ("path", "label", "group", "fold", "split")
 
 
 def read_table(path: StoragePath, folds: int, own: str | None, allowed: frozenset[str]) -> pa.Table:
@@ -21,7 +21,7 @@ def read_table(path: StoragePath, folds: int, own: str | None, allowed: frozense
         allowed: Other buckets that rows may name.
 
     Returns:
-        The columns path, label and, if the table has them, group (text, null if empty) and fold (int32).
+        The columns path, label and, if the table has them, group and split (text) and fold (int32); null if empty.
 
     Raises:
         FeaturizeError: It cannot be parsed, lacks a column, holds empty, repeated or impossible values, or names
@@ -34,17 +34,22 @@ def read_table(path: StoragePath, folds: int, own: str | None, allowed: frozense
         problems += _problem(f"an empty {name}", _rows(pc.equal(columns[name], "")), first_line)
     problems += _problem("a path of an earlier row", _rows(_repeated(columns["path"])), first_line)
     if "fold" in columns:
-        allowed_folds = pa.array([text for k in range(folds) for text in (str(k), f"{k}.0")])
+        allowed_folds = pa.array(["", *(text for k in range(folds) for text in (str(k), f"{k}.0"))])
         invalid = pc.invert(pc.is_in(columns["fold"], value_set=allowed_folds))
         problems += _problem(f"a fold that is not 0 to {folds - 1}", _rows(invalid), first_line)
+    if "split" in columns:
+        invalid = pc.invert(pc.is_in(columns["split"], value_set=pa.array(["", "train", "validation", "test"])))
+        problems += _problem("a split that is not train, validation or test", _rows(invalid), first_line)
     for problem, rows in refused_rows(columns["path"], own, allowed).items():
         problems += _problem(problem, rows, first_line)
     if problems:
         raise FeaturizeError(f"{path} cannot be used:\n" + "\n".join(f"  - {line}" for line in problems))
     if "fold" in columns:
-        columns["fold"] = pc.cast(pc.cast(columns["fold"], pa.float64()), pa.int32())
-    if "group" in columns:
-        columns["group"] = pc.if_else(pc.equal(columns["group"], ""), None, columns["group"])
+        given = pc.if_else(pc.equal(columns["fold"], ""), None, columns["fold"])
+        columns["fold"] = pc.cast(pc.cast(given, pa.float64()), pa.int32())
+    for name in ("group", "split"):
+        if name in columns:
+            columns[name] = pc.if_else(pc.equal(columns[name], ""), None, columns[name])
     return pa.table(columns)
 
 

@@ -2,13 +2,14 @@
 
 import dataclasses
 import os
+from collections.abc import Collection
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from featurize.dataset.footer import parse_footer
-from featurize.dataset.info import DatasetInfo, read_info
+from featurize.dataset.info import DatasetInfo, FoldLayout, read_info
 from featurize.dataset.music_root import find_music
 from featurize.dataset.reader import UNREADABLE, Shard, in_threads, shard_sizes
 from featurize.dataset.schema import (
@@ -59,7 +60,12 @@ class Dataset:
         """Fingerprint of the dataset; it changes with the collection and the feature settings."""
         return self.info.id
 
-    def in_folds(self, folds: set[int]) -> list[Shard]:
+    @property
+    def layout(self) -> FoldLayout:
+        """What the folds are for: training, or an official split."""
+        return self.info.layout
+
+    def in_folds(self, folds: Collection[int]) -> list[Shard]:
         """Return the shards of the given folds, except shards without rows."""
         return [shard for shard in self.shards if shard.fold in folds and shard.rows]
 

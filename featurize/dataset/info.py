@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from featurize.dataset.json_text import read_json
-from featurize.dataset.schema import FOLDS, FORMAT_VERSION, MFCC_SHAPE
+from featurize.dataset.schema import FOLD_NUMBERS, FOLDS, FORMAT_VERSION, MAX_FOLDS, MFCC_SHAPE
 from featurize.display import one_line
 from featurize.errors import DatasetError
 from featurize.storage import StoragePath, describe
@@ -15,7 +15,8 @@ from featurize.storage import StoragePath, describe
 _PROBLEMS_SHOWN = 5
 
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
-Fold = Annotated[int, Field(ge=0, lt=FOLDS)]
+Fold = Annotated[int, Field(ge=0, lt=FOLD_NUMBERS)]
+TrainingFold = Annotated[int, Field(ge=0, lt=MAX_FOLDS)]
 # float32 sums of squares of larger values would overflow; MFCC are below 10,000 dB.
 Decibels = Annotated[float, Field(ge=-1e6, le=1e6)]
 PerCoefficient = Annotated[list[Decibels], Field(min_length=MFCC_SHAPE[0], max_length=MFCC_SHAPE[0])]
@@ -55,6 +56,48 @@ class FeatureSettings(StoredModel):
     excerpt_seconds: Annotated[float, Field(gt=0)] | None
     excerpt_position: Literal["start", "middle"]
     max_seconds: Annotated[float, Field(gt=0)]
+
+
+class FoldLayout(StoredModel):
+    """What the folds of a dataset are for.
+
+    Attributes:
+        training: Numbers of the folds that may be trained on, ascending; a cross-validation tests on each of them.
+        validation: Number of the fold that is the official validation split; None if the collection has none.
+        test: Number of the fold that is the official test split; None if the collection has none.
+    """
+
+    training: Annotated[list[TrainingFold], Field(min_length=1, max_length=MAX_FOLDS)]
+    validation: Fold | None = None
+    test: Fold | None = None
+
+    @model_validator(mode="after")
+    def _check_numbers(self) -> "FoldLayout":
+        if self.training != sorted(set(self.training)):
+            raise ValueError("the training folds are not in ascending order")
+        if len(self.numbers) < len(self.training) + len(self.official):
+            raise ValueError("a fold has two purposes")
+        if self.test is None and len(self.training) < 2:
+            raise ValueError("there is one fold, so none to test on")
+        return self
+
+    @property
+    def official(self) -> dict[str, int]:
+        """Folds of the official splits: `validation` and `test`, those that the collection has."""
+        splits = {"validation": self.validation, "test": self.test}
+        return {part: fold for part, fold in splits.items() if fold is not None}
+
+    @property
+    def numbers(self) -> set[int]:
+        """Numbers of all folds."""
+        return {*self.training, *self.official.values()}
+
+    def name_of(self, fold: int) -> str:
+        """Return what a fold is called in messages and reports: `fold 3`, or `test split`."""
+        return next((f"{part} split" for part, number in self.official.items() if number == fold), f"fold {fold}")
+
+
+DEFAULT_LAYOUT = FoldLayout(training=list(range(FOLDS)))
 
 
 class RejectCount(StoredModel):
@@ -97,6 +140,7 @@ class DatasetInfo(StoredModel):
         segments: Number of rows.
         rejects: Reject counts, most frequent first.
         duplicates: Number of tracks whose rows are bit-identical to those of another track.
+        folds: What the folds are for; None, and no key in the file, for DEFAULT_LAYOUT. See `layout`.
         counts: Counts per class and fold; combinations without tracks are omitted.
         statistics: Statistics per fold; folds without tracks are omitted.
         versions: Versions of the libraries that affect the features.
@@ -111,6 +155,7 @@ class DatasetInfo(StoredModel):
     segments: Count
     rejects: list[RejectCount]
     duplicates: Count
+    folds: FoldLayout | None = None
     counts: list[ClassFoldCount]
     statistics: list[FoldStatistics]
     versions: dict[str, str]
@@ -126,11 +171,20 @@ class DatasetInfo(StoredModel):
             raise ValueError("statistics has a fold twice")
         if missing := {entry.fold for entry in self.counts if entry.segments} - set(described):
             raise ValueError(f"statistics lacks fold {min(missing)}, which has segments")
+        folds = {entry.fold for entry in self.counts} | set(described)
+        if unplanned := folds - self.layout.numbers:
+            raise ValueError(f"folds lacks fold {min(unplanned)}, which has tracks")
         return self
+
+    @property
+    def layout(self) -> FoldLayout:
+        """What the folds are for."""
+        return self.folds or DEFAULT_LAYOUT
 
     def encode(self) -> bytes:
         """Return the file content, UTF-8 JSON."""
-        return json.dumps(self.model_dump(), indent=2, ensure_ascii=False).encode() + b"\n"
+        content = self.model_dump(exclude={"folds"} if self.folds is None else None)
+        return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
 def read_info(folder: StoragePath) -> DatasetInfo | None:

@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 from featurize.errors import DatasetError
 
 FORMAT_VERSION = 3
-FOLDS = 5
+FOLDS = 5  # unless the collection gives its own
+MAX_FOLDS = 20  # of the training part
+FOLD_NUMBERS = MAX_FOLDS + 2  # and one fold for each of the official splits, validation and test
 MFCC_SHAPE = (40, 217)
 TRACKS_PER_ROW_GROUP = 8
 

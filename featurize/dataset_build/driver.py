@@ -129,6 +129,8 @@ def featurize(
             # The collection or the settings have changed since the plan was made that is missing here.
             previous = _recover_plan(folder, finished, catalog, groups, plan.settings)
             plan = make_plan(catalog, config, previous, groups)
+        for remark in plan.remarks:
+            _log.warning(remark)
         del catalog, groups, previous, tags, unread  # memory of a million tracks; the plan has its own columns
         retried = _shards_with_rejects(folder, plan, finished) if retry_rejects else set()
         missing = [i for i, name in enumerate(plan.names) if name not in finished or name in retried]
@@ -205,7 +207,8 @@ def _already_complete(folder: StoragePath, plan: Plan, finished: set[str]) -> Su
         return None
     if info is None or finished != set(plan.names) or info.plan != plan_id(plan.names):
         return None
-    same = (info.classes, info.settings, info.tracks) == (plan.classes, plan.settings, len(plan.tracks))
+    stored = (info.classes, info.settings, info.tracks, info.layout)
+    same = stored == (plan.classes, plan.settings, len(plan.tracks), plan.layout)
     return summarize(info) if same else None
 
 

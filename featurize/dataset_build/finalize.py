@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import soundfile
 
 from featurize.dataset.footer import FeatureSums, RejectedTrack, read_footer
-from featurize.dataset.info import ClassFoldCount, DatasetInfo, FoldStatistics, RejectCount
+from featurize.dataset.info import DEFAULT_LAYOUT, ClassFoldCount, DatasetInfo, FoldStatistics, RejectCount
 from featurize.dataset.reader import in_threads, list_shards
 from featurize.dataset.schema import DUPLICATES_SCHEMA, FORMAT_VERSION, REJECTS_SCHEMA, fold_of
 from featurize.dataset.tables import write_table
@@ -80,7 +80,7 @@ def finish(folder: StoragePath, plan: Plan) -> Summary:
     segments = plan.settings.segments_per_track
     info = DatasetInfo(
         format=FORMAT_VERSION,
-        id=dataset_id(plan.names, [reject.path for reject in rejects]),
+        id=dataset_id(plan.names, [reject.path for reject in rejects], plan.layout),
         plan=plan_id(plan.names),
         classes=plan.classes,
         settings=plan.settings,
@@ -88,6 +88,7 @@ def finish(folder: StoragePath, plan: Plan) -> Summary:
         segments=(len(plan.tracks) - len(rejects)) * segments,
         rejects=count_rejects(rejects),
         duplicates=len(duplicates),
+        folds=None if plan.layout == DEFAULT_LAYOUT else plan.layout,
         counts=_counts(tracks, plan.classes, segments),
         statistics=_statistics(gathered.statistics),
         versions=_versions(),

@@ -1,14 +1,20 @@
-"""Assign groups of tracks to five folds: groups are never split, and classes are spread evenly."""
+"""Assign tracks to folds: given splits and folds are kept, other groups stay whole, classes are spread evenly."""
 
+import dataclasses
+import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from featurize.dataset.info import FoldLayout
 from featurize.dataset.schema import FOLDS
+from featurize.display import one_line
 from featurize.errors import FeaturizeError
+from featurize.planning.groups import Groups
 
 Int64 = NDArray[np.int64]
 
@@ -16,45 +22,165 @@ Int64 = NDArray[np.int64]
 _RELATIVE, _ABSOLUTE = 1e-5, 1e-8
 
 
-def resolve_folds(groups: pa.Array, labels: Int64, given: pa.Array, previous: Int64) -> Int64:
-    """Return the fold of each track.
+@dataclasses.dataclass(frozen=True)
+class GivenFolds:
+    """What the collection says about the folds of its tracks.
 
-    A fold column of the table takes precedence; then groups of the previous plan keep their fold; all other groups
-    are assigned by `assign_folds`.
+    Attributes:
+        split: `validation`, `test`, or `train` or null for the training part, string [tracks].
+        fold: Fold of each track from 0, null if none is given, int32 [tracks]. Those of tracks outside the
+            training part are ignored: each official split is a fold.
+    """
+
+    split: pa.Array
+    fold: pa.Array
+
+    @property
+    def training(self) -> NDArray[np.bool_]:
+        """Whether each track is in the training part, bool [tracks]."""
+        official = pc.is_in(self.split, value_set=pa.array(["validation", "test"]))
+        return ~np.asarray(official.to_numpy(zero_copy_only=False), np.bool_)
+
+    @property
+    def has_test(self) -> bool:
+        """Whether the collection has an official test split."""
+        return bool(pc.any(pc.equal(self.split, "test")).as_py())
+
+
+@dataclasses.dataclass(frozen=True)
+class PreviousFolds:
+    """Folds of the tracks in the previous plan.
+
+    Attributes:
+        fold: int64 [tracks], -1 for new tracks, or if the groups came from another source.
+        layout: What the folds were for.
+    """
+
+    fold: Int64
+    layout: FoldLayout
+
+
+def resolve_folds(
+    groups: Groups, labels: Int64, given: GivenFolds, previous: PreviousFolds | None
+) -> tuple[Int64, FoldLayout]:
+    """Return the fold of each track, and what the folds are for.
+
+    The official validation and test splits are a fold each, whatever the groups of their tracks. In the training
+    part, a given fold takes precedence. Other tracks of its group follow it, and go to the fold with most of them
+    if there are several. Then groups of the previous plan keep their fold. All other groups are assigned by
+    `assign_folds`.
 
     Args:
-        groups: Name of the group of each track, string [tracks].
-        labels: int64 [tracks], class indices without gaps.
-        given: Fold of each track in the collection's table; all null if the table has no fold column.
-        previous: int64 [tracks], fold of each track in the previous plan, -1 for new tracks.
+        groups: Group of each track.
+        labels: int64 [tracks], class indices.
+        given: Splits and folds that the collection gives.
+        previous: Folds in the previous plan; None without one.
 
     Returns:
-        int64 [tracks], 0 to FOLDS - 1.
+        int64 [tracks], and the layout.
 
     Raises:
-        FeaturizeError: The table splits a group, or there are fewer groups than folds.
+        FeaturizeError: There are too few groups or folds.
     """
-    names, group = _numbered(groups)
-    if not given.null_count:
-        folds: Int64 = given.to_numpy().astype(np.int64)
-        _refuse_split_groups(folds, group, names)
-        return folds
-    if len(names) < FOLDS:
+    training = given.training
+    fold = np.where(training, given.fold.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False), -1)
+    names, group = _numbered(groups.groups.filter(pa.array(training)))
+    is_given = bool((fold >= 0).any())
+    numbers = _training_folds(given, fold[training], len(names), previous)
+    if not (is_given or given.has_test) and len(names) < len(numbers):
+        raise FeaturizeError(_too_few_groups(names.to_pylist(), len(numbers), groups.grouping))
+    before = np.full(len(group), -1)
+    if previous:
+        before = np.where(np.isin(previous.fold, previous.layout.training), previous.fold, -1)[training]
+    folds = np.full(len(fold), -1)
+    folds[training] = _deal(labels[training], group, fold[training], before, np.array(numbers))
+    if is_given or given.has_test:
+        numbers = np.unique(folds[training]).tolist()
+    if len(numbers) < 2 and not given.has_test:
         raise FeaturizeError(
-            f"expected at least {FOLDS} groups, one for each fold; found {len(names)}: "
-            f"{', '.join(names.to_pylist())}. Groups are never split; --set featurize.group_by=none makes each "
-            "track its own group."
+            f"expected at least 2 folds, found 1: {numbers[0]} is the only fold that the table gives. Give other "
+            "tracks another fold, or leave the fold column out."
         )
-    # A group whose tracks were in several folds goes to the fold with most of them.
-    votes = np.zeros((len(names), FOLDS), np.int64)
-    known = previous >= 0
-    np.add.at(votes, (group[known], previous[known]), 1)
-    fixed = np.where(votes.any(axis=1), votes.argmax(axis=1), -1)
-    folds_of_tracks: Int64 = assign_folds(labels, group, fixed)[group]
-    return folds_of_tracks
+    layout = _layout(numbers, given, previous)
+    for part, number in layout.official.items():
+        folds[pc.fill_null(pc.equal(given.split, part), False).to_numpy(zero_copy_only=False)] = number
+    return folds, layout
 
 
-def assign_folds(labels: Int64, groups: Int64, fixed: Int64) -> Int64:
+def _training_folds(given: GivenFolds, fold: Int64, groups: int, previous: PreviousFolds | None) -> list[int]:
+    """Return the numbers of the folds that the training part may be in.
+
+    Args:
+        given: Splits and folds that the collection gives.
+        fold: int64 [tracks of the training part], given folds, -1 for none.
+        groups: Number of groups in the training part.
+        previous: Folds in the previous plan.
+    """
+    present = np.unique(fold[fold >= 0])
+    if len(present) and (fold >= 0).all():
+        return list(present.tolist())
+    if len(present):
+        # A number that is skipped is a fold in which no track is given yet, unless it is an official split.
+        elsewhere = set(given.fold.drop_null().unique().to_pylist()) - set(present.tolist())
+        return [number for number in range(int(present[-1]) + 1) if number not in elsewhere]
+    if previous:
+        return previous.layout.training
+    return list(range(min(FOLDS, groups) if given.has_test else FOLDS))
+
+
+def _layout(numbers: list[int], given: GivenFolds, previous: PreviousFolds | None) -> FoldLayout:
+    """Return the layout: official splits keep their numbers, new ones get the next after the training folds."""
+    parts = [part for part in ("validation", "test") if pc.any(pc.equal(given.split, part)).as_py()]
+    known = previous.layout.official if previous else {}
+    official = {part: known[part] for part in parts if known.get(part, numbers[0]) not in numbers}
+    for part in parts:
+        if part not in official:
+            taken = {*numbers, *official.values()}
+            official[part] = next(number for number in itertools.count(numbers[-1] + 1) if number not in taken)
+    return FoldLayout(training=numbers, **official)
+
+
+def _deal(labels: Int64, group: Int64, given: Int64, previous: Int64, numbers: Int64) -> Int64:
+    """Return the fold of each track of the training part, int64 [tracks].
+
+    Args:
+        labels: int64 [tracks], class indices.
+        group: int64 [tracks], group indices without gaps.
+        given: int64 [tracks], given folds, -1 for none.
+        previous: int64 [tracks], folds in the previous plan, -1 for none.
+        numbers: int64 [folds], numbers of the folds, ascending.
+    """
+    if (given >= 0).all():
+        return given
+    count = len(numbers)
+    own = _positions(given, numbers)
+    kept = _majority(group, own, count)
+    kept = np.where(kept >= 0, kept, _majority(group, _positions(previous, numbers), count))
+    # Tracks of a group that are given another fold than the rest are a unit of their own, so that their classes
+    # count in that fold.
+    units, unit = np.unique(group * (count + 1) + own + 1, return_inverse=True)
+    owner, own_of_unit = np.divmod(units, count + 1)
+    fixed = np.where(own_of_unit > 0, own_of_unit - 1, kept[owner])
+    without_gaps = np.unique(labels, return_inverse=True)[1]
+    folds: Int64 = numbers[assign_folds(without_gaps, unit, fixed, count)[unit]]
+    return folds
+
+
+def _positions(folds: Int64, numbers: Int64) -> Int64:
+    """Return the position of each fold in `numbers`, -1 if it is not there."""
+    positions = np.minimum(np.searchsorted(numbers, folds), len(numbers) - 1)
+    return np.where(numbers[positions] == folds, positions, -1)
+
+
+def _majority(group: Int64, folds: Int64, count: int) -> Int64:
+    """Return the fold with most tracks of each group, the first of equals, int64 [groups]; -1 if there is none."""
+    votes = np.zeros((int(group.max()) + 1, count), np.int64)
+    known = folds >= 0
+    np.add.at(votes, (group[known], folds[known]), 1)
+    return np.where(votes.any(axis=1), votes.argmax(axis=1), -1)
+
+
+def assign_folds(labels: Int64, groups: Int64, fixed: Int64, n_folds: int = FOLDS) -> Int64:
     """Assign groups to folds so that every fold has about the same class distribution.
 
     The algorithm is that of scikit-learn's `StratifiedGroupKFold`: groups, in descending order of the standard
@@ -67,9 +193,10 @@ def assign_folds(labels: Int64, groups: Int64, fixed: Int64) -> Int64:
         labels: int64 [tracks], class indices without gaps.
         groups: int64 [tracks], group indices without gaps.
         fixed: int64 [groups], fold that a group keeps, -1 for groups to assign.
+        n_folds: Number of folds.
 
     Returns:
-        int64 [groups], 0 to FOLDS - 1. The result depends on the labels of each group and on the group indices,
+        int64 [groups], 0 to n_folds - 1. The result depends on the labels of each group and on the group indices,
         not on the order of the tracks.
     """
     n_classes, n_groups = int(labels.max()) + 1, len(fixed)
@@ -80,7 +207,7 @@ def assign_folds(labels: Int64, groups: Int64, fixed: Int64) -> Int64:
     squares, sums = np.bincount(owner, counts**2), np.bincount(owner, counts)
     unevenness = np.sqrt(np.maximum(squares / n_classes - (sums / n_classes) ** 2, 0))
     folds = fixed.copy()
-    filled = np.zeros((n_classes, FOLDS), np.int64)
+    filled = np.zeros((n_classes, n_folds), np.int64)
     known = fixed[owner] >= 0
     np.add.at(filled, (label[known], fixed[owner[known]]), counts[known])
     sizes = filled.sum(axis=0).tolist()
@@ -94,7 +221,7 @@ def assign_folds(labels: Int64, groups: Int64, fixed: Int64) -> Int64:
         held = members[bounds[group] : bounds[group + 1]]
         others = sum(spreads) - sum(spreads[c] for c, _ in held)
         best, least, fewest = 0, math.inf, math.inf
-        for fold in range(FOLDS):
+        for fold in range(n_folds):
             spread = others
             for c, count in held:
                 held_by[c][fold] += count
@@ -114,8 +241,8 @@ def assign_folds(labels: Int64, groups: Int64, fixed: Int64) -> Int64:
 
 def _spread(counts: list[int], total: float) -> float:
     """Return the standard deviation, over the folds, of the share of a class in each fold."""
-    mean = sum(counts) / FOLDS
-    return math.sqrt(sum((count - mean) ** 2 for count in counts) / FOLDS) / total
+    mean = sum(counts) / len(counts)
+    return math.sqrt(sum((count - mean) ** 2 for count in counts) / len(counts)) / total
 
 
 def _numbered(groups: pa.Array) -> tuple[pa.Array, Int64]:
@@ -127,13 +254,14 @@ def _numbered(groups: pa.Array) -> tuple[pa.Array, Int64]:
     return encoded.dictionary.take(by_name), rank[encoded.indices.to_numpy()]
 
 
-def _refuse_split_groups(folds: Int64, group: Int64, names: pa.Array) -> None:
-    pairs = np.unique(group * FOLDS + folds) // FOLDS
-    split = names.take(pa.array(np.unique(pairs[1:][pairs[1:] == pairs[:-1]]))).to_pylist()
-    if split:
-        named = ", ".join(repr(name) for name in split[:5])
-        raise FeaturizeError(
-            f"the table's fold column splits {len(split)} groups across several folds: {named}"
-            f"{', ...' if len(split) > 5 else ''}. Give every track of a group the same fold, or leave the fold "
-            "column out."
-        )
+def _too_few_groups(names: Sequence[str], folds: int, grouping: str) -> str:
+    """Return the message on fewer groups than folds; what can be done depends on where the groups come from."""
+    advice = {
+        "none": "Add tracks to the collection.",
+        "table": "Add tracks of other groups to the table; or leave its group column out and type --set "
+        "featurize.group_by=none, which makes each track its own group.",
+    }.get(grouping, "--set featurize.group_by=none makes each track its own group.")
+    return (
+        f"expected at least {folds} groups, one for each fold; found {len(names)}: "
+        f"{', '.join(one_line(name) for name in names)}. Groups are never split. {advice}"
+    )

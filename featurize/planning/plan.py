@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,11 +17,12 @@ from numpy.typing import NDArray
 
 from featurize.collection.catalog import Catalog, stored_path
 from featurize.config import FeaturizeConfig
-from featurize.dataset.info import FeatureSettings
+from featurize.dataset.info import DEFAULT_LAYOUT, FeatureSettings, FoldLayout
 from featurize.dataset.output_folder import PLAN_KEY
-from featurize.dataset.schema import FOLDS, FORMAT_VERSION, TRACKS_SCHEMA, fold_and_index, shard_name
+from featurize.dataset.schema import FOLD_NUMBERS, FORMAT_VERSION, TRACKS_SCHEMA, fold_and_index, shard_name
 from featurize.dataset.tables import write_table
-from featurize.planning.folds import resolve_folds
+from featurize.planning.fold_remarks import fold_remarks
+from featurize.planning.folds import GivenFolds, PreviousFolds, resolve_folds
 from featurize.planning.groups import Groups
 from featurize.planning.previous_plan import PreviousPlan, rows_in_previous
 from featurize.planning.shard_plan import ShardPlan, Track, feature_settings, fingerprint
@@ -42,6 +44,8 @@ class Plan:
             tracks of a shard are consecutive rows.
         names: Names of the shards below `shards/`.
         bounds: int64 [shards + 1]; the tracks of `names[i]` are the rows [bounds[i], bounds[i + 1]).
+        layout: What the folds are for.
+        remarks: What a user should know about the folds, for the log.
         unreachable: As in `Catalog`.
     """
 
@@ -52,6 +56,8 @@ class Plan:
     tracks: pa.Table
     names: list[str]
     bounds: Int64
+    layout: FoldLayout
+    remarks: tuple[str, ...]
     unreachable: frozenset[str]
 
     def shard(self, position: int, previous: str | None, retry_rejects: bool) -> ShardPlan:
@@ -78,12 +84,14 @@ class Plan:
             pa.array(np.repeat(np.arange(len(self.names), dtype=np.int32), lengths)),
             pa.array(self.names, pa.string()),
         )
-        about = {
+        about: dict[str, Any] = {
             "format": FORMAT_VERSION,
             "settings": self.settings.model_dump(),
             "classes": self.classes,
             "grouping": self.grouping,
         }
+        if self.layout != DEFAULT_LAYOUT:
+            about["folds"] = self.layout.model_dump()
         labels = pc.take(pa.array(self.classes, pa.string()), self.tracks["label"])
         table = pa.table(
             [self.tracks["track"], labels, *(self.tracks[name] for name in ("group", "fold", "size")), names],
@@ -110,16 +118,19 @@ def make_plan(
         groups: Group of every track.
 
     Raises:
-        FeaturizeError: Groups and folds contradict each other, or there are fewer groups than folds.
+        FeaturizeError: There are too few groups or folds.
     """
     settings = feature_settings(config)
     ids = catalog.tracks["track"].combine_chunks()
     previous_rows = rows_in_previous(ids, previous)
     classes, labels = _resolve_classes(catalog, previous)
-    previous_folds = np.full(len(ids), -1)
+    given = GivenFolds(*(catalog.tracks[name].combine_chunks() for name in ("split", "fold")))
+    kept = None
     if previous is not None and previous.grouping == groups.grouping:
         previous_folds = np.where(previous_rows >= 0, previous.tracks["fold"].to_numpy()[previous_rows], -1)
-    folds = resolve_folds(groups.groups, labels, catalog.tracks["fold"].combine_chunks(), previous_folds)
+        kept = PreviousFolds(previous_folds, previous.layout)
+    folds, layout = resolve_folds(groups, labels, given, kept)
+    remarks = tuple(fold_remarks(groups.groups, given, folds, layout, kept))
     digests = np.fromiter(
         (int.from_bytes(hashlib.sha256(track.as_py().encode()).digest()[:8], "big") for track in ids),
         np.uint64,
@@ -147,7 +158,18 @@ def make_plan(
         )
         for first, stop in itertools.pairwise(bounds.tolist())
     ]
-    return Plan(catalog.root, settings, classes, groups.grouping, tracks, names, bounds, catalog.unreachable)
+    return Plan(
+        catalog.root,
+        settings,
+        classes,
+        groups.grouping,
+        tracks,
+        names,
+        bounds,
+        layout,
+        remarks,
+        catalog.unreachable,
+    )
 
 
 def _fingerprint(tracks: pa.Table, classes: list[str], settings: FeatureSettings, first: int, stop: int) -> str:
@@ -187,7 +209,7 @@ def _resolve_shard_indices(
     divided among new shards of nearly equal size.
     """
     indices = np.full(len(folds), -1)
-    next_index = np.zeros(FOLDS, np.int64)
+    next_index = np.zeros(FOLD_NUMBERS, np.int64)
     if previous is not None and previous.settings == settings:
         shard = previous.tracks["shard"].combine_chunks()
         by_name = np.array([fold_and_index(name) for name in shard.dictionary.to_pylist()], np.int64)
@@ -195,7 +217,7 @@ def _resolve_shard_indices(
         np.maximum.at(next_index, previous_fold, previous_index + 1)
         stay = (previous_rows >= 0) & (previous_fold[previous_rows] == folds)
         indices[stay] = previous_index[previous_rows[stay]]
-    for fold in range(FOLDS):
+    for fold in range(FOLD_NUMBERS):
         new = np.flatnonzero((folds == fold) & (indices < 0))
         new = new[np.argsort(digests[new], kind="stable")]
         shards = -(-len(new) // tracks_per_shard)

@@ -9,11 +9,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from featurize.dataset.info import FeatureSettings
+from featurize.dataset.info import DEFAULT_LAYOUT, FeatureSettings, FoldLayout
 from featurize.dataset.json_text import parse_json
 from featurize.dataset.output_folder import PLAN_KEY
 from featurize.dataset.reader import UNREADABLE
-from featurize.dataset.schema import FOLDS, FORMAT_VERSION, TRACKS_SCHEMA, fold_of
+from featurize.dataset.schema import FORMAT_VERSION, TRACKS_SCHEMA, fold_of
 from featurize.dataset.tables import read_table
 from featurize.errors import DatasetError
 from featurize.storage import StoragePath
@@ -28,6 +28,7 @@ class _About(BaseModel):
     settings: dict[str, Any]
     classes: list[str]
     grouping: str
+    folds: FoldLayout | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,13 +38,14 @@ class PreviousPlan:
     Attributes:
         tracks: Table with TRACKS_SCHEMA.
         settings: Feature settings; None if another version of Earmark stored other keys.
-        classes, grouping: As in `Plan`.
+        classes, grouping, layout: As in `Plan`.
     """
 
     tracks: pa.Table
     settings: FeatureSettings | None
     classes: list[str]
     grouping: str
+    layout: FoldLayout = DEFAULT_LAYOUT
 
 
 def read_plan(folder: StoragePath) -> PreviousPlan | None:
@@ -63,7 +65,7 @@ def read_plan(folder: StoragePath) -> PreviousPlan | None:
         settings = FeatureSettings.model_validate(about.settings)
     except ValidationError:
         settings = None
-    return PreviousPlan(tracks, settings, about.classes, about.grouping)
+    return PreviousPlan(tracks, settings, about.classes, about.grouping, about.folds or DEFAULT_LAYOUT)
 
 
 def _refuse_inconsistent(tracks: pa.Table, about: _About) -> None:
@@ -78,8 +80,10 @@ def _refuse_inconsistent(tracks: pa.Table, about: _About) -> None:
     # `fold_and_index` raises for other names; the fold is the Hive partition of the shard.
     fold_of_name = {name: fold_of(name) for name in tracks["shard"].unique().to_pylist()}
     pairs = tracks.group_by(["shard", "fold"]).aggregate([]).to_pylist()
-    if any(fold_of_name[pair["shard"]] != pair["fold"] or not 0 <= pair["fold"] < FOLDS for pair in pairs):
+    if any(fold_of_name[pair["shard"]] != pair["fold"] for pair in pairs):
         raise ValueError("it has a track whose fold is not that of its shard")
+    if {pair["fold"] for pair in pairs} - (about.folds or DEFAULT_LAYOUT).numbers:
+        raise ValueError("it has a fold that is none of its folds")
 
 
 def rows_in_previous(ids: pa.Array, previous: PreviousPlan | None) -> NDArray[np.int64]:

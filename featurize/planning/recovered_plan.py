@@ -14,9 +14,9 @@ from pydantic import ValidationError
 
 from featurize.collection.catalog import Catalog
 from featurize.dataset.footer import ShardFooter, read_footer
-from featurize.dataset.info import FeatureSettings, read_info
+from featurize.dataset.info import DEFAULT_LAYOUT, FeatureSettings, FoldLayout, read_info
 from featurize.dataset.reader import UNREADABLE, in_threads
-from featurize.dataset.schema import SHARD_SCHEMA, TRACKS_SCHEMA, fold_of
+from featurize.dataset.schema import FOLD_NUMBERS, SHARD_SCHEMA, TRACKS_SCHEMA, fold_of
 from featurize.dataset.tables import read_table
 from featurize.errors import DatasetError
 from featurize.planning.groups import Groups
@@ -59,7 +59,8 @@ def recover_plan(
     Returns:
         Plan of the tracks that are in the collection and in a readable shard; None if there are none.
     """
-    shards = [shard for shard in in_threads(lambda name: _read(folder, name), sorted(names)) if shard]
+    known_folds = sorted(name for name in names if fold_of(name) < FOLD_NUMBERS)
+    shards = [shard for shard in in_threads(lambda name: _read(folder, name), known_folds) if shard]
     columns = (catalog.tracks[name].to_pylist() for name in ("track", "label", "size"))
     known = {
         track: (label, group, size)
@@ -90,7 +91,13 @@ def recover_plan(
         ],
         schema=TRACKS_SCHEMA,
     )
-    return PreviousPlan(table, _settings(shards[0]), _classes(folder, shards, known), _grouping(table, groups))
+    return PreviousPlan(
+        table,
+        _settings(shards[0]),
+        _classes(folder, shards, known),
+        _grouping(table, groups),
+        _layout(folder, table, catalog),
+    )
 
 
 def _read(folder: StoragePath, name: str) -> _Finished | None:
@@ -142,3 +149,26 @@ def _grouping(table: pa.Table, groups: Groups) -> str:
     """Return the grouping of the lost plan: the one of this run, unless a group would be in two folds."""
     pairs = table.group_by(["group", "fold"]).aggregate([])
     return groups.grouping if len(set(pairs["group"].to_pylist())) == len(pairs) else ""
+
+
+def _layout(folder: StoragePath, table: pa.Table, catalog: Catalog) -> FoldLayout:
+    """Return what the folds of the lost plan are for: from `dataset.json`, or from the split of the collection."""
+    folds = set(table["fold"].unique().to_pylist())
+    try:
+        if (info := read_info(folder)) and folds <= info.layout.numbers:
+            return info.layout
+    except DatasetError:
+        pass
+    split_of = dict(zip(catalog.tracks["track"].to_pylist(), catalog.tracks["split"].to_pylist(), strict=True))
+    votes: dict[int, Counter[str]] = {}
+    for track, fold in zip(table["track"].to_pylist(), table["fold"].to_pylist(), strict=True):
+        votes.setdefault(fold, Counter())[split_of[track] or "train"] += 1
+    part_of = {fold: count.most_common(1)[0][0] for fold, count in votes.items()}
+    official = {part: fold for fold, part in sorted(part_of.items()) if part != "train"}
+    training = folds - set(official.values())
+    if not official and training <= DEFAULT_LAYOUT.numbers:
+        return DEFAULT_LAYOUT
+    try:
+        return FoldLayout(training=sorted(training), **official)
+    except ValidationError:  # too few of its shards are finished
+        return DEFAULT_LAYOUT

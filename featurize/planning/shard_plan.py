@@ -9,7 +9,7 @@ from typing import Any
 from featurize.audio.mfcc import HOP_LENGTH, N_FFT, N_MELS, N_MFCC, SAMPLE_RATE, SEGMENT_SAMPLES, TOP_DB
 from featurize.collection.location import locate
 from featurize.config import FeaturizeConfig
-from featurize.dataset.info import FeatureSettings
+from featurize.dataset.info import FeatureSettings, FoldLayout
 from featurize.dataset.schema import FORMAT_VERSION
 from featurize.storage import StoragePath
 
@@ -100,14 +100,15 @@ def plan_id(names: Sequence[str]) -> str:
     return _hash(sorted(names))
 
 
-def dataset_id(names: Sequence[str], rejects: Sequence[str]) -> str:
+def dataset_id(names: Sequence[str], rejects: Sequence[str], layout: FoldLayout) -> str:
     """Return the fingerprint of a complete dataset.
 
     Args:
         names: Names of the shards.
         rejects: Ids of the rejected tracks; the fingerprint changes when a retry turns rejects into rows.
+        layout: What the folds are for; the fingerprint changes when a fold becomes an official split.
     """
-    return _hash([sorted(names), sorted(rejects)])
+    return _hash([sorted(names), sorted(rejects), *([layout.official] if layout.official else [])])
 
 
 def _hash(content: object) -> str:

@@ -92,7 +92,8 @@ def train(features: Features, out: RunFolder, config: ConfigFile = None, overrid
 def crossval(features: Features, out: RunFolder, config: ConfigFile = None, overrides: Overrides = None) -> None:
     """Cross-validate: train one model per fold, test it on that fold, and print the mean over the folds.
 
-    A fold is one fifth of the tracks; the mean over all folds is more reliable than the score of one.
+    A fold is one fifth of the tracks, unless the collection has other folds; the mean over all folds is more
+    reliable than the score of one. The official splits of a collection (validation, test) are left out.
     For comparison, an SVM on the mean and standard deviation of each MFCC coefficient is evaluated on each fold.
     Each fold has its own folder in RUN.
     After an interruption, run the same command again: finished folds are kept.
@@ -176,7 +177,7 @@ def evaluate(
         str | None, typer.Option(metavar="FEATURES", help="Folder or URI of the dataset, if it has moved.")
     ] = None,
 ) -> None:
-    """Evaluate a trained model on its test fold again, and rewrite metrics.json and report.html."""
+    """Evaluate a trained model on its test set again, and rewrite metrics.json and report.html."""
     with plain_errors():
         from featurize.storage import StoragePath
         from jobs.pipeline import conclusion, evaluate_model

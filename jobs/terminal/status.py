@@ -45,6 +45,6 @@ def _training_lines(run: Run, epochs: int) -> str:
         figures = history[-1].train
         lines.append(f"latest    train loss {figures.loss:.3f}, accuracy {figures.accuracy:.3f}")
     if metrics:
-        tracks = metrics.tracks
-        lines.append(f"evaluated tracks accuracy {tracks.accuracy:.3f}, macro-F1 {tracks.macro_f1:.3f}")
+        tracks = f"tracks accuracy {metrics.tracks.accuracy:.3f}, macro-F1 {metrics.tracks.macro_f1:.3f}"
+        lines.append(f"evaluated {tracks} on {metrics.test_set}")
     return "\n".join(lines)

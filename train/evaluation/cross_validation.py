@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from featurize.dataset.schema import FOLDS
+from featurize.dataset.dataset import Dataset
+from featurize.dataset.info import DEFAULT_LAYOUT, FoldLayout
 from train.config import TrainConfig
 from train.errors import TrainError
 from train.records import (
@@ -18,25 +19,52 @@ from train.records import (
 )
 
 
-def fold_configs(config: TrainConfig) -> list[TrainConfig]:
+def fold_configs(config: TrainConfig, layout: FoldLayout = DEFAULT_LAYOUT) -> list[TrainConfig]:
     """Return the settings of each fold's run.
 
-    Each fold is the test fold once, and a different fold is the validation fold, if there is one.
+    Each training fold is the test fold once, and a different training fold is the validation fold, if there is
+    one. Official splits are left out: they are neither trained on nor evaluated.
 
     Raises:
-        TrainError: The validation fold is a fixed number, so it would also be a test fold.
+        TrainError: The validation fold is a fixed number, so it would also be a test fold; or an official split;
+            or there are too few folds.
     """
     if isinstance(config.validation_fold, int):
         raise TrainError(
             f"train.validation_fold = {config.validation_fold}, but in a cross-validation each fold is the test "
             "fold once. Type --set train.validation_fold=next, or none."
         )
-    return [
-        TrainConfig.model_validate(
-            {**config.model_dump(), "test_fold": fold, "validation_fold": config.validation_fold}
+    if config.validation_fold == "split":
+        raise TrainError(
+            "train.validation_fold = split, but a cross-validation leaves the official splits out and uses the "
+            "training part only. Type --set train.validation_fold=next, or none."
         )
-        for fold in range(FOLDS)
+    validation = "none" if config.validation_fold == "auto" else config.validation_fold
+    needed = 3 if validation == "next" else 2
+    if len(layout.training) < needed:
+        raise TrainError(
+            f"a cross-validation with train.validation_fold = {validation} needs at least {needed} training "
+            f"folds, but the dataset has {len(layout.training)}. "
+            + (
+                "Type --set train.validation_fold=none"
+                if len(layout.training) == 2
+                else "Evaluate on the official test split instead: earmark train FEATURES --out RUN"
+            )
+        )
+    return [
+        TrainConfig.model_validate({**config.model_dump(), "test_fold": fold, "validation_fold": validation})
+        for fold in layout.training
     ]
+
+
+def describe_left_out(dataset: Dataset) -> str | None:
+    """Return a sentence on the official splits that a cross-validation leaves out; None without any."""
+    tracks, official = dataset.tracks()["fold"].to_pylist(), dataset.layout.official
+    left_out = [f"the official {part} split ({tracks.count(fold)} tracks)" for part, fold in official.items()]
+    if not left_out:
+        return None
+    verb = "is" if len(left_out) == 1 else "are"
+    return f"A cross-validation uses the training part only: {' and '.join(left_out)} {verb} left out."
 
 
 def summarize(metrics: Sequence[Metrics], baseline: Sequence[Scores]) -> CrossValidationSummary:

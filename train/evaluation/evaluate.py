@@ -13,6 +13,7 @@ from train.evaluation.held_out import held_out
 from train.evaluation.inference import load_model
 from train.evaluation.predictions import PREDICTIONS, Predictions
 from train.evaluation.predictor import Predictor
+from train.folds import fold_roles
 from train.model.strategy import make_strategy
 from train.records import Metrics, Split, SplitPart
 from train.run import Run
@@ -40,14 +41,15 @@ def evaluate_run(run: Run, dataset: Dataset) -> Metrics:
     strategy = make_strategy(config.model_copy(update={"workers": 1}))
     with strategy.scope():
         model = load_model(run)
-    fold = held_out(dataset, config, config.test_fold)
+    test_fold = fold_roles(config, dataset.layout).held_out["test"]
+    fold = held_out(dataset, config, test_fold)
     probabilities, labels = fold.predict(Predictor(strategy, model))
     predictions = Predictions(fold.segments(), probabilities, labels, fold.per_track, dataset.classes)
     scores = fold.score_predicted(probabilities, labels)
     metrics = Metrics(
         model=config.model,
         epoch=model_info.epoch,
-        test_fold=config.test_fold,
+        test_fold=test_fold,
         classes=dataset.classes,
         segments=scores.segments,
         tracks=scores.tracks,
@@ -70,20 +72,34 @@ def is_evaluated(run: Run) -> bool:
 
 def describe_split(dataset: Dataset, config: TrainConfig) -> Split:
     """Count the tracks and groups in each part of the split, and list the groups that are in more than one."""
-    tracks = dataset.tracks()
-    part_of_fold = {fold: part for part, fold in config.held_out.items()}
+    tracks, layout = dataset.tracks(), dataset.layout
+    roles = fold_roles(config, layout)
+    present = set(tracks["fold"].unique().to_pylist())
     groups: dict[str, set[str]] = {}
     parts = {}
-    for part in ("train", *config.held_out):
-        folds = [fold for fold in tracks["fold"].unique().to_pylist() if part_of_fold.get(fold, "train") == part]
-        members = tracks.filter(pc.is_in(tracks["fold"], value_set=pa.array(folds, pa.int32())))
-        groups[part] = set(members["group"].to_pylist())
-        parts[part] = SplitPart(folds=sorted(folds), tracks=members.num_rows, groups=len(groups[part]))
-    names = list(groups)
+    for part, folds in roles.parts.items():
+        members, groups[part] = _members(tracks, folds)
+        official = {"official": True} if layout.official.get(part) in folds else {}
+        parts[part] = SplitPart(
+            folds=sorted(folds & present), tracks=members, groups=len(groups[part]), **official
+        )
+    if roles.left_out:
+        members, names = _members(tracks, roles.left_out)
+        parts["unused"] = SplitPart(folds=sorted(roles.left_out), tracks=members, groups=len(names), official=True)
+    names_of_parts = list(groups)
     shared = {
-        group for i, part in enumerate(names) for other in names[i + 1 :] for group in groups[part] & groups[other]
+        group
+        for i, part in enumerate(names_of_parts)
+        for other in names_of_parts[i + 1 :]
+        for group in groups[part] & groups[other]
     }
     return Split(parts=parts, groups_on_two_sides=sorted(shared))
+
+
+def _members(tracks: pa.Table, folds: frozenset[int]) -> tuple[int, set[str]]:
+    """Return the number of tracks in some folds, and the names of their groups."""
+    members = tracks.filter(pc.is_in(tracks["fold"], value_set=pa.array(sorted(folds), pa.int32())))
+    return members.num_rows, set(members["group"].unique().to_pylist())
 
 
 def _sha256(run: Run) -> str:

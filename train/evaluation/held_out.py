@@ -98,8 +98,8 @@ def held_out(dataset: Dataset, config: TrainConfig, fold: int) -> HeldOut:
         track_mask = np.array([track not in copies for track in tracks])
         if not track_mask.any():
             raise TrainError(
-                f"every track of fold {fold} has a copy in another fold; {dataset.folder / 'duplicates.parquet'} "
-                "lists them. Remove the copies from the collection."
+                f"every track of {dataset.layout.name_of(fold)} has a copy in another fold; "
+                f"{dataset.folder / 'duplicates.parquet'} lists them. Remove the copies from the collection."
             )
     else:
         track_mask = np.ones(sampler.rows // len(segments), np.bool_)

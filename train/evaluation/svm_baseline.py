@@ -11,7 +11,7 @@ from sklearn.svm import SVC
 
 from featurize.dataset.dataset import Dataset
 from featurize.dataset.reader import Shard, in_threads, read_row_group, read_track_ids
-from featurize.dataset.schema import FOLDS, MFCC_SHAPE
+from featurize.dataset.schema import MFCC_SHAPE
 from train.evaluation.metrics import score_predicted
 from train.records import Scores
 
@@ -20,7 +20,7 @@ _MAX_TRAINING_TRACKS = 20_000  # the training time of an SVM grows with the squa
 
 @dataclasses.dataclass(frozen=True)
 class Tracks:
-    """Summary statistics of every track of a dataset.
+    """Summary statistics of every track in the training folds of a dataset.
 
     Attributes:
         vectors: float32 [tracks, 80], the means and then the standard deviations of the 40 coefficients.
@@ -38,8 +38,9 @@ class Tracks:
 
 
 def describe_tracks(dataset: Dataset) -> Tracks:
-    """Read a whole dataset once, and reduce each track to 80 numbers."""
-    copies = set().union(*(dataset.copies_across(fold) for fold in range(FOLDS)))
+    """Read the training folds once, and reduce each track to 80 numbers; official splits are left out."""
+    folds = dataset.layout.training
+    copies = set().union(*(dataset.copies_across(fold) for fold in folds))
     segments = dataset.segments_per_track
 
     def describe(shard: Shard) -> tuple[NDArray[Any], ...]:
@@ -50,16 +51,16 @@ def describe_tracks(dataset: Dataset) -> Tracks:
             vectors.append(np.concatenate([tracks.mean(axis=(1, 3)), tracks.std(axis=(1, 3))], axis=1))
             labels.append(row_labels[::segments])
         names = read_track_ids(shard, segments)
-        folds = np.full(len(names), shard.fold)
-        return np.concatenate(vectors), np.concatenate(labels), folds, np.array([n in copies for n in names])
+        fold = np.full(len(names), shard.fold)
+        return np.concatenate(vectors), np.concatenate(labels), fold, np.array([n in copies for n in names])
 
-    described = in_threads(describe, [shard for shard in dataset.shards if shard.rows])
-    vectors, labels, folds, copied = (np.concatenate(column) for column in zip(*described, strict=True))
-    return Tracks(vectors, labels, folds, copied, dataset.classes)
+    described = in_threads(describe, dataset.in_folds(folds))
+    vectors, labels, fold_of_tracks, copied = (np.concatenate(column) for column in zip(*described, strict=True))
+    return Tracks(vectors, labels, fold_of_tracks, copied, dataset.classes)
 
 
 def evaluate_svm(tracks: Tracks, test_fold: int) -> Scores:
-    """Train an SVM on all folds except one, and evaluate it on that fold.
+    """Train an SVM on all training folds except one, and evaluate it on that fold.
 
     scikit-learn's StandardScaler and SVC with default settings: radial basis functions, C = 1. With more than
     20,000 training tracks, 20,000 evenly spaced ones are used.

@@ -15,14 +15,14 @@ def rank(entry: EpochRecord, config: TrainConfig) -> tuple[float, float]:
 
 def best_epoch(history: Sequence[EpochRecord], config: TrainConfig) -> int:
     """Return the number of the best epoch, the first of equals; the last epoch if there is no validation fold."""
-    if config.validation_fold == "none":
+    if not config.selects_epoch:
         return len(history)
     return max(history, key=lambda entry: rank(entry, config)).epoch
 
 
 def is_best(history: Sequence[EpochRecord], config: TrainConfig) -> bool:
     """Return whether the latest epoch is better than all earlier ones; False if there is no validation fold."""
-    return config.validation_fold != "none" and best_epoch(history, config) == len(history)
+    return config.selects_epoch and best_epoch(history, config) == len(history)
 
 
 def should_stop(history: Sequence[EpochRecord], config: TrainConfig) -> bool:

@@ -23,8 +23,10 @@ from train.fit.loop import Learner, Loop, Outputs
 from train.fit.optimizer import make_optimizer
 from train.fit.tensorboard import TensorBoardWriter
 from train.fit.train_step import StepConfig, refuse_random_layers
+from train.folds import describe_folds, fold_roles, resolve_folds
 from train.input.batches import SegmentStream
-from train.input.class_counts import class_warnings, class_weights, refuse_missing_classes, segment_counts
+from train.input.class_counts import class_warnings, class_weights, segment_counts
+from train.input.missing_classes import refuse_missing_classes
 from train.input.mixup import mixup
 from train.input.sampler import ShuffleSampler
 from train.model.architectures import build_model
@@ -41,6 +43,7 @@ _EXAMPLE_SEGMENTS = 64
 
 def train(dataset: Dataset, run: Run, config: TrainConfig, config_text: str, callbacks: Callbacks) -> None:
     """Train a model on a dataset, or resume an interrupted run: `begin`, then `learn`."""
+    config = resolve_folds(config, dataset.layout)
     if begin(dataset, run, config, config_text):
         learn(dataset, run, config, callbacks)
 
@@ -51,7 +54,7 @@ def begin(dataset: Dataset, run: Run, config: TrainConfig, config_text: str) -> 
     Args:
         dataset: Dataset from `open_dataset`.
         run: Output folder.
-        config: Settings.
+        config: Settings from `resolve_folds`.
         config_text: The whole config as YAML, to be stored with the results.
 
     Returns:
@@ -67,6 +70,8 @@ def begin(dataset: Dataset, run: Run, config: TrainConfig, config_text: str) -> 
             f"Set train.epochs to at least {finished}, or give another --out."
         )
     refuse_missing_classes(dataset, config)
+    if dataset.layout.official:
+        _log.info(describe_folds(config, dataset.layout))
     for warning in class_warnings(dataset, config):
         _log.warning(warning)
     run.begin(dataset, config)
@@ -84,7 +89,7 @@ def learn(
     Args:
         dataset: Dataset from `open_dataset`.
         run: Output folder.
-        config: Settings.
+        config: Settings from `resolve_folds`.
         callbacks: Training callbacks.
         scratch: Output folder instead of the run's, for workers other than the chief: they run the same code, and
             their output is discarded.
@@ -127,7 +132,8 @@ def learn(
         + (f" Resuming after step {state.step}." if state.step else "")
     )
 
-    held_out_folds = {part: held_out(dataset, config, fold) for part, fold in config.held_out.items()}
+    roles = fold_roles(config, dataset.layout)
+    held_out_folds = {part: held_out(dataset, config, fold) for part, fold in roles.held_out.items()}
     step_config = make_step_config(config, segment_counts(dataset, config)["train"], statistics)
     example_segments, example_labels = stream.batch(0)
     parts = ["train", *held_out_folds]
@@ -195,7 +201,7 @@ def make_step_config(config: TrainConfig, counts: NDArray[np.int64], statistics:
 
 def training_stream(dataset: Dataset, config: TrainConfig) -> SegmentStream:
     """Return the batches of the training folds, with the configured shuffling, sampling and mixup."""
-    shards = dataset.in_folds(config.training_folds)
+    shards = dataset.in_folds(fold_roles(config, dataset.layout).train)
     labels = None
     if config.sampling == "balanced":
         labels = np.concatenate(list(in_threads(lambda s: read_labels(s, dataset.segments_per_track), shards)))

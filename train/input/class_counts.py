@@ -1,4 +1,4 @@
-"""Segments of each class: counts, checks for missing and small classes, and weights in the loss."""
+"""Segments of each class: counts, warnings about small classes, and weights in the loss."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,53 +8,34 @@ from numpy.typing import NDArray
 from featurize.dataset.dataset import Dataset
 from featurize.display import one_line
 from train.config import TrainConfig
-from train.errors import TrainError
+from train.folds import fold_roles
 
 FEW_TRACKS = 20
 _LARGEST_SKEW = 4
 
 
 def segment_counts(dataset: Dataset, config: TrainConfig) -> dict[str, NDArray[np.int64]]:
-    """Count the segments of each class, int64 [classes], in `train` and in each held-out fold, by its name."""
-    counts = {part: np.zeros(len(dataset.classes), np.int64) for part in ("train", *config.held_out)}
-    folds = {fold: part for part, fold in config.held_out.items()}
+    """Count the segments of each class, int64 [classes], in `train` and in each held-out part, by its name."""
+    parts = fold_roles(config, dataset.layout).parts
+    counts = {part: np.zeros(len(dataset.classes), np.int64) for part in parts}
     for entry in dataset.info.counts:
-        part = folds.get(entry.fold, "train")
-        counts[part][dataset.classes.index(entry.label)] += entry.segments
+        for part, folds in parts.items():
+            if entry.fold in folds:
+                counts[part][dataset.classes.index(entry.label)] += entry.segments
     return counts
-
-
-def refuse_missing_classes(dataset: Dataset, config: TrainConfig) -> None:
-    """Check that every class has training tracks and every held-out fold has tracks.
-
-    Raises:
-        TrainError: A class has no tracks to learn from, or a held-out fold is empty.
-    """
-    counts = segment_counts(dataset, config)
-    empty = [part for part, count in counts.items() if not count.sum()]
-    unlearned = _join_names(dataset.classes, counts["train"] == 0)
-    if empty or unlearned:
-        raise TrainError(
-            (
-                f"no tracks are left for {' and '.join(empty)}. "
-                if empty
-                else f"no track to learn {unlearned} from. "
-            )
-            + "Groups are never divided over folds, so a class from very few artists can fall into one fold. "
-            "Choose another train.test_fold or train.validation_fold=none, or featurize with "
-            "featurize.group_by=none."
-        )
 
 
 def class_warnings(dataset: Dataset, config: TrainConfig) -> Iterator[str]:
     """Yield a warning for classes that are missing from a held-out fold, too small, or skewed.
 
-    Call `refuse_missing_classes` first: every class must have training segments.
+    Call `train.input.missing_classes.refuse_missing_classes` first: every class must have training segments.
     """
     counts = segment_counts(dataset, config)
+    held_out = fold_roles(config, dataset.layout).held_out
     for part, count in counts.items():
         if missing := _join_names(dataset.classes, count == 0):
-            yield f"The {part} fold has no track of {missing}, so its scores do not cover them."
+            where = "split" if held_out[part] in dataset.layout.official.values() else "fold"
+            yield f"The {part} {where} has no track of {missing}, so its scores do not cover them."
     if small := small_classes(dataset):
         named = ", ".join(f"{label} ({tracks})" for label, tracks in small.items())
         yield f"Fewer than {FEW_TRACKS} tracks: {named}. Their scores are unreliable: too few tracks."

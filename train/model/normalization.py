@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from featurize.dataset.dataset import Dataset
 from train.config import TrainConfig
+from train.folds import fold_roles
 
 # With Keras's default momentum of 0.99 the running statistics take some 500 steps to converge. A small collection
 # trains for fewer steps, and would be evaluated with statistics that are still dominated by their initial values.
@@ -24,7 +25,8 @@ class Statistics:
 
 def training_statistics(dataset: Dataset, config: TrainConfig) -> Statistics:
     """Combine the statistics of the training folds; `dataset.json` has them for each fold."""
-    parts = [part for part in dataset.info.statistics if part.fold in config.training_folds]
+    folds = fold_roles(config, dataset.layout).train
+    parts = [part for part in dataset.info.statistics if part.fold in folds]
     frames = np.array([part.frames for part in parts], np.float64)
     means = np.array([part.mean for part in parts])
     deviations = np.array([part.deviation for part in parts])

@@ -101,7 +101,7 @@ def remarks_on(entries: Sequence[Entry]) -> list[str]:
     if len({entry.settings.get("dataset") for entry in entries}) > 1:
         sentences.append("The runs were trained on different datasets: their tracks, folds or features differ.")
     elif len({tuple(sorted(m.test_fold for m in entry.metrics)) for entry in entries}) > 1:
-        sentences.append("The runs were evaluated on different folds, so on different tracks.")
+        sentences.append("The runs were evaluated on different folds or splits, so on different tracks.")
     if any(len(entry.metrics) > 1 for entry in entries):
         sentences.append("A cross-validation is shown as the mean ± standard deviation over its folds.")
     sentences.append(
@@ -176,8 +176,9 @@ def _best_on_test(entry: Entry) -> list[float]:
 
 def _test_set(entry: Entry) -> str:
     tracks = sum(metrics.tracks.count for metrics in entry.metrics)
-    folds = ", ".join(str(metrics.test_fold) for metrics in entry.metrics)
-    return f"{tracks} tracks, fold{'s' if len(entry.metrics) > 1 else ''} {folds}"
+    if len(entry.metrics) == 1:
+        return f"{tracks} tracks, {entry.metrics[0].test_set}"
+    return f"{tracks} tracks, folds {', '.join(str(metrics.test_fold) for metrics in entry.metrics)}"
 
 
 def _seconds(entry: Entry) -> float:

@@ -12,6 +12,7 @@ from featurize.version import VERSION
 from train.config import TrainConfig
 from train.errors import TrainError
 from train.evaluation.predictions import PREDICTIONS, Predictions, audio_link
+from train.folds import fold_roles
 from train.input.class_counts import small_classes
 from train.records import EpochRecord, Metrics
 from train.report.figures import Picture, draw_curves, draw_mfcc
@@ -61,6 +62,8 @@ def render(run: Run, dataset: Dataset, config: TrainConfig, metrics: Metrics, pr
         A self-contained HTML page. Names of tracks, classes and groups are escaped.
     """
     history, rejects, music = run.history(), dataset.rejects(), dataset.music()
+    folds = fold_roles(config, dataset.layout)
+    roles = {fold: part for part, fold in folds.held_out.items()} | dict.fromkeys(folds.left_out, "unused")
     settings = dataset.info.settings
     seconds = settings.segment_samples / settings.sample_rate
     probabilities_per_track = predictions.per_track * len(dataset.classes)
@@ -84,7 +87,9 @@ def render(run: Run, dataset: Dataset, config: TrainConfig, metrics: Metrics, pr
             ],
             seconds=seconds,
             counts=_count_table(dataset),
-            held_out={fold: part for part, fold in config.held_out.items()},
+            checked=[size for part, size in metrics.split.parts.items() if part != "unused"],
+            held_out=roles,
+            layout=dataset.layout,
             info=dataset.info,
             rejects=rejects.slice(0, _MAX_REJECTS).to_pylist(),
             rejected=rejects.num_rows,

@@ -30,8 +30,8 @@ def summarize_run(metrics: Metrics, config: TrainConfig, epochs: int, small: Map
     confusion = np.array(tracks.confusion)
     return [
         " ".join([_accuracy(tracks), _majority_baseline(confusion, classes)]),
-        " ".join([*_best_and_worst(tracks.per_class), _most_frequent_confusion(confusion, classes)]),
-        " ".join([*_caveats(tracks, small), _epoch_selection(metrics.epoch, epochs, config)]),
+        " ".join([*_best_and_worst(metrics), _most_frequent_confusion(confusion, classes)]),
+        " ".join([*_caveats(metrics, small), _epoch_selection(metrics, epochs, config)]),
     ]
 
 
@@ -56,8 +56,9 @@ def _majority_baseline(confusion: Any, classes: Sequence[str]) -> str:
     )
 
 
-def _best_and_worst(per_class: Sequence[ClassScores]) -> list[str]:
+def _best_and_worst(metrics: Metrics) -> list[str]:
     """Name the classes with the highest and the lowest F1, and the classes without test tracks."""
+    per_class: Sequence[ClassScores] = metrics.tracks.per_class
     ranked = sorted((scores for scores in per_class if scores.count), key=lambda scores: -scores.f1)
     absent = [_quoted(scores.label) for scores in per_class if not scores.count]
     best, worst = ranked[0], ranked[-1]
@@ -71,7 +72,7 @@ def _best_and_worst(per_class: Sequence[ClassScores]) -> list[str]:
         sentences.append(f"All classes have the same F1, {best.f1:.2f}.")
     if absent:
         sentences.append(
-            f"The test fold has no track of {_listed(absent)}, so these figures do not cover "
+            f"The {_kind('test', metrics)} has no track of {_listed(absent)}, so these figures do not cover "
             f"{'that class' if len(absent) == 1 else 'those classes'}."
         )
     return sentences
@@ -93,12 +94,14 @@ def _most_frequent_confusion(confusion: Any, classes: Sequence[str]) -> str:
     )
 
 
-def _caveats(tracks: Scores, small: Mapping[str, int]) -> list[str]:
+def _caveats(metrics: Metrics, small: Mapping[str, int]) -> list[str]:
     sentences = []
-    if tracks.count < _SMALL_TEST_SET:
+    size = counted(metrics.tracks.count, "track")
+    if metrics.tracks.count < _SMALL_TEST_SET and metrics.split.is_official("test"):
+        sentences.append(f"A test split of {size} gives a noisy estimate.")
+    elif metrics.tracks.count < _SMALL_TEST_SET:
         sentences.append(
-            f"One fold of {counted(tracks.count, 'track')} gives a noisy estimate: earmark crossval evaluates on "
-            "each fold in turn."
+            f"One fold of {size} gives a noisy estimate: earmark crossval evaluates on each fold in turn."
         )
     if small:
         named = _listed([f"{_quoted(label)} ({count})" for label, count in small.items()])
@@ -109,13 +112,18 @@ def _caveats(tracks: Scores, small: Mapping[str, int]) -> list[str]:
     return sentences
 
 
-def _epoch_selection(epoch: int, epochs: int, config: TrainConfig) -> str:
-    if config.validation_fold == "none":
-        return f"Without a validation fold, the model is the one after the last epoch, {epoch}."
+def _epoch_selection(metrics: Metrics, epochs: int, config: TrainConfig) -> str:
+    if not config.selects_epoch:
+        return f"Without a validation fold, the model is the one after the last epoch, {metrics.epoch}."
     return (
-        f"Epoch {epoch} of {epochs} was selected on the validation fold ({config.select_by}), "
-        "not on the test fold."
+        f"Epoch {metrics.epoch} of {epochs} was selected on the {_kind('validation', metrics)} "
+        f"({config.select_by}), not on the {_kind('test', metrics)}."
     )
+
+
+def _kind(part: str, metrics: Metrics) -> str:
+    """Return what a held-out part is called: `test fold`, or `test split` if it is an official one."""
+    return f"{part} {'split' if metrics.split.is_official(part) else 'fold'}"
 
 
 def _of(part: int, whole: int) -> str:

@@ -1,15 +1,12 @@
 """Local and remote files and folders; remote ones by any `pyarrow.fs` URI (`s3://`, `gs://`, `hdfs://`).
 
-Local files are accessed with Python's own functions, which support file names that are not UTF-8 and raise
-specific exceptions. All writes are atomic.
+All writes are atomic. `local_files` has the functions for files of this machine, `io_errors` the errors of both.
 """
 
 import contextlib
 import dataclasses
-import errno
 import os
 import shutil
-import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,21 +19,16 @@ import pyarrow.fs as pafs
 
 from featurize.display import one_line
 from featurize.errors import FeaturizeError, UnsafeNameError
+from featurize.io_errors import describe, first_line
+from featurize.local_files import list_files, open_regular, write_whole
 from featurize.processes import is_abandoned, temporary_name
 from featurize.upload import upload
 from featurize.uri import harmless_query, without_secrets
 
+__all__ = ["StoragePath", "describe", "is_safe_name", "refuse_undecodable"]
+
 # On object stores, an object appears only when its upload is complete; elsewhere, a temporary file is renamed.
 _ATOMIC_WRITES = frozenset({"s3", "gcs", "abfs"})
-_EXPLANATIONS = {
-    "ACCESS_DENIED": "access denied; check the credentials (AWS_ACCESS_KEY_ID and its secret, or AWS_PROFILE)",
-    "INVALID_ACCESS_KEY_ID": "the access key does not exist; check AWS_ACCESS_KEY_ID",
-    "SIGNATURE_DOES_NOT_MATCH": "the secret key does not match the access key; check AWS_SECRET_ACCESS_KEY",
-    "EXPIRED_TOKEN": "the session token has expired; get new credentials",
-    "NO_SUCH_BUCKET": "the bucket does not exist",
-    "No usable temporary directory": "no folder for temporary files can be written; type: export TMPDIR=FOLDER",
-    "NETWORK_CONNECTION": "the endpoint does not answer; check the network and ?endpoint_override=",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +68,7 @@ class StoragePath:
             filesystem, path = pafs.FileSystem.from_uri(text)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise FeaturizeError(
-                f"{one_line(without_secrets(text))} cannot be used: {_first_line(error)}. Expected a path, or a "
+                f"{one_line(without_secrets(text))} cannot be used: {first_line(error)}. Expected a path, or a "
                 "URI such as s3://bucket/folder, gs://bucket/folder or hdfs://host:port/folder."
             ) from error
         if filesystem.type_name == "local":
@@ -205,11 +197,7 @@ class StoragePath:
         if self.scheme:
             remote: BinaryIO = self.filesystem.open_input_file(self.path)
             return remote
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise OSError(errno.EINVAL, "not a regular file", self.path)
-        return os.fdopen(descriptor, "rb", buffering=0)
+        return open_regular(self.path)
 
     def read_at_most(self, size: int) -> bytes:
         """Return the first `size` bytes of a file, or all of a smaller one.
@@ -311,24 +299,8 @@ class StoragePath:
             for info in self.filesystem.get_file_info(selector):
                 if info.type == pafs.FileType.File:
                     yield info.path[len(self.path) + 1 :], info.size
-            return
-        folders = [""]
-        while folders:
-            below = folders.pop()
-            try:
-                entries = os.scandir(os.path.join(self.path, below))
-            except FileNotFoundError:
-                continue
-            with entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(f"{below}{entry.name}/")
-                    elif entry.is_file():
-                        try:
-                            size = entry.stat().st_size
-                        except FileNotFoundError:  # a temporary file that was renamed in the meantime
-                            continue
-                        yield below + entry.name, size
+        else:
+            yield from list_files(self.path)
 
     def remove_leftovers(self) -> None:
         """Remove temporary files of Earmark below this folder whose process is gone."""
@@ -361,17 +333,6 @@ def refuse_undecodable(folder: StoragePath) -> None:
         ) from error
 
 
-@contextmanager
-def naming(place: str | os.PathLike[str]) -> Iterator[None]:
-    """Give an I/O error of the body that names no file, such as that of a full disk, the name of a place."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None:
-            error.filename = os.fspath(place)
-        raise
-
-
 def is_safe_name(name: str) -> bool:
     """Return whether a relative path, joined to any folder, names a file below that folder.
 
@@ -379,40 +340,3 @@ def is_safe_name(name: str) -> bool:
     have: as a path they name another file.
     """
     return "\0" not in name and not any(part in ("", ".", "..") for part in name.split("/"))
-
-
-def write_whole(path: Path, content: bytes | pa.Buffer) -> None:
-    """Write a local file atomically, with its parent folders."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(temporary_name())
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        if error.filename in (None, str(temporary)):  # a full disk has no name; of two names, the second is shown
-            error.filename = str(path)
-        raise
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def describe(error: OSError) -> str:
-    """Return a short description of an I/O error, with advice for common errors of buckets."""
-    text = str(error)
-    for code, explanation in _EXPLANATIONS.items():
-        if code in text:
-            return explanation
-    problem = error.strerror or _first_line(error)
-    # In a failed rename, the first file name is temporary.
-    name = error.filename2 or error.filename
-    return f"{problem} ({one_line(os.fsdecode(name))})" if name else problem
-
-
-def _first_line(error: Exception) -> str:
-    """Return the first line of a message, without the secrets of a URI in it."""
-    return one_line(without_secrets((str(error).splitlines() or [type(error).__name__])[0]))

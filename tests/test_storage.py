@@ -11,8 +11,9 @@ import pyarrow.fs as pafs
 import pytest
 
 from featurize.errors import FeaturizeError, UnsafeNameError
+from featurize.local_files import write_whole
 from featurize.processes import is_abandoned, temporary_name
-from featurize.storage import StoragePath, describe, write_whole
+from featurize.storage import StoragePath, describe
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -292,7 +293,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from featurize.processes import is_abandoned, temporary_name
-from featurize.storage import write_whole
+from featurize.local_files import write_whole
 os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 write_whole(Path(sys.argv[1]), b"after")
 """

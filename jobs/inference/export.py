@@ -14,7 +14,8 @@ from featurize.dataset.dataset import Dataset, open_dataset
 from featurize.dataset.info import FeatureSettings, read_info
 from featurize.display import one_line
 from featurize.errors import FeaturizeError
-from featurize.storage import StoragePath, naming
+from featurize.io_errors import naming
+from featurize.storage import StoragePath
 from featurize.uri import without_secrets
 from jobs.terminal.native_output import quiet_libraries, quiet_tensorflow
 from train.errors import TrainError

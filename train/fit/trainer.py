@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from featurize.dataset.dataset import Dataset
 from featurize.dataset.reader import in_threads, read_labels
-from featurize.storage import naming
+from featurize.io_errors import naming
 from train.callbacks import Callbacks
 from train.config import TrainConfig
 from train.errors import TrainError

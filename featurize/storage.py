@@ -18,17 +18,17 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from featurize.display import one_line
-from featurize.errors import FeaturizeError, UnsafeNameError
-from featurize.io_errors import describe, first_line
+from featurize.errors import UnsafeNameError
+from featurize.filesystems import connect, join, locate
+from featurize.io_errors import describe
 from featurize.local_files import list_files, open_regular, write_whole
-from featurize.processes import is_abandoned, temporary_name
-from featurize.upload import upload
-from featurize.uri import harmless_query, without_secrets
+from featurize.names import is_safe_name, refuse_undecodable
+from featurize.place_uri import is_uri
+from featurize.processes import is_abandoned
+from featurize.upload import has_atomic_uploads, upload, write_and_rename
+from featurize.uri import harmless_query, uri_without_secrets
 
 __all__ = ["StoragePath", "describe", "is_safe_name", "refuse_undecodable"]
-
-# On object stores, an object appears only when its upload is complete; elsewhere, a temporary file is renamed.
-_ATOMIC_WRITES = frozenset({"s3", "gcs", "abfs"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,45 +40,27 @@ class StoragePath:
         path: Absolute path if local; as the file system expects it, such as bucket and key, if remote.
         scheme: Scheme of the URI, such as `s3`; empty if local.
         query: Part of the URI after `?`.
+        authority: Part of the URI before the path that the path lacks: host and port of `hdfs`, account of `abfs`.
     """
 
     filesystem: pafs.FileSystem
     path: str
     scheme: str = ""
     query: str = ""
+    authority: str = ""
 
     @classmethod
     def of(cls, text: "str | os.PathLike[str] | StoragePath") -> "StoragePath":
-        """Parse a path or a URI.
+        """Parse a path, or a URI as `place_uri` describes; `StoragePath.of(str(path))` is the same path.
 
         Credentials come from the usual environment variables, the endpoint from `?endpoint_override=`.
 
         Raises:
-            FeaturizeError: pyarrow does not support the URI, or the library for it cannot be loaded.
+            FeaturizeError: The text names no place, or pyarrow cannot open its file system.
         """
         if isinstance(text, StoragePath):
             return text
-        text = os.fspath(text)
-        if not text.strip():
-            raise FeaturizeError("an empty text is no path. Expected a path, or a URI such as s3://bucket/folder.")
-        scheme, separator, rest = text.partition("://")
-        if not separator:
-            return cls(pafs.LocalFileSystem(), os.path.abspath(text))
-        try:
-            filesystem, path = pafs.FileSystem.from_uri(text)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise FeaturizeError(
-                f"{one_line(without_secrets(text))} cannot be used: {first_line(error)}. Expected a path, or a "
-                "URI such as s3://bucket/folder, gs://bucket/folder or hdfs://host:port/folder."
-            ) from error
-        if filesystem.type_name == "local":
-            return cls(filesystem, path)
-        if not path.strip("/"):
-            raise FeaturizeError(
-                f"{one_line(without_secrets(text))} names no bucket. Expected {scheme}://bucket/folder."
-            )
-        _, _, query = rest.partition("?")
-        return cls(filesystem, path.rstrip("/"), scheme, query)
+        return cls(*connect(os.fspath(text)))
 
     def __truediv__(self, name: str) -> "StoragePath":
         """Return a path below this one.
@@ -104,7 +86,7 @@ class StoragePath:
         if not self.scheme:
             return self.path
         query = harmless_query(self.query)
-        return f"{self.scheme}://{self.path}" + (f"?{query}" if query else "")
+        return join(self.scheme, self.authority, self.path) + (f"?{query}" if query else "")
 
     @property
     def stored(self) -> str:
@@ -119,8 +101,8 @@ class StoragePath:
     def resolve(self, recorded: str) -> "StoragePath":
         """Return a place that a file in this folder records: relative to the folder, or as `stored` returns it.
 
-        A file never sets an endpoint or another option: a URI of the scheme of this folder is reached as this
-        folder is, with its endpoint and its credentials, and any other URI without options.
+        A file never sets an endpoint, another option or credentials: a URI of the scheme of this folder is reached
+        as this folder is, with its endpoint and its credentials, and any other URI without options.
 
         Raises:
             UnsafeNameError: A relative path leads out of this folder.
@@ -130,13 +112,13 @@ class StoragePath:
             return self
         if os.path.isabs(recorded) or recorded == "~" or recorded.startswith("~/"):
             return StoragePath.of(os.path.expanduser(recorded))
-        scheme, separator, rest = recorded.partition("://")
-        if not separator:
-            return self / recorded
-        place = rest.partition("?")[0].rstrip("/")
-        if scheme == self.scheme:
-            return dataclasses.replace(self, path=place)
-        return StoragePath.of(f"{scheme}://{place}")
+        if not is_uri(recorded):
+            return self / recorded.removeprefix("./")
+        place = uri_without_secrets(recorded.partition("?")[0])
+        path, scheme, authority = locate(place)
+        if (scheme, authority) == (self.scheme, self.authority):
+            return dataclasses.replace(self, path=path)
+        return StoragePath.of(place)
 
     @property
     def local(self) -> Path | None:
@@ -216,14 +198,10 @@ class StoragePath:
         """Write a file atomically, with its parent folders. It is complete or absent, even after a power cut."""
         if not self.scheme:
             write_whole(Path(self.path), content)
-        elif self.filesystem.type_name in _ATOMIC_WRITES:
+        elif has_atomic_uploads(self.filesystem):
             upload(self.filesystem, self.path, content)
         else:
-            temporary = f"{os.path.dirname(self.path)}/{temporary_name()}"
-            self.filesystem.create_dir(os.path.dirname(self.path), recursive=True)
-            with self.filesystem.open_output_stream(temporary) as file:
-                file.write(content)
-            self.filesystem.move(temporary, self.path)
+            write_and_rename(self.filesystem, self.path, content)
 
     def remove(self) -> None:
         """Remove a file if it exists."""
@@ -245,7 +223,7 @@ class StoragePath:
         if not self.scheme:
             with contextlib.suppress(OSError):
                 os.rmdir(self.path)
-        elif self.filesystem.type_name not in _ATOMIC_WRITES and self.is_folder() and not self.names():
+        elif not has_atomic_uploads(self.filesystem) and self.is_folder() and not self.names():
             self.filesystem.delete_dir(self.path)
 
     @contextmanager
@@ -304,7 +282,7 @@ class StoragePath:
 
     def remove_leftovers(self) -> None:
         """Remove temporary files of Earmark below this folder whose process is gone."""
-        if self.filesystem.type_name in _ATOMIC_WRITES:
+        if has_atomic_uploads(self.filesystem):
             return
         for name, _ in self.files():
             file = dataclasses.replace(self, path=f"{self.path.rstrip('/')}/{name}")
@@ -320,23 +298,3 @@ class StoragePath:
         except OSError:
             return time.time()
         return written.timestamp() if written else time.time()
-
-
-def refuse_undecodable(folder: StoragePath) -> None:
-    """Raise a FeaturizeError if the name of a folder is not UTF-8; files below it may have any name."""
-    try:
-        folder.path.encode()
-    except UnicodeEncodeError as error:
-        raise FeaturizeError(
-            f"the name {folder} is not UTF-8, as Arrow, Ray and TensorFlow need it. Rename the folder, or give a "
-            "folder above it."
-        ) from error
-
-
-def is_safe_name(name: str) -> bool:
-    """Return whether a relative path, joined to any folder, names a file below that folder.
-
-    Unsafe are absolute paths, URIs, NUL, and the parts `.`, `..` and the empty one, which a bucket's keys may
-    have: as a path they name another file.
-    """
-    return "\0" not in name and not any(part in ("", ".", "..") for part in name.split("/"))

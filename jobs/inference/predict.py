@@ -14,7 +14,7 @@ from featurize.dataset_build.inference_features import featurizing, list_files, 
 from featurize.display import one_line
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath
-from featurize.uri import without_secrets
+from featurize.uri import uri_without_secrets
 from jobs.terminal.console import ConsoleReporter
 from jobs.terminal.native_output import quiet_tensorflow
 from train.run import Run
@@ -85,7 +85,7 @@ def predict(
         raise FeaturizeError(f"{run / 'model.json'}: {error}") from error
     files = list_files(targets)
     if not files:
-        given = one_line(without_secrets(", ".join(targets)))
+        given = one_line(", ".join(map(uri_without_secrets, targets)))
         raise FeaturizeError(f"expected audio files in {given}, found none. Give files or folders.")
     started, order = time.monotonic(), {file.id: index for index, file in enumerate(files)}
     model: TrainedClassifier | None = None

@@ -6,6 +6,7 @@ changes its title, fills the clipboard or shows lines that nobody wrote. They ar
 """
 
 import re
+import shlex
 
 # Control characters, lone surrogates, separators of lines, and characters that are invisible or change the
 # direction of text. Joiners are left out: emoji and Persian need them.
@@ -27,6 +28,14 @@ _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 def one_line(text: object) -> str:
     """Return a name or a value with visible escapes, newlines included, so that it stays in its row."""
     return _HIDDEN.sub(lambda match: _escape(match[0]), str(text))
+
+
+def shell_word(text: str) -> str:
+    """Return a path or a value as it is typed in a POSIX shell: quoted where needed, and in one line."""
+    if _HIDDEN.search(text):
+        escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+        return f"$'{one_line(escaped)}'"
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def visible(text: object) -> str:

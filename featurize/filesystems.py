@@ -13,7 +13,6 @@ from featurize.uri import uri_without_secrets
 
 _AZURE = frozenset({"abfs", "abfss"})
 _AZURE_HOST = ".core.windows.net"
-_EXPECTED = "Expected a path, or a URI such as s3://bucket/folder, gs://bucket/folder or hdfs://host:port/folder."
 
 
 def connect(text: str) -> tuple[pafs.FileSystem, str, str, str, str]:
@@ -47,7 +46,7 @@ def connect(text: str) -> tuple[pafs.FileSystem, str, str, str, str]:
         reason = first_line(error).rstrip(".")
         if "Unexpected query parameter" in reason:
             reason += ". If ? belongs to the name, type %3F instead"
-        raise FeaturizeError(f"{shown} cannot be used: {reason}. {_EXPECTED}") from error
+        raise _unusable(shown, reason) from error
     return filesystem, path, uri.scheme, uri.query, authority
 
 
@@ -61,7 +60,7 @@ def locate(text: str) -> tuple[str, str, str]:
         uri = parse(text)
         return split(uri)[0], uri.scheme, split(uri)[1]
     except ValueError as error:
-        raise FeaturizeError(f"{one_line(text)} cannot be used: {error}. {_EXPECTED}") from error
+        raise _unusable(one_line(text), str(error)) from error
 
 
 def split(uri: PlaceUri) -> tuple[str, str]:
@@ -92,3 +91,10 @@ def _local_path(uri: PlaceUri) -> str:
     if uri.query:
         raise ValueError("a file has no options after ?. In a name, type %3F instead of ?")
     return os.path.abspath(f"/{uri.name}")
+
+
+def _unusable(shown: str, reason: str) -> FeaturizeError:
+    return FeaturizeError(
+        f"{shown} cannot be used: {reason}. Expected a path, or a URI such as s3://bucket/folder, "
+        "gs://bucket/folder or hdfs://host:port/folder."
+    )

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from featurize.display import one_line
+from featurize.display import one_line, shell_word
 from featurize.errors import UnsafeNameError
 from featurize.filesystems import connect, join, locate
 from featurize.io_errors import describe
@@ -79,6 +79,11 @@ class StoragePath:
         """Return the path as messages show it: without secrets, and with visible escapes."""
         return one_line(self._text())
 
+    @property
+    def quoted(self) -> str:
+        """The path as it is typed in a command, quoted for a shell where needed."""
+        return shell_word(self._text())
+
     def __repr__(self) -> str:
         return f"StoragePath({str(self)!r})"
 
@@ -101,8 +106,8 @@ class StoragePath:
     def resolve(self, recorded: str) -> "StoragePath":
         """Return a place that a file in this folder records: relative to the folder, or as `stored` returns it.
 
-        A file never sets an endpoint, another option or credentials: a URI of the scheme of this folder is reached
-        as this folder is, with its endpoint and its credentials, and any other URI without options.
+        A file never sets an endpoint, options or credentials: a URI of this folder's scheme is reached as this
+        folder is, and any other URI without options.
 
         Raises:
             UnsafeNameError: A relative path leads out of this folder.
@@ -164,11 +169,7 @@ class StoragePath:
         Raises:
             OSError: The file cannot be read; FileNotFoundError if it does not exist.
         """
-        if not self.scheme:
-            return Path(self.path).read_bytes()
-        with self.filesystem.open_input_stream(self.path) as file:
-            content: bytes = file.read()
-        return content
+        return self.read_at_most(None)
 
     def open(self) -> BinaryIO:
         """Open a file for reading, unbuffered and seekable.
@@ -181,8 +182,8 @@ class StoragePath:
             return remote
         return open_regular(self.path)
 
-    def read_at_most(self, size: int) -> bytes:
-        """Return the first `size` bytes of a file, or all of a smaller one.
+    def read_at_most(self, size: int | None) -> bytes:
+        """Return the first `size` bytes of a file, or all of a smaller one; None for all.
 
         Raises:
             OSError: The file cannot be read; FileNotFoundError if it does not exist.
@@ -212,11 +213,10 @@ class StoragePath:
 
     def remove_folder(self) -> None:
         """Remove a folder and its content if it exists."""
-        if self.scheme:
-            if self.is_folder():
-                self.filesystem.delete_dir(self.path)
-        else:
+        if not self.scheme:
             shutil.rmtree(self.path, ignore_errors=True)
+        elif self.is_folder():
+            self.filesystem.delete_dir(self.path)
 
     def remove_empty_folder(self) -> None:
         """Remove a folder if it exists and nothing is in it; an object store has no empty folders."""
@@ -251,9 +251,9 @@ class StoragePath:
             UnsafeNameError: A name in a bucket leads out of the folder.
         """
         for name, _ in self.files():
-            source = self / name
+            content = (self / name).read()
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(source.read())
+            (folder / name).write_bytes(content)
 
     def names(self) -> list[str]:
         """Return the names of all files and folders in a folder; none if it does not exist."""

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from featurize.dataset.advice import how_to_featurize
 from featurize.dataset.footer import parse_footer
 from featurize.dataset.info import DatasetInfo, read_info
 from featurize.dataset.music_root import find_music
@@ -101,10 +102,9 @@ def open_dataset(folder: str | os.PathLike[str] | StoragePath) -> Dataset:
     refuse_undecodable(folder)
     info = read_info(folder)
     if info is None:
-        raise DatasetError(
-            f"{folder} holds no finished dataset: dataset.json is missing. "
-            f"Type: earmark featurize MUSIC --out {folder}"
-        )
+        found = "is a file" if folder.is_file() else "holds no finished dataset: dataset.json is missing"
+        found = found if folder.is_file() or folder.is_folder() else "does not exist"
+        raise DatasetError(f"{folder} {found}. {how_to_featurize(folder)}")
     names = list_shards(folder)
     listed = set(_read_table(folder, "tracks.parquet", TRACKS_SCHEMA, ["shard"])["shard"].unique().to_pylist())
     problems = [f"{one_line(name)} is missing" for name in sorted(listed - names)]
@@ -122,7 +122,7 @@ def open_dataset(folder: str | os.PathLike[str] | StoragePath) -> Dataset:
             + "\n".join(f"  - {line}" for line in problems[:10])
             + more
             + "\nDelete the shards that are broken or do not belong here, then type: "
-            f"earmark featurize MUSIC --out {folder}"
+            f"earmark featurize MUSIC --out {folder.quoted}"
         )
     return Dataset(folder, info, shards)
 
@@ -137,9 +137,7 @@ def _read_table(folder: StoragePath, name: str, schema: pa.Schema, columns: list
         return read_table(folder / name, columns, schema)
     except UNREADABLE as error:
         why = describe(error) if isinstance(error, OSError) else str(error).splitlines()[0].rstrip(".")
-        raise DatasetError(
-            f"{folder / name} is missing or broken: {why}. Type: earmark featurize MUSIC --out {folder}"
-        ) from error
+        raise DatasetError(f"{folder / name} is missing or broken: {why}. {how_to_featurize(folder)}") from error
 
 
 def _open_shard(folder: StoragePath, name: str, info: DatasetInfo) -> Shard | str:

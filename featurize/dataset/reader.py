@@ -136,7 +136,7 @@ def unreadable_shard(shard: Shard, error: Exception) -> DatasetError:
     folder = shard.path.parent.parent.parent
     return DatasetError(
         f"the shard {shard.path} cannot be read: {why}. It was lost or damaged; if it is there, delete it. Type: "
-        f"earmark featurize MUSIC --out {folder}, which writes it again, then the same command as before."
+        f"earmark featurize MUSIC --out {folder.quoted}, which writes it again, then the same command as before."
     )
 
 

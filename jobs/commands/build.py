@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from featurize.display import one_line
+from featurize.display import one_line, shell_word
 from featurize.uri import uri_without_secrets
 from jobs.commands.error_exits import plain_errors
 from jobs.commands.options import (
@@ -70,8 +70,8 @@ def featurize(
 
         settings, path, buckets = load_config(config, overrides or []), StoragePath.of(out), allow_bucket or []
         make_features(music, path, settings, workers, ConsoleReporter(), retry_rejects, buckets)
-        shown = path if path.scheme else one_line(out)
-        echo(f"features  {shown}\nnext      earmark train {shown} --out RUN")
+        shown, quoted = (path, path.quoted) if path.scheme else (one_line(out), shell_word(out))
+        echo(f"features  {shown}\nnext      earmark train {quoted} --out RUN")
 
 
 def train(features: Features, out: RunFolder, config: ConfigFile = None, overrides: Overrides = None) -> None:

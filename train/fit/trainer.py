@@ -64,7 +64,7 @@ def begin(dataset: Dataset, run: Run, config: TrainConfig, config_text: str) -> 
     if (finished := len(run.history())) > config.epochs:
         raise TrainError(
             f"{run.folder} has been trained for {finished} epochs already, but train.epochs = {config.epochs}. "
-            f"Set train.epochs to at least {finished}, or give another --out."
+            f"Type --set train.epochs={finished} or more, or give another --out."
         )
     refuse_missing_classes(dataset, config)
     for warning in class_warnings(dataset, config):

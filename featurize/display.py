@@ -50,7 +50,7 @@ def without_colors(text: str) -> str:
 
 def visible_json(text: str) -> str:
     """Return JSON with the same values and visible escapes; its newlines stay."""
-    return _HIDDEN_IN_LINES.sub(lambda match: _escape_json(match[0]), text)
+    return _HIDDEN_IN_LINES.sub(lambda match: escape_json(match[0]), text)
 
 
 def csv_cell(value: str) -> str:
@@ -72,6 +72,7 @@ def _escape(character: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def _escape_json(character: str) -> str:
-    units = character.encode("utf-16-be", "surrogatepass")
+def escape_json(text: str) -> str:
+    r"""Return text as escapes of JSON, such as `\u00e9`; two of them for a character beyond 16 bits."""
+    units = text.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))

@@ -6,11 +6,14 @@ import jobs.import_path  # noqa: F401 - decides where the others come from
 import os
 
 from featurize.execution.import_path import SAFE_PATH
+from jobs.terminal.encoding import escape_unencodable, use_utf8
 from jobs.terminal.signals import end_with
 
 
 def main() -> None:
     """Run the command line and end the process."""
+    use_utf8()
+    escape_unencodable()
     os.environ.update(SAFE_PATH)  # also for processes that libraries start, such as those of multiprocessing
     end_with(_run)
 

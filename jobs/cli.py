@@ -6,6 +6,7 @@ import jobs.import_path  # noqa: F401 - decides where the others come from
 import os
 
 from featurize.execution.import_path import SAFE_PATH
+from jobs.requirements import refuse_missing_packages
 from jobs.terminal.encoding import escape_unencodable, use_utf8
 from jobs.terminal.signals import end_with
 
@@ -19,7 +20,13 @@ def main() -> None:
 
 
 def _run() -> None:
-    from jobs.commands.app import app
+    if os.environ.get("RAY_ADDRESS"):  # in a job of a cluster, whose workers would fail later
+        refuse_missing_packages()
+    try:
+        from jobs.commands.app import app
+    except ModuleNotFoundError:
+        refuse_missing_packages()
+        raise
 
     app()
 

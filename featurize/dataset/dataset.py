@@ -14,7 +14,7 @@ from featurize.dataset.music_root import find_music
 from featurize.dataset.reader import UNREADABLE, Shard, in_threads, list_shards
 from featurize.dataset.schema import (
     DUPLICATES_SCHEMA,
-    MFCC_SHAPE,
+    LARGEST_ROW,
     REJECTS_SCHEMA,
     SHARD_SCHEMA,
     TRACKS_PER_ROW_GROUP,
@@ -26,8 +26,6 @@ from featurize.display import one_line
 from featurize.errors import DatasetError
 from featurize.storage import StoragePath, describe, refuse_undecodable
 
-# Bytes of a row before compression: the features, and room for the path of the track.
-_LARGEST_ROW = 4 * MFCC_SHAPE[0] * MFCC_SHAPE[1] + (64 << 10)
 _PAGE_HEADERS = 1 << 20
 
 
@@ -172,6 +170,6 @@ def _wrong_size(metadata: pq.FileMetaData, tracks: int, segments: int) -> str | 
     if any(count % segments or not 0 < count <= TRACKS_PER_ROW_GROUP * segments for count in rows):
         return f"it has row groups that are not those of 1 to {TRACKS_PER_ROW_GROUP} tracks"
     for index, count in enumerate(rows):
-        if metadata.row_group(index).total_byte_size > count * _LARGEST_ROW + _PAGE_HEADERS:
+        if metadata.row_group(index).total_byte_size > count * LARGEST_ROW + _PAGE_HEADERS:
             return f"row group {index} claims {metadata.row_group(index).total_byte_size:,} bytes"
     return None

@@ -25,6 +25,8 @@ from featurize.errors import DatasetError
 FORMAT_VERSION = 3
 FOLDS = 5
 MFCC_SHAPE = (40, 217)
+# Bytes of a row before compression: the features, and room for the path of the track.
+LARGEST_ROW = 4 * MFCC_SHAPE[0] * MFCC_SHAPE[1] + (64 << 10)
 TRACKS_PER_ROW_GROUP = 8
 
 SHARD_SCHEMA = pa.schema(

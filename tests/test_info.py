@@ -98,7 +98,8 @@ def test_many_invalid_keys_are_counted(tmp_path):
 @pytest.mark.parametrize("content", [[], {}, {"format": 2}])
 def test_another_format_is_an_error(content, tmp_path):
     with pytest.raises(
-        DatasetError, match=r"has format .*; this version of Earmark reads format 3\. Featurize again\."
+        DatasetError,
+        match=r"has format .*; this version of Earmark reads format 3\. Featurize again, into another folder\.",
     ):
         read_info(_stored(tmp_path, content))
 

@@ -99,7 +99,7 @@ def test_many_invalid_keys_are_counted(tmp_path):
 def test_another_format_is_an_error(content, tmp_path):
     with pytest.raises(
         DatasetError,
-        match=r"has format .*; this version of Earmark reads format 3\. Featurize again, into another folder\.",
+        match=r"has format .*; this version of Earmark reads format 3\. Featurize again, into",
     ):
         read_info(_stored(tmp_path, content))
 

@@ -1,4 +1,4 @@
-"""Faults of disks and odd names: a sentence, no traceback, nothing partial, and the next run makes the same bytes."""
+"""Faults of disks, and odd names: a sentence, nothing partial, and the next run makes the same bytes."""
 
 import contextlib
 import os

@@ -4,6 +4,7 @@ Python's functions are used and not those of `pyarrow.fs`: they support file nam
 specific exceptions.
 """
 
+import contextlib
 import errno
 import os
 import stat
@@ -65,10 +66,15 @@ def write_whole(path: Path, content: bytes | pa.Buffer) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
         if error.filename in (None, str(temporary)):  # a full disk has no name; of two names, the second is shown
             error.filename = str(path)
         raise
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
         raise
+
+
+def _discard(file: Path) -> None:
+    with contextlib.suppress(OSError):  # on a read-only disk, removing a missing file is an error, too
+        file.unlink(missing_ok=True)

@@ -91,7 +91,7 @@ def test_an_invalid_key_is_an_error_that_names_key_and_file(change, problem, tmp
 
 
 def test_many_invalid_keys_are_counted(tmp_path):
-    with pytest.raises(DatasetError, match=r"id is missing; plan is missing; .*; and 6 more\. Type"):
+    with pytest.raises(DatasetError, match=r"id is missing; plan is missing; .*; and 6 more\. Give the folder"):
         read_info(_stored(tmp_path, {"format": 3}))
 
 

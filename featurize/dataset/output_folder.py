@@ -16,7 +16,7 @@ PLAN_KEY = b"earmark"  # of the metadata of tracks.parquet
 _SYSTEM = frozenset({"lost+found", "System Volume Information", "desktop.ini", "Thumbs.db"})
 _FOLD = re.compile(r"fold=\d+")
 _NAMES_SHOWN = 3
-_INFO_KEYS = frozenset({"format", "id", "classes"})  # of dataset.json
+_INFO_KEYS = frozenset({"format", "id", "settings"})  # of dataset.json
 
 
 def refuse_foreign_dataset_folder(folder: StoragePath) -> None:

@@ -6,6 +6,7 @@ changes its title, fills the clipboard or shows lines that nobody wrote. They ar
 """
 
 import re
+import shlex
 
 # Control characters, lone surrogates, separators of lines, and characters that are invisible or change the
 # direction of text. Joiners are left out: emoji and Persian need them.
@@ -29,6 +30,14 @@ def one_line(text: object) -> str:
     return _HIDDEN.sub(lambda match: _escape(match[0]), str(text))
 
 
+def shell_word(text: str) -> str:
+    """Return a path or a value as it is typed in a POSIX shell: quoted where needed, and in one line."""
+    if _HIDDEN.search(text):
+        escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+        return f"$'{one_line(escaped)}'"
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
+
+
 def visible(text: object) -> str:
     """Return a whole message with visible escapes; its newlines stay."""
     return _HIDDEN_IN_LINES.sub(lambda match: _escape(match[0]), str(text))
@@ -41,7 +50,7 @@ def without_colors(text: str) -> str:
 
 def visible_json(text: str) -> str:
     """Return JSON with the same values and visible escapes; its newlines stay."""
-    return _HIDDEN_IN_LINES.sub(lambda match: _escape_json(match[0]), text)
+    return _HIDDEN_IN_LINES.sub(lambda match: escape_json(match[0]), text)
 
 
 def csv_cell(value: str) -> str:
@@ -63,6 +72,7 @@ def _escape(character: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def _escape_json(character: str) -> str:
-    units = character.encode("utf-16-be", "surrogatepass")
+def escape_json(text: str) -> str:
+    r"""Return text as escapes of JSON, such as `\u00e9`; two of them for a character beyond 16 bits."""
+    units = text.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))

@@ -1,15 +1,12 @@
 """Local and remote files and folders; remote ones by any `pyarrow.fs` URI (`s3://`, `gs://`, `hdfs://`).
 
-Local files are accessed with Python's own functions, which support file names that are not UTF-8 and raise
-specific exceptions. All writes are atomic.
+All writes are atomic. `local_files` has the functions for files of this machine, `io_errors` the errors of both.
 """
 
 import contextlib
 import dataclasses
-import errno
 import os
 import shutil
-import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,23 +17,18 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from featurize.display import one_line
-from featurize.errors import FeaturizeError, UnsafeNameError
-from featurize.processes import is_abandoned, temporary_name
-from featurize.upload import upload
-from featurize.uri import harmless_query, without_secrets
+from featurize.display import one_line, shell_word
+from featurize.errors import UnsafeNameError
+from featurize.filesystems import connect, join, locate
+from featurize.io_errors import describe
+from featurize.local_files import list_files, open_regular, write_whole
+from featurize.names import is_safe_name, refuse_undecodable
+from featurize.place_uri import is_uri
+from featurize.processes import is_abandoned
+from featurize.upload import has_atomic_uploads, upload, write_and_rename
+from featurize.uri import harmless_query, uri_without_secrets
 
-# On object stores, an object appears only when its upload is complete; elsewhere, a temporary file is renamed.
-_ATOMIC_WRITES = frozenset({"s3", "gcs", "abfs"})
-_EXPLANATIONS = {
-    "ACCESS_DENIED": "access denied; check the credentials (AWS_ACCESS_KEY_ID and its secret, or AWS_PROFILE)",
-    "INVALID_ACCESS_KEY_ID": "the access key does not exist; check AWS_ACCESS_KEY_ID",
-    "SIGNATURE_DOES_NOT_MATCH": "the secret key does not match the access key; check AWS_SECRET_ACCESS_KEY",
-    "EXPIRED_TOKEN": "the session token has expired; get new credentials",
-    "NO_SUCH_BUCKET": "the bucket does not exist",
-    "No usable temporary directory": "no folder for temporary files can be written; type: export TMPDIR=FOLDER",
-    "NETWORK_CONNECTION": "the endpoint does not answer; check the network and ?endpoint_override=",
-}
+__all__ = ["StoragePath", "describe", "is_safe_name", "refuse_undecodable"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,45 +40,27 @@ class StoragePath:
         path: Absolute path if local; as the file system expects it, such as bucket and key, if remote.
         scheme: Scheme of the URI, such as `s3`; empty if local.
         query: Part of the URI after `?`.
+        authority: Part of the URI before the path that the path lacks: host and port of `hdfs`, account of `abfs`.
     """
 
     filesystem: pafs.FileSystem
     path: str
     scheme: str = ""
     query: str = ""
+    authority: str = ""
 
     @classmethod
     def of(cls, text: "str | os.PathLike[str] | StoragePath") -> "StoragePath":
-        """Parse a path or a URI.
+        """Parse a path, or a URI as `place_uri` describes; `StoragePath.of(str(path))` is the same path.
 
         Credentials come from the usual environment variables, the endpoint from `?endpoint_override=`.
 
         Raises:
-            FeaturizeError: pyarrow does not support the URI, or the library for it cannot be loaded.
+            FeaturizeError: The text names no place, or pyarrow cannot open its file system.
         """
         if isinstance(text, StoragePath):
             return text
-        text = os.fspath(text)
-        if not text.strip():
-            raise FeaturizeError("an empty text is no path. Expected a path, or a URI such as s3://bucket/folder.")
-        scheme, separator, rest = text.partition("://")
-        if not separator:
-            return cls(pafs.LocalFileSystem(), os.path.abspath(text))
-        try:
-            filesystem, path = pafs.FileSystem.from_uri(text)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise FeaturizeError(
-                f"{one_line(without_secrets(text))} cannot be used: {_first_line(error)}. Expected a path, or a "
-                "URI such as s3://bucket/folder, gs://bucket/folder or hdfs://host:port/folder."
-            ) from error
-        if filesystem.type_name == "local":
-            return cls(filesystem, path)
-        if not path.strip("/"):
-            raise FeaturizeError(
-                f"{one_line(without_secrets(text))} names no bucket. Expected {scheme}://bucket/folder."
-            )
-        _, _, query = rest.partition("?")
-        return cls(filesystem, path.rstrip("/"), scheme, query)
+        return cls(*connect(os.fspath(text)))
 
     def __truediv__(self, name: str) -> "StoragePath":
         """Return a path below this one.
@@ -105,6 +79,11 @@ class StoragePath:
         """Return the path as messages show it: without secrets, and with visible escapes."""
         return one_line(self._text())
 
+    @property
+    def quoted(self) -> str:
+        """The path as it is typed in a command, quoted for a shell where needed."""
+        return shell_word(self._text())
+
     def __repr__(self) -> str:
         return f"StoragePath({str(self)!r})"
 
@@ -112,7 +91,7 @@ class StoragePath:
         if not self.scheme:
             return self.path
         query = harmless_query(self.query)
-        return f"{self.scheme}://{self.path}" + (f"?{query}" if query else "")
+        return join(self.scheme, self.authority, self.path) + (f"?{query}" if query else "")
 
     @property
     def stored(self) -> str:
@@ -127,8 +106,8 @@ class StoragePath:
     def resolve(self, recorded: str) -> "StoragePath":
         """Return a place that a file in this folder records: relative to the folder, or as `stored` returns it.
 
-        A file never sets an endpoint or another option: a URI of the scheme of this folder is reached as this
-        folder is, with its endpoint and its credentials, and any other URI without options.
+        A file never sets an endpoint, options or credentials: a URI of this folder's scheme is reached as this
+        folder is, and any other URI without options.
 
         Raises:
             UnsafeNameError: A relative path leads out of this folder.
@@ -138,13 +117,13 @@ class StoragePath:
             return self
         if os.path.isabs(recorded) or recorded == "~" or recorded.startswith("~/"):
             return StoragePath.of(os.path.expanduser(recorded))
-        scheme, separator, rest = recorded.partition("://")
-        if not separator:
-            return self / recorded
-        place = rest.partition("?")[0].rstrip("/")
-        if scheme == self.scheme:
-            return dataclasses.replace(self, path=place)
-        return StoragePath.of(f"{scheme}://{place}")
+        if not is_uri(recorded):
+            return self / recorded.removeprefix("./")
+        place = uri_without_secrets(recorded.partition("?")[0])
+        path, scheme, authority = locate(place)
+        if (scheme, authority) == (self.scheme, self.authority):
+            return dataclasses.replace(self, path=path)
+        return StoragePath.of(place)
 
     @property
     def local(self) -> Path | None:
@@ -190,11 +169,7 @@ class StoragePath:
         Raises:
             OSError: The file cannot be read; FileNotFoundError if it does not exist.
         """
-        if not self.scheme:
-            return Path(self.path).read_bytes()
-        with self.filesystem.open_input_stream(self.path) as file:
-            content: bytes = file.read()
-        return content
+        return self.read_at_most(None)
 
     def open(self) -> BinaryIO:
         """Open a file for reading, unbuffered and seekable.
@@ -205,14 +180,10 @@ class StoragePath:
         if self.scheme:
             remote: BinaryIO = self.filesystem.open_input_file(self.path)
             return remote
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise OSError(errno.EINVAL, "not a regular file", self.path)
-        return os.fdopen(descriptor, "rb", buffering=0)
+        return open_regular(self.path)
 
-    def read_at_most(self, size: int) -> bytes:
-        """Return the first `size` bytes of a file, or all of a smaller one.
+    def read_at_most(self, size: int | None) -> bytes:
+        """Return the first `size` bytes of a file, or all of a smaller one; None for all.
 
         Raises:
             OSError: The file cannot be read; FileNotFoundError if it does not exist.
@@ -228,14 +199,10 @@ class StoragePath:
         """Write a file atomically, with its parent folders. It is complete or absent, even after a power cut."""
         if not self.scheme:
             write_whole(Path(self.path), content)
-        elif self.filesystem.type_name in _ATOMIC_WRITES:
+        elif has_atomic_uploads(self.filesystem):
             upload(self.filesystem, self.path, content)
         else:
-            temporary = f"{os.path.dirname(self.path)}/{temporary_name()}"
-            self.filesystem.create_dir(os.path.dirname(self.path), recursive=True)
-            with self.filesystem.open_output_stream(temporary) as file:
-                file.write(content)
-            self.filesystem.move(temporary, self.path)
+            write_and_rename(self.filesystem, self.path, content)
 
     def remove(self) -> None:
         """Remove a file if it exists."""
@@ -246,18 +213,17 @@ class StoragePath:
 
     def remove_folder(self) -> None:
         """Remove a folder and its content if it exists."""
-        if self.scheme:
-            if self.is_folder():
-                self.filesystem.delete_dir(self.path)
-        else:
+        if not self.scheme:
             shutil.rmtree(self.path, ignore_errors=True)
+        elif self.is_folder():
+            self.filesystem.delete_dir(self.path)
 
     def remove_empty_folder(self) -> None:
         """Remove a folder if it exists and nothing is in it; an object store has no empty folders."""
         if not self.scheme:
             with contextlib.suppress(OSError):
                 os.rmdir(self.path)
-        elif self.filesystem.type_name not in _ATOMIC_WRITES and self.is_folder() and not self.names():
+        elif not has_atomic_uploads(self.filesystem) and self.is_folder() and not self.names():
             self.filesystem.delete_dir(self.path)
 
     @contextmanager
@@ -285,9 +251,9 @@ class StoragePath:
             UnsafeNameError: A name in a bucket leads out of the folder.
         """
         for name, _ in self.files():
-            source = self / name
+            content = (self / name).read()
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(source.read())
+            (folder / name).write_bytes(content)
 
     def names(self) -> list[str]:
         """Return the names of all files and folders in a folder; none if it does not exist."""
@@ -311,28 +277,12 @@ class StoragePath:
             for info in self.filesystem.get_file_info(selector):
                 if info.type == pafs.FileType.File:
                     yield info.path[len(self.path) + 1 :], info.size
-            return
-        folders = [""]
-        while folders:
-            below = folders.pop()
-            try:
-                entries = os.scandir(os.path.join(self.path, below))
-            except FileNotFoundError:
-                continue
-            with entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(f"{below}{entry.name}/")
-                    elif entry.is_file():
-                        try:
-                            size = entry.stat().st_size
-                        except FileNotFoundError:  # a temporary file that was renamed in the meantime
-                            continue
-                        yield below + entry.name, size
+        else:
+            yield from list_files(self.path)
 
     def remove_leftovers(self) -> None:
         """Remove temporary files of Earmark below this folder whose process is gone."""
-        if self.filesystem.type_name in _ATOMIC_WRITES:
+        if has_atomic_uploads(self.filesystem):
             return
         for name, _ in self.files():
             file = dataclasses.replace(self, path=f"{self.path.rstrip('/')}/{name}")
@@ -348,71 +298,3 @@ class StoragePath:
         except OSError:
             return time.time()
         return written.timestamp() if written else time.time()
-
-
-def refuse_undecodable(folder: StoragePath) -> None:
-    """Raise a FeaturizeError if the name of a folder is not UTF-8; files below it may have any name."""
-    try:
-        folder.path.encode()
-    except UnicodeEncodeError as error:
-        raise FeaturizeError(
-            f"the name {folder} is not UTF-8, as Arrow, Ray and TensorFlow need it. Rename the folder, or give a "
-            "folder above it."
-        ) from error
-
-
-@contextmanager
-def naming(place: str | os.PathLike[str]) -> Iterator[None]:
-    """Give an I/O error of the body that names no file, such as that of a full disk, the name of a place."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None:
-            error.filename = os.fspath(place)
-        raise
-
-
-def is_safe_name(name: str) -> bool:
-    """Return whether a relative path, joined to any folder, names a file below that folder.
-
-    Unsafe are absolute paths, URIs, NUL, and the parts `.`, `..` and the empty one, which a bucket's keys may
-    have: as a path they name another file.
-    """
-    return "\0" not in name and not any(part in ("", ".", "..") for part in name.split("/"))
-
-
-def write_whole(path: Path, content: bytes | pa.Buffer) -> None:
-    """Write a local file atomically, with its parent folders."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(temporary_name())
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        if error.filename in (None, str(temporary)):  # a full disk has no name; of two names, the second is shown
-            error.filename = str(path)
-        raise
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def describe(error: OSError) -> str:
-    """Return a short description of an I/O error, with advice for common errors of buckets."""
-    text = str(error)
-    for code, explanation in _EXPLANATIONS.items():
-        if code in text:
-            return explanation
-    problem = error.strerror or _first_line(error)
-    # In a failed rename, the first file name is temporary.
-    name = error.filename2 or error.filename
-    return f"{problem} ({one_line(os.fsdecode(name))})" if name else problem
-
-
-def _first_line(error: Exception) -> str:
-    """Return the first line of a message, without the secrets of a URI in it."""
-    return one_line(without_secrets((str(error).splitlines() or [type(error).__name__])[0]))

@@ -1,9 +1,33 @@
-"""Write an object of a bucket so that it appears whole or not at all, whatever interrupts the write."""
+"""Write a remote file so that it appears whole or not at all, whatever interrupts the write."""
 
 import _thread
+import os
 from typing import Any
 
 import pyarrow as pa
+
+from featurize.processes import temporary_name
+
+# On object stores, an object appears only when its upload is complete.
+_ATOMIC = frozenset({"s3", "gcs", "abfs"})
+
+
+def has_atomic_uploads(filesystem: Any) -> bool:
+    """Return whether a file appears only when it is complete, so that it needs no temporary name."""
+    return filesystem.type_name in _ATOMIC
+
+
+def write_and_rename(filesystem: Any, path: str, content: bytes | pa.Buffer) -> None:
+    """Write a file where files are visible while they are written, such as on HDFS, with its parent folders.
+
+    Raises:
+        OSError: The file could not be written.
+    """
+    temporary = f"{os.path.dirname(path)}/{temporary_name()}"
+    filesystem.create_dir(os.path.dirname(path), recursive=True)
+    with filesystem.open_output_stream(temporary) as file:
+        file.write(content)
+    filesystem.move(temporary, path)
 
 
 def upload(filesystem: Any, path: str, content: bytes | pa.Buffer) -> None:

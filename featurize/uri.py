@@ -46,10 +46,11 @@ def harmless_query(query: str) -> str:
 
 def without_secrets(text: str) -> str:
     """Return text in which each URI has neither user information nor options that may be secret."""
-    return _URI.sub(lambda match: _uri_without_secrets(match[0]), text)
+    return _URI.sub(lambda match: uri_without_secrets(match[0]), text)
 
 
-def _uri_without_secrets(uri: str) -> str:
+def uri_without_secrets(uri: str) -> str:
+    """Return a URI without its secrets; unlike `without_secrets`, also if there are spaces in it."""
     place, _, query = uri.partition("?")
     place = _UNQUOTED_KEY.sub(r"\1@", place)
     if uri.lower().startswith("abfs"):  # the name of the container stands before the host, too

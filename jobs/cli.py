@@ -6,17 +6,27 @@ import jobs.import_path  # noqa: F401 - decides where the others come from
 import os
 
 from featurize.execution.import_path import SAFE_PATH
+from jobs.requirements import refuse_missing_packages
+from jobs.terminal.encoding import escape_unencodable, use_utf8
 from jobs.terminal.signals import end_with
 
 
 def main() -> None:
     """Run the command line and end the process."""
+    use_utf8()
+    escape_unencodable()
     os.environ.update(SAFE_PATH)  # also for processes that libraries start, such as those of multiprocessing
     end_with(_run)
 
 
 def _run() -> None:
-    from jobs.commands.app import app
+    if os.environ.get("RAY_ADDRESS"):  # in a job of a cluster, whose workers would fail later
+        refuse_missing_packages()
+    try:
+        from jobs.commands.app import app
+    except ModuleNotFoundError:
+        refuse_missing_packages()
+        raise
 
     app()
 

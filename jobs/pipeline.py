@@ -266,7 +266,7 @@ def conclusion(out: StoragePath, metrics: "Metrics") -> str:
 
 def how_to_see(curves: StoragePath) -> str:
     """Return the command that shows the curves in TensorBoard."""
-    return f"tensorboard --logdir {curves}" if curves.local else f"{curves} (copy it here for TensorBoard)"
+    return f"tensorboard --logdir {curves.quoted}" if curves.local else f"{curves} (copy it here for TensorBoard)"
 
 
 def _with_device(config: "TrainConfig") -> "TrainConfig":

@@ -30,6 +30,7 @@ LONGEST = (
     "test_docs",
     "test_cluster",
     "test_export",
+    "test_export_samples",
     "test_shared_outputs",
     "test_working_directory",
     "test_resume",
@@ -132,6 +133,16 @@ def report_run(report_dataset, logical_cpus) -> Path:
     from support.report import train_run
 
     return train_run(report_dataset)
+
+
+@pytest.fixture(scope="session")
+def export_run(features, logical_cpus, tmp_path_factory) -> Path:
+    """A run whose model normalizes its input, so that an export that forgets it differs."""
+    from support.training import trained
+
+    folder = tmp_path_factory.mktemp("run")
+    trained(features, folder, model="conv3-norm", normalise=True)
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,6 @@ import shutil
 import subprocess
 import sys
 import tomllib
-import wave
-import zipfile
 from pathlib import Path
 
 import keras
@@ -16,46 +14,34 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from support.command_line import earmark
+from support.export import NAMES, TOLERANCE, TOLERANCE_DB, all_rows, differences, export, metadata, write_wav
 from support.training import trained
 
-from featurize.audio.load import LOUDEST_PEAK, SILENT_PEAK, load
-from featurize.audio.mfcc import AMIN, SAMPLE_RATE, SEGMENT_SAMPLES, Filters, mfcc_segments, segment_starts
+from featurize.audio.load import load
+from featurize.audio.mfcc import Filters
 from featurize.dataset.dataset import open_dataset
-from featurize.dataset.reader import read_row_group
 from featurize.dataset_build.worker import featurize_track
 from featurize.errors import FeaturizeError
 from featurize.processes import temporary_name
 from featurize.storage import StoragePath
-from jobs.inference.export import export_model
 from jobs.terminal.native_output import quiet_libraries
 from train.errors import TrainError
 from train.evaluation.metrics import softmax
 from train.export.formats import ExportFormat
-from train.export.tf_mfcc import MfccConstants, TrackMfcc
 from train.export.writers import WRITERS
 
 pytestmark = pytest.mark.usefixtures("logical_cpus")
 
-NAMES = {"keras": "model.keras", "savedmodel": "model", "tflite": "model.tflite", "onnx": "model.onnx"}
 EXAMPLES = re.findall(
     r"```python\n(.*?)```", (Path(__file__).parent.parent / "docs" / "export.md").read_text(), re.DOTALL
 )
-TOLERANCE = 1e-4
-TOLERANCE_DB = 0.05
 
 
 @pytest.fixture(scope="session")
-def run(features, logical_cpus, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    trained(features, folder, model="conv3-norm", normalise=True)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def exports(run, tmp_path_factory):
+def exports(export_run, tmp_path_factory):
     """A folder with all four exports of one model, and the printed lines of each."""
     folder = tmp_path_factory.mktemp("exports")
-    return folder, {form: export(run, form, folder / name) for form, name in NAMES.items()}
+    return folder, {form: export(export_run, form, folder / name) for form, name in NAMES.items()}
 
 
 @pytest.fixture(scope="module")
@@ -63,56 +49,9 @@ def filters():
     return Filters.from_librosa()
 
 
-@pytest.fixture(scope="module")
-def predict_samples(exports):
-    """The signature `samples`, as a function from an array to arrays."""
-    model = tf.saved_model.load(exports[0] / "model")
-    return lambda samples: {
-        name: value.numpy()
-        for name, value in model.signatures["samples"](samples=tf.constant(samples, tf.float32)).items()
-    }
-
-
-def export(run, form, out, features=None):
-    return export_model(StoragePath.of(run), features, ExportFormat(form), str(out))
-
-
-def differences(printed):
-    """Return the largest differences in the lines `checked`, by output name."""
-    found = {}
-    for line in printed.splitlines()[1:]:
-        assert line.startswith("checked ")
-        for largest, unit, output in re.findall(r"(\d\.\de[+-]\d\d) ?(dB|s)? in (\w+)", line):
-            found.setdefault(f"{output} {unit}".strip(), []).append(float(largest))
-    return {output: max(values) for output, values in found.items()}
-
-
-def all_rows(features):
-    dataset = open_dataset(features)
-    groups = [(shard, index) for shard in dataset.shards for index in range(len(shard.row_groups))]
-    return np.concatenate([read_row_group(*group)[0] for group in groups])
-
-
-def metadata(path, form):
-    """Read `earmark.json` as docs/export.md describes."""
-    if form == "savedmodel":
-        return json.loads((path / "assets.extra" / "earmark.json").read_text())
-    if form == "onnx":
-        import onnx
-
-        [entry] = onnx.load(path).metadata_props
-        assert entry.key == "earmark.json"
-        return json.loads(entry.value)
-    return json.loads(zipfile.ZipFile(path).read("earmark.json"))
-
-
-def write_wav(path, samples):
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, SAMPLE_RATE, len(samples), "NONE", ""))
-        file.writeframes((samples * 32767).astype("<i2").tobytes())
-
-
-def test_every_example_runs_without_earmark_and_equals_the_model(exports, run, features, music, filters, tmp_path):
+def test_every_example_runs_without_earmark_and_equals_the_model(
+    exports, export_run, features, music, filters, tmp_path
+):
     folder, _ = exports
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     (tmp_path / "features").symlink_to(features)
@@ -129,7 +68,7 @@ def test_every_example_runs_without_earmark_and_equals_the_model(exports, run, f
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "answers.json").read_text())
     assert len(results) == 5
-    model = keras.models.load_model(run / "model.keras", compile=False)
+    model = keras.models.load_model(export_run / "model.keras", compile=False)
     expected = softmax(np.asarray(model(all_rows(features))))
     for probabilities, classes in results[:4]:
         np.testing.assert_allclose(probabilities, expected, rtol=0, atol=TOLERANCE)
@@ -155,10 +94,10 @@ def test_formats_writers_and_packages_agree():
 
 
 @pytest.mark.parametrize("form", NAMES)
-def test_an_export_has_metadata_and_differs_from_the_model_within_tolerance(exports, run, form):
+def test_an_export_has_metadata_and_differs_from_the_model_within_tolerance(exports, export_run, form):
     folder, printed = exports
     about = metadata(folder / NAMES[form], form)
-    model_info = json.loads((run / "model.json").read_text())
+    model_info = json.loads((export_run / "model.json").read_text())
     for key in ("classes", "features", "dataset", "epoch"):
         assert about[key] == model_info[key]
     assert about["format"] == form
@@ -231,132 +170,41 @@ def test_every_model_is_exported_in_every_format(model, normalise, features, tmp
         assert max(found["logits"], found["probabilities"]) <= TOLERANCE
 
 
-def test_predictions_from_samples_equal_those_from_the_file(predict_samples, run, features, music, filters):
-    settings = open_dataset(features).info.settings
-    path = StoragePath.of(music / "pulses" / "deeper" / "1-1.flac")
-    mfcc, starts = featurize_track(path, settings, filters)
-    outputs = predict_samples(load(path, settings))
-    np.testing.assert_allclose(outputs["mfcc"], mfcc, rtol=0, atol=TOLERANCE_DB)
-    np.testing.assert_array_equal(outputs["start"], starts)
-    logits = np.asarray(keras.models.load_model(run / "model.keras", compile=False)(outputs["mfcc"]))
-    np.testing.assert_allclose(outputs["segment_logits"], logits, rtol=0, atol=TOLERANCE)
-    np.testing.assert_allclose(outputs["segment_probabilities"], softmax(logits), rtol=0, atol=TOLERANCE)
-    np.testing.assert_allclose(outputs["probabilities"], softmax(logits).mean(axis=0), rtol=0, atol=TOLERANCE)
-    assert [name.decode() for name in outputs["classes"]] == ["bells", "pulses", "reeds"]
-
-
-def _signals():
-    rng = np.random.default_rng(3)
-    t = np.arange(8 * SAMPLE_RATE) / SAMPLE_RATE
-    noise, tone = rng.standard_normal(len(t)), np.sin(2 * np.pi * 440 * t)
-    return {
-        "noise": noise / 4,
-        "tone": tone,
-        "high tone": np.sin(2 * np.pi * 10900 * t),
-        "chirp": np.sin(2 * np.pi * (20 + 680 * t) * t),
-        "clipped": np.clip(5 * noise, -1, 1),
-        "quiet": 1e-3 * noise,
-        "barely audible": 1e-5 * noise,
-        "loud and quiet": tone * np.where(t < 4, 1, 1e-4),
-        "very loud": 1e6 * noise,
-        "silent except for the middle": np.where((t > 3) & (t < 5), tone, 0),
-        "one click": np.arange(len(t)) == len(t) // 2,
-        "constant": np.ones(len(t)),
-        "as short as possible": noise[:SEGMENT_SAMPLES],
-        "slightly longer": tone[: SEGMENT_SAMPLES + 700],
-    }
-
-
-@pytest.mark.parametrize("name", _signals())
-def test_the_mfcc_of_the_graph_equal_those_of_the_featurizer(predict_samples, filters, name):
-    samples = _signals()[name].astype(np.float32)
-    starts = segment_starts(len(samples), 4)
-    outputs = predict_samples(samples)
-    np.testing.assert_allclose(outputs["mfcc"], mfcc_segments(samples, starts, filters), rtol=0, atol=TOLERANCE_DB)
-    np.testing.assert_array_equal(outputs["start"], starts / SAMPLE_RATE)
-
-
-@pytest.mark.parametrize(
-    ("samples", "message"),
-    [
-        (np.ones(SEGMENT_SAMPLES - 1), "one segment needs 110592 of them"),
-        (np.ones(0), "one segment needs 110592 of them"),
-        (np.zeros(SEGMENT_SAMPLES), "expected a peak from 1e-05 to 1e[+]15 of full scale, found"),
-        (np.full(SEGMENT_SAMPLES, 1e16), "expected a peak from 1e-05 to 1e[+]15 of full scale, found"),
-        (np.where(np.arange(SEGMENT_SAMPLES) == 7, np.nan, 0.1), "some of them are not finite"),
-        (np.where(np.arange(SEGMENT_SAMPLES) == 7, np.inf, 0.1), "some of them are not finite"),
-    ],
-    ids=["short", "empty", "silent", "loud", "nan", "infinite"],
-)
-def test_samples_that_the_featurizer_rejects_are_refused(predict_samples, samples, message):
-    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
-        predict_samples(samples)
-
-
-@pytest.mark.parametrize("position", ["start", "middle"])
-@pytest.mark.parametrize("seconds", [5.5, 7.3, 60.0])
-def test_the_graph_uses_the_excerpt_of_the_featurizer(features, filters, position, seconds, tmp_path):
-    settings = open_dataset(features).info.settings
-    update = {"excerpt_seconds": seconds, "excerpt_position": position, "segments_per_track": 3}
-    settings = settings.model_copy(update=update)
-    write_wav(tmp_path / "track.wav", np.random.default_rng(4).uniform(-1, 1, 8 * SAMPLE_RATE + 333))
-    mfcc, starts = featurize_track(StoragePath.of(tmp_path / "track.wav"), settings, filters)
-    samples = load(StoragePath.of(tmp_path / "track.wav"), settings.model_copy(update={"excerpt_seconds": None}))
-    mel = filters.mel.toarray()
-    graph = TrackMfcc(settings, MfccConstants(filters.window, mel, AMIN, (SILENT_PEAK, LOUDEST_PEAK)))
-    found, found_starts = tf.function(graph, input_signature=[tf.TensorSpec([None], tf.float32)])(samples)
-    np.testing.assert_allclose(found, mfcc, rtol=0, atol=TOLERANCE_DB)
-    np.testing.assert_array_equal(found_starts, starts)
-
-
-def test_a_model_of_excerpts_is_checked_on_a_longer_track(run, features, tmp_path):
-    """The synthetic track is longer than the excerpt, so that the check covers the excerpt."""
-    shutil.copytree(run, tmp_path / "run")
-    about = json.loads((run / "model.json").read_text())
-    about["features"] |= {"excerpt_seconds": 6.0, "excerpt_position": "middle", "segments_per_track": 2}
-    (tmp_path / "run" / "model.json").write_text(json.dumps(about))
-    printed = export(tmp_path / "run", "savedmodel", tmp_path / "model", StoragePath.of(features))
-    assert "checked   the samples of a track of 2 segments: " in printed
-    assert differences(printed)["mfcc dB"] <= TOLERANCE_DB
-    outputs = tf.saved_model.load(tmp_path / "model").signatures["samples"](samples=tf.sin(tf.range(2e5) / 9))
-    assert outputs["start"].numpy().tolist() == [0, int((6 * 22050 - SEGMENT_SAMPLES) / 512) * 512 / 22050]
-
-
-def test_the_command_prints_only_the_export_and_its_differences(run, tmp_path):
-    done = earmark("export", run, "--format", "tflite", "--out", tmp_path / "deep" / "model.tflite")
+def test_the_command_prints_only_the_export_and_its_differences(export_run, tmp_path):
+    done = earmark("export", export_run, "--format", "tflite", "--out", tmp_path / "deep" / "model.tflite")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert len(done.stdout.splitlines()) == 2
     assert done.stdout.startswith(f"exported  {tmp_path / 'deep' / 'model.tflite'} (tflite, ")
     assert differences(done.stdout).keys() == {"logits", "probabilities"}
     assert os.listdir(tmp_path / "deep") == ["model.tflite"]
-    unknown = earmark("export", run, "--format", "pickle", "--out", tmp_path / "model.pickle")
+    unknown = earmark("export", export_run, "--format", "pickle", "--out", tmp_path / "model.pickle")
     assert unknown.returncode == 2
     assert all(repr(form) in unknown.stderr for form in NAMES)
 
 
-def test_an_impossible_export_is_refused_at_once(run, tmp_path, monkeypatch):
+def test_an_impossible_export_is_refused_at_once(export_run, tmp_path, monkeypatch):
     (tmp_path / "begun").mkdir()
-    shutil.copy(run / "run.json", tmp_path / "begun")
+    shutil.copy(export_run / "run.json", tmp_path / "begun")
     with pytest.raises(TrainError, match=r"holds no trained model\. Continue its training"):
         export(tmp_path / "begun", "keras", tmp_path / "model.keras")
     with pytest.raises(TrainError, match=r"expected a name that ends in \.keras"):
-        export(run, "keras", tmp_path / "model.h5")
+        export(export_run, "keras", tmp_path / "model.h5")
     with pytest.raises(TrainError, match=r"s3://bucket/model\.onnx: expected a path on this machine"):
-        export(run, "onnx", "s3://bucket/model.onnx")
+        export(export_run, "onnx", "s3://bucket/model.onnx")
     (tmp_path / "model").mkdir()
     with pytest.raises(TrainError, match="this path exists already"):
-        export(run, "savedmodel", tmp_path / "model")
+        export(export_run, "savedmodel", tmp_path / "model")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(TrainError, match=r"needs onnxruntime, .*pip install 'earmark\[export\]'"):
-        export(run, "onnx", tmp_path / "model.onnx")
+        export(export_run, "onnx", tmp_path / "model.onnx")
     assert sorted(os.listdir(tmp_path)) == ["begun", "model"]
 
 
-def test_the_dataset_may_move_but_must_be_the_same(run, features, tmp_path):
+def test_the_dataset_may_move_but_must_be_the_same(export_run, features, tmp_path):
     lost = tmp_path / "run"
-    shutil.copytree(run, lost)
-    begun = json.loads((run / "run.json").read_text())
+    shutil.copytree(export_run, lost)
+    begun = json.loads((export_run / "run.json").read_text())
     (lost / "run.json").write_text(json.dumps({**begun, "features": "/was/here"}))
     with pytest.raises(TrainError, match=r"no longer at /was/here; .* --features FEATURES"):
         export(lost, "keras", tmp_path / "model.keras")
@@ -366,17 +214,17 @@ def test_the_dataset_may_move_but_must_be_the_same(run, features, tmp_path):
     info = json.loads((features / "dataset.json").read_text())
     (other / "dataset.json").write_text(json.dumps({**info, "id": "0123456789abcdef"}))
     with pytest.raises(TrainError, match=r"is 0123456789abcdef\. Give the folder of that dataset with --features"):
-        export(run, "keras", tmp_path / "another.keras", StoragePath.of(other))
+        export(export_run, "keras", tmp_path / "another.keras", StoragePath.of(other))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", NAMES)
-def test_a_full_disk_is_named_and_nothing_is_left(form, run, tmp_path):
+def test_a_full_disk_is_named_and_nothing_is_left(form, export_run, tmp_path):
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60k", "tmpfs", tmp_path], capture_output=True)
     if mounted.returncode:
         pytest.skip("cannot mount a small tmpfs on this machine")
     try:
-        done = earmark("export", run, "--format", form, "--out", tmp_path / NAMES[form])
+        done = earmark("export", export_run, "--format", form, "--out", tmp_path / NAMES[form])
         assert done.stderr == f"earmark: No space left on device ({tmp_path / NAMES[form]}).\n"
         assert done.returncode == 1
         assert os.listdir(tmp_path) == []
@@ -384,21 +232,21 @@ def test_a_full_disk_is_named_and_nothing_is_left(form, run, tmp_path):
         subprocess.run(["umount", tmp_path], check=True)
 
 
-def test_what_a_killed_export_left_is_removed_by_the_next(run, tmp_path):
+def test_what_a_killed_export_left_is_removed_by_the_next(export_run, tmp_path):
     code = "from featurize.processes import temporary_name; print(temporary_name())"
     gone = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     others = [".earmark-notes", f"{gone}.mine", temporary_name()]
     for name in (gone, *others):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_bytes(b"x")
-    export(run, "keras", tmp_path / "model.keras")
+    export(export_run, "keras", tmp_path / "model.keras")
     assert sorted(os.listdir(tmp_path)) == sorted([*others, "model.keras"])
 
 
-def test_an_export_that_differs_from_the_model_is_removed(run, tmp_path):
+def test_an_export_that_differs_from_the_model_is_removed(export_run, tmp_path):
     """float32 rounds logits of millions to tenths, and each runtime adds in another order."""
     folder = tmp_path / "run"
-    shutil.copytree(run, folder)
+    shutil.copytree(export_run, folder)
     model = keras.models.load_model(folder / "model.keras", compile=False)
     model.layers[-1].kernel.assign(model.layers[-1].kernel * 1e7)
     model.save(folder / "model.keras")
@@ -407,9 +255,9 @@ def test_an_export_that_differs_from_the_model_is_removed(run, tmp_path):
     assert os.listdir(tmp_path / "out") == []
 
 
-def test_features_of_another_version_are_refused(run, features, tmp_path):
-    shutil.copytree(run, tmp_path / "run")
-    about = json.loads((run / "model.json").read_text())
+def test_features_of_another_version_are_refused(export_run, features, tmp_path):
+    shutil.copytree(export_run, tmp_path / "run")
+    about = json.loads((export_run / "model.json").read_text())
     about["features"] |= {"top_db": 60.0, "pre_emphasis": 0.97}
     (tmp_path / "run" / "model.json").write_text(json.dumps(about))
     with pytest.raises(

@@ -62,7 +62,7 @@ def test_packages_import_in_one_direction(module):
     }[package]
     assert not tops(path) & forbidden
     if package == "train":
-        allowed = re.compile(r"featurize\.(dataset\..*|display|errors|processes|storage|uri|version)")
+        allowed = re.compile(r"featurize\.(dataset\..*|display|errors|io_errors|processes|storage|uri|version)")
         assert all(allowed.fullmatch(name) for name in imported(path) if name.startswith("featurize"))
 
 

@@ -118,14 +118,15 @@ def test_an_invalid_key_is_an_error_that_names_key_and_file(change, problem, tmp
 
 
 def test_many_invalid_keys_are_counted(tmp_path):
-    with pytest.raises(DatasetError, match=r"id is missing; plan is missing; .*; and 6 more\. Type"):
+    with pytest.raises(DatasetError, match=r"id is missing; plan is missing; .*; and 6 more\. Give the folder"):
         read_info(_stored(tmp_path, {"format": 3}))
 
 
 @pytest.mark.parametrize("content", [[], {}, {"format": 2}])
 def test_another_format_is_an_error(content, tmp_path):
     with pytest.raises(
-        DatasetError, match=r"has format .*; this version of Earmark reads format 3\. Featurize again\."
+        DatasetError,
+        match=r"has format .*; this version of Earmark reads format 3\. Featurize again, into",
     ):
         read_info(_stored(tmp_path, content))
 

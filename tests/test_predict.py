@@ -127,6 +127,15 @@ def test_unreadable_files_are_listed_and_the_others_are_predicted(run, mixed):
     assert "Traceback" not in done.stderr
 
 
+def test_a_limit_of_a_file_is_set_and_its_reject_names_it(run, mixed):
+    command = ["predict", run, mixed / "one.flac", "--format", "json", "--set"]
+    done = earmark(*command, "featurize.max_seconds=3")
+    assert done.returncode == 1
+    [reject] = json.loads(done.stdout)["rejects"]
+    assert reject["reason"] == ("too long: more than 3 s; allow more with --set featurize.max_seconds=SECONDS")
+    assert earmark(*command, "featurize.segments_per_track=3").returncode == 2
+
+
 def test_a_large_folder_is_featurized_by_ray_workers(run, music, tmp_path, ray_here, results, capsys):
     for copy in range(70):
         os.link(music / "bells" / "1-0.flac", tmp_path / f"{copy:02}.flac")

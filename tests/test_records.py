@@ -81,7 +81,7 @@ TRAIN_AGAIN = "Train into another folder."
 ADVICE = {
     "metrics.json": "Type: earmark evaluate ",
     "history.json": TRAIN_AGAIN,
-    "model.json": "Remove it and run the same earmark train again, which restores it from the latest checkpoint.",
+    "model.json": "Remove it and repeat its run or train command, which restores it from the latest checkpoint.",
     "run.json": TRAIN_AGAIN,
     "crossval.json": "Type the same earmark crossval again; finished folds are kept.",
 }

@@ -30,7 +30,8 @@ def uploaded(client, uri, music) -> str:
 
 
 def test_a_dataset_in_a_bucket_equals_a_local_one(client, uri, uploaded, features, tmp_path):
-    out = uri("music/features")
+    name = "my features #1 (100%) é"
+    out = uri(f"music/{name}")
     done = earmark("featurize", uploaded, "--out", out, *SETTINGS)
     assert done.returncode == 0, done.stderr
     assert "2 other files were skipped (.txt: 1, hidden: 1)." in done.stderr
@@ -44,10 +45,10 @@ def test_a_dataset_in_a_bucket_equals_a_local_one(client, uri, uploaded, feature
     np.testing.assert_array_equal(read_row_group(remote.shards[3], 0)[0], read_row_group(local.shards[3], 0)[0])
 
     def written():
-        listed = client.list_objects_v2(Bucket="music", Prefix="features/shards/")["Contents"]
+        listed = client.list_objects_v2(Bucket="music", Prefix=f"{name}/shards/")["Contents"]
         return {entry["Key"]: entry["LastModified"] for entry in listed}
 
-    gone = f"features/shards/{remote.shards[0].name}"
+    gone = f"{name}/shards/{remote.shards[0].name}"
     client.delete_object(Bucket="music", Key=gone)
     with pytest.raises(DatasetError, match=f"{remote.shards[0].name} is missing"):
         open_dataset(out)
@@ -152,7 +153,7 @@ def test_a_run_in_a_bucket_equals_a_local_one(client, uri, features, logical_cpu
     from train.report.run_page import write_run_page
     from train.run import Run
 
-    remote = uri("music/run")
+    remote = uri("music/run #1 of é%20")
     settings = {"epochs": 3, "model": "modulation", "checkpoint_every": "2 steps", "keep_checkpoints": 2}
     with pytest.raises(Stopped) as stopped:
         trained(features, remote, stop_when(12), **settings)
@@ -175,6 +176,28 @@ def test_a_run_in_a_bucket_equals_a_local_one(client, uri, features, logical_cpu
         board = EventAccumulator(str(curves / "train"), size_guidance={"tensors": 0}).Reload()
         assert [point.step for point in board.Tensors("loss")] == [1, 2, 3]
     assert "evaluated tracks accuracy" in earmark("status", remote).stdout
+
+
+def test_a_run_finds_its_dataset_in_a_folder_with_any_name(client, uri, features):
+    """Its run.json records the place, which the next command reads."""
+    from train.config import TrainConfig
+    from train.run import Run
+
+    names = ["my set", "set#2", "100%", "what?", "é & ü", "%20"]
+    dataset = StoragePath.of(features)
+    bucket = StoragePath.of(uri("music"))
+    for name in names:
+        for file, _ in dataset.files():
+            (bucket / "any" / name / file).write((dataset / file).read())
+        place = StoragePath.of(str(bucket / "any" / name))
+        Run(bucket / "runs" / name).begin(open_dataset(place), TrainConfig())
+        again = Run(str(bucket / "runs" / name)).features()
+        assert again == place
+        assert open_dataset(again).id == open_dataset(features).id
+        inside = bucket / "any" / name
+        Run(inside.parent).begin(open_dataset(place), TrainConfig())
+        assert Run(inside.parent).features() == place
+        (inside.parent / "run.json").remove()
 
 
 def test_an_unreachable_endpoint_is_an_error_and_not_a_reject(server, music):

@@ -1,5 +1,6 @@
 """Paths of files and folders on this machine and in a bucket; a file is written completely or not at all."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -11,8 +12,9 @@ import pyarrow.fs as pafs
 import pytest
 
 from featurize.errors import FeaturizeError, UnsafeNameError
+from featurize.local_files import write_whole
 from featurize.processes import is_abandoned, temporary_name
-from featurize.storage import StoragePath, describe, write_whole
+from featurize.storage import StoragePath, describe
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -292,7 +294,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from featurize.processes import is_abandoned, temporary_name
-from featurize.storage import write_whole
+from featurize.local_files import write_whole
 os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 write_whole(Path(sys.argv[1]), b"after")
 """
@@ -347,3 +349,17 @@ def test_a_file_error_names_the_file(tmp_path):
     with pytest.raises(FileNotFoundError) as error:
         (StoragePath.of(tmp_path) / "gone").read()
     assert describe(error.value) == f"No such file or directory ({tmp_path}/gone)"
+
+
+def test_an_error_names_the_file_and_not_its_temporary_one(tmp_path, monkeypatch):
+    """On a read-only disk, not even a missing file can be removed."""
+
+    def refuse(path, *arguments, **more):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr("builtins.open", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(OSError, match="Read-only") as error:
+        write_whole(tmp_path / "file", b"content")
+    monkeypatch.undo()
+    assert describe(error.value) == f"Read-only file system ({tmp_path / 'file'})"

@@ -8,8 +8,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from featurize.dataset.dataset import Dataset
 from featurize.dataset.json_text import read_json
+from featurize.dataset.output_folder import refuse_foreign_run_folder
 from featurize.dataset.yaml_text import LARGEST_YAML, parse_yaml
 from featurize.display import one_line
+from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath, describe
 from train.checkpoint_name import complete_checkpoints
 from train.config import TrainConfig
@@ -19,7 +21,7 @@ from train.records import CrossValidationSummary, EpochRecord, Metrics, ModelInf
 T = TypeVar("T")
 
 _TRAIN_AGAIN = "Train into another folder."
-_WRITE_CONFIG = "Run the same earmark train again: it writes the file and keeps the model."
+_WRITE_CONFIG = "Repeat its run or train command: it writes the file and keeps the model."
 
 
 class Run:
@@ -85,9 +87,11 @@ class Run:
         """
         info = self.model_info()
         if not (info and self.model.is_file()):
+            settings = self.folder / "config.yaml"
             raise TrainError(
-                f"{self.folder} holds no trained model. Continue its training: earmark train {self.features()} "
-                f"--out {self.folder}"
+                f"{self.folder} holds no trained model. Continue its training: earmark train "
+                f"{self.features().quoted} --out {self.folder.quoted}"
+                + (f" --config {settings.quoted}" if settings.local and settings.is_file() else "")
             )
         return info
 
@@ -97,7 +101,7 @@ class Run:
 
     def model_info(self) -> ModelInfo | None:
         """Return the content of model.json, None if training is not finished."""
-        advice = "Remove it and run the same earmark train again, which restores it from the latest checkpoint."
+        advice = "Remove it and repeat its run or train command, which restores it from the latest checkpoint."
         return self._load("model.json", ModelInfo, advice)
 
     def history(self) -> list[EpochRecord]:
@@ -111,7 +115,7 @@ class Run:
 
     def metrics(self) -> Metrics | None:
         """Return the content of metrics.json, None if the run is not evaluated."""
-        return self._load("metrics.json", Metrics, f"Type: earmark evaluate {self.folder}")
+        return self._load("metrics.json", Metrics, f"Type: earmark evaluate {self.folder.quoted}")
 
     def cross_validation(self) -> CrossValidationSummary | None:
         """Return the content of crossval.json, None if the folder holds no finished cross-validation."""
@@ -218,11 +222,18 @@ class Run:
         """
         info = self.info()
         if not info:
-            raise TrainError(
-                f"{self.folder} holds no run: run.json is missing. Train first: earmark train FEATURES --out "
-                f"{self.folder}"
-            )
+            raise TrainError(f"{self.folder} holds no run: run.json is missing. {self._how_to_train()}")
         return info
+
+    def _how_to_train(self) -> str:
+        """Return what to type for a folder that was expected to hold a run."""
+        if self.cross_validation():
+            return f"It holds the folds of a cross-validation, each of them a run: {self.folder / 'fold=0'}, ..."
+        try:
+            refuse_foreign_run_folder(self.folder)
+        except FeaturizeError:
+            return "Give the folder of a run. To train one, type: earmark train FEATURES --out RUN, with a new RUN"
+        return f"Train first: earmark train FEATURES --out {self.folder.quoted}"
 
     def _relative(self, features: StoragePath) -> str:
         """Return the dataset folder, relative to the run folder if inside it, so that both can move together."""

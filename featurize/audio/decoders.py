@@ -80,12 +80,7 @@ def open_decoder(source: Source | BytesSource, suffix: str) -> Decoder:
             raise Reject("decode", "not decodable", error.error_string) from error
         if importlib.util.find_spec("av") is None:
             if suffix in AV_SUFFIXES:
-                raise Reject(
-                    "decode",
-                    "needs PyAV",
-                    f"libsndfile does not read {suffix}: pip install 'earmark[av]', then run again with "
-                    "--retry-rejects",
-                ) from error
+                raise Reject("decode", "needs PyAV", f"libsndfile does not read {suffix}") from error
             raise Reject("decode", "not decodable", error.error_string) from error
         source.seek(0)
         decoder = AvDecoder(source)

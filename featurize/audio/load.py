@@ -101,12 +101,7 @@ def _record(
         for block in decoder.blocks():
             room = max_frames - recording.frames
             if len(block) > room and excerpt_seconds is None:
-                raise Reject(
-                    "check",
-                    "too long",
-                    f"more than {settings.max_seconds:g} s; allow more with featurize.max_seconds, or read an "
-                    "excerpt with featurize.excerpt_seconds",
-                )
+                raise Reject("check", "too long", f"more than {settings.max_seconds:g} s")
             recording.add(block[:room])
             if len(block) >= room and excerpt_seconds is not None:
                 break

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from urllib.parse import unquote
 
 from featurize.errors import CollectionLostError, FeaturizeError, Reject
+from featurize.place_uri import decode, is_uri
 from featurize.storage import StoragePath, is_safe_name
 
 _SCHEMES = frozenset({"s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs"})
@@ -54,9 +55,9 @@ def parse_uri(text: str) -> BucketFile:
     scheme, _, rest = text.partition("://")
     bucket, _, key = rest.partition("/")
     account, at, _ = bucket.rpartition("@")
-    if "?" in rest or "#" in rest or (at and (":" in account or scheme not in _WITH_ACCOUNT)):
+    if "?" in rest or (at and (":" in account or scheme not in _WITH_ACCOUNT)):
         raise UriOptionsError(text)
-    key = unquote(key, errors="strict")
+    key = decode(key)
     if scheme not in _SCHEMES or not _BUCKET.fullmatch(bucket) or not is_safe_name(key):
         raise ValueError(text)
     return BucketFile(scheme, bucket, key)
@@ -70,8 +71,8 @@ def parse_file_uri(text: str) -> str | None:
 
 def own_bucket(music: str) -> str | None:
     """Return the bucket of a collection as a URI, without credentials; None if it is on this machine."""
-    scheme, separator, rest = music.partition("://")
-    if not separator or scheme == "file":
+    scheme, _, rest = music.partition("://")
+    if not is_uri(music) or scheme == "file":
         return None
     bucket = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if scheme not in _WITH_ACCOUNT:

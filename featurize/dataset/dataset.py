@@ -8,13 +8,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from featurize.dataset.advice import how_to_featurize
 from featurize.dataset.footer import parse_footer
 from featurize.dataset.info import DatasetInfo, FoldLayout, read_info
 from featurize.dataset.music_root import find_music
 from featurize.dataset.reader import UNREADABLE, Shard, in_threads, shard_sizes
 from featurize.dataset.schema import (
     DUPLICATES_SCHEMA,
-    MFCC_SHAPE,
+    LARGEST_ROW,
     REJECTS_SCHEMA,
     SHARD_SCHEMA,
     TRACKS_PER_ROW_GROUP,
@@ -26,8 +27,6 @@ from featurize.display import one_line
 from featurize.errors import DatasetError
 from featurize.storage import StoragePath, describe, refuse_undecodable
 
-# Bytes of a row before compression: the features, and room for the path of the track.
-_LARGEST_ROW = 4 * MFCC_SHAPE[0] * MFCC_SHAPE[1] + (64 << 10)
 _PAGE_HEADERS = 1 << 20
 
 
@@ -107,10 +106,9 @@ def open_dataset(folder: str | os.PathLike[str] | StoragePath) -> Dataset:
     refuse_undecodable(folder)
     info = read_info(folder)
     if info is None:
-        raise DatasetError(
-            f"{folder} holds no finished dataset: dataset.json is missing. "
-            f"Type: earmark featurize MUSIC --out {folder}"
-        )
+        found = "is a file" if folder.is_file() else "holds no finished dataset: dataset.json is missing"
+        found = found if folder.is_file() or folder.is_folder() else "does not exist"
+        raise DatasetError(f"{folder} {found}. {how_to_featurize(folder)}")
     sizes = shard_sizes(folder)
     names = sizes.keys()
     listed = set(_read_table(folder, "tracks.parquet", TRACKS_SCHEMA, ["shard"])["shard"].unique().to_pylist())
@@ -129,7 +127,7 @@ def open_dataset(folder: str | os.PathLike[str] | StoragePath) -> Dataset:
             + "\n".join(f"  - {line}" for line in problems[:10])
             + more
             + "\nDelete the shards that are broken or do not belong here, then type: "
-            f"earmark featurize MUSIC --out {folder}"
+            f"earmark featurize MUSIC --out {folder.quoted}"
         )
     return Dataset(folder, info, shards)
 
@@ -144,9 +142,7 @@ def _read_table(folder: StoragePath, name: str, schema: pa.Schema, columns: list
         return read_table(folder / name, columns, schema)
     except UNREADABLE as error:
         why = describe(error) if isinstance(error, OSError) else str(error).splitlines()[0].rstrip(".")
-        raise DatasetError(
-            f"{folder / name} is missing or broken: {why}. Type: earmark featurize MUSIC --out {folder}"
-        ) from error
+        raise DatasetError(f"{folder / name} is missing or broken: {why}. {how_to_featurize(folder)}") from error
 
 
 def _open_shard(folder: StoragePath, name: str, size: int, info: DatasetInfo) -> Shard | str:
@@ -181,6 +177,6 @@ def _wrong_size(metadata: pq.FileMetaData, tracks: int, segments: int) -> str | 
     if any(count % segments or not 0 < count <= TRACKS_PER_ROW_GROUP * segments for count in rows):
         return f"it has row groups that are not those of 1 to {TRACKS_PER_ROW_GROUP} tracks"
     for index, count in enumerate(rows):
-        if metadata.row_group(index).total_byte_size > count * _LARGEST_ROW + _PAGE_HEADERS:
+        if metadata.row_group(index).total_byte_size > count * LARGEST_ROW + _PAGE_HEADERS:
             return f"row group {index} claims {metadata.row_group(index).total_byte_size:,} bytes"
     return None

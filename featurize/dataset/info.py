@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from featurize.dataset.advice import how_to_featurize
 from featurize.dataset.json_text import read_json
 from featurize.dataset.schema import FOLD_NUMBERS, FOLDS, FORMAT_VERSION, MAX_FOLDS, MFCC_SHAPE
 from featurize.display import one_line
@@ -201,19 +202,18 @@ def read_info(folder: StoragePath) -> DatasetInfo | None:
     except OSError as error:
         raise DatasetError(f"cannot read {path}: {describe(error)}.") from error
     except ValueError as error:
-        raise DatasetError(f"{path} {error}. Type: earmark featurize MUSIC --out {folder}") from error
+        raise DatasetError(f"{path} {error}. {how_to_featurize(folder)}") from error
     found_version = info.get("format") if isinstance(info, dict) else None
     if found_version != FORMAT_VERSION:
         raise DatasetError(
             f"{path} has format {reprlib.repr(found_version)}; this version of Earmark reads format "
-            f"{FORMAT_VERSION}. Featurize again."
+            f"{FORMAT_VERSION}. Featurize again, into another folder."
         )
     try:
         return DatasetInfo.model_validate(info)
     except ValidationError as error:
         raise DatasetError(
-            f"{path} is not as Earmark writes it: {describe_invalid(error)}. "
-            f"Type: earmark featurize MUSIC --out {folder}"
+            f"{path} is not as Earmark writes it: {describe_invalid(error)}. {how_to_featurize(folder)}"
         ) from error
 
 

@@ -1,10 +1,12 @@
 """Refuse an output folder that holds other people's files, before anything is written there."""
 
+import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow.parquet as pq
 
+from featurize.dataset.json_text import read_json
 from featurize.dataset.reader import UNREADABLE, list_shards
 from featurize.display import one_line
 from featurize.errors import FeaturizeError
@@ -14,6 +16,7 @@ PLAN_KEY = b"earmark"  # of the metadata of tracks.parquet
 _SYSTEM = frozenset({"lost+found", "System Volume Information", "desktop.ini", "Thumbs.db"})
 _FOLD = re.compile(r"fold=\d+")
 _NAMES_SHOWN = 3
+_INFO_KEYS = frozenset({"format", "id", "settings"})  # of dataset.json
 
 
 def refuse_foreign_dataset_folder(folder: StoragePath) -> None:
@@ -65,16 +68,27 @@ def _refuse(folder: StoragePath, is_ours: Callable[[str], bool]) -> None:
     if not foreign or _holds_ours(folder):
         return
     shown = ", ".join(map(one_line, foreign[:_NAMES_SHOWN])) + (", ..." if len(foreign) > _NAMES_SHOWN else "")
+    free = next(place for name in _free_names() if not (place := folder / name).names() and not place.is_file())
     raise FeaturizeError(
         f"{folder} holds {shown} and neither a dataset nor a run of Earmark, so nothing is written there. Give "
-        f"--out a new or an empty folder, such as {folder / 'earmark'}"
+        f"--out a new or an empty folder, such as {free.quoted}"
     )
+
+
+def _free_names() -> Iterator[str]:
+    yield "earmark"
+    yield from (f"earmark-{number}" for number in itertools.count(2))
 
 
 def _holds_ours(folder: StoragePath) -> bool:
     if any((folder / name).is_file() for name in ("run.json", "crossval.json")) or list_shards(folder):
         return True
     plan = folder / "tracks.parquet"
+    try:
+        if read_json(folder / "dataset.json").keys() >= _INFO_KEYS:
+            return True
+    except (AttributeError, OSError, ValueError):
+        pass  # missing, or not of Earmark
     try:
         return plan.is_file() and PLAN_KEY in (pq.read_schema(plan.path, **plan.arrow).metadata or {})
     except UNREADABLE:

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from featurize.dataset.schema import SHARD_NAME, SHARD_SCHEMA, mfcc_array
-from featurize.dataset.tables import read_table
+from featurize.dataset.schema import LARGEST_ROW, SHARD_NAME, SHARD_SCHEMA, mfcc_array
+from featurize.dataset.tables import MOST_BYTES, read_table
 from featurize.errors import DatasetError
 from featurize.storage import StoragePath, describe
 
@@ -99,7 +99,7 @@ def unreadable_shard(shard: Shard, error: Exception) -> DatasetError:
     folder = shard.path.parent.parent.parent
     return DatasetError(
         f"the shard {shard.path} cannot be read: {why}. It was lost or damaged; if it is there, delete it. Type: "
-        f"earmark featurize MUSIC --out {folder}, which writes it again, then the same command as before."
+        f"earmark featurize MUSIC --out {folder.quoted}, which writes it again, then the same command as before."
     )
 
 
@@ -124,7 +124,7 @@ def read_labels(shard: Shard, segments_per_track: int) -> NDArray[np.int32]:
 def _read_columns(shard: Shard, names: Sequence[str]) -> pa.Table:
     """Read columns of all rows of a shard; raise a DatasetError if it was lost or damaged."""
     try:
-        table = read_table(shard.path, names, SHARD_SCHEMA)
+        table = read_table(shard.path, names, SHARD_SCHEMA, MOST_BYTES + shard.rows * LARGEST_ROW)
         if len(table) != shard.rows:
             raise ValueError(f"it has {len(table)} rows, expected {shard.rows}")
     except UNREADABLE as error:

@@ -27,6 +27,8 @@ FOLDS = 5  # unless the collection gives its own
 MAX_FOLDS = 20  # of the training part
 FOLD_NUMBERS = MAX_FOLDS + 2  # and one fold for each of the official splits, validation and test
 MFCC_SHAPE = (40, 217)
+# Bytes of a row before compression: the features, and room for the path of the track.
+LARGEST_ROW = 4 * MFCC_SHAPE[0] * MFCC_SHAPE[1] + (64 << 10)
 TRACKS_PER_ROW_GROUP = 8
 
 SHARD_SCHEMA = pa.schema(

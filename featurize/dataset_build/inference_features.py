@@ -18,6 +18,7 @@ from featurize.collection.location import locate
 from featurize.config import FeaturizeConfig
 from featurize.dataset.info import FeatureSettings, describe_invalid
 from featurize.dataset.schema import MFCC_SHAPE
+from featurize.dataset_build.reject_advice import ADVICE_FOR_PREDICTION, with_advice
 from featurize.dataset_build.worker import featurize_track, fetching_ahead, time_limit
 from featurize.display import one_line
 from featurize.errors import FeaturizeError, Reject
@@ -194,7 +195,8 @@ def featurize_files(
                     raise excluded[track.id]
                 with time_limit(track_timeout):
                     rows, seconds = featurize_track(plan.locate(track), plan.settings, filters, fetch)
-            except Reject as reject:
+            except Reject as rejected:
+                reject = with_advice(rejected, ADVICE_FOR_PREDICTION)
                 rejects.append((track.id, reject.stage, reject.reason, reject.message))
             else:
                 ids.append(track.id)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow.parquet as pq
 
+from featurize.dataset.advice import how_to_featurize
 from featurize.dataset.dataset import Dataset
 from featurize.dataset.footer import RejectedTrack, parse_footer, read_rejects
 from featurize.dataset.info import RejectCount, read_info
@@ -54,11 +55,12 @@ def read_status(folder: StoragePath) -> Status:
         if shards:
             raise DatasetError(
                 f"{folder / 'tracks.parquet'}, the plan of {shards} shards that are there, is missing or broken. "
-                f"Type: earmark featurize MUSIC --out {folder}, which keeps the shards and writes the plan again."
+                f"Type: earmark featurize MUSIC --out {folder.quoted}, which keeps the shards and writes the "
+                "plan again."
             )
         raise DatasetError(
             f"{folder} holds no complete or partial dataset in the format of this version of Earmark: "
-            f"tracks.parquet is missing or broken. Type: earmark featurize MUSIC --out {folder}"
+            f"tracks.parquet is missing or broken. {how_to_featurize(folder)}"
         )
     per_shard = plan.tracks.group_by("shard").aggregate([([], "count_all")])
     planned = dict(zip(per_shard["shard"].to_pylist(), per_shard["count_all"].to_pylist(), strict=True))
@@ -102,7 +104,7 @@ def verify(dataset: Dataset) -> Iterator[tuple[Shard, list[str]]]:
         raise DatasetError(
             f"{dataset.folder / 'tracks.parquet'} has the class {min(unknown)!r}, which "
             f"{dataset.folder / 'dataset.json'} lacks: the two files are not of one dataset. "
-            f"Type: earmark featurize MUSIC --out {dataset.folder}"
+            f"Type: earmark featurize MUSIC --out {dataset.folder.quoted}"
         )
     for track, label, fold, shard in zip(*columns, strict=True):
         planned.setdefault(shard, {})[track] = (index_of[label], fold)

@@ -21,6 +21,7 @@ from featurize.dataset.info import FeatureSettings
 from featurize.dataset.reader import UNREADABLE
 from featurize.dataset.schema import MFCC_SHAPE, SHARD_SCHEMA, mfcc_array
 from featurize.dataset.tables import refuse_other_schema
+from featurize.dataset_build.reject_advice import ADVICE_FOR_DATASETS, with_advice
 from featurize.dataset_build.shard_writer import ShardWriter, digest
 from featurize.errors import CollectionLostError, Reject
 from featurize.planning.shard_plan import ShardPlan, Track
@@ -64,24 +65,26 @@ def write_features(
             f"{folder} does not exist on {socket.gethostname()}. Mount it on every node, or use a URI."
         )
     had_rows, had_rejects = _read_previous(plan, folder)
-    rejects = {**(excluded or {}), **had_rejects}
     writer = ShardWriter(plan)
-    computed = [
-        track for track in plan.tracks if (track.id, track.size) not in had_rows and track.id not in rejects
-    ]
+    known = had_rejects.keys() | (excluded or {}).keys()
+    computed = [track for track in plan.tracks if (track.id, track.size) not in had_rows and track.id not in known]
     with fetching_ahead(plan, computed) as fetch:
         for track in plan.tracks:
             if (key := (track.id, track.size)) in had_rows:
                 writer.add(track, *had_rows[key])
                 continue
+            if rejected := had_rejects.get(track.id):
+                _refuse_lost_collection(plan, track, rejected)
+                writer.reject(track, rejected)
+                continue
             try:
-                if track.id in rejects:
-                    raise rejects[track.id]
+                if reject := (excluded or {}).get(track.id):
+                    raise reject
                 with time_limit(track_timeout):
                     rows = _rows(plan, track, filters, fetch)
             except Reject as reject:
                 _refuse_lost_collection(plan, track, reject)
-                writer.reject(track, reject)
+                writer.reject(track, with_advice(reject, ADVICE_FOR_DATASETS))
             else:
                 writer.add(track, *rows)
     writer.finish(folder)

@@ -1,12 +1,13 @@
 """The commands that write datasets, models and reports, on this machine or on a cluster."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from featurize.display import one_line
-from featurize.uri import without_secrets
+from featurize.display import one_line, shell_word
+from featurize.uri import uri_without_secrets
 from jobs.commands.error_exits import plain_errors
 from jobs.commands.options import (
     AllowedBuckets,
@@ -69,8 +70,8 @@ def featurize(
 
         settings, path, buckets = load_config(config, overrides or []), StoragePath.of(out), allow_bucket or []
         make_features(music, path, settings, workers, ConsoleReporter(), retry_rejects, buckets)
-        shown = path if path.scheme else one_line(out)
-        echo(f"features  {shown}\nnext      earmark train {shown} --out RUN")
+        shown, quoted = (path, path.quoted) if path.scheme else (one_line(out), shell_word(out))
+        echo(f"features  {shown}\nnext      earmark train {quoted} --out RUN")
 
 
 def train(features: Features, out: RunFolder, config: ConfigFile = None, overrides: Overrides = None) -> None:
@@ -160,7 +161,7 @@ def submit(
         total = f"{len(uploads)} files, {sum(uploads.values()):,} bytes"
         if dry_run:
             echo("\n".join(f"{size:>10,}  {name}" for name, size in sorted(uploads.items())))
-            shown = one_line(without_secrets(" ".join(remote.arguments)))
+            shown = one_line(shlex.join(map(uri_without_secrets, remote.arguments)))
             echo(f"{total} would be uploaded to {address} to run: earmark {shown}")
             return
         job = send(address, readable_id(remote.name, remote.out), remote.arguments, files, remote.settings)

@@ -43,7 +43,8 @@ def verify(features: Features) -> None:
             echo(
                 f"earmark: {len(problems)} problems found in {dataset.folder}:\n"
                 + "\n".join(f"  - {problem}" for problem in problems)
-                + f"\nDelete the shards listed above, then type: earmark featurize MUSIC --out {dataset.folder}",
+                + "\nDelete the shards listed above, then type: earmark featurize MUSIC "
+                f"--out {dataset.folder.quoted}",
                 err=True,
             )
             raise typer.Exit(1)
@@ -93,6 +94,14 @@ def predict(
     timeline: Annotated[
         bool, typer.Option("--timeline", help="Also print the genres of each segment, with its start time.")
     ] = False,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="SECTION.KEY=VALUE",
+            help="Set featurize.max_seconds or featurize.track_timeout, the limits of one file. May be repeated.",
+        ),
+    ] = None,
     workers: Workers = None,
 ) -> None:
     """Predict the genres of audio files with a trained model.
@@ -105,10 +114,11 @@ def predict(
         from featurize.storage import StoragePath
         from jobs.inference.output_formats import FORMATS
         from jobs.inference.predict import predict as predict_all
+        from jobs.inference.predict import prediction_limits
         from jobs.terminal.console import ConsoleReporter
 
-        reporter = ConsoleReporter()
-        answers = predict_all(StoragePath.of(run), targets, workers, reporter)
+        reporter, limits = ConsoleReporter(), prediction_limits(overrides or [])
+        answers = predict_all(StoragePath.of(run), targets, workers, reporter, limits)
         echo(FORMATS[form.value](answers, top, timeline), nl=False)
         for path, reason in answers.rejects:
             _log.warning("%s: %s", path, reason)

@@ -17,7 +17,8 @@ import numpy as np
 import soundfile
 
 from featurize.dataset.output_folder import refuse_foreign_demo_folder
-from featurize.storage import StoragePath, write_whole
+from featurize.local_files import write_whole
+from featurize.storage import StoragePath
 from jobs.config import load_config
 from jobs.demo.synthesis import SAMPLE_RATE, STYLES, Habits, compose
 from jobs.pipeline import run

@@ -14,8 +14,10 @@ from featurize.dataset.dataset import Dataset, open_dataset
 from featurize.dataset.info import FeatureSettings, read_info
 from featurize.display import one_line
 from featurize.errors import FeaturizeError
-from featurize.storage import StoragePath, naming
-from featurize.uri import without_secrets
+from featurize.io_errors import naming
+from featurize.place_uri import is_uri
+from featurize.storage import StoragePath
+from featurize.uri import uri_without_secrets
 from jobs.terminal.native_output import quiet_libraries, quiet_tensorflow
 from train.errors import TrainError
 from train.export.formats import ExportFormat
@@ -77,10 +79,10 @@ def _refuse_missing_packages(form: ExportFormat) -> None:
 
 def _free_path(out: str, suffix: str) -> Path:
     """Return the output path; raise a TrainError if the export cannot be written there."""
-    if "://" in out:
+    if is_uri(out):
         raise TrainError(
-            f"--out {one_line(without_secrets(out))}: expected a path on this machine. Export to this machine, "
-            "then copy the export."
+            f"--out {one_line(uri_without_secrets(out))}: expected a path on this machine. Export to this "
+            "machine, then copy the export."
         )
     path = Path(StoragePath.of(out).path)
     if suffix and path.suffix != suffix:

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,9 @@ from featurize.dataset_build.inference_features import featurizing, list_files, 
 from featurize.display import one_line
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath
-from featurize.uri import without_secrets
+from featurize.uri import uri_without_secrets
+from jobs.config import load_config
+from jobs.errors import ConfigError
 from jobs.terminal.console import ConsoleReporter
 from jobs.terminal.native_output import quiet_tensorflow
 from train.run import Run
@@ -22,6 +24,8 @@ from train.run import Run
 if TYPE_CHECKING:
     from train.evaluation.inference import TrainedClassifier
 
+
+_LIMITS = ("featurize.max_seconds", "featurize.track_timeout")
 
 _log = logging.getLogger(__name__)
 
@@ -62,8 +66,29 @@ class PredictionResults:
     rejects: list[tuple[str, str]]
 
 
+def prediction_limits(overrides: Sequence[str]) -> dict[str, float]:
+    """Return the values of `--set` for a prediction, by name without section; all other settings are the model's.
+
+    Raises:
+        ConfigError: A value is out of range, or its setting is not one of `featurize.max_seconds` and
+            `featurize.track_timeout`.
+    """
+    settings = load_config(None, overrides).featurize
+    names = [override.partition("=")[0].strip() for override in overrides]
+    if others := [one_line(name) for name in names if name not in _LIMITS]:
+        raise ConfigError(
+            f"--set {', '.join(others)}: a prediction has the settings that its model was trained with. Only "
+            f"{' and '.join(_LIMITS)} may be set."
+        )
+    return {key: getattr(settings, key) for _, _, key in (name.partition(".") for name in names)}
+
+
 def predict(
-    run: StoragePath, targets: Sequence[str], workers: int | None, reporter: ConsoleReporter
+    run: StoragePath,
+    targets: Sequence[str],
+    workers: int | None,
+    reporter: ConsoleReporter,
+    limits: Mapping[str, float] | None = None,
 ) -> PredictionResults:
     """Predict the genres of files and folders with the model of a run.
 
@@ -72,6 +97,8 @@ def predict(
         targets: Files and folders; paths or URIs.
         workers: Number of processes that featurize, if there are enough files to use Ray; None for one per core.
         reporter: Shows progress.
+        limits: `max_seconds` instead of the model's, and `track_timeout` instead of the default, from
+            `prediction_limits`.
 
     Raises:
         TrainError: The run has no model.
@@ -83,15 +110,17 @@ def predict(
         settings = supported_settings(trained.trained().features)
     except FeaturizeError as error:
         raise FeaturizeError(f"{run / 'model.json'}: {error}") from error
+    limits = dict(limits or {})
+    timeout = limits.pop("track_timeout", FeaturizeConfig().track_timeout)
+    settings = settings.model_copy(update=limits)
     files = list_files(targets)
     if not files:
-        given = one_line(without_secrets(", ".join(targets)))
+        given = one_line(", ".join(map(uri_without_secrets, targets)))
         raise FeaturizeError(f"expected audio files in {given}, found none. Give files or folders.")
     started, order = time.monotonic(), {file.id: index for index, file in enumerate(files)}
     model: TrainedClassifier | None = None
     tracks: list[TrackPrediction] = []
     rejects: list[tuple[str, str]] = []
-    timeout = FeaturizeConfig().track_timeout
 
     def on_wait() -> None:
         nonlocal model

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from featurize.errors import FeaturizeError
+from featurize.place_uri import is_uri
 
 _SCHEMES = {"s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss"}
 # Types of network file systems, as listed in /proc/self/mounts.
@@ -27,10 +28,9 @@ def refuse_local_paths(paths: Mapping[str, str], shared: Sequence[str]) -> None:
     roots = [os.path.abspath(folder) for folder in (*shared, *networked)]
     local = {}
     for name, path_or_uri in paths.items():
-        scheme, separator, _ = path_or_uri.partition("://")
         path = os.path.abspath(path_or_uri)
-        if separator:
-            if scheme not in _SCHEMES:
+        if is_uri(path_or_uri):
+            if path_or_uri.partition("://")[0] not in _SCHEMES:
                 local[name] = path_or_uri
         elif not any(path == root or path.startswith(root.rstrip("/") + "/") for root in roots):
             local[name] = path

@@ -1,18 +1,26 @@
 """Progress of a dataset or a run, read from its files: on any machine, during a job and after it."""
 
+import re
+
+from featurize.dataset.output_folder import refuse_foreign_run_folder
 from featurize.dataset_build.verify import read_status
-from featurize.errors import DatasetError
+from featurize.display import one_line
+from featurize.errors import DatasetError, FeaturizeError
+from featurize.execution.folder_lock import holder_of
 from featurize.storage import StoragePath
 from jobs.terminal.console import status_lines
 from train.run import Run
+
+_FOLD = re.compile(r"fold=\d+")
+_NAMES_SHOWN = 3
 
 
 def progress_lines(folder: StoragePath) -> str:
     """Return the lines of `earmark status`.
 
     Args:
-        folder: Dataset folder or run folder. For a run folder that contains its dataset, as `earmark run` makes
-            it, the lines show both.
+        folder: Dataset folder, run folder or the folder of a cross-validation. For a run folder that contains its
+            dataset, as `earmark run` makes it, the lines show both.
 
     Raises:
         DatasetError: The folder has neither a dataset nor a run, not even an unfinished one.
@@ -21,16 +29,71 @@ def progress_lines(folder: StoragePath) -> str:
     parts = []
     if (features / "tracks.parquet").is_file():
         parts.append(status_lines(read_status(features)))
+    elif holder := _holder(features):
+        parts.append(_listing_lines(holder))
     if info := run.info():
         parts.append(_training_lines(run, info.epochs))
+    elif folds := _folds(folder):
+        parts.append(_folds_lines(run, folds))
     if parts:
         return "\n".join(parts)
-    if not run.history() and not (folder / "tracks.parquet").is_file():
-        raise DatasetError(
-            f"{folder} holds neither a dataset nor a run, not even an unfinished one. To begin one, type: earmark "
-            f"run MUSIC --out {folder}"
-        )
-    return status_lines(read_status(folder))
+    if run.history() or (folder / "tracks.parquet").is_file():
+        return status_lines(read_status(folder))
+    if holder := _holder(folder):
+        return _listing_lines(holder)
+    raise DatasetError(_describe_other(folder))
+
+
+def _holder(folder: StoragePath) -> str | None:
+    return holder_of(folder) if folder.local else None
+
+
+def _listing_lines(holder: str) -> str:
+    return f"state     running: process {holder}\nshards    none yet: the job is listing its music"
+
+
+def _folds(folder: StoragePath) -> list[StoragePath]:
+    """Return the folders of a cross-validation in which training has begun, in the order of the folds."""
+    names = sorted((name for name in folder.names() if _FOLD.fullmatch(name)), key=lambda name: int(name[5:]))
+    return [folder / name for name in names if (folder / name / "run.json").is_file()]
+
+
+def _folds_lines(run: Run, folds: list[StoragePath]) -> str:
+    """Return the lines for a cross-validation: how many folds are finished, and the one at work."""
+    summary = run.cross_validation()
+    runs = [Run(fold) for fold in folds]
+    evaluated = sum(fold.metrics() is not None for fold in runs)
+    lines = [f"folds     {evaluated} evaluated, {len(runs)} begun"]
+    for fold in runs:
+        info, metrics = fold.info(), fold.metrics()
+        done = f"epoch {len(fold.history())} of {info.epochs}" if info else "no epoch"
+        if metrics:
+            done = f"tracks accuracy {metrics.tracks.accuracy:.3f}, macro-F1 {metrics.tracks.macro_f1:.3f}"
+        lines.append(f"          {fold.folder.name}: {done}")
+    if summary:
+        mean = summary.mean.tracks
+        lines.append(f"mean      tracks accuracy {mean.accuracy:.3f}, macro-F1 {mean.macro_f1:.3f}")
+    else:
+        lines.append("state     unfinished: run the same crossval command to continue")
+    return "\n".join(lines)
+
+
+def _describe_other(folder: StoragePath) -> str:
+    """Return the message for a folder with neither a dataset nor a run."""
+    if folder.is_file():
+        return f"{folder} is a file. Give the folder of a dataset or a run, as given to --out."
+    names = sorted(name for name in folder.names() if not name.startswith("."))
+    what = f"{folder} holds neither a dataset nor a run, not even an unfinished one"
+    try:
+        refuse_foreign_run_folder(folder)
+    except FeaturizeError:
+        shown = ", ".join(map(one_line, names[:_NAMES_SHOWN])) + (", ..." if len(names) > _NAMES_SHOWN else "")
+        return f"{what}; it holds {shown}. Give the folder that a command had as --out."
+    begin = f"To begin one, type: earmark run MUSIC --out {folder.quoted}"
+    if not names:
+        state = "is empty" if folder.is_folder() else "does not exist"
+        return f"{what}: it {state}. A job that has just been started may not have begun yet. {begin}"
+    return f"{what}. {begin}"
 
 
 def _training_lines(run: Run, epochs: int) -> str:

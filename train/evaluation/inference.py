@@ -63,7 +63,7 @@ def load_model(run: Run) -> keras.Sequential:
         except Exception as error:  # Keras raises any exception for a file that is not its own
             why = one_line((str(error).splitlines() or [type(error).__name__])[0].rstrip("."))
             raise TrainError(
-                f"{run.model} is not a complete model: {why}. Remove it and run the same earmark train again: "
+                f"{run.model} is not a complete model: {why}. Remove it and repeat its run or train command: "
                 "it restores the model from the latest checkpoint."
             ) from error
     expected = ((None, *MFCC_SHAPE), (None, len(run.trained().classes)))
@@ -72,6 +72,6 @@ def load_model(run: Run) -> keras.Sequential:
         raise TrainError(
             f"{run.model} and {run.folder / 'model.json'} do not belong together: the model is from {found[0]} to "
             f"{found[1]}, expected {expected[0]} to {expected[1]}, one output for each class of model.json. "
-            "Remove both and run the same earmark train again: it restores them from the latest checkpoint."
+            "Remove both and repeat its run or train command: it restores them from the latest checkpoint."
         )
     return model

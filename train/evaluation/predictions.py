@@ -75,7 +75,9 @@ class Predictions:
                 raise ValueError(f"{len(table)} rows are not those of tracks with {per_track} segments each")
         except (pa.ArrowException, IndexError, KeyError, OSError, TypeError, ValueError, MemoryError) as error:
             reason = describe(error) if isinstance(error, OSError) else str(error).rstrip(".")
-            raise TrainError(f"cannot read {path}: {reason}. Type: earmark evaluate {path.parent}") from error
+            raise TrainError(
+                f"cannot read {path}: {reason}. Type: earmark evaluate {path.parent.quoted}"
+            ) from error
         segments = table.select(["track", "segment", "start"])
         return cls(segments, probabilities.reshape(-1, len(classes)), labels, per_track, classes)
 

@@ -134,8 +134,8 @@ def _written_to(out: Path) -> Iterator[Path]:
     out.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(out.parent)
     scratch = out.with_name(temporary_name())
-    scratch.mkdir()
     try:
+        scratch.mkdir()
         yield scratch / out.name
         os.replace(scratch / out.name, out)
     except OSError as error:

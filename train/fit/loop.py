@@ -245,8 +245,8 @@ class Loop:
         advice = (
             f"The features of {_abbreviate(bad)} are not finite: delete their shards and featurize again"
             if bad
-            else "All its features are finite, so try a train.learning_rate below "
-            f"{self._config.learning_rate:g}, with another --out"
+            else "All its features are finite, so try --set train.learning_rate="
+            f"{self._config.learning_rate / 10:g} with another --out"
         )
         return TrainError(
             f"the loss is {loss} in step {step + 1} (epoch {step // self._stream.steps_per_epoch + 1}). Its batch "

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from featurize.dataset.dataset import Dataset
 from featurize.dataset.reader import in_threads, read_labels
-from featurize.storage import naming
+from featurize.io_errors import naming
 from train.callbacks import Callbacks
 from train.config import TrainConfig
 from train.errors import TrainError
@@ -67,7 +67,7 @@ def begin(dataset: Dataset, run: Run, config: TrainConfig, config_text: str) -> 
     if (finished := len(run.history())) > config.epochs:
         raise TrainError(
             f"{run.folder} has been trained for {finished} epochs already, but train.epochs = {config.epochs}. "
-            f"Set train.epochs to at least {finished}, or give another --out."
+            f"Type --set train.epochs={finished} or more, or give another --out."
         )
     refuse_missing_classes(dataset, config)
     if dataset.layout.official:

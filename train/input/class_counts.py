@@ -44,7 +44,7 @@ def class_warnings(dataset: Dataset, config: TrainConfig) -> Iterator[str]:
         yield (
             f"The largest class has {skew:.1f} times the segments of the smallest, which the model will tend to "
             "neglect. To give each class the same weight: --set train.class_weights=balanced, or "
-            "--set train.sampling=balanced"
+            "--set train.sampling=balanced, with another --out"
         )
 
 

@@ -123,11 +123,11 @@ def _read_entry(folder: str) -> Entry:
         evaluated = run.metrics()
         if not run.history():
             raise TrainError(
-                f"{run.folder / 'history.json'} is missing or empty. Run the same earmark train again: it writes "
+                f"{run.folder / 'history.json'} is missing or empty. Repeat its run or train command: it writes "
                 "the file from the latest checkpoint."
             )
         if not evaluated:
-            raise TrainError(f"{run.folder} is not evaluated yet. Type: earmark evaluate {run.folder}")
+            raise TrainError(f"{run.folder} is not evaluated yet. Type: earmark evaluate {run.folder.quoted}")
         metrics.append(evaluated)
     if summary:
         settings = {key: value for key, value in settings.items() if key != "train.test_fold"}

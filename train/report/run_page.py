@@ -33,17 +33,17 @@ def write_run_page(run: Run, dataset: Dataset) -> None:
     """
     metrics = run.metrics()
     if not metrics:
-        raise TrainError(f"{run.folder} is not evaluated yet. Type: earmark evaluate {run.folder}")
+        raise TrainError(f"{run.folder} is not evaluated yet. Type: earmark evaluate {run.folder.quoted}")
     predictions = Predictions.read(run.folder / PREDICTIONS)
     if not run.history():
         raise TrainError(
-            f"{run.folder / 'history.json'} is missing or empty. Run the same earmark train again: it writes the "
+            f"{run.folder / 'history.json'} is missing or empty. Repeat its run or train command: it writes the "
             "file from the latest checkpoint."
         )
     if not metrics.classes == predictions.classes == dataset.classes:
         raise TrainError(
             f"metrics.json and {PREDICTIONS} in {run.folder} are not those of one training on "
-            f"{dataset.folder}. Type: earmark evaluate {run.folder}"
+            f"{dataset.folder}. Type: earmark evaluate {run.folder.quoted}"
         )
     run.report.write(render(run, dataset, run.config(), metrics, predictions).encode())
 

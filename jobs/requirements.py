@@ -1,0 +1,49 @@
+"""Packages that Earmark needs, checked before the first of them is imported; uses only the standard library.
+
+A job on a cluster brings its code with it, and runs in the Python that is first on the node's PATH, which may have
+none of them.
+"""
+
+import importlib.util
+import shlex
+import sys
+
+# The dependencies of pyproject.toml, by the name under which they are imported.
+REQUIREMENTS = {
+    "filelock": "filelock>=3.30",
+    "jinja2": "jinja2>=3.1",
+    "librosa": "librosa>=0.11,<0.12",
+    "matplotlib": "matplotlib>=3.10",
+    "mutagen": "mutagen>=1.47",
+    "numpy": "numpy>=2.0",
+    "packaging": "packaging>=24",
+    "psutil": "psutil>=7",
+    "pyarrow": "pyarrow>=21",
+    "pydantic": "pydantic>=2.11",
+    "yaml": "pyyaml>=6.0",
+    "ray": "ray[default,train]>=2.55",
+    "rich": "rich>=14",
+    "sklearn": "scikit-learn>=1.7",
+    "scipy": "scipy>=1.15",
+    "soundfile": "soundfile>=0.13",
+    "soxr": "soxr>=1.0",
+    "tensorboard": "tensorboard>=2.19",
+    "tensorflow": "tensorflow>=2.20",
+    "typer": "typer>=0.16",
+}
+
+
+def refuse_missing_packages() -> None:
+    """End this process with a sentence if packages are missing.
+
+    Raises:
+        SystemExit: At least one is missing; the message names the command that installs them.
+    """
+    missing = [name for name in REQUIREMENTS if importlib.util.find_spec(name) is None]
+    if missing:
+        command = shlex.join([sys.executable, "-m", "pip", "install", *(REQUIREMENTS[name] for name in missing)])
+        sys.exit(
+            f"earmark: {sys.executable} lacks {', '.join(missing)}. On a cluster this is the first python on the "
+            "PATH of ray start, and every node needs them: start Ray from an environment that has them, or "
+            f"type on each node: {command}"
+        )

@@ -32,7 +32,7 @@ _AT_ONCE = 16  # tracks per task; 6.7 MB of rows in Ray's object store
 _FEW = 64  # files; one process finishes them in the time that Ray takes to start
 _PROBED_FILES = 20  # files whose presence is checked on each node of a cluster
 # Feature settings that users choose; all others are constants of the code.
-_CONFIGURABLE = ("segments_per_track", "excerpt_seconds", "excerpt_position", "max_seconds")
+_CONFIGURABLE = ("segments_per_track", "excerpt_seconds", "excerpt_position", "max_seconds", "channels")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +110,7 @@ def supported_settings(features: Mapping[str, Any]) -> FeatureSettings:
         FeaturizeError: A constant of the transform differs, or a setting is unknown or invalid.
     """
     supported = feature_settings(FeaturizeConfig()).model_dump()
+    supported |= {key: features[key] for key in features.keys() & {"channels"}}  # stored only if not the default
     differences = [
         f"{one_line(key)} {features.get(key)!r} in the model, {supported.get(key)!r} here"
         for key in sorted(supported.keys() | features.keys())

@@ -32,8 +32,8 @@ class FeaturizeConfig(BaseModel):
     )
     channels: Literal["mean", "left", "right"] = Field(
         "mean",
-        description="what is read of a track with several channels: their mean, the left one (the first) or the right "
-        "one (the second)",
+        description="what is read of a track with several channels: mean (of all), left (the first) or right (the "
+        "second)",
     )
     max_seconds: float = Field(
         14400,

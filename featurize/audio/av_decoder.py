@@ -22,6 +22,8 @@ _CONTAINER_OPTIONS = {
     "enable_drefs": "0",  # of mov: tracks whose samples are in other files
 }
 _PROBE_SECONDS = 60.0  # to find the streams of a file, and to read one packet
+# Lossless codecs whose frames have checksums, which FFmpeg compares only if asked to; it would decode the damage.
+_CHECKED_CODECS = ("ape", "flac", "tak", "truehd", "tta", "wavpack")
 # A damaged packet costs itself. Where most packets are damaged, what is left between them is not the recording, or
 # the file was never audio: of noise, FFmpeg makes packets as well.
 _EARLY_SKIPPED = 1000  # packets after which a file is given up before its end
@@ -67,6 +69,8 @@ class AvDecoder:
             default = (stream for stream in streams.audio if stream.disposition & av.stream.Disposition.default)
             self._stream = next(default, streams.audio[0])
             self.rate: int = self._stream.rate or 0
+            if self._stream.codec_context.name in _CHECKED_CODECS:
+                self._stream.codec_context.options = {"err_detect": "crccheck+explode"}
             if self.rate:
                 refuse_out_of_range(self.rate, self._stream.channels or 0)
         except Refused:
@@ -115,9 +119,7 @@ class AvDecoder:
         refuse_out_of_range(frame.sample_rate, frame.layout.nb_channels)
         kind = (frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate)
         if kind != self._resampled:
-            self._resampler = self._av.AudioResampler(
-                format="fltp", layout=frame.layout, rate=frame.sample_rate
-            )
+            self._resampler = self._av.AudioResampler(format="fltp", layout=frame.layout, rate=frame.sample_rate)
             self._resampled = kind
         planes = [np.asarray(part.to_ndarray(), np.float32) for part in self._resampler.resample(frame)]
         return Block(frame.sample_rate, planes[0] if len(planes) == 1 else np.hstack(planes))

@@ -1,7 +1,7 @@
 """Load an audio file as mono samples at 22,050 Hz, equal to `librosa.load`, or raise a `Reject`.
 
-Two readers: libsndfile first, and FFmpeg for what libsndfile refuses or does not read to its end. Headers are hints:
-the rate is that of each block, and the length is what was decoded.
+Two readers: libsndfile first, and FFmpeg for what libsndfile refuses or does not read to its end. Headers are
+hints: the rate is that of each block, and the length is what was decoded.
 """
 
 import dataclasses
@@ -172,9 +172,7 @@ def _skipped(reading: _Reading) -> str:
     return f"{reading.skipped} of {reading.skipped + reading.packets} packets are damaged and were skipped"
 
 
-def _read_middle(
-    source: Source | BytesSource, settings: FeatureSettings, seconds: float
-) -> _Reading | None:
+def _read_middle(source: Source | BytesSource, settings: FeatureSettings, seconds: float) -> _Reading | None:
     """Read the excerpt in the middle of the length that the header gives.
 
     Returns:
@@ -196,8 +194,8 @@ def _read_middle(
             return None
         if not reading.full:
             return None
-        # By the header, as many bytes follow the excerpt as precede it. Twice as many are a longer file, if they are
-        # not tags or pictures.
+        # By the header, as many bytes follow the excerpt as precede it. Twice as many are a longer file, if they
+        # are not tags or pictures.
         end = source.tell()
         before = (end - begin) * offset / (offset + seconds * decoder.rate)
         if reading.size - end > 2 * before and unread_bytes(source) > 2 * before:
@@ -287,4 +285,6 @@ def _check(reading: _Reading, remark: str, sample_rate: int) -> None:
             f"inverse of another; invert it, or featurize with featurize.channels=left{more}",
         )
     if peak < SILENT_PEAK:
-        raise Reject("check", "silent", f"peak {abs(peak):.1e} of full scale, expected {SILENT_PEAK:.0e} or more{more}")
+        raise Reject(
+            "check", "silent", f"peak {abs(peak):.1e} of full scale, expected {SILENT_PEAK:.0e} or more{more}"
+        )

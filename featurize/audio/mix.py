@@ -1,4 +1,4 @@
-"""All channels to one: their mean as in `librosa.load`, or one of them; and a check whether the mean cancels them."""
+"""All channels to one: their mean as in `librosa.load`, or one of them; and whether they cancel in the mean."""
 
 from typing import Literal
 
@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 Float32 = NDArray[np.float32]
 Channels = Literal["mean", "left", "right"]
 
-# The mean of n channels that have nothing to do with each other peaks at 1 / n of the loudest one or above. Where
-# it stays 40 dB below even that, one channel is the inverse of another, and what is left is rounding noise, which
-# 16 bits or a lossy codec put at -90 to -45 dB. A stereo recording, however wide, does not come near.
-_CANCELED = 0.01
-_LOUD = 0.1  # of full scale
+# The mean of n channels that have nothing to do with each other peaks at 1 / n of the loudest one or above. If it
+# peaks at a fifth of that (in stereo 20 dB below the channels), one channel is the inverse of another, and what is
+# left is rounding and coding noise: -90 dB in 16 bits, -42 dB in 8 bits, but only -23 dB in Ogg Vorbis, which sets
+# the threshold. In 135 published recordings the mean peaked at 1.07 / n or above.
+_CANCELED = 0.2
+_LOUD = 0.25  # of full scale
 
 
 class Mixer:
@@ -37,7 +38,7 @@ class Mixer:
             return np.array(channels[wanted])
         with np.errstate(invalid="ignore", over="ignore"):  # infinite samples are rejected later
             mono: Float32 = np.full(len(channels), 1 / len(channels), np.float32) @ channels
-        # A mix this loud cancels only if the channels exceed full scale many times over: look no further.
+        # A mix this loud cancels only if the channels exceed full scale by far: look no further.
         if self._mix_peak < _LOUD:
             self._mix_peak = max(self._mix_peak, _peak(mono))
             peak = _peak(channels)

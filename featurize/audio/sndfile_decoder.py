@@ -1,11 +1,13 @@
 """The first reader: libsndfile, whose samples are those of `librosa.load`."""
 
+import io
 from collections.abc import Iterator
 
 import numpy as np
 import soundfile
 
 from featurize.audio.decoders import Block, Refused, refuse_out_of_range
+from featurize.audio.ogg_chain import Link, next_link
 from featurize.audio.source import BytesSource, Source
 
 # Blocks are bounded in samples and in seconds, so that no allocation depends on what a header claims.
@@ -24,12 +26,12 @@ class SndfileDecoder:
     def __init__(self, source: Source | BytesSource) -> None:
         """Open a file from its beginning, or raise Refused."""
         self._source = source
-        source.seek(0)
         try:
-            self._file = _ForwardFile(source)
+            self._file = self._open(0)
         except soundfile.LibsndfileError as error:
             raise Refused(error.error_string.rstrip(".")) from error
         self._position = 0  # next frame
+        self._link = 0  # where the current stream of a chained Ogg file begins
         self.rate: int = self._file.samplerate
         self.frames: int = self._file.frames if self._file.frames < _UNKNOWN_LENGTH else 0
         try:
@@ -47,15 +49,24 @@ class SndfileDecoder:
             return False
 
     def blocks(self) -> Iterator[Block]:
-        """Yield the remaining blocks, see Decoder."""
-        frames = max(1, min(_BLOCK_SAMPLES // self._file.channels, _BLOCK_SECONDS * self.rate))
+        """Yield the remaining blocks, see Decoder; those of a chained Ogg file one stream after the other."""
+        yield from self._blocks_of_stream()
+        while self._file.format == "OGG" and self._open_next_link():
+            try:
+                yield from self._blocks_of_stream()
+            except Refused:
+                return
+
+    def _blocks_of_stream(self) -> Iterator[Block]:
+        rate = self._file.samplerate
+        frames = max(1, min(_BLOCK_SAMPLES // self._file.channels, _BLOCK_SECONDS * rate))
         begin = self._position
         while True:
             try:
                 block = np.empty((frames, self._file.channels), np.float32)
                 while len(read := self._file.read(out=block)):
                     self._position += len(read)
-                    yield Block(self.rate, read.T)
+                    yield Block(rate, read.T)
                 return
             except soundfile.LibsndfileError as error:
                 # libsndfile returns nothing of a block with damage in it: read up to the damage in smaller blocks.
@@ -69,9 +80,29 @@ class SndfileDecoder:
     def _reopen(self) -> bool:
         """Reopen the file at the current position; return whether that worked."""
         self._file.close()
-        self._source.seek(0)
-        self._file = _ForwardFile(self._source)
+        self._file = self._open(self._link)
         return self.seek(self._position)
+
+    def _open_next_link(self) -> bool:
+        """Open the next stream of a chained Ogg file; return whether there is one."""
+        position = self._source.tell()
+        if position < self._source.seek(0, io.SEEK_END) and (link := next_link(self._source, self._link)):
+            try:
+                file = self._open(link)
+                refuse_out_of_range(file.samplerate, file.channels)
+            except (soundfile.LibsndfileError, Refused):
+                self._source.seek(position)
+                return False
+            self._file.close()
+            self._file, self._link, self._position = file, link, 0
+            return True
+        self._source.seek(position)
+        return False
+
+    def _open(self, begin: int) -> "_ForwardFile":
+        source = Link(self._source, begin) if begin else self._source
+        source.seek(0)
+        return _ForwardFile(source)
 
     def close(self) -> None:
         """Close the file."""

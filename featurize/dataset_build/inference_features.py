@@ -62,12 +62,14 @@ class Featurized:
         starts: float64 [tracks, segments], start of each segment in seconds from the beginning of the track, or of
             the excerpt.
         rejects: Id, stage, reason and message of the other tracks.
+        remarks: Id and remark of tracks with rows that are damaged or have wrong headers.
     """
 
     ids: list[str]
     mfcc: NDArray[np.float32]
     starts: NDArray[np.float64]
     rejects: list[tuple[str, str, str, str]]
+    remarks: list[tuple[str, str]]
 
 
 def list_files(targets: Sequence[str]) -> list[File]:
@@ -188,24 +190,28 @@ def featurize_files(
     """
     filters = filters or Filters.from_librosa()
     ids, mfcc, starts, rejects = [], [], [], []
+    remarks: list[tuple[str, str]] = []
     for track in plan.tracks:
+        found: list[str] = []
         try:
             if track.id in excluded:
                 raise excluded[track.id]
             with time_limit(track_timeout):
-                rows, seconds = featurize_track(plan.locate(track), plan.settings, filters)
+                rows, seconds = featurize_track(plan.locate(track), plan.settings, filters, found.append)
         except Reject as reject:
             rejects.append((track.id, reject.stage, reject.reason, reject.message))
         else:
             ids.append(track.id)
             mfcc.append(rows)
             starts.append(seconds)
+            remarks += [(track.id, remark) for remark in found]
     shape = (len(ids), plan.settings.segments_per_track)
     return Featurized(
         ids,
         np.array(mfcc, np.float32).reshape(*shape, *MFCC_SHAPE),
         np.array(starts, np.float64).reshape(shape),
         rejects,
+        remarks,
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from featurize.audio.load import load
+from featurize.audio.load import OnRemark, load
 from featurize.audio.mfcc import Filters, mfcc_segments, segment_starts
 from featurize.collection.location import is_outside
 from featurize.dataset.footer import parse_footer
@@ -61,33 +61,41 @@ def write_features(
         raise CollectionLostError(
             f"{folder} does not exist on {socket.gethostname()}. Mount it on every node, or use a URI."
         )
-    had_rows, had_rejects = _read_previous(plan, folder)
+    had_rows, had_rejects, had_remarks = _read_previous(plan, folder)
     writer = ShardWriter(plan)
     for track in plan.tracks:
         if (key := (track.id, track.size)) in had_rows:
             writer.add(track, *had_rows[key])
+            for message in had_remarks.get(track.id, []):
+                writer.remark(track, message)
             continue
+        remarks: list[str] = []
         try:
             if reject := had_rejects.get(track.id) or (excluded or {}).get(track.id):
                 raise reject
             with time_limit(track_timeout):
-                rows = _rows(plan, track, filters)
+                rows = _rows(plan, track, filters, remarks.append)
         except Reject as reject:
             _refuse_lost_collection(plan, track, reject)
             writer.reject(track, reject)
         else:
             writer.add(track, *rows)
+            for message in remarks:
+                writer.remark(track, message)
     writer.finish(folder)
     return ShardResult(plan.name, len(plan.tracks), writer.rejects)
 
 
-def featurize_track(path: StoragePath, settings: FeatureSettings, filters: Filters) -> TrackSegments:
+def featurize_track(
+    path: StoragePath, settings: FeatureSettings, filters: Filters, on_remark: OnRemark = lambda remark: None
+) -> TrackSegments:
     """Compute the features of one audio file.
 
     Args:
         path: Audio file.
         settings: Feature settings.
         filters: Constants of the transform, from `Filters.from_librosa()`.
+        on_remark: As in `featurize.audio.load.load`.
 
     Returns:
         MFCC, float32 [segments, 40, 217]; and the start of each segment, float64 [segments], in seconds from the
@@ -97,7 +105,7 @@ def featurize_track(path: StoragePath, settings: FeatureSettings, filters: Filte
         Reject: The file cannot be used.
         CollectionLostError: A remote file cannot be reached.
     """
-    samples = load(path, settings)
+    samples = load(path, settings, on_remark)
     starts = segment_starts(len(samples), settings.segments_per_track)
     return mfcc_segments(samples, starts, filters), starts / settings.sample_rate
 
@@ -117,27 +125,28 @@ def time_limit(seconds: float | None) -> Iterator[None]:
 
 def _read_previous(
     plan: ShardPlan, folder: StoragePath
-) -> tuple[dict[tuple[str, int], TrackSegments], dict[str, Reject]]:
+) -> tuple[dict[tuple[str, int], TrackSegments], dict[str, Reject], dict[str, list[str]]]:
     """Read the shard that this one replaces, if its settings are the same.
 
     Returns:
-        Segments by id and file size, without those that differ from what was written; and rejects by id.
+        Segments by id and file size, without those that differ from what was written; rejects by id; and
+        remarks by id.
     """
     if plan.previous is None:
-        return {}, {}
+        return {}, {}, {}
     path = folder / "shards" / plan.previous
     try:
         file = pq.ParquetFile(path.path, page_checksum_verification=True, **path.arrow)
         footer = parse_footer(file.metadata)
         if footer.settings != plan.settings.model_dump():
-            return {}, {}
+            return {}, {}, {}
         refuse_other_schema(file.schema_arrow, SHARD_SCHEMA)
         table = file.read(["start", "mfcc"], use_threads=False)
         segments = plan.settings.segments_per_track
         mfcc = mfcc_array(table["mfcc"]).reshape(len(footer.tracks.track), segments, *MFCC_SHAPE)
         starts = table["start"].to_numpy().reshape(len(mfcc), segments)
     except UNREADABLE:
-        return {}, {}  # broken or missing: compute all tracks
+        return {}, {}, {}  # broken or missing: compute all tracks
     # Rows that a disk has damaged are computed again: a copy would get a new digest, and look whole.
     kept = zip(footer.tracks.track, footer.tracks.size, footer.tracks.digest, strict=True)
     rows = {
@@ -145,12 +154,15 @@ def _read_previous(
         for i, (track, size, written) in enumerate(kept)
         if digest(mfcc[i]) == written
     }
+    remarks: dict[str, list[str]] = {}
+    for remark in footer.remarks:
+        remarks.setdefault(remark.path, []).append(remark.message)
     if plan.retry_rejects:
-        return rows, {}
-    return rows, {r.path: Reject(r.stage, r.reason, r.message) for r in footer.rejects}
+        return rows, {}, remarks
+    return rows, {r.path: Reject(r.stage, r.reason, r.message) for r in footer.rejects}, remarks
 
 
-def _rows(plan: ShardPlan, track: Track, filters: Filters) -> TrackSegments:
+def _rows(plan: ShardPlan, track: Track, filters: Filters, on_remark: OnRemark) -> TrackSegments:
     """Compute the features of a track.
 
     Raises:
@@ -159,7 +171,7 @@ def _rows(plan: ShardPlan, track: Track, filters: Filters) -> TrackSegments:
         CollectionLostError: A remote file that was there can no longer be reached.
     """
     try:
-        return featurize_track(plan.locate(track), plan.settings, filters)
+        return featurize_track(plan.locate(track), plan.settings, filters, on_remark)
     except CollectionLostError as error:
         if track.size >= 0 or not is_outside(plan.root, track.path):
             raise

@@ -68,11 +68,14 @@ class AvDecoder:
                 raise Refused("it holds no audio")
             default = (stream for stream in streams.audio if stream.disposition & av.stream.Disposition.default)
             self._stream = next(default, streams.audio[0])
-            self.rate: int = self._stream.rate or 0
-            if self._stream.codec_context.name in _CHECKED_CODECS:
-                self._stream.codec_context.options = {"err_detect": "crccheck+explode"}
+            codec = self._stream.codec_context
+            if codec is None:
+                raise Refused("it has no decoder for the codec")
+            if codec.name in _CHECKED_CODECS:
+                codec.options = {"err_detect": "crccheck+explode"}
+            self.rate: int = codec.sample_rate or 0
             if self.rate:
-                refuse_out_of_range(self.rate, self._stream.channels or 0)
+                refuse_out_of_range(self.rate, codec.layout.nb_channels)
         except Refused:
             self.close()
             raise
@@ -84,6 +87,8 @@ class AvDecoder:
     def blocks(self) -> Iterator[Block]:
         """Yield all blocks, see Decoder. Rate, channels and format are those of each frame, not of the header."""
         for packet in self._read_packets():
+            if not packet.duration and packet.size and self._needs_block_length():
+                raise Refused("its header gives no length for its blocks")
             try:
                 blocks = [self._convert(frame) for frame in packet.decode()]
             except self._av.ExitError as error:
@@ -97,6 +102,11 @@ class AvDecoder:
             raise self._mostly_damaged()
         if not self.packets:
             raise Refused(f"its {self._stream.codec_context.name} stream holds no samples")
+
+    def _needs_block_length(self) -> bool:
+        """Return whether this is ADPCM in WAV, of which FFmpeg makes noise if it cuts the blocks at random."""
+        codec = self._stream.codec_context.name
+        return self._container.format.name == "wav" and codec in ("adpcm_ima_wav", "adpcm_ms")
 
     def _read_packets(self) -> Iterator[Any]:
         """Yield the packets of the stream, and read on after an error."""

@@ -1,6 +1,8 @@
-"""Two readers: FFmpeg reads what libsndfile refuses or stops in; headers that lie, damage, channels that cancel."""
+"""Two readers: FFmpeg reads what libsndfile refuses or stops in; lying headers, damage, channels that cancel."""
 
+import re
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,12 +22,13 @@ from hostile.encoders import (
     to_pcm8,
     wav_file,
 )
-from support.audio import encode_av
+from support.audio import encode_av, in_ogg
 
 import featurize.audio.load
 from featurize.audio.load import decode
 from featurize.audio.mfcc import SAMPLE_RATE, Filters
 from featurize.audio.source import BytesSource
+from featurize.collection.listing import AUDIO_SUFFIXES
 from featurize.config import FeaturizeConfig
 from featurize.dataset.footer import read_footer
 from featurize.dataset.info import FeatureSettings
@@ -57,10 +60,8 @@ def pitch_of(samples: np.ndarray) -> float:
 @pytest.mark.parametrize(
     ("container", "codec", "rate"),
     [
-        ("ogg", "flac", 8000),
         ("wav", "ac3", 32000),
         ("wav", "g726", 8000),
-        ("wav", "wmav2", 22050),
         ("webm", "libopus", 48000),
         ("matroska", "alac", 44100),
         ("mov", "aac", 44100),
@@ -88,15 +89,28 @@ def test_a_flac_file_behind_two_tags_is_read():
     assert read(tags + encode_tune("FLAC", "PCM_16")) == (6, "")
 
 
+def test_flac_in_ogg_is_read():
+    assert read(in_ogg(encode_tune("FLAC", "PCM_16"))) == (6, "")
+
+
 def test_a_file_that_both_readers_refuse_is_rejected_with_both_reasons():
-    with pytest.raises(Reject, match="libsndfile: .*; FFmpeg: ") as caught:
+    with pytest.raises(Reject, match=r"libsndfile: .*; FFmpeg: ") as caught:
         read(make_noise(20_000))
     assert (caught.value.stage, caught.value.reason) == ("decode", "not decodable")
 
 
 def test_of_several_streams_the_default_one_is_read():
-    samples, _ = decode(BytesSource(encode_av(tone(44100), 44100, "matroska", "alac", streams=2)), SETTINGS)
-    assert abs(np.abs(samples).max() - 0.2) < 0.02
+    two = encode_av(tone(44100), 44100, "matroska", "alac", streams=2)
+    flag = two.rindex(b"\x88\x81\0")  # Matroska's FlagDefault of the second stream
+    for content, level in ((two, 0.4), (patched(two, flag, b"\x88\x81\1"), 0.2)):
+        samples, _ = decode(BytesSource(content), SETTINGS)
+        assert abs(np.abs(samples).max() - level) < 0.02
+
+
+def test_the_documentation_lists_every_suffix():
+    page = (Path(__file__).parent.parent / "docs" / "formats.md").read_text()
+    lists = page[page.index("**Suffixes of music:**") : page.index("Of a file with several")]
+    assert set(re.findall(r"\.\w+", lists)) == AUDIO_SUFFIXES
 
 
 def aac(rate: int, seconds: float = 6.0, pitch: float = 440.0) -> bytes:
@@ -180,19 +194,24 @@ def test_every_stream_of_a_chained_ogg_file_is_read(subtype):
     samples, remark = decode(BytesSource(b"".join(parts)), SETTINGS)
     assert not remark
     separate = [decode(BytesSource(part), SETTINGS)[0] for part in parts]
-    np.testing.assert_array_equal(samples, np.concatenate(separate))
+    assert len(samples) == sum(map(len, separate))
+    expected = np.concatenate(separate)
+    # At equal rates the resampler runs on across the joints, which are at 6 and 12 s.
+    near = np.abs(np.arange(len(samples)) / SAMPLE_RATE % 6 - 3) > 2.9
+    np.testing.assert_allclose(samples[~near], expected[~near], rtol=0, atol=1e-6)
 
 
 def test_where_both_readers_stop_the_remark_says_so():
-    seconds, remark = read(MP3 + make_noise(20_000))
+    seconds, remark = read(MP3 + make_noise(9000))
     assert seconds == 8
     assert (
-        remark == "libsndfile stopped after 8.0 s, 20,000 of 76,502 bytes before the end, and FFmpeg reads no more"
+        remark == "libsndfile stopped after 8.0 s, 9,000 of 65,502 bytes before the end, and FFmpeg reads no more"
     )
 
 
 def test_the_middle_of_a_file_that_is_longer_than_its_header_says_is_that_of_the_file():
     whole, _ = decode(BytesSource(MP3 + MP3), SETTINGS)
+    assert len(whole) > 15 * SAMPLE_RATE
     middle, _ = decode(BytesSource(MP3 + MP3), SETTINGS.model_copy(update=EXCERPT))
     start = (len(whole) - len(middle)) // 2
     np.testing.assert_array_equal(middle, whole[start : start + len(middle)])
@@ -223,15 +242,20 @@ OPPOSITE = np.stack([make_tune(44100), -make_tune(44100)], axis=1)
 
 
 @pytest.mark.parametrize(
-    ("container", "subtype"),
-    [("WAV", "PCM_16"), ("WAV", "PCM_U8"), ("FLAC", "PCM_24"), ("MP3", "MPEG_LAYER_III"), ("OGG", "VORBIS")],
+    ("container", "subtype", "level"),
+    [
+        ("WAV", "PCM_16", 1),
+        ("WAV", "PCM_16", 0.05),
+        ("WAV", "PCM_U8", 1),
+        ("FLAC", "PCM_24", 0.05),
+        ("MP3", "MPEG_LAYER_III", 1),
+        ("OGG", "VORBIS", 1),
+        ("OGG", "VORBIS", 0.05),
+    ],
 )
-@pytest.mark.parametrize("level", [1, 0.05])
 def test_channels_that_cancel_are_rejected_unless_one_of_them_is_read(container, subtype, level):
-    if subtype == "PCM_U8" and level < 1:
-        pytest.skip("a tune of 2 % in 8 bits is as much rounding noise as tune")
     encoded = encode_samples(OPPOSITE * level, 44100, container, subtype)
-    with pytest.raises(Reject, match="featurize.channels=left") as caught:
+    with pytest.raises(Reject, match=r"featurize\.channels=left") as caught:
         read(encoded)
     assert (caught.value.stage, caught.value.reason) == ("check", "channels cancel")
     left, _ = decode(BytesSource(encoded), SETTINGS.model_copy(update={"channels": "left"}))

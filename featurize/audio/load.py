@@ -47,6 +47,7 @@ class _Reading:
         full: Whether an excerpt was asked for and is complete.
         claimed: Length of the file by its header, in seconds; 0 if it gives none.
         unread: Bytes behind the last sample that may be sound.
+        position: Position in the file after the last sample.
         size: Bytes of the file.
         skipped: Damaged packets that were passed over.
         packets: Packets that were decoded.
@@ -60,6 +61,7 @@ class _Reading:
     full: bool
     claimed: float
     unread: int
+    position: int
     size: int
     skipped: int
     packets: int
@@ -196,9 +198,9 @@ def _read_middle(source: Source | BytesSource, settings: FeatureSettings, second
             return None
         # By the header, as many bytes follow the excerpt as precede it. Twice as many are a longer file, if they
         # are not tags or pictures.
-        end = source.tell()
-        before = (end - begin) * offset / (offset + seconds * decoder.rate)
-        if reading.size - end > 2 * before and unread_bytes(source) > 2 * before:
+        source.seek(reading.position)
+        before = (reading.position - begin) * offset / (offset + seconds * decoder.rate)
+        if reading.size - reading.position > 2 * before and unread_bytes(source) > 2 * before:
             return dataclasses.replace(reading, full=False, unread=reading.size)
         return reading
 
@@ -246,6 +248,7 @@ def _record(
             if len(block) >= room and excerpt_seconds is not None:
                 full = True
                 break
+        position = source.tell()
         # FFmpeg reads a file in the order that its container prescribes: where it ends means nothing.
         unread = unread_bytes(source) if decoder.reader == "libsndfile" and not full else 0
         size = source.seek(0, 2)
@@ -259,6 +262,7 @@ def _record(
             full=full,
             claimed=decoder.frames / decoder.rate if decoder.rate else 0,
             unread=unread,
+            position=position,
             size=size,
             skipped=decoder.skipped,
             packets=decoder.packets,

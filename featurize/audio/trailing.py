@@ -1,10 +1,15 @@
 """What follows the sound in a file and is no sound: tags, chunks of metadata, padding."""
 
+import io
 import re
+from collections.abc import Mapping
+from typing import Literal
 
 from featurize.audio.source import BytesSource, Source
 
 _AT_ONCE = 1 << 16
+_BYTE_ORDERS: Mapping[bytes, Literal["little", "big"]] = {b"RIFF": "little", b"RIFX": "big", b"FORM": "big"}
+_FIRST_CHUNK = 12
 _MOST_CHUNKS = 10_000
 _CHUNK_NAME = re.compile(rb"[ -~]{4}")
 
@@ -12,12 +17,12 @@ _CHUNK_NAME = re.compile(rb"[ -~]{4}")
 def unread_bytes(source: Source | BytesSource) -> int:
     """Return the number of bytes between the current position and the end that may be sound.
 
-    Without ID3, APE and Lyrics3 tags and zeros at the end, and without the chunks of a WAV or AIFF file.
+    Without ID3, APE and Lyrics3 tags and zeros at the end. In WAV and AIFF the bytes after the last chunk count,
+    because libsndfile reads beyond the chunk with the samples.
     """
     begin = source.tell()
-    end = source.seek(0, 2)
-    if begin < end and _ends_in_chunks(source, begin, end):
-        return 0
+    end = source.seek(0, io.SEEK_END)
+    begin = min(_end_of_chunks(source, end, begin), end)
     while begin < end and (length := _last_tag(source, end) or _zeros(source, begin, end)):
         end -= length
     return max(end - begin, 0)
@@ -44,22 +49,19 @@ def _zeros(source: Source | BytesSource, begin: int, end: int) -> int:
     return len(last) - len(last.rstrip(b"\0"))
 
 
-def _ends_in_chunks(source: Source | BytesSource, begin: int, end: int) -> bool:
-    """Return whether everything from a position on is chunks with names and lengths that lead to the end."""
-    kind = _read(source, 0, 4)
-    order = {b"RIFF": "little", b"RF64": "little", b"RIFX": "big", b"FORM": "big"}.get(kind)
-    position = begin + begin % 2
+def _end_of_chunks(source: Source | BytesSource, end: int, position: int) -> int:
+    """Return where the chunks of a WAV or AIFF file end, a position of other files, or if a chunk is cut off."""
+    order: Literal["little", "big"] | None = _BYTE_ORDERS.get(_read(source, 0, 4))
+    chunk = _FIRST_CHUNK
     for _ in range(_MOST_CHUNKS if order else 0):
-        if position >= end:
-            return True
-        header = _read(source, position, 8)
-        if not _CHUNK_NAME.match(header):
-            return False
-        length = int.from_bytes(header[4:], "big" if order == "big" else "little")
-        position += 8 + length + length % 2
-        if position > end + 1:
-            return False
-    return False
+        header = _read(source, chunk, 8)
+        if chunk >= end or not _CHUNK_NAME.match(header):
+            return chunk
+        length = int.from_bytes(header[4:], order or "little")
+        chunk += 8 + length + length % 2
+        if chunk > end + 1:
+            break
+    return position
 
 
 def _read(source: Source | BytesSource, position: int, size: int) -> bytes:

@@ -54,19 +54,28 @@ def encode_av(samples: np.ndarray, rate: int, container: str, codec: str, stream
         rate: Sample rate in Hz.
         container: Name of FFmpeg's muxer.
         codec: Name of FFmpeg's encoder.
-        streams: Number of streams; the samples of stream k are divided by k + 1, and the last one is the default.
+        streams: Number of streams; the samples of stream k are divided by k + 1.
     """
     file = io.BytesIO()
     with av.open(file, "w", format=container) as out:
         encoders = [out.add_stream(codec, rate=rate, layout="mono") for _ in range(streams)]
         for number, encoder in enumerate(encoders):
-            if streams > 1:
-                last = number == streams - 1
-                encoder.disposition = av.stream.Disposition.default if last else av.stream.Disposition(0)
             planes = np.ascontiguousarray(samples[None] / (number + 1), np.float32)
             frame = av.AudioFrame.from_ndarray(planes, format="fltp", layout="mono")
             frame.sample_rate = rate
             to_codec = av.AudioResampler(encoder.format, "mono", rate, frame_size=encoder.frame_size or 1024)
-            for part in [*to_codec.resample(frame), *to_codec.resample(None), None]:
-                out.mux(encoder.encode(part))
+            parts = [*to_codec.resample(frame), *to_codec.resample(None), None]
+            out.mux([packet for part in parts for packet in encoder.encode(part)])
+    return file.getvalue()
+
+
+def in_ogg(flac: bytes) -> bytes:
+    """Move the packets of a FLAC file into an Ogg file."""
+    file = io.BytesIO()
+    with av.open(io.BytesIO(flac)) as source, av.open(file, "w", format="ogg") as out:
+        stream = out.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = stream
+                out.mux(packet)
     return file.getvalue()

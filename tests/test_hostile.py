@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hostile import hostile_verdicts, write_hostile
 from hostile.verdicts import ROWS, UNDECODABLE, Verdict
@@ -36,7 +37,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def done_and_outcomes(folder, tmp_path_factory):
-    """The completed process of a run over all files, and the outcome of each file."""
+    """The completed process of a run over all files, the outcome of each file, and the dataset folder."""
     out = tmp_path_factory.mktemp("hostile-features")
     settings = ["--set", "featurize.max_reject_fraction=1", "--set", "featurize.segments_per_track=2"]
     done = earmark("featurize", folder, "--out", out, *settings)
@@ -51,11 +52,11 @@ def done_and_outcomes(folder, tmp_path_factory):
         tracks = read_track_ids(shard, 2)
         finite = np.isfinite(mfcc).reshape(len(tracks), -1).all(axis=1)
         outcomes |= {name: Outcome(ROWS, is_finite=bool(f)) for name, f in zip(tracks, finite, strict=True)}
-    return done, outcomes
+    return done, outcomes, out
 
 
 def test_a_run_over_hostile_files_completes_with_the_reject_counts(done_and_outcomes):
-    done, outcomes = done_and_outcomes
+    done, outcomes, _ = done_and_outcomes
     assert len(VERDICTS) >= 60
     assert outcomes.keys() == VERDICTS.keys()
     for verdict, count in Counter(outcome.verdict for outcome in outcomes.values()).most_common():
@@ -63,6 +64,17 @@ def test_a_run_over_hostile_files_completes_with_the_reject_counts(done_and_outc
         if verdict:
             assert f"│ {verdict[0]}" in done.stderr
             assert verdict[1] in done.stderr
+
+
+def test_tracks_that_were_read_past_damage_are_listed_and_counted(done_and_outcomes):
+    done, outcomes, out = done_and_outcomes
+    remarks = pq.read_table(out / "remarks.parquet").to_pylist()
+    named = {remark["path"]: remark["message"] for remark in remarks}
+    assert f"{len(named)} tracks are damaged or have wrong headers; what could be decoded is used:" in done.stderr
+    assert "6 of 269 packets are damaged and were skipped" in named["damaged/noise in the middle.mp3"]
+    assert "FFmpeg after 16.1 s" in named["damaged/two rates.mp3"]
+    assert all(outcomes[path].verdict == ROWS for path in named)
+    assert not [path for path in named if path.startswith(("formats/", "tags/", "names/"))]
 
 
 @each_file

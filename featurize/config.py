@@ -30,6 +30,11 @@ class FeaturizeConfig(BaseModel):
     excerpt_position: Literal["start", "middle"] = Field(
         "start", description="position of the excerpt in the track: start or middle"
     )
+    channels: Literal["mean", "left", "right"] = Field(
+        "mean",
+        description="what is read of a track with several channels: mean (of all), left (the first) or right (the "
+        "second)",
+    )
     max_seconds: float = Field(
         14400,
         gt=0,

@@ -38,7 +38,7 @@ RATES = {
 
 
 def _decode(encoded: bytes, **settings) -> np.ndarray:
-    return decode(Source(io.BytesIO(encoded)), ".mp3", SETTINGS.model_copy(update=settings))
+    return decode(Source(io.BytesIO(encoded)), SETTINGS.model_copy(update=settings))[0]
 
 
 def _piece(rate: int, channels: int) -> np.ndarray:

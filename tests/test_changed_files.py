@@ -87,8 +87,8 @@ def test_a_changed_file_is_read_again_once(changes, reason, tmp_path, monkeypatc
     undisturbed = load(StoragePath.of(path), EXCERPT)
     left = [changes]
 
-    def decode_and_touch(source, suffix, settings):
-        samples = decode(source, suffix, settings)
+    def decode_and_touch(source, settings):
+        samples = decode(source, settings)
         if left[0]:
             left[0] -= 1
             status = os.stat(path)

@@ -21,7 +21,7 @@ def test_the_image_installs_the_dependencies_including_those_for_gpus(tmp_path):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     packages = (tmp_path / "packages.txt").read_text().splitlines()
-    assert packages == [*project["dependencies"], *extras["av"], *extras["gpu"]]
+    assert packages == [*project["dependencies"], *extras["gpu"]]
     assert DOCKERFILE.count("pip install --no-cache-dir -r packages.txt -c requirements.lock") == 1
 
 

@@ -107,13 +107,12 @@ def test_a_folder_that_is_not_writable_is_broken(tmp_path):
     assert check_folder("temporary", find_none, "").found.endswith("no usable temporary directory")
 
 
-def test_without_pyav_a_remark_contains_the_install_command(monkeypatch):
+def test_a_pyav_that_cannot_be_loaded_is_broken_and_the_advice_installs_one(monkeypatch):
     assert try_pyav().state == "ok"
     monkeypatch.setitem(sys.modules, "av", None)  # as if it was not installed
     finding = try_pyav()
-    assert finding.state == "remark"
-    assert " m4a " in finding.found
-    assert finding.advice == "Type: pip install 'earmark[av]'"
+    assert finding.state == "broken"
+    assert finding.advice == "Type: pip install --force-reinstall 'av<19'"
 
 
 def test_a_format_that_libsndfile_lacks_is_listed(monkeypatch):

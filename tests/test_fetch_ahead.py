@@ -56,7 +56,7 @@ def test_the_samples_are_those_of_a_local_file(folder, address, settings):
             fetched = fetch.take(path)
             assert fetched is not None
             expected = load(StoragePath.of(folder / name), settings)
-            np.testing.assert_array_equal(load(path, settings, fetched.result), expected)
+            np.testing.assert_array_equal(load(path, settings, fetched=fetched.result), expected)
 
 
 def test_each_file_is_read_once(folder, address):
@@ -75,7 +75,7 @@ def test_of_an_excerpt_only_the_beginning_is_read(folder, address):
     [(path, size)] = files(folder, address, ["long.wav"])
     before = requests(address)
     with FetchAhead([(path, size)], EXCERPT) as fetch:
-        load(path, EXCERPT, fetch.take(path).result)
+        load(path, EXCERPT, fetched=fetch.take(path).result)
     assert (requests(address) - before)["bytes"] < size / 3
 
 
@@ -92,7 +92,7 @@ def test_a_missing_file_and_one_that_changed_are_rejects(folder, address):
     [(grows, size)] = files(folder, address, ["grows.wav"])
     with FetchAhead([(missing, 5), (grows, size)], EXCERPT) as fetch:
         with pytest.raises(Reject, match="missing"):
-            load(missing, EXCERPT, fetch.take(missing).result)
+            load(missing, EXCERPT, fetched=fetch.take(missing).result)
         fetched = fetch.take(grows)
         beginning = fetched.result()
     with (folder / "grows.wav").open("ab") as file:

@@ -104,13 +104,13 @@ def test_only_these_modules_import_ray():
         (
             "soundfile",
             {
-                "featurize.audio.decoders",
+                "featurize.audio.sndfile_decoder",
                 "featurize.dataset_build.finalize",
                 "jobs.demo.demo",
                 "jobs.doctor.smoke_test",
             },
         ),
-        ("av", {"featurize.audio.decoders", "jobs.doctor.smoke_test"}),
+        ("av", {"featurize.audio.av_decoder", "jobs.doctor.smoke_test"}),
         ("jinja2", {"train.report.html"}),
         ("matplotlib", {"train.report.comparison_page", "train.report.figures", "train.report.html"}),
         ("mutagen", {"featurize.collection.tags", "jobs.demo.demo"}),

@@ -1,40 +1,97 @@
-"""Load an audio file as mono samples at 22,050 Hz, equal to `librosa.load`, or raise a `Reject`."""
+"""Load an audio file as mono samples at 22,050 Hz, equal to `librosa.load`, or raise a `Reject`.
 
+Two readers: libsndfile first, and FFmpeg for what libsndfile refuses or does not read to its end. Headers are
+hints: the rate is that of each block, and the length is what was decoded.
+"""
+
+import dataclasses
 import math
-import tempfile
 from collections.abc import Callable
 from contextlib import closing
-from typing import Any
 
 import numpy as np
-import soxr
 from numpy.typing import NDArray
 
-from featurize.audio.decoders import Decoder, open_decoder
+from featurize.audio.av_decoder import AvDecoder
+from featurize.audio.decoders import Decoder, Refused
 from featurize.audio.mfcc import SEGMENT_SAMPLES
+from featurize.audio.mix import Mixer
+from featurize.audio.recording import Recording
 from featurize.audio.remote_file import Beginning
+from featurize.audio.sndfile_decoder import SndfileDecoder
 from featurize.audio.source import BytesSource, Source, open_source
+from featurize.audio.trailing import unread_bytes
 from featurize.dataset.info import FeatureSettings
 from featurize.errors import Reject
 from featurize.storage import StoragePath
 
 Float32 = NDArray[np.float32]
+OnRemark = Callable[[str], None]
 
 # Peaks relative to full scale, which is 1. Below -100 dBFS, a third of the least significant bit of 16-bit audio,
 # a track counts as silent; above LOUDEST_PEAK the power of a frame may overflow float32.
 SILENT_PEAK, LOUDEST_PEAK = 1e-5, 1e15
-_MEMORY_SAMPLES = 12_000_000  # nine minutes, 48 MB; longer tracks use a temporary file
+_MUCH_SECONDS = 1.0  # what one reader must leave out before the other is asked
+_LONGEST_CLAIM = 1e7  # seconds; a header that gives a longer track is not quoted
 
 
-def load(path: StoragePath, settings: FeatureSettings, fetched: Callable[[], Beginning] | None = None) -> Float32:
+@dataclasses.dataclass(frozen=True)
+class _Reading:
+    """What one reader made of a file, or of an excerpt.
+
+    Attributes:
+        samples: float32 [samples], mono at `sample_rate`.
+        peak: Peak of the mix; NaN if a sample is NaN.
+        mixer: Has the peak of the channels.
+        reader: Name of the library.
+        seconds: Length.
+        full: Whether an excerpt was asked for and is complete.
+        claimed: Length of the file by its header, in seconds; 0 if it gives none.
+        unread: Bytes behind the last sample that may be sound.
+        position: Position in the file after the last sample.
+        size: Bytes of the file.
+        skipped: Damaged packets that were passed over.
+        packets: Packets that were decoded.
+    """
+
+    samples: Float32
+    peak: float
+    mixer: Mixer
+    reader: str
+    seconds: float
+    full: bool
+    claimed: float
+    unread: int
+    position: int
+    size: int
+    skipped: int
+    packets: int
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether much more sound was promised by the header, or by the size of the file."""
+        if self.full:
+            return False
+        bytes_per_second = (self.size - self.unread) / self.seconds if self.seconds else 0
+        return self.claimed > self.seconds + _MUCH_SECONDS or self.unread > _MUCH_SECONDS * bytes_per_second
+
+
+def load(
+    path: StoragePath,
+    settings: FeatureSettings,
+    on_remark: OnRemark = lambda remark: None,
+    fetched: Callable[[], Beginning] | None = None,
+) -> Float32:
     """Load a track, or the excerpt that the settings specify.
 
-    Channels are averaged and the result is resampled by soxr at high quality, as in `librosa.load`. An excerpt
-    equals `librosa.load(duration=..., offset=...)`.
+    Channels are averaged, or one is taken (`channels`), and the result is resampled by soxr at high quality, as in
+    `librosa.load`. An excerpt equals `librosa.load(duration=..., offset=...)`.
 
     Args:
         path: Audio file.
         settings: Feature settings.
+        on_remark: Called with what is not as expected, if samples are returned nevertheless: damaged packets that
+            were skipped, a length other than that of the header.
         fetched: What was read of a remote file ahead of time, as in `open_source`.
 
     Returns:
@@ -45,151 +102,197 @@ def load(path: StoragePath, settings: FeatureSettings, fetched: Callable[[], Beg
         CollectionLostError: A remote file cannot be reached.
     """
     try:
-        return _load_once(path, settings, fetched)
+        samples, remark = _load_once(path, settings, fetched)
     except Reject as reject:
         if reject.reason != "changed":
             raise
-    return _load_once(path, settings, None)  # it may have been replaced, or its copying may have come to its end
+        # It may have been replaced, or its copying may have come to its end.
+        samples, remark = _load_once(path, settings, None)
+    if remark:
+        on_remark(remark)
+    return samples
 
 
-def _load_once(path: StoragePath, settings: FeatureSettings, fetched: Callable[[], Beginning] | None) -> Float32:
+def _load_once(
+    path: StoragePath, settings: FeatureSettings, fetched: Callable[[], Beginning] | None
+) -> tuple[Float32, str]:
     with open_source(path, fetched) as source:
-        return decode(source, path.suffix, settings)
+        return decode(source, settings)
 
 
-def decode(source: Source | BytesSource, suffix: str, settings: FeatureSettings) -> Float32:
-    """Load a track from an open source; `suffix` selects the decoder. Returns and raises as `load`."""
+def decode(source: Source | BytesSource, settings: FeatureSettings) -> tuple[Float32, str]:
+    """Load a track from an open source. Returns the samples and the remark, if any; raises as `load`."""
     seconds = settings.excerpt_seconds
-    with closing(open_decoder(source, suffix)) as decoder:
-        if seconds is None or settings.excerpt_position == "start":
-            return _record(decoder, settings, seconds)
-        offset = (decoder.frames - int(seconds * decoder.rate)) // 2
-        if offset > 0 and decoder.seek(offset):
-            try:
-                return _record(decoder, settings, seconds, require_full=True)
-            except EOFError:
-                pass
+    if seconds is None or settings.excerpt_position == "start":
+        reading, remark = _read(source, settings, seconds)
+        _check(reading, remark, settings.sample_rate)
+        return reading.samples, remark
+    middle = _read_middle(source, settings, seconds)
+    if middle and not middle.is_partial:
+        _check(middle, "", settings.sample_rate)
+        return middle.samples, ""
     # The track is shorter than the excerpt, or its header has no reliable length: decode all of it, then cut.
-    source.seek(0)
-    with closing(open_decoder(source, suffix)) as decoder:
-        samples = _record(decoder, settings, None)
-    length = min(int(seconds * settings.sample_rate), len(samples))
-    start = (len(samples) - length) // 2
-    return samples[start : start + length]
+    reading, remark = _read(source, settings, None)
+    if middle and reading.seconds <= middle.claimed + _MUCH_SECONDS:
+        reading = middle
+    _check(reading, remark, settings.sample_rate)
+    length = min(int(seconds * settings.sample_rate), len(reading.samples))
+    start = (len(reading.samples) - length) // 2
+    return reading.samples[start : start + length], remark
+
+
+def _read(
+    source: Source | BytesSource, settings: FeatureSettings, excerpt_seconds: float | None
+) -> tuple[_Reading, str]:
+    """Read a track from its beginning with the reader that reads most of it; return the reading and the remark."""
+    try:
+        first = _read_with(SndfileDecoder, source, settings, excerpt_seconds)
+    except Refused as refused:
+        try:
+            reading = _read_with(AvDecoder, source, settings, excerpt_seconds)
+        except Refused as also:
+            reasons = f"libsndfile: {refused}; FFmpeg: {also}"
+            raise Reject("decode", "not decodable", reasons) from also
+        return reading, _skipped(reading)
+    if not first.is_partial:
+        return first, ""
+    try:
+        second = _read_with(AvDecoder, source, settings, excerpt_seconds)
+    except Refused as refused:
+        return first, f"{_stopped(first)}; FFmpeg: {refused}"
+    if second.seconds > first.seconds + _MUCH_SECONDS:
+        skipped = _skipped(second)
+        return second, f"{_stopped(first)}, FFmpeg after {second.seconds:.1f} s" + (f"; {skipped}" * bool(skipped))
+    return first, f"{_stopped(first)}, and FFmpeg reads no more"
+
+
+def _stopped(reading: _Reading) -> str:
+    """Describe where libsndfile stopped, and what it left."""
+    found = f"libsndfile stopped after {reading.seconds:.1f} s"
+    if reading.claimed > reading.seconds + _MUCH_SECONDS:
+        claim = f"{reading.claimed:.1f} s" if reading.claimed < _LONGEST_CLAIM else "an impossible length"
+        found += f" (the header says {claim})"
+    elif reading.unread:
+        found += f", {reading.unread:,} of {reading.size:,} bytes before the end"
+    return found
+
+
+def _skipped(reading: _Reading) -> str:
+    if not reading.skipped:
+        return ""
+    return f"{reading.skipped} of {reading.skipped + reading.packets} packets are damaged and were skipped"
+
+
+def _read_middle(source: Source | BytesSource, settings: FeatureSettings, seconds: float) -> _Reading | None:
+    """Read the excerpt in the middle of the length that the header gives.
+
+    Returns:
+        The excerpt; `is_partial` if the file is much longer than its header says. None if the header gives no
+        length, the file is shorter than that, or libsndfile cannot seek in it.
+    """
+    try:
+        decoder = SndfileDecoder(source)
+    except Refused:
+        return None
+    with closing(decoder):
+        offset = (decoder.frames - int(seconds * decoder.rate)) // 2
+        begin = source.tell()
+        if offset <= 0 or not decoder.seek(offset):
+            return None
+        try:
+            reading = _record(decoder, source, settings, seconds)
+        except Refused:
+            return None
+        if not reading.full:
+            return None
+        # By the header, as many bytes follow the excerpt as precede it. Twice as many are a longer file, if they
+        # are not tags or pictures.
+        source.seek(reading.position)
+        before = (reading.position - begin) * offset / (offset + seconds * decoder.rate)
+        if reading.size - reading.position > 2 * before and unread_bytes(source) > 2 * before:
+            return dataclasses.replace(reading, full=False, unread=reading.size)
+        return reading
+
+
+def _read_with(
+    reader: Callable[[Source | BytesSource], Decoder],
+    source: Source | BytesSource,
+    settings: FeatureSettings,
+    excerpt_seconds: float | None,
+) -> _Reading:
+    with closing(reader(source)) as decoder:
+        return _record(decoder, source, settings, excerpt_seconds)
 
 
 def _record(
-    decoder: Decoder, settings: FeatureSettings, excerpt_seconds: float | None, require_full: bool = False
-) -> Float32:
+    decoder: Decoder, source: Source | BytesSource, settings: FeatureSettings, excerpt_seconds: float | None
+) -> _Reading:
     """Decode from the current position to the end of the excerpt, or to the end of the track.
 
     Args:
         decoder: Decoder of the track.
+        source: What it reads.
         settings: Feature settings.
         excerpt_seconds: Length of the excerpt in seconds; None to decode to the end of the track.
-        require_full: Whether a shorter result is an error.
-
-    Returns:
-        float32 [samples] at `sample_rate`.
 
     Raises:
-        Reject: The track is too long, or fails a check.
-        EOFError: The track ends before the end of the excerpt, and `require_full` is set.
+        Refused: The decoder does not read it.
+        Reject: The track is too long.
     """
-    max_frames = int((settings.max_seconds if excerpt_seconds is None else excerpt_seconds) * decoder.rate)
-    with closing(_Recording(decoder.rate, settings.sample_rate)) as recording:
-        for block in decoder.blocks():
-            room = max_frames - recording.frames
+    limit = settings.max_seconds if excerpt_seconds is None else excerpt_seconds
+    mixer = Mixer(settings.channels)
+    full = False
+    with closing(Recording(settings.sample_rate)) as recording:
+        for rate, channels in decoder.blocks():
+            room = recording.room(limit, rate)
+            block = mixer.mix(channels)
             if len(block) > room and excerpt_seconds is None:
                 raise Reject("check", "too long", f"more than {settings.max_seconds:g} s")
-            recording.add(block[:room])
+            recording.add(block[: max(room, 0)], rate)
             if len(block) >= room and excerpt_seconds is not None:
+                full = True
                 break
-        if require_full and recording.frames < max_frames:
-            raise EOFError
-        return recording.samples()
+        position = source.tell()
+        # FFmpeg reads a file in the order that its container prescribes: where it ends means nothing.
+        unread = unread_bytes(source) if decoder.reader == "libsndfile" and not full else 0
+        size = source.seek(0, 2)
+        samples, seconds = recording.samples(), recording.seconds
+        return _Reading(
+            samples=samples,
+            peak=float(np.maximum(-recording.low, recording.high)) if len(samples) else 0.0,
+            mixer=mixer,
+            reader=decoder.reader,
+            seconds=seconds,
+            full=full,
+            claimed=decoder.frames / decoder.rate if decoder.rate else 0,
+            unread=unread,
+            position=position,
+            size=size,
+            skipped=decoder.skipped,
+            packets=decoder.packets,
+        )
 
 
-class _Recording:
-    """Buffer that resamples mono blocks; long recordings are moved to a temporary file."""
-
-    def __init__(self, native_rate: int, sample_rate: int) -> None:
-        """Create an empty buffer.
-
-        Args:
-            native_rate: Sample rate of the blocks, in Hz.
-            sample_rate: Sample rate of the result, in Hz.
-        """
-        self.frames = 0  # at the native rate
-        self._ratio = sample_rate / native_rate
-        self._sample_rate = sample_rate
-        self._resampler = None
-        if native_rate != sample_rate:
-            self._resampler = soxr.ResampleStream(native_rate, sample_rate, 1, dtype="float32", quality="HQ")
-        self._parts: list[Float32] = []
-        self._in_memory = self._in_file = 0
-        self._low, self._high = math.inf, -math.inf
-        self._file: Any = None
-
-    def add(self, block: Float32) -> None:
-        """Add float32 [frames] at the native rate."""
-        self.frames += len(block)
-        self._keep(self._resampler.resample_chunk(block) if self._resampler else block)
-
-    def samples(self) -> Float32:
-        """Return the whole recording, float32 [samples]; raise a Reject if it is short, silent or not finite."""
-        if self._resampler:
-            self._keep(self._resampler.resample_chunk(np.empty(0, np.float32), last=True))
-            length = math.ceil(self.frames * self._ratio)  # rounded as in librosa
-            missing = length - self._in_memory - self._in_file
-            if missing > 0:
-                self._keep(np.zeros(missing, np.float32))
-        else:
-            length = self.frames
-        self._check(length)
-        if not self._file:
-            return np.concatenate(self._parts)[:length]
-        self._spill()
-        # The mapping stays valid after the file is closed; only the pages that segments use are loaded.
-        return np.asarray(np.memmap(self._file, np.float32, mode="r", shape=(length,)))
-
-    def close(self) -> None:
-        """Close the temporary file, if any."""
-        if self._file:
-            self._file.close()
-
-    def _keep(self, samples: Float32) -> None:
-        if not len(samples):
-            return
-        # np.minimum and np.maximum propagate NaN; Python's min and max do not.
-        self._low = float(np.minimum(self._low, samples.min()))
-        self._high = float(np.maximum(self._high, samples.max()))
-        self._parts.append(samples)
-        self._in_memory += len(samples)
-        if self._in_memory > _MEMORY_SAMPLES:
-            self._spill()
-
-    def _spill(self) -> None:
-        try:
-            if not self._file:
-                # An unnamed file, which the system removes when this process ends.
-                self._file = tempfile.TemporaryFile()  # noqa: SIM115 - see close
-            for part in self._parts:
-                self._file.write(part)
-            self._file.flush()
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, tempfile.gettempdir()) from error
-        self._in_file += self._in_memory
-        self._parts, self._in_memory = [], 0
-
-    def _check(self, length: int) -> None:
-        if length < SEGMENT_SAMPLES:
-            found, needed = length / self._sample_rate, SEGMENT_SAMPLES / self._sample_rate
-            raise Reject("check", "too short", f"{found:.3f} s, one segment needs {needed:.3f} s")
-        peak = max(-self._low, self._high)
-        if not math.isfinite(peak):
-            raise Reject("check", "not finite", "the decoded samples contain NaN or infinity")
-        if peak > LOUDEST_PEAK:
-            raise Reject("check", "not finite", f"peak {peak:.1e} of full scale: its power overflows")
-        if peak < SILENT_PEAK:
-            raise Reject("check", "silent", f"peak {peak:.1e} of full scale, expected {SILENT_PEAK:.0e} or more")
+def _check(reading: _Reading, remark: str, sample_rate: int) -> None:
+    """Raise a Reject if a track is short, silent, not finite, or cancels when its channels are averaged."""
+    more = f" ({remark})" if remark else ""
+    if len(reading.samples) < SEGMENT_SAMPLES:
+        found, needed = len(reading.samples) / sample_rate, SEGMENT_SAMPLES / sample_rate
+        raise Reject("check", "too short", f"{found:.3f} s, one segment needs {needed:.3f} s{more}")
+    peak = reading.peak
+    if not math.isfinite(peak):
+        raise Reject("check", "not finite", f"the decoded samples contain NaN or infinity{more}")
+    if peak > LOUDEST_PEAK:
+        raise Reject("check", "not finite", f"peak {peak:.1e} of full scale: its power overflows{more}")
+    channel_peak = reading.mixer.channel_peak
+    if channel_peak >= SILENT_PEAK and reading.mixer.cancels(peak):
+        raise Reject(
+            "check",
+            "channels cancel",
+            f"the channels peak at {channel_peak:.1e} of full scale, their mean at {abs(peak):.1e}: one is the "
+            f"inverse of another{more}",
+        )
+    if peak < SILENT_PEAK:
+        raise Reject(
+            "check", "silent", f"peak {abs(peak):.1e} of full scale, expected {SILENT_PEAK:.0e} or more{more}"
+        )

@@ -10,12 +10,19 @@ from collections.abc import Iterator
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath, describe, is_safe_name
 
-# Formats that libsndfile decodes, and those that need PyAV.
-SNDFILE_SUFFIXES = frozenset({".aif", ".aifc", ".aiff", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav"})
-AV_SUFFIXES = frozenset(
-    {".aac", ".ac3", ".amr", ".ape", ".m4a", ".m4b", ".mka", ".mp4", ".mpc", ".wma", ".wv"}
-)  # fmt: skip
-AUDIO_SUFFIXES = SNDFILE_SUFFIXES | AV_SUFFIXES
+# Suffixes by which files are listed. The reader and the format are found from the content alone.
+_MUSIC = (
+    ".8svx .aa3 .aac .ac3 .aif .aifc .aiff .amr .ape .au .avr .awb .bwf .caf .dff .dsf .dts .dtshd .eac3 .ec3 "
+    ".flac .ircam .latm .loas .m2a .m4a .m4b .m4r .mac .mka .mp1 .mp2 .mp3 .mpa .mpc .mpga .mpp .nist .oga .ogg "
+    ".oma .omg .opus .paf .pvf .qcp .rf64 .shn .snd .sph .spx .svx .tak .thd .tta .voc .w64 .wav .wave .wma .wv "
+    ".xwma"
+)
+# Films, of which the sound is read.
+_FILMS = (
+    ".3g2 .3gp .asf .avi .f4a .f4v .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .nut .ogm .ogv .ogx .qt .ts "
+    ".vob .webm .wmv"
+)
+AUDIO_SUFFIXES = frozenset(f"{_MUSIC} {_FILMS}".split())
 
 _log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import json
 from typing import Annotated, Any
 
 import pyarrow.parquet as pq
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
 
 from featurize.dataset.info import Count, StoredModel, describe_invalid
 from featurize.dataset.json_text import parse_json
@@ -51,6 +51,18 @@ class RejectedTrack(StoredModel):
     message: str
 
 
+class TrackRemark(StoredModel):
+    """What was not as expected in a track with rows: damaged packets that were skipped, a wrong header.
+
+    Attributes:
+        path: Track id.
+        message: As given to `on_remark` of `featurize.audio.load.load`.
+    """
+
+    path: str
+    message: str
+
+
 class FeatureSums(StoredModel):
     """Sums over all frames of a shard.
 
@@ -73,12 +85,21 @@ class ShardFooter(StoredModel):
         tracks: Tracks with rows.
         rejects: Tracks without rows.
         statistics: Sums over the features.
+        remarks: Remarks on tracks with rows; stored only if there are any.
     """
 
     settings: dict[str, Any]
     tracks: KeptTracks
     rejects: list[RejectedTrack]
     statistics: FeatureSums
+    remarks: list[TrackRemark] = Field(default_factory=list)
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        stored: dict[str, Any] = serialize(self)
+        if not self.remarks:
+            del stored["remarks"]
+        return stored
 
     def to_metadata(self) -> dict[bytes, str]:
         """Return the footer as key-value metadata of a Parquet file."""

@@ -4,7 +4,15 @@ import json
 import reprlib
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from featurize.dataset.advice import how_to_featurize
 from featurize.dataset.json_text import read_json
@@ -44,6 +52,8 @@ class FeatureSettings(StoredModel):
         excerpt_seconds: Length of the excerpt read from each track, in seconds; None for the whole track.
         excerpt_position: Position of the excerpt in the track.
         max_seconds: Maximum length of a track, in seconds; does not apply to excerpts.
+        channels: What is read of several channels. Stored only if it is not the mean, so that datasets from before
+            there was this setting keep their settings, and with them the names of their shards.
     """
 
     sample_rate: Count
@@ -57,6 +67,14 @@ class FeatureSettings(StoredModel):
     excerpt_seconds: Annotated[float, Field(gt=0)] | None
     excerpt_position: Literal["start", "middle"]
     max_seconds: Annotated[float, Field(gt=0)]
+    channels: Literal["mean", "left", "right"] = "mean"
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        stored: dict[str, Any] = serialize(self)
+        if self.channels == "mean":
+            del stored["channels"]
+        return stored
 
 
 class FoldLayout(StoredModel):

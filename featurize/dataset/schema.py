@@ -4,6 +4,7 @@
       dataset.json         classes, settings, counts, statistics; written last: it marks the dataset as complete
       tracks.parquet       all tracks: id, label, group, fold, size, shard; written first: it is the plan
       rejects.parquet      tracks without rows: id, stage, reason, message
+      remarks.parquet      tracks that were read past damage or a wrong header: id, message; only if there are any
       duplicates.parquet   tracks with bit-identical rows: digest, id, label, fold
       music.json           root folder of the music, which track ids are relative to
       shards/fold=K/part-NNNNN-<fingerprint>.parquet
@@ -56,6 +57,8 @@ TRACKS_SCHEMA = pa.schema(
 REJECTS_SCHEMA = pa.schema(
     [pa.field(name, pa.string(), nullable=False) for name in ("path", "stage", "reason", "message")]
 )
+
+REMARKS_SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("path", "message")])
 
 DUPLICATES_SCHEMA = pa.schema(
     [pa.field(name, pa.string(), nullable=False) for name in ("digest", "track", "label")]

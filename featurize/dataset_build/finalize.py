@@ -1,6 +1,7 @@
 """Last step of featurizing: collect the footers of the shards and write `dataset.json`."""
 
 import dataclasses
+import logging
 import platform
 from collections import Counter
 from importlib.metadata import version
@@ -10,16 +11,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import soundfile
 
-from featurize.dataset.footer import FeatureSums, RejectedTrack, read_footer
+from featurize.dataset.footer import FeatureSums, RejectedTrack, TrackRemark, read_footer
 from featurize.dataset.info import DEFAULT_LAYOUT, ClassFoldCount, DatasetInfo, FoldStatistics, RejectCount
 from featurize.dataset.reader import in_threads, list_shards
-from featurize.dataset.schema import DUPLICATES_SCHEMA, FORMAT_VERSION, REJECTS_SCHEMA, fold_of
+from featurize.dataset.schema import DUPLICATES_SCHEMA, FORMAT_VERSION, REJECTS_SCHEMA, REMARKS_SCHEMA, fold_of
 from featurize.dataset.tables import write_table
+from featurize.display import one_line
 from featurize.errors import FeaturizeError
 from featurize.planning.plan import Plan
 from featurize.planning.shard_plan import dataset_id, plan_id
 from featurize.storage import StoragePath
 from featurize.version import VERSION
+
+_log = logging.getLogger(__name__)
+
+_REMARKS_SHOWN = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +57,7 @@ def summarize(info: DatasetInfo) -> Summary:
 
 
 def finish(folder: StoragePath, plan: Plan) -> Summary:
-    """Write `rejects.parquet`, `duplicates.parquet` and, last, `dataset.json`.
+    """Write `rejects.parquet`, `remarks.parquet`, `duplicates.parquet` and, last, `dataset.json`.
 
     First removes temporary files of killed workers and shards that are not in the plan, which belong to other
     settings or removed tracks. The files depend only on the plan and the shards, not on the machine or time.
@@ -73,6 +79,7 @@ def finish(folder: StoragePath, plan: Plan) -> Summary:
     rejects = sorted(gathered.rejects, key=lambda reject: reject.path)
     rows = [reject.model_dump() for reject in rejects]
     write_table(folder / "rejects.parquet", pa.Table.from_pylist(rows, schema=REJECTS_SCHEMA))
+    _write_remarks(folder, sorted(gathered.remarks, key=lambda remark: remark.path))
     tracks = plan.tracks.append_column("digest", pa.chunked_array(gathered.digests))
     duplicates = _duplicates(tracks, plan.classes)
     write_table(folder / "duplicates.parquet", duplicates)
@@ -97,6 +104,27 @@ def finish(folder: StoragePath, plan: Plan) -> Summary:
     return summarize(info)
 
 
+def _write_remarks(folder: StoragePath, remarks: list[TrackRemark]) -> None:
+    """Write `remarks.parquet` and log the first ones, or remove the file if there are none."""
+    path = folder / "remarks.parquet"
+    if not remarks:
+        path.remove()
+        return
+    rows = [remark.model_dump() for remark in remarks]
+    write_table(path, pa.Table.from_pylist(rows, schema=REMARKS_SCHEMA))
+    shown = "".join(
+        f"\n  - {one_line(remark.path)}: {one_line(remark.message)}" for remark in remarks[:_REMARKS_SHOWN]
+    )
+    more = f"\n  - and {len(remarks) - _REMARKS_SHOWN} more" if len(remarks) > _REMARKS_SHOWN else ""
+    _log.warning(
+        "%d tracks are damaged or have wrong headers; what could be decoded is used:%s%s\n%s lists them.",
+        len(remarks),
+        shown,
+        more,
+        path,
+    )
+
+
 def count_rejects(rejects: list[RejectedTrack]) -> list[RejectCount]:
     """Count rejects by stage and reason, most frequent first."""
     reasons = Counter((reject.stage, reject.reason) for reject in rejects)
@@ -112,17 +140,19 @@ class _Gathered:
 
     Attributes:
         rejects: Rejected tracks.
+        remarks: Remarks on tracks with rows.
         digests: For each shard the digest of each track, string [tracks]; null for rejects.
         statistics: For each shard its fold and its sums.
     """
 
     rejects: list[RejectedTrack]
+    remarks: list[TrackRemark]
     digests: list[pa.Array]
     statistics: list[tuple[int, FeatureSums]]
 
 
 def _gather(folder: StoragePath, plan: Plan) -> _Gathered:
-    gathered = _Gathered([], [], [])
+    gathered = _Gathered([], [], [], [])
     broken = []
     for position, footer in enumerate(in_threads(lambda name: read_footer(folder, name), plan.names)):
         if footer is None:
@@ -133,6 +163,7 @@ def _gather(folder: StoragePath, plan: Plan) -> _Gathered:
         ids = plan.tracks["track"].slice(first, stop - first).to_pylist()
         gathered.digests.append(pa.array([digest_of.get(track) for track in ids], pa.string()))
         gathered.rejects.extend(footer.rejects)
+        gathered.remarks.extend(footer.remarks)
         gathered.statistics.append((fold_of(plan.names[position]), footer.statistics))
     if broken:
         named = "\n".join(f"  - {folder / 'shards' / name}" for name in broken)
@@ -202,7 +233,7 @@ def _statistics(sums: list[tuple[int, FeatureSums]]) -> list[FoldStatistics]:
 
 
 def _versions() -> dict[str, str]:
-    packages = ("librosa", "numpy", "scipy", "soundfile", "soxr", "pyarrow")
+    packages = ("librosa", "numpy", "scipy", "soundfile", "soxr", "av", "pyarrow")
     return {
         "earmark": VERSION,
         "python": platform.python_version(),

@@ -33,7 +33,7 @@ _AT_ONCE = 16  # tracks per task; 6.7 MB of rows in Ray's object store
 _FEW = 64  # files; one process finishes them in the time that Ray takes to start
 _PROBED_FILES = 20  # files whose presence is checked on each node of a cluster
 # Feature settings that users choose; all others are constants of the code.
-_CONFIGURABLE = ("segments_per_track", "excerpt_seconds", "excerpt_position", "max_seconds")
+_CONFIGURABLE = ("segments_per_track", "excerpt_seconds", "excerpt_position", "max_seconds", "channels")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,12 +63,14 @@ class Featurized:
         starts: float64 [tracks, segments], start of each segment in seconds from the beginning of the track, or of
             the excerpt.
         rejects: Id, stage, reason and message of the other tracks.
+        remarks: Id and remark of tracks with rows that are damaged or have wrong headers.
     """
 
     ids: list[str]
     mfcc: NDArray[np.float32]
     starts: NDArray[np.float64]
     rejects: list[tuple[str, str, str, str]]
+    remarks: list[tuple[str, str]]
 
 
 def list_files(targets: Sequence[str]) -> list[File]:
@@ -111,6 +113,7 @@ def supported_settings(features: Mapping[str, Any]) -> FeatureSettings:
         FeaturizeError: A constant of the transform differs, or a setting is unknown or invalid.
     """
     supported = feature_settings(FeaturizeConfig()).model_dump()
+    supported |= {key: features[key] for key in features.keys() & {"channels"}}  # stored only if not the default
     differences = [
         f"{one_line(key)} {features.get(key)!r} in the model, {supported.get(key)!r} here"
         for key in sorted(supported.keys() | features.keys())
@@ -188,13 +191,16 @@ def featurize_files(
     """
     filters = filters or Filters.from_librosa()
     ids, mfcc, starts, rejects = [], [], [], []
+    remarks: list[tuple[str, str]] = []
     with fetching_ahead(plan, [track for track in plan.tracks if track.id not in excluded]) as fetch:
         for track in plan.tracks:
+            found: list[str] = []
             try:
                 if track.id in excluded:
                     raise excluded[track.id]
                 with time_limit(track_timeout):
-                    rows, seconds = featurize_track(plan.locate(track), plan.settings, filters, fetch)
+                    path = plan.locate(track)
+                    rows, seconds = featurize_track(path, plan.settings, filters, found.append, fetch)
             except Reject as rejected:
                 reject = with_advice(rejected, ADVICE_FOR_PREDICTION)
                 rejects.append((track.id, reject.stage, reject.reason, reject.message))
@@ -202,12 +208,14 @@ def featurize_files(
                 ids.append(track.id)
                 mfcc.append(rows)
                 starts.append(seconds)
+                remarks += [(track.id, remark) for remark in found]
     shape = (len(ids), plan.settings.segments_per_track)
     return Featurized(
         ids,
         np.array(mfcc, np.float32).reshape(*shape, *MFCC_SHAPE),
         np.array(starts, np.float64).reshape(shape),
         rejects,
+        remarks,
     )
 
 

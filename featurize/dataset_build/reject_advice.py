@@ -10,12 +10,12 @@ ADVICE_FOR_DATASETS: Mapping[str, str] = {
     "too long": "allow more with --set featurize.max_seconds=SECONDS, or read an excerpt with "
     "--set featurize.excerpt_seconds=SECONDS",
     "timed out": "allow more with --set featurize.track_timeout=SECONDS --retry-rejects",
-    "needs PyAV": "pip install 'earmark[av]', then run again with --retry-rejects",
+    "channels cancel": "invert one, or read one alone with --set featurize.channels=left",
 }
 ADVICE_FOR_PREDICTION: Mapping[str, str] = {
     "too long": "allow more with --set featurize.max_seconds=SECONDS",
     "timed out": "allow more with --set featurize.track_timeout=SECONDS",
-    "needs PyAV": "pip install 'earmark[av]'",
+    "channels cancel": "invert one channel of the file",
 }
 
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from featurize.dataset.footer import FeatureSums, KeptTracks, RejectedTrack, ShardFooter
+from featurize.dataset.footer import FeatureSums, KeptTracks, RejectedTrack, ShardFooter, TrackRemark
 from featurize.dataset.schema import MFCC_SHAPE, SHARD_SCHEMA, TRACKS_PER_ROW_GROUP, mfcc_column
 from featurize.errors import Reject
 from featurize.planning.shard_plan import ShardPlan, Track
@@ -32,6 +32,7 @@ class ShardWriter:
         self._kept: list[Track] = []
         self._digests: list[str] = []
         self._rejects: list[RejectedTrack] = []
+        self._remarks: list[TrackRemark] = []
         # float64, added in track order: the sums are bit-identical on every worker.
         self._sum, self._sum_of_squares = np.zeros(MFCC_SHAPE[0]), np.zeros(MFCC_SHAPE[0])
         self._sink = pa.BufferOutputStream()
@@ -78,6 +79,10 @@ class ShardWriter:
             RejectedTrack(path=track.id, stage=reject.stage, reason=reject.reason, message=reject.message)
         )
 
+    def remark(self, track: Track, message: str) -> None:
+        """Add a remark on a track with rows."""
+        self._remarks.append(TrackRemark(path=track.id, message=message))
+
     def finish(self, folder: StoragePath) -> None:
         """Write the shard to a dataset folder."""
         self._write_row_group()
@@ -92,7 +97,11 @@ class ShardWriter:
             sum_of_squares=self._sum_of_squares.tolist(),
         )
         footer = ShardFooter(
-            settings=self._plan.settings.model_dump(), tracks=kept, rejects=self._rejects, statistics=sums
+            settings=self._plan.settings.model_dump(),
+            tracks=kept,
+            rejects=self._rejects,
+            statistics=sums,
+            remarks=self._remarks,
         )
         self._writer.add_key_value_metadata(footer.to_metadata())
         self._writer.close()

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from featurize.audio.fetch_ahead import FetchAhead
-from featurize.audio.load import load
+from featurize.audio.load import OnRemark, load
 from featurize.audio.mfcc import Filters, mfcc_segments, segment_starts
 from featurize.collection.location import is_outside
 from featurize.dataset.footer import parse_footer
@@ -64,7 +64,7 @@ def write_features(
         raise CollectionLostError(
             f"{folder} does not exist on {socket.gethostname()}. Mount it on every node, or use a URI."
         )
-    had_rows, had_rejects = _read_previous(plan, folder)
+    had_rows, had_rejects, had_remarks = _read_previous(plan, folder)
     writer = ShardWriter(plan)
     known = had_rejects.keys() | (excluded or {}).keys()
     computed = [track for track in plan.tracks if (track.id, track.size) not in had_rows and track.id not in known]
@@ -72,21 +72,26 @@ def write_features(
         for track in plan.tracks:
             if (key := (track.id, track.size)) in had_rows:
                 writer.add(track, *had_rows[key])
+                for message in had_remarks.get(track.id, []):
+                    writer.remark(track, message)
                 continue
             if rejected := had_rejects.get(track.id):
                 _refuse_lost_collection(plan, track, rejected)
                 writer.reject(track, rejected)
                 continue
+            remarks: list[str] = []
             try:
                 if reject := (excluded or {}).get(track.id):
                     raise reject
                 with time_limit(track_timeout):
-                    rows = _rows(plan, track, filters, fetch)
+                    rows = _rows(plan, track, filters, remarks.append, fetch)
             except Reject as reject:
                 _refuse_lost_collection(plan, track, reject)
                 writer.reject(track, with_advice(reject, ADVICE_FOR_DATASETS))
             else:
                 writer.add(track, *rows)
+                for message in remarks:
+                    writer.remark(track, message)
     writer.finish(folder)
     return ShardResult(plan.name, len(plan.tracks), writer.rejects)
 
@@ -101,7 +106,11 @@ def fetching_ahead(plan: ShardPlan, tracks: Sequence[Track]) -> FetchAhead:
 
 
 def featurize_track(
-    path: StoragePath, settings: FeatureSettings, filters: Filters, fetch: FetchAhead | None = None
+    path: StoragePath,
+    settings: FeatureSettings,
+    filters: Filters,
+    on_remark: OnRemark = lambda remark: None,
+    fetch: FetchAhead | None = None,
 ) -> TrackSegments:
     """Compute the features of one audio file.
 
@@ -109,6 +118,7 @@ def featurize_track(
         path: Audio file.
         settings: Feature settings.
         filters: Constants of the transform, from `Filters.from_librosa()`.
+        on_remark: As in `featurize.audio.load.load`.
         fetch: Reads remote files ahead of time, this one among them.
 
     Returns:
@@ -120,7 +130,7 @@ def featurize_track(
         CollectionLostError: A remote file cannot be reached.
     """
     fetched = fetch.take(path) if fetch else None
-    samples = load(path, settings, fetched.result if fetched else None)
+    samples = load(path, settings, on_remark, fetched.result if fetched else None)
     starts = segment_starts(len(samples), settings.segments_per_track)
     return mfcc_segments(samples, starts, filters), starts / settings.sample_rate
 
@@ -140,27 +150,28 @@ def time_limit(seconds: float | None) -> Iterator[None]:
 
 def _read_previous(
     plan: ShardPlan, folder: StoragePath
-) -> tuple[dict[tuple[str, int], TrackSegments], dict[str, Reject]]:
+) -> tuple[dict[tuple[str, int], TrackSegments], dict[str, Reject], dict[str, list[str]]]:
     """Read the shard that this one replaces, if its settings are the same.
 
     Returns:
-        Segments by id and file size, without those that differ from what was written; and rejects by id.
+        Segments by id and file size, without those that differ from what was written; rejects by id; and
+        remarks by id.
     """
     if plan.previous is None:
-        return {}, {}
+        return {}, {}, {}
     path = folder / "shards" / plan.previous
     try:
         file = pq.ParquetFile(path.path, page_checksum_verification=True, **path.arrow)
         footer = parse_footer(file.metadata)
         if footer.settings != plan.settings.model_dump():
-            return {}, {}
+            return {}, {}, {}
         refuse_other_schema(file.schema_arrow, SHARD_SCHEMA)
         table = file.read(["start", "mfcc"], use_threads=False)
         segments = plan.settings.segments_per_track
         mfcc = mfcc_array(table["mfcc"]).reshape(len(footer.tracks.track), segments, *MFCC_SHAPE)
         starts = table["start"].to_numpy().reshape(len(mfcc), segments)
     except UNREADABLE:
-        return {}, {}  # broken or missing: compute all tracks
+        return {}, {}, {}  # broken or missing: compute all tracks
     # Rows that a disk has damaged are computed again: a copy would get a new digest, and look whole.
     kept = zip(footer.tracks.track, footer.tracks.size, footer.tracks.digest, strict=True)
     rows = {
@@ -168,12 +179,17 @@ def _read_previous(
         for i, (track, size, written) in enumerate(kept)
         if digest(mfcc[i]) == written
     }
+    remarks: dict[str, list[str]] = {}
+    for remark in footer.remarks:
+        remarks.setdefault(remark.path, []).append(remark.message)
     if plan.retry_rejects:
-        return rows, {}
-    return rows, {r.path: Reject(r.stage, r.reason, r.message) for r in footer.rejects}
+        return rows, {}, remarks
+    return rows, {r.path: Reject(r.stage, r.reason, r.message) for r in footer.rejects}, remarks
 
 
-def _rows(plan: ShardPlan, track: Track, filters: Filters, fetch: FetchAhead) -> TrackSegments:
+def _rows(
+    plan: ShardPlan, track: Track, filters: Filters, on_remark: OnRemark, fetch: FetchAhead
+) -> TrackSegments:
     """Compute the features of a track.
 
     Raises:
@@ -182,7 +198,7 @@ def _rows(plan: ShardPlan, track: Track, filters: Filters, fetch: FetchAhead) ->
         CollectionLostError: A remote file that was there can no longer be reached.
     """
     try:
-        return featurize_track(plan.locate(track), plan.settings, filters, fetch)
+        return featurize_track(plan.locate(track), plan.settings, filters, on_remark, fetch)
     except CollectionLostError as error:
         if track.size >= 0 or not is_outside(plan.root, track.path):
             raise

@@ -82,6 +82,7 @@ def feature_settings(config: FeaturizeConfig) -> FeatureSettings:
         excerpt_seconds=config.excerpt_seconds,
         excerpt_position=config.excerpt_position,
         max_seconds=config.max_seconds,
+        channels=config.channels,
     )
 
 

@@ -137,6 +137,8 @@ def predict(
             predicted = zip(result.ids, result.starts, model.probabilities(result.mfcc), strict=True)
             tracks += [TrackPrediction(name, starts, segments) for name, starts, segments in predicted]
             rejects += [(name, f"{reason}: {message}") for name, _, reason, message in result.rejects]
+            for name, remark in result.remarks:
+                _log.warning(f"{one_line(name)}: {one_line(remark)}; what could be decoded is used.")
             on_progress(len(tracks) + len(rejects), len(rejects))
     assert model
     tracks.sort(key=lambda track: order[track.path])

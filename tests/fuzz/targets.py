@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
-from support.audio import encode
+from support.audio import encode, encode_av
 
 from featurize.audio.load import load
 from featurize.collection.manifest import read_table
@@ -51,6 +51,21 @@ def _audio(features: Path, run: Path) -> Seeds:
     return {
         f"tone{suffix}": encode(0.3 * rng.standard_normal(8 * 22050), 22050, suffix)
         for suffix in (".mp3", ".flac", ".ogg", ".wav", ".aiff")
+    }
+
+
+def _readable(features: Path, run: Path) -> Seeds:
+    """Files for both readers: those of libsndfile, and containers that only FFmpeg reads."""
+    noise = (0.3 * np.random.default_rng(1).standard_normal(8 * 44100)).astype(np.float32)
+    only_ffmpeg = {
+        "aac": ("adts", "aac"),
+        "m4a": ("ipod", "aac"),
+        "mka": ("matroska", "alac"),
+        "tta": ("tta", "tta"),
+    }
+    return {**_audio(features, run)} | {
+        f"noise.{suffix}": encode_av(noise, 44100, container, codec)
+        for suffix, (container, codec) in only_ffmpeg.items()
     }
 
 
@@ -128,7 +143,7 @@ def _load_model(folder: Path, file: Path, features: Path) -> object:
 
 
 TARGETS: Mapping[str, Target] = {
-    "audio": Target(_audio, _load, (Reject,)),
+    "audio": Target(_readable, _load, (Reject,)),
     "tags": Target(_tagged, lambda folder, file, features: read_tag(StoragePath.of(file), "artist"), ()),
     "tables": Target(
         _tables,

@@ -43,14 +43,14 @@ def damaged_files() -> Iterator[Entry]:
     yield "damaged/cut after a second.mp3", mp3[:eighth], SHORT
     yield "damaged/cut in the middle.mp3", mp3[: 4 * eighth], SHORT
     yield "damaged/cut near its end.mp3", mp3[: 7 * eighth + 77], ROWS
-    yield "damaged/without its beginning.mp3", mp3[eighth + 77 :], UNDECODABLE
-    yield "damaged/zeros in the middle.mp3", patched(mp3, 3 * eighth, bytes(eighth)), SHORT
-    yield "damaged/noise in the middle.mp3", patched(mp3, 3 * eighth, make_noise(eighth)), SHORT
+    yield "damaged/without its beginning.mp3", mp3[eighth + 77 :], ROWS
+    yield "damaged/zeros in the middle.mp3", patched(mp3, 3 * eighth, bytes(eighth)), ROWS
+    yield "damaged/noise in the middle.mp3", patched(mp3, 3 * eighth, make_noise(eighth)), ROWS
     yield "damaged/flipped bits.mp3", flip_bits(mp3, 50, 1000), ROWS
-    yield "damaged/many flipped bits.mp3", flip_bits(mp3, 2000, 1000), SHORT
-    yield "damaged/garbage before.mp3", make_noise(1000) + mp3, UNDECODABLE
-    yield "damaged/zeros before.mp3", bytes(3000) + mp3, UNDECODABLE
-    yield "damaged/text before.mp3", b"HTTP/1.1 200 OK\r\nContent-Type: audio/mpeg\r\n\r\n" + mp3, UNDECODABLE
+    yield "damaged/many flipped bits.mp3", flip_bits(mp3, 2000, 1000), ROWS
+    yield "damaged/garbage before.mp3", make_noise(1000) + mp3, ROWS
+    yield "damaged/zeros before.mp3", bytes(3000) + mp3, ROWS
+    yield "damaged/text before.mp3", b"HTTP/1.1 200 OK\r\nContent-Type: audio/mpeg\r\n\r\n" + mp3, ROWS
     yield "damaged/garbage after.mp3", mp3 + make_noise(20_000), ROWS
     yield "damaged/zeros after.mp3", mp3 + bytes(100_000), ROWS
     yield "damaged/page after.mp3", mp3 + b"<html>" * 999, ROWS
@@ -66,8 +66,8 @@ def damaged_files() -> Iterator[Entry]:
 
     flac = encode_tune("FLAC", "PCM_16", seconds=8)
     middle = len(flac) // 2
-    yield "damaged/frame with a broken crc.flac", patched(flac, middle, b"\x55\xaa"), SHORT
-    yield "damaged/noise in the middle.flac", patched(flac, middle, make_noise(3000)), SHORT
+    yield "damaged/frame with a broken crc.flac", patched(flac, middle, b"\x55\xaa"), ROWS
+    yield "damaged/noise in the middle.flac", patched(flac, middle, make_noise(3000)), ROWS
     yield "damaged/zeros to its end.flac", patched(flac, middle, bytes(len(flac) - middle)), SHORT
     yield "damaged/cut in the middle.flac", flac[:middle], SHORT
     yield "damaged/cut near its end.flac", flac[: len(flac) * 7 // 8], ROWS
@@ -125,14 +125,14 @@ def wrong_headers() -> Iterator[Entry]:
         ("data of 4 GB.wav", wav_file(pcm8, bits=8, data_size=0xFFFFFFF0), ROWS),
         ("data of 0xFFFFFFFF.wav", wav_file(pcm8, bits=8, data_size=0xFFFFFFFF), ROWS),
         ("data of 2 GB.wav", wav_file(pcm8, bits=8, data_size=0x80000000), ROWS),
-        ("data of nothing.wav", wav_file(pcm8, bits=8, data_size=0), SHORT),
+        ("data of nothing.wav", wav_file(pcm8, bits=8, data_size=0), ROWS),
         ("data of 1000 bytes.wav", wav_file(pcm8, bits=8, data_size=1000), SHORT),
         ("riff of nothing.wav", wav_file(pcm8, bits=8, riff_size=0), ROWS),
         ("riff of 0xFFFFFFFF.wav", wav_file(pcm8, bits=8, riff_size=0xFFFFFFFF), ROWS),
         ("stream of unknown length.wav", wav_file(pcm8, bits=8, riff_size=0xFFFFFFFF, data_size=0xFFFFFFFF), ROWS),
         ("no data.wav", wav_file(b"", bits=8)[:36], UNDECODABLE),
         ("no fmt.wav", riff_file(riff_chunk(b"data", pcm8)), UNDECODABLE),
-        ("fmt after data.wav", riff_file(riff_chunk(b"data", pcm8) + fmt_chunk(bits=8)), UNDECODABLE),
+        ("fmt after data.wav", riff_file(riff_chunk(b"data", pcm8) + fmt_chunk(bits=8)), ROWS),
         (
             "fmt of 4 bytes.wav",
             riff_file(riff_chunk(b"fmt ", fmt_chunk()[8:12]) + riff_chunk(b"data", pcm)),
@@ -142,7 +142,7 @@ def wrong_headers() -> Iterator[Entry]:
         (
             "two fmt.wav",
             riff_file(fmt_chunk(bits=8) + fmt_chunk(channels=2) + riff_chunk(b"data", pcm8)),
-            UNDECODABLE,
+            ROWS,
         ),
         (
             "thousands of chunks.wav",
@@ -190,7 +190,7 @@ def wrong_headers() -> Iterator[Entry]:
         ("99 frames", common + 2, b"\0\0\0\x63", ROWS),
         ("no channels", common, bytes(2), UNDECODABLE),
         ("32767 channels", common, b"\x7f\xff", UNDECODABLE),
-        ("0 bits", common + 6, bytes(2), UNDECODABLE),
+        ("0 bits", common + 6, bytes(2), ROWS),
         ("0 Hz", common + 8, bytes(10), UNDECODABLE),
         ("1 Hz", common + 8, b"\x3f\xff\x80" + bytes(7), UNDECODABLE),
         ("2^30 Hz", common + 8, b"\x40\x1d\x80" + bytes(7), UNDECODABLE),
@@ -208,8 +208,8 @@ def wrong_headers() -> Iterator[Entry]:
         ("au of unknown length", patched(au, 8, b"\xff" * 4), ROWS),
         ("au, 0 Hz", patched(au, 16, bytes(4)), UNDECODABLE),
         ("au, 2^32-1 channels", patched(au, 20, b"\xff" * 4), UNDECODABLE),
-        ("caf of unknown length", patched(caf, data, b"\xff" * 8), UNDECODABLE),
-        ("caf of 2^62 bytes", patched(caf, data, b"\x40" + bytes(7)), UNDECODABLE),
+        ("caf of unknown length", patched(caf, data, b"\xff" * 8), ROWS),
+        ("caf of 2^62 bytes", patched(caf, data, b"\x40" + bytes(7)), ROWS),
         ("caf, 1e300 Hz", patched(caf, description, struct.pack(">d", 1e300)), UNDECODABLE),
         ("caf, NaN Hz", patched(caf, description, struct.pack(">d", np.nan)), UNDECODABLE),
     ]:
@@ -224,9 +224,9 @@ def wrong_headers() -> Iterator[Entry]:
         ("ten hours", facts - samples + 36_000 * RATE, ROWS),
         ("unknown length", facts - samples, ROWS),
         ("99 samples", facts - samples + 99, SHORT),
-        ("0 Hz", facts % 2**44, UNDECODABLE),
-        ("1 Hz", facts % 2**44 + 2**44, UNDECODABLE),
-        ("eight channels", facts | (7 << 41), UNDECODABLE),
+        ("0 Hz", facts % 2**44, ROWS),
+        ("1 Hz", facts % 2**44 + 2**44, ROWS),
+        ("eight channels", facts | (7 << 41), ROWS),
     ]:
         yield f"headers/{name}.flac", patched(flac, 18, value.to_bytes(8, "big")), verdict
     yield "headers/metadata of 16 MB.flac", patched(flac, 43, b"\xff\xff\xff"), UNDECODABLE
@@ -237,7 +237,7 @@ def wrong_headers() -> Iterator[Entry]:
         ("a hundred million frames", struct.pack(">I", 10**8), ROWS),
         ("2^32-1 frames", b"\xff" * 4, ROWS),
         ("no frames", bytes(4), ROWS),
-        ("ten frames", struct.pack(">I", 10), SHORT),
+        ("ten frames", struct.pack(">I", 10), ROWS),
         ("no bytes", mp3[xing + 8 : xing + 12] + bytes(4), ROWS),
         ("2^32-1 bytes", mp3[xing + 8 : xing + 12] + b"\xff" * 4, ROWS),
     ]:
@@ -246,9 +246,9 @@ def wrong_headers() -> Iterator[Entry]:
     yield (
         "headers/id3 of nothing.mp3",
         b"ID3\x04\0\0\0\0\0\0" + id3_text_frame(b"TPE1", b"x" * 99) + mp3,
-        UNDECODABLE,
+        ROWS,
     )
-    yield "headers/thousands of id3.mp3", b"ID3\x04\0\0\0\0\0\0" * 3000 + mp3, UNDECODABLE
+    yield "headers/thousands of id3.mp3", b"ID3\x04\0\0\0\0\0\0" * 3000 + mp3, ROWS
 
     pages = ogg_pages(encode_tune("OGG", "VORBIS", 44100), 1)
     last = patched(pages[-1], 6, struct.pack("<q", 2**60))

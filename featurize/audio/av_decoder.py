@@ -1,0 +1,157 @@
+"""The second reader: FFmpeg through PyAV, for what libsndfile refuses or stops in. It opens nothing else."""
+
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import numpy as np
+
+from featurize.audio.decoders import Block, Refused, refuse_out_of_range
+from featurize.audio.source import BytesSource, Source
+from featurize.errors import Reject
+
+MOST_STREAMS = 64  # of a container, of all kinds
+# FFmpeg's demuxers that read one file and nothing else. Others open what the content of the file names: playlists
+# and lists of files (hls, dash, concat), network sessions (sdp, rtsp), image sequences, subtitles.
+_DEMUXERS = (
+    "aac ac3 aiff amr amrnb amrwb ape asf au avi caf dsf dts dtshd eac3 flac flv iff loas matroska mov mp3 mpc "
+    "mpc8 mpeg mpegts nut ogg oma qcp shn tak truehd tta voc w64 wav wv xwma"
+)
+_CONTAINER_OPTIONS = {
+    "format_whitelist": _DEMUXERS.replace(" ", ","),
+    "protocol_whitelist": "none",  # no such protocol: not even files
+    "enable_drefs": "0",  # of mov: tracks whose samples are in other files
+}
+_PROBE_SECONDS = 60.0  # to find the streams of a file, and to read one packet
+# Lossless codecs whose frames have checksums, which FFmpeg compares only if asked to; it would decode the damage.
+_CHECKED_CODECS = ("ape", "flac", "tak", "truehd", "tta", "wavpack")
+# A damaged packet costs itself. Where most packets are damaged, what is left between them is not the recording, or
+# the file was never audio: of noise, FFmpeg makes packets as well.
+_EARLY_SKIPPED = 1000  # packets after which a file is given up before its end
+_FAILED_READS = 16  # in succession; a container that cannot be read on reports the same error for ever
+
+
+class AvDecoder:
+    """AAC in its containers, WMA, ALAC, APE, the sound of films and other formats of FFmpeg, see Decoder.
+
+    Of several audio streams it reads the one that the file marks as default, otherwise the first.
+    """
+
+    reader = "FFmpeg"
+    frames = 0  # the position of a frame is an estimate in these formats
+
+    def __init__(self, source: Source | BytesSource) -> None:
+        """Open a file from its beginning, or raise Refused."""
+        import av  # slow to import
+
+        self._av = av
+        self._resampler: Any = None
+        self._resampled: object = None  # what the resampler converts: format, layout and rate
+        self.packets = self.skipped = 0
+        source.seek(0)
+        try:
+            self._container: Any = av.open(
+                source,
+                metadata_errors="ignore",
+                container_options=_CONTAINER_OPTIONS,
+                timeout=_PROBE_SECONDS,
+                io_open=_open_nothing,
+            )
+        except av.ExitError as error:
+            raise _too_slow() from error
+        except (av.FFmpegError, ValueError) as error:
+            raise Refused("it recognizes no audio format") from error
+        try:
+            streams = self._container.streams
+            if len(streams) > MOST_STREAMS:
+                raise Refused(f"it has {len(streams)} streams, expected at most {MOST_STREAMS}")
+            if not streams.audio:
+                raise Refused("it holds no audio")
+            default = (stream for stream in streams.audio if stream.disposition & av.stream.Disposition.default)
+            self._stream = next(default, streams.audio[0])
+            codec = self._stream.codec_context
+            if codec is None:
+                raise Refused("it has no decoder for the codec")
+            if codec.name in _CHECKED_CODECS:
+                codec.options = {"err_detect": "crccheck+explode"}
+            self.rate: int = codec.sample_rate or 0
+            if self.rate:
+                refuse_out_of_range(self.rate, codec.layout.nb_channels)
+        except Refused:
+            self.close()
+            raise
+
+    def seek(self, frame: int) -> bool:
+        """Do not seek: in these formats the position of a frame is an estimate."""
+        return False
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield all blocks, see Decoder. Rate, channels and format are those of each frame, not of the header."""
+        for packet in self._read_packets():
+            if not packet.duration and packet.size and self._needs_block_length():
+                raise Refused("its header gives no length for its blocks")
+            try:
+                blocks = [self._convert(frame) for frame in packet.decode()]
+            except self._av.ExitError as error:
+                raise _too_slow() from error
+            except (self._av.FFmpegError, ValueError, Refused):
+                self._skip()
+            else:
+                self.packets += bool(blocks)
+                yield from blocks
+        if self.skipped > self.packets:
+            raise self._mostly_damaged()
+        if not self.packets:
+            raise Refused(f"its {self._stream.codec_context.name} stream holds no samples")
+
+    def _needs_block_length(self) -> bool:
+        """Return whether this is ADPCM in WAV, of which FFmpeg makes noise if it cuts the blocks at random."""
+        codec = self._stream.codec_context.name
+        return self._container.format.name == "wav" and codec in ("adpcm_ima_wav", "adpcm_ms")
+
+    def _read_packets(self) -> Iterator[Any]:
+        """Yield the packets of the stream, and read on after an error."""
+        failed = 0
+        while failed < _FAILED_READS:
+            try:
+                for packet in self._container.demux(self._stream):
+                    failed = 0
+                    yield packet
+                return
+            except self._av.ExitError as error:
+                raise _too_slow() from error
+            except (self._av.FFmpegError, ValueError):
+                if not failed:
+                    self._skip()
+                failed += 1
+
+    def _convert(self, frame: Any) -> Block:
+        """Return the samples of a frame as float32."""
+        refuse_out_of_range(frame.sample_rate, frame.layout.nb_channels)
+        kind = (frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate)
+        if kind != self._resampled:
+            self._resampler = self._av.AudioResampler(format="fltp", layout=frame.layout, rate=frame.sample_rate)
+            self._resampled = kind
+        planes = [np.asarray(part.to_ndarray(), np.float32) for part in self._resampler.resample(frame)]
+        return Block(frame.sample_rate, planes[0] if len(planes) == 1 else np.hstack(planes))
+
+    def _skip(self) -> None:
+        """Count a damaged packet; raise Refused if that makes too many."""
+        self.skipped += 1
+        if self.skipped > max(_EARLY_SKIPPED, self.packets):
+            raise self._mostly_damaged()
+
+    def _mostly_damaged(self) -> Refused:
+        return Refused(f"{self.skipped} of {self.skipped + self.packets} packets are damaged")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._container.close()
+
+
+def _open_nothing(url: str, flags: int, options: dict[str, str]) -> NoReturn:
+    """Refuse to open what a file refers to; FFmpeg asks this in place of opening it."""
+    raise ValueError("files that a file refers to are not opened")
+
+
+def _too_slow() -> Reject:
+    return Reject("decode", "timed out", f"FFmpeg was not done after {_PROBE_SECONDS:g} s")

@@ -1,0 +1,120 @@
+"""The first reader: libsndfile, whose samples are those of `librosa.load`."""
+
+import io
+from collections.abc import Iterator
+
+import numpy as np
+import soundfile
+
+from featurize.audio.decoders import Block, Refused, refuse_out_of_range
+from featurize.audio.ogg_chain import Link, next_link
+from featurize.audio.source import BytesSource, Source
+
+# Blocks are bounded in samples and in seconds, so that no allocation depends on what a header claims.
+_BLOCK_SAMPLES = 1 << 18
+_BLOCK_SECONDS = 8
+_SMALLER = 32  # factor by which blocks shrink near damage
+_UNKNOWN_LENGTH = 1 << 60  # frames; libsndfile says 2^63 - 1 of streams whose header gives no length
+
+
+class SndfileDecoder:
+    """MP3, FLAC, Ogg Vorbis, Opus, WAV, AIFF and the other formats of libsndfile, see Decoder."""
+
+    reader = "libsndfile"
+    packets = skipped = 0  # libsndfile stops at damage, or passes over it without a word
+
+    def __init__(self, source: Source | BytesSource) -> None:
+        """Open a file from its beginning, or raise Refused."""
+        self._source = source
+        try:
+            self._file = self._open(0)
+        except soundfile.LibsndfileError as error:
+            raise Refused(error.error_string.rstrip(".")) from error
+        self._position = 0  # next frame
+        self._link = 0  # where the current stream of a chained Ogg file begins
+        self.rate: int = self._file.samplerate
+        self.frames: int = self._file.frames if self._file.frames < _UNKNOWN_LENGTH else 0
+        try:
+            refuse_out_of_range(self.rate, self._file.channels)
+        except Refused:
+            self.close()
+            raise
+
+    def seek(self, frame: int) -> bool:
+        """Seek to a frame, as `librosa.load(offset=...)` does."""
+        try:
+            self._position = self._file.seek(frame)
+            return self._position == frame
+        except soundfile.LibsndfileError:
+            return False
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the remaining blocks, see Decoder; those of a chained Ogg file one stream after the other."""
+        yield from self._blocks_of_stream()
+        while self._file.format == "OGG" and self._open_next_link():
+            try:
+                yield from self._blocks_of_stream()
+            except Refused:
+                return
+
+    def _blocks_of_stream(self) -> Iterator[Block]:
+        rate = self._file.samplerate
+        frames = max(1, min(_BLOCK_SAMPLES // self._file.channels, _BLOCK_SECONDS * rate))
+        begin = self._position
+        while True:
+            try:
+                block = np.empty((frames, self._file.channels), np.float32)
+                while len(read := self._file.read(out=block)):
+                    self._position += len(read)
+                    yield Block(rate, read.T)
+                return
+            except soundfile.LibsndfileError as error:
+                # libsndfile returns nothing of a block with damage in it: read up to the damage in smaller blocks.
+                frames //= _SMALLER
+                if frames and self._reopen():
+                    continue
+                if self._position == begin:
+                    raise Refused(error.error_string.rstrip(".")) from error
+                return
+
+    def _reopen(self) -> bool:
+        """Reopen the file at the current position; return whether that worked."""
+        self._file.close()
+        self._file = self._open(self._link)
+        return self.seek(self._position)
+
+    def _open_next_link(self) -> bool:
+        """Open the next stream of a chained Ogg file; return whether there is one."""
+        position = self._source.tell()
+        if position < self._source.seek(0, io.SEEK_END) and (link := next_link(self._source, self._link)):
+            try:
+                file = self._open(link)
+                refuse_out_of_range(file.samplerate, file.channels)
+            except (soundfile.LibsndfileError, Refused):
+                self._source.seek(position)
+                return False
+            self._file.close()
+            self._file, self._link, self._position = file, link, 0
+            return True
+        self._source.seek(position)
+        return False
+
+    def _open(self, begin: int) -> "_ForwardFile":
+        source = Link(self._source, begin) if begin else self._source
+        source.seek(0)
+        return _ForwardFile(source)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class _ForwardFile(soundfile.SoundFile):
+    """A file that is read forward only.
+
+    After each block, soundfile seeks to the current position. For MP3 that restarts the decoder in the middle of
+    its bit reservoir, and at low bit rates the next samples are wrong. A file that is not seekable avoids it.
+    """
+
+    def seekable(self) -> bool:
+        return False

@@ -61,13 +61,17 @@ class Catalog:
     unreachable: frozenset[str] = frozenset()
 
 
-def build_catalog(music: str, allowed: Collection[str] = (), read: TableReader = read_table) -> Catalog:
+def build_catalog(
+    music: str, allowed: Collection[str] = (), read: TableReader = read_table, layout: str | None = None
+) -> Catalog:
     """List a collection.
 
     Args:
         music: A folder whose subfolders are the classes, or a CSV, Parquet or JSON-lines table; a path or a URI.
         allowed: Names of buckets, besides the table's own, that a table may name files in.
         read: Reads a table.
+        layout: `folders` if each first-level folder is a class, whatever its name; None to recognize a split into
+            folders such as `train` and `test` above the class folders.
 
     Raises:
         FeaturizeError: It does not exist, holds no audio, names files that it must not name, or cannot be split
@@ -77,7 +81,7 @@ def build_catalog(music: str, allowed: Collection[str] = (), read: TableReader =
     unreachable: frozenset[str] = frozenset()
     try:
         if place.is_folder():
-            root, tracks = place, _from_folder(place)
+            root, tracks = place, _from_folder(place, layout)
         elif place.is_file() and place.suffix in TABLE_SUFFIXES:
             rows = read(place, FOLDS, own_bucket(music), buckets)
             root = place.parent
@@ -113,7 +117,7 @@ def stored_path(track: str, path: bytes | None) -> str:
     return track if path is None else os.fsdecode(path)
 
 
-def _from_folder(root: StoragePath) -> pa.Table:
+def _from_folder(root: StoragePath, layout: str | None) -> pa.Table:
     paths, sizes, unsafe = [], [], []
     for found in list_class_folders(root):
         if not is_safe_name(found.path):

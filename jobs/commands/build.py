@@ -13,6 +13,7 @@ from jobs.commands.options import (
     ConfigFile,
     Features,
     Music,
+    MusicLayout,
     Overrides,
     RetryRejects,
     RunFolder,
@@ -29,6 +30,7 @@ def run(
     workers: Workers = None,
     retry_rejects: RetryRejects = False,
     allow_bucket: AllowedBuckets = None,
+    layout: MusicLayout = None,
 ) -> None:
     """Train a genre classifier on a music collection: featurize, train, evaluate and write the report.
 
@@ -43,7 +45,7 @@ def run(
 
         settings, path = load_config(config, overrides or []), StoragePath.of(out)
         buckets = allow_bucket or []
-        metrics = run_all(music, path, settings, workers, ConsoleReporter(), retry_rejects, buckets)
+        metrics = run_all(music, path, settings, workers, ConsoleReporter(), retry_rejects, buckets, layout)
         echo(conclusion(path, metrics))
 
 
@@ -55,6 +57,7 @@ def featurize(
     workers: Workers = None,
     retry_rejects: RetryRejects = False,
     allow_bucket: AllowedBuckets = None,
+    layout: MusicLayout = None,
 ) -> None:
     """Convert music to a dataset: MFCC features of short segments, in Parquet shards.
 
@@ -68,7 +71,7 @@ def featurize(
         from jobs.terminal.console import ConsoleReporter
 
         settings, path, buckets = load_config(config, overrides or []), StoragePath.of(out), allow_bucket or []
-        make_features(music, path, settings, workers, ConsoleReporter(), retry_rejects, buckets)
+        make_features(music, path, settings, workers, ConsoleReporter(), retry_rejects, buckets, layout)
         shown = path if path.scheme else one_line(out)
         echo(f"features  {shown}\nnext      earmark train {shown} --out RUN")
 

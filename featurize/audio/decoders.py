@@ -2,7 +2,7 @@
 
 import importlib.util
 from collections.abc import Iterator
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import soundfile
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from featurize.audio.source import BytesSource, Source
 from featurize.collection.listing import AV_SUFFIXES
 from featurize.errors import Reject
+from featurize.ffmpeg import open_container
 
 Float32 = NDArray[np.float32]
 
@@ -22,17 +23,6 @@ _BLOCK_SAMPLES = 1 << 18
 _BLOCK_SECONDS = 8
 _SMALLER = 32  # factor by which blocks shrink near damage
 _UNRECOGNISED = 1  # libsndfile's SF_ERR_UNRECOGNISED_FORMAT
-# FFmpeg's demuxers that read one file and nothing else. Others open what the content of the file names: playlists
-# and lists of files (hls, dash, concat), network sessions (sdp, rtsp), image sequences, subtitles.
-_DEMUXERS = (
-    "aac ac3 aiff amr amrnb amrwb ape asf au avi caf dsf dts dtshd eac3 flac flv iff loas matroska mov mp3 mpc "
-    "mpc8 mpeg mpegts nut ogg oma qcp shn tak truehd tta voc w64 wav wv xwma"
-)
-_CONTAINER_OPTIONS = {
-    "format_whitelist": _DEMUXERS.replace(" ", ","),
-    "protocol_whitelist": "none",  # no such protocol: not even files
-    "enable_drefs": "0",  # of mov: tracks whose samples are in other files
-}
 _PROBE_SECONDS = 60.0  # to find the streams of a file, and to read one packet
 
 
@@ -175,13 +165,7 @@ class AvDecoder:
 
         self._av = av
         try:
-            self._container: Any = av.open(
-                source,
-                metadata_errors="ignore",
-                container_options=_CONTAINER_OPTIONS,
-                timeout=_PROBE_SECONDS,
-                io_open=_open_nothing,
-            )
+            self._container: Any = open_container(source, _PROBE_SECONDS)
         except av.ExitError as error:
             raise _too_slow() from error
         except (av.FFmpegError, ValueError) as error:
@@ -219,11 +203,6 @@ class AvDecoder:
     def close(self) -> None:
         """Close the file."""
         self._container.close()
-
-
-def _open_nothing(url: str, flags: int, options: dict[str, str]) -> NoReturn:
-    """Refuse to open what a file refers to; FFmpeg asks this in place of opening it."""
-    raise ValueError("files that a file refers to are not opened")
 
 
 def _too_slow() -> Reject:

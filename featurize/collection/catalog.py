@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
 from featurize.collection.class_folders import list_class_folders
+from featurize.collection.class_names import log_doubtful_classes
 from featurize.collection.location import own_bucket, parse_allowed
 from featurize.collection.manifest import read_table
 from featurize.collection.sizes import sizes_of
@@ -108,6 +109,7 @@ def build_catalog(
             f"expected at least {FOLDS} tracks in a class, one for each fold; found {found}. Add tracks to the "
             "collection."
         )
+    log_doubtful_classes({label["values"]: label["counts"] for label in labels})
     return Catalog(root, tracks, unreachable)
 
 

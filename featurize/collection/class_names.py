@@ -24,8 +24,8 @@ def log_doubtful_classes(counts: Mapping[str, int]) -> None:
     if same:
         named = "; ".join(", ".join(f"{_visible(name)}: {counts[name]}" for name in names) for names in same)
         _log.warning(
-            "Some classes differ only in case, accents, spaces or hyphens, and are different classes (%s); if they "
-            "are one class, give them one name.",
+            "Some classes differ only in case, accents, spaces or hyphens, and are different classes (%s); if "
+            "they are one class, give them one name.",
             named,
         )
     missing = [name for name in sorted(counts) if _plain(name) in _MISSING]

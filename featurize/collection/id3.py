@@ -78,28 +78,25 @@ def _next_frame(file: BinaryIO, version: int, end: int) -> tuple[bytes, int, int
     if len(header) < 6 or not _FRAME_NAME.fullmatch(name) or len(name) < width:
         return None
     length = int.from_bytes(header[width : 2 * width], "big")
-    if version == 4 and (length & 0x80808080) == 0 and length > 0x7F:
-        # iTunes wrote sizes as in ID3v2.3; which of the two it is shows in what follows.
+    if version == 4 and length > 0x7F:
         synchsafe = _synchsafe(header[4:8])
-        length = (
-            length
-            if _leads_to_frame(file, length, end) and not _leads_to_frame(file, synchsafe, end)
-            else synchsafe
-        )
+        # iTunes wrote sizes as in ID3v2.3; which of the two it is shows in what follows.
+        if not length & 0x80808080 and _evidence(file, length, end) <= _evidence(file, synchsafe, end):
+            length = synchsafe
     if length > end - file.tell():
         return None
     return name, length, int.from_bytes(header[8:10], "big")
 
 
-def _leads_to_frame(file: BinaryIO, length: int, end: int) -> bool:
-    """Return whether a frame, padding, or the end of the tag follows a number of bytes."""
+def _evidence(file: BinaryIO, length: int, end: int) -> int:
+    """Return how well a length of a frame fits: 2 if a frame or the end of the tag follows, 1 for padding, else 0."""
     position = file.tell()
     if position + length >= end:
-        return position + length == end
+        return 2 * (position + length == end)
     file.seek(position + length)
     name = file.read(4)
     file.seek(position)
-    return _FRAME_NAME.fullmatch(name) is not None or not name.strip(b"\0")
+    return 2 if _FRAME_NAME.fullmatch(name) else int(not name.strip(b"\0"))
 
 
 def _text(content: bytes, version: int, flags: int, tag_flags: int) -> list[str]:

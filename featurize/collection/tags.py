@@ -67,7 +67,7 @@ def read_tag(path: StoragePath, tag: str) -> str | UnreadableTags | None:
         return UnreadableTags(error.strerror or type(error).__name__)
     except Exception as error:
         name = type(error).__name__
-        return UnreadableTags(_REASONS.get(name, name))
+        return UnreadableTags(_REASONS.get(name) or getattr(error, "strerror", None) or name)
 
 
 def _read_with_ffmpeg(file: BinaryIO, tag: str) -> list[str]:

@@ -89,7 +89,7 @@ def _next_frame(file: BinaryIO, version: int, end: int) -> tuple[bytes, int, int
 
 
 def _evidence(file: BinaryIO, length: int, end: int) -> int:
-    """Return how well a length of a frame fits: 2 if a frame or the end of the tag follows, 1 for padding, else 0."""
+    """Return how well a frame length fits: 2 if a frame or the end of the tag follows, 1 for padding, else 0."""
     position = file.tell()
     if position + length >= end:
         return 2 * (position + length == end)

@@ -23,8 +23,9 @@ _NUMBERED = re.compile(
 )
 # Stems that say nothing about the recording: words for a track, works that are counted, numbers of discs, dates.
 _NO_RECORDING = re.compile(
-    r"(.*[\s._-])?(track|tr|titel|title|spur|piste|pista|traccia|faixa|audio|audiotrack|song|file|recording|untitled|disc|disk"
-    r"|cd|side|vol|volume|no|nr|op|opus|k|kv|bwv|take|#|№)|\d{1,2}|(19|20)\d\d([\s._-]\d\d?)?",
+    r"(.*[\s._-])?(track|tr|titel|title|spur|piste|pista|traccia|faixa|audio|audiotrack|song|file|recording|untitled"
+    r"|disc|disk|cd|side|vol|volume|no|nr|op|opus|k|kv|bwv|take|#|№)[\s._-]*\d{0,2}"
+    r"|\d{1,2}|(19|20)\d\d([\s._-]\d\d?)?",
     re.IGNORECASE,
 )
 _LARGEST_SHARE = 0.75  # of one stem among the numbered files of a class: beyond, it is the name of the class

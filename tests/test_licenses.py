@@ -9,7 +9,11 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 LISTED = dict(
-    re.findall(r"^\| ([a-z0-9-]+) \| ([^|]+) \|$", (ROOT / "docs" / "licenses.md").read_text(), re.MULTILINE)
+    re.findall(
+        r"^\| (?!package )([a-z][a-z0-9-]+) \| ([^|]+) \|$",
+        (ROOT / "docs" / "licenses.md").read_text(),
+        re.MULTILINE,
+    )
 )
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = [line for name, lines in PROJECT["optional-dependencies"].items() if name != "dev" for line in lines]

@@ -86,7 +86,8 @@ def test_several_values_are_joined_as_one_group(tags_of, mp3):
     assert tags_of(id3_tag(text) + mp3) == ("the one; the two", "a")
     assert tags_of(comments("artist=The One", "ARTIST=The Two", "album=A")) == ("the one; the two", "a")
     assert tags_of(mp3 + ape_tag(1, b"The One\0The Two"))[0] == "the one; the two"
-    assert tags_of(mp3 + ape_tag(1, b"The One\0The Two") + id3v1_tag()[:33] + bytes(95))[0] == "the one; the two"
+    # ID3v1 has 30 characters of the first.
+    assert tags_of(mp3 + ape_tag(1, b"The One\0The Two") + id3v1_tag())[0] == "the one; the two"
 
 
 def _id3_v2_2(encoding, text):

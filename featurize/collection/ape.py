@@ -1,4 +1,6 @@
-"""Read the artist and the album of an APEv2 tag at the end of a file; FFmpeg does not look for one in MP3.
+"""Read the artist and the album of an APEv2 tag at the end of a file.
+
+FFmpeg does not look for one in MP3, and of several artists it reads only the first.
 
 Source: https://wiki.hydrogenaud.io/index.php?title=APEv2_specification
 """
@@ -8,6 +10,8 @@ import struct
 from typing import BinaryIO
 
 _KEYS = {"artist": (b"artist", b"album artist"), "album": (b"album",)}  # best first
+# First bytes of formats that have such tags: MPEG audio, WavPack, Monkey's Audio, Musepack, TTA, OptimFROG.
+_FORMATS = (b"\xff", b"wvpk", b"MAC ", b"MPCK", b"MP+", b"TTA", b"OFR ")
 _FOOTER = struct.Struct("<8sIIII8x")  # magic, version, size without the header, number of items, flags
 _ITEM = struct.Struct("<II")  # size of the value, flags
 _ID3V1 = 128  # bytes of a tag that may follow
@@ -17,7 +21,13 @@ _NO_TEXT = 0b110  # flags of an item that is binary or names another file
 
 
 def read_ape(file: BinaryIO, tag: str) -> list[str]:
-    """Return the values of `artist` or `album` of the APEv2 tag of a file; nothing if it has none."""
+    """Return the values of `artist` or `album` of the APEv2 tag of a file; nothing if it has none.
+
+    The end of a file is read only if the format is one that has these tags.
+    """
+    file.seek(0)
+    if not file.read(4).startswith(_FORMATS):
+        return []
     length = file.seek(0, io.SEEK_END)
     file.seek(max(length - _FOOTER.size - _ID3V1, 0))
     tail = file.read(_FOOTER.size + _ID3V1)

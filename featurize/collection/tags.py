@@ -53,7 +53,7 @@ def read_tag(path: StoragePath, tag: str) -> str | UnreadableTags | None:
             limited = _LimitedFile(raw)
             buffered = io.BufferedReader(limited, _LOCAL_BUFFER if path.local else _REMOTE_BUFFER)
             try:
-                values = read_id3(buffered, tag) or _read_with_ffmpeg(buffered, tag) or read_ape(buffered, tag)
+                values = read_id3(buffered, tag) or read_ape(buffered, tag) or _read_with_ffmpeg(buffered, tag)
             except Exception:
                 if limited.exhausted:
                     return UnreadableTags(f"more than {_MOST_BYTES >> 20} MiB")

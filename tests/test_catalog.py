@@ -352,6 +352,7 @@ PARTS = [
     ["{song}.part{n}.wav", "jazz/one.part0.wav", "jazz/one.part1.wav"],
     ["{song} (Part {n}).flac", "jazz/one (Part 0).flac", "jazz/one (Part 1).flac"],
     ["jazz.00000{song}.{n}.wav", "jazz/jazz.00000one.0.wav", "jazz/jazz.00000one.1.wav"],
+    ["song{song}1_{n}.wav", "jazz/songone1_0.wav", "jazz/songone1_1.wav"],
     ["{song}/{song}{n}.wav", "jazz/one/one0.wav", "jazz/one/one1.wav"],
 ]
 
@@ -383,6 +384,7 @@ def test_parts_of_recordings_without_a_group_are_named(pattern, first, second, t
         ("{n:06}.mp3", ("",), range(100)),
         ("Symphony No. {n}{song}.mp3", ("",), range(1, 10)),
         ("{song}-{n:02}.wav", ("2001-04", "2001-05"), range(1, 10)),
+        ("{song}{n}.wav", ("song_",), range(100)),
         ("{song} {n}.mp3", ("one", "two", "three", "four", "five", "six"), range(1)),
     ],
 )

@@ -1,7 +1,6 @@
 """Names of artists, albums and groups: which two are the same, and which stand for no name at all."""
 
 import functools
-import re
 import unicodedata
 
 # What taggers and people write if they know no artist or album, and for compilations, separated by semicolons.
@@ -44,15 +43,15 @@ def _names(listed: str) -> frozenset[str]:
 def comparable(name: str) -> str:
     """Return a name in the form in which groups are compared: casefolded, NFC, and with single spaces."""
     folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-    return re.sub(r"\s+", " ", folded).strip()
+    return " ".join(folded.split())
 
 
 def names_nothing(name: str, tag: str) -> bool:
     """Return whether a name stands for no artist or several ones, or for no album, such as "Various Artists".
 
     Args:
-        name: The name.
+        name: The name, as `comparable` returns it.
         tag: `album`; anything else means artists.
     """
-    bare = re.sub(r"\s*/\s*", "/", comparable(name.translate(_BRACKETS)))
+    bare = " ".join(name.translate(_BRACKETS).split()).replace(" / ", "/")
     return bare in _names(_NO_ALBUM if tag == "album" else _NO_ARTIST)

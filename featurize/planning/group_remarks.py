@@ -16,18 +16,17 @@ _log = logging.getLogger(__name__)
 _NAMES_SHOWN = 20
 _FEWER_NAMES_SHOWN = 5  # where names are examples
 
-# A name with a number at its end, maybe with a word before the number.
-_NUMBERED = re.compile(
-    r"(?P<stem>.+?)[\s._-]*[(\[]?(?:part|pt|seg|segment|chunk|slice|clip|split|excerpt|window)?[\s._-]*(?P<number>\d{1,6})[)\]]?",
-    re.IGNORECASE,
+# All of these take time linear in the length of a name, which a stranger chose.
+_NUMBER = re.compile(r"[(\[]?\d{1,6}[)\]]?$")
+_SEPARATORS = " ._-([\t"
+_PART = re.compile(r"(?:part|pt|seg|segment|chunk|slice|clip|split|excerpt|window)$")
+# Last words that say nothing about the recording: words for a track, for a disc, and for works that are counted.
+_TRACK_WORDS = frozenset(
+    ("track", "tr", "audiotrack", "titel", "title", "spur", "piste", "pista", "traccia", "faixa")
 )
-# Stems that say nothing about the recording: words for a track, works that are counted, numbers of discs, dates.
-_NO_RECORDING = re.compile(
-    r"(.*[\s._-])?(track|tr|titel|title|spur|piste|pista|traccia|faixa|audio|audiotrack|song|file|recording|untitled"
-    r"|disc|disk|cd|side|vol|volume|no|nr|op|opus|k|kv|bwv|take|#|№)[\s._-]*\d{0,2}"
-    r"|\d{1,2}|(19|20)\d\d([\s._-]\d\d?)?",
-    re.IGNORECASE,
-)
+_DISC_WORDS = frozenset(("cd", "disc", "disk", "side", "vol", "volume"))
+_WORK_WORDS = frozenset(("no", "nr", "op", "opus", "k", "kv", "bwv", "take", "#", "№"))
+_DISC_OR_DATE = re.compile(r"\d{1,2}|(19|20)\d\d([ ._-]\d\d?)?")
 _LARGEST_SHARE = 0.75  # of one stem among the numbered files of a class: beyond, it is the name of the class
 _FEWEST_PARTS = 4  # files that must look like parts
 
@@ -122,10 +121,8 @@ def log_parts(ids: pa.Array, labels: pa.DictionaryArray, groups: pa.Array) -> No
     alone = pc.equal(ids, groups)
     parts_of: dict[int, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for track, label in zip(ids.filter(alone).to_pylist(), labels.indices.filter(alone).to_pylist(), strict=True):
-        name = os.path.splitext(track.rpartition("/")[2])[0]
-        match = _NUMBERED.fullmatch(name)
-        if match and not _NO_RECORDING.fullmatch(match["stem"]):
-            parts_of[label][match["stem"].casefold()].append(track)
+        if recording := _recording(os.path.splitext(track.rpartition("/")[2])[0].casefold()):
+            parts_of[label][recording].append(track)
     recordings = [parts for stems in parts_of.values() for parts in _recordings(list(stems.values()))]
     count = sum(map(len, recordings))
     if count >= _FEWEST_PARTS:
@@ -139,6 +136,19 @@ def log_parts(ids: pa.Array, labels: pa.DictionaryArray, groups: pa.Array) -> No
             first,
             second,
         )
+
+
+def _recording(name: str) -> str | None:
+    """Return what stands before the number at the end of a name, if it can be the name of a recording."""
+    number = _NUMBER.search(name)
+    if not number:
+        return None
+    stem = name[: number.start()].rstrip(_SEPARATORS)
+    stem = _PART.sub("", stem).rstrip(_SEPARATORS)
+    word = re.split(r"[ ._-]", stem)[-1]
+    if not stem or _DISC_OR_DATE.fullmatch(stem) or word in _TRACK_WORDS | _WORK_WORDS:
+        return None
+    return None if word.rstrip("0123456789") in _DISC_WORDS else stem
 
 
 def _recordings(stems: list[list[str]]) -> list[list[str]]:

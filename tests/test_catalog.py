@@ -225,6 +225,11 @@ def test_splits_with_other_classes_are_reported_or_refused(tmp_path):
         build_catalog(str(tmp_path / "other"))
 
 
+def test_the_layout_of_folders_is_not_for_tables(tmp_path):
+    with pytest.raises(FeaturizeError, match=r"--layout folders is for a folder, and .* is a table"):
+        build_catalog(str(_write(tmp_path, ROWS, ".csv")), layout="folders")
+
+
 def test_the_option_layout_reaches_the_catalog_and_the_cluster(tmp_path):
     command = ["featurize", "s3://b/music", "--out", "s3://b/out", "--layout", "folders"]
     sent = read_command(typer.main.get_command(app).commands, command).arguments

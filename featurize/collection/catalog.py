@@ -83,6 +83,8 @@ def build_catalog(
         if place.is_folder():
             root, tracks = place, _from_folder(place, layout)
         elif place.is_file() and place.suffix in TABLE_SUFFIXES:
+            if layout == "folders":
+                raise FeaturizeError(f"--layout folders is for a folder, and {place} is a table. Leave it out.")
             rows = read(place, FOLDS, own_bucket(music), buckets)
             root = place.parent
             tracks, unreachable = _from_table(root, rows)

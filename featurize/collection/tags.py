@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from featurize.collection.ape import read_ape
@@ -74,20 +73,14 @@ def _read_with_ffmpeg(file: BinaryIO, tag: str) -> list[str]:
     """Return the values of a tag of any format that FFmpeg reads; nothing without the tag."""
     file.seek(0)
     with open_container(file, _SECONDS, _NO_PROBING, metadata_errors="surrogateescape") as container:
-        for metadata in _metadata(container):
-            tags = {_repaired(key).casefold(): text for key, text in metadata.items()}
-            for key in _KEYS[tag]:
-                # FFmpeg joins several Vorbis comments by semicolons.
-                if values := [part.strip() for part in _repaired(tags.get(key, "")).split(";") if part.strip()]:
-                    return values
+        # Ogg has them in its streams; the first of several counts.
+        found = [*(stream.metadata for stream in reversed(container.streams.audio)), container.metadata]
+        tags = {_repaired(key).casefold(): text for metadata in found for key, text in metadata.items()}
+    for key in _KEYS[tag]:
+        # FFmpeg joins several Vorbis comments by semicolons.
+        if values := [part.strip() for part in _repaired(tags.get(key, "")).split(";") if part.strip()]:
+            return values
     return []
-
-
-def _metadata(container: Any) -> Iterator[dict[str, str]]:
-    """Yield the tags of a file, then those of its audio streams, where Ogg has them."""
-    yield container.metadata
-    for stream in container.streams.audio:
-        yield stream.metadata
 
 
 def _repaired(text: str) -> str:

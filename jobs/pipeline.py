@@ -44,6 +44,7 @@ def run(
     reporter: ConsoleReporter,
     retry_rejects: bool = False,
     allowed_buckets: Sequence[str] = (),
+    layout: str | None = None,
 ) -> "Metrics":
     """Featurize a collection, train a model, and evaluate it.
 
@@ -55,13 +56,14 @@ def run(
         reporter: Shows progress.
         retry_rejects: Whether to read tracks again that an earlier run rejected.
         allowed_buckets: Names of buckets, besides its own, that a table may name files in.
+        layout: Layout of the collection, as for `build_catalog`; None to recognize it.
 
     Returns:
         Metrics on the test set.
     """
     features = out / "features"
     refuse_foreign_run_folder(out)
-    make_features(music, features, config, workers, reporter, retry_rejects, allowed_buckets)
+    make_features(music, features, config, workers, reporter, retry_rejects, allowed_buckets, layout)
     make_model(features, out, config, reporter)
     return evaluate_model(out, None)
 
@@ -74,6 +76,7 @@ def make_features(
     reporter: ConsoleReporter,
     retry_rejects: bool = False,
     allowed_buckets: Sequence[str] = (),
+    layout: str | None = None,
 ) -> "Summary":
     """Convert a collection to a dataset; shards that exist are kept.
 
@@ -85,6 +88,7 @@ def make_features(
         reporter: Shows progress and the table of rejects.
         retry_rejects: Whether to read tracks again that an earlier run rejected.
         allowed_buckets: Names of buckets, besides its own, that a table may name files in.
+        layout: Layout of the collection, as for `build_catalog`; None to recognize it.
 
     Returns:
         Counts of tracks, segments, rejects and duplicates.
@@ -104,6 +108,7 @@ def make_features(
             retry_rejects,
             on_progress,
             allowed_buckets=allowed_buckets,
+            layout=layout,
         )
     (folder / "config.yaml").write(to_yaml(config).encode())
     reporter.rejects(summary)

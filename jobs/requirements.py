@@ -10,11 +10,11 @@ import sys
 
 # The dependencies of pyproject.toml, by the name under which they are imported.
 REQUIREMENTS = {
+    "av": "av>=14,<19",
     "filelock": "filelock>=3.30",
     "jinja2": "jinja2>=3.1",
     "librosa": "librosa>=0.11,<0.12",
     "matplotlib": "matplotlib>=3.10",
-    "mutagen": "mutagen>=1.47",
     "numpy": "numpy>=2.0",
     "packaging": "packaging>=24",
     "psutil": "psutil>=7",

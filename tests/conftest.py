@@ -8,7 +8,7 @@ from pathlib import Path
 import boto3
 import numpy as np
 import pytest
-from support.audio import encode, tag_artist
+from support.audio import encode
 from support.s3 import moto_server
 
 from jobs.demo.synthesis import SAMPLE_RATE, STYLES, Habits, compose
@@ -86,8 +86,7 @@ def music(tmp_path_factory) -> Path:
                 samples = compose(style, habits, SECONDS, np.random.default_rng([7, s, artist, n]))
                 folder = root / name / "deeper" if n else root / name
                 path = folder / f"{artist}-{n}{suffixes[artist]}"
-                path.write_bytes(encode(samples, SAMPLE_RATE, path.suffix))
-                tag_artist(path, f"{name} {artist}")
+                path.write_bytes(encode(samples, SAMPLE_RATE, path.suffix, f"{name} {artist}"))
     return root
 
 

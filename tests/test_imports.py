@@ -110,10 +110,9 @@ def test_only_these_modules_import_ray():
                 "jobs.doctor.smoke_test",
             },
         ),
-        ("av", {"featurize.audio.av_decoder", "jobs.doctor.smoke_test"}),
+        ("av", {"featurize.audio.av_decoder", "featurize.ffmpeg", "jobs.doctor.smoke_test"}),
         ("jinja2", {"train.report.html"}),
         ("matplotlib", {"train.report.comparison_page", "train.report.figures", "train.report.html"}),
-        ("mutagen", {"featurize.collection.tags", "jobs.demo.demo"}),
     ],
 )
 def test_only_these_modules_import_the_library(library, modules):

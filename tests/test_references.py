@@ -11,8 +11,10 @@ import pytest
 from hostile.encoders import encode_mp3, wav_file
 from hostile.references import encode_av, referring_files
 
-from featurize.audio.decoders import MOST_CHANNELS, MOST_STREAMS, open_decoder
-from featurize.audio.load import load
+from featurize.audio.av_decoder import MOST_STREAMS
+from featurize.audio.decoders import MOST_CHANNELS
+from featurize.audio.load import decode, load
+from featurize.audio.sndfile_decoder import SndfileDecoder
 from featurize.audio.source import BytesSource
 from featurize.config import FeaturizeConfig
 from featurize.errors import Reject
@@ -82,8 +84,8 @@ def test_what_a_file_names_is_not_opened(suffix, tmp_path, listener, monkeypatch
 def test_more_channels_than_the_limit_are_refused():
     loud = wav_file(bytes(range(100)) * 4000, channels=MOST_CHANNELS + 1, bits=8)
     with pytest.raises(Reject, match="not decodable"):
-        open_decoder(BytesSource(loud), ".wav")
-    open_decoder(BytesSource(wav_file(bytes(MOST_CHANNELS * 100), channels=MOST_CHANNELS, bits=8)), ".wav").close()
+        decode(BytesSource(loud), SETTINGS)
+    SndfileDecoder(BytesSource(wav_file(bytes(MOST_CHANNELS * 100), channels=MOST_CHANNELS, bits=8))).close()
 
 
 def test_more_channels_than_the_limit_are_refused_by_ffmpeg(tmp_path):
@@ -92,13 +94,13 @@ def test_more_channels_than_the_limit_are_refused_by_ffmpeg(tmp_path):
     at = caf.index(b"lpcm") + 8
     caf[at : at + 16] = struct.pack(">IIII", 2 * 2000, 1, 2000, 16)
     with pytest.raises(Reject, match="not decodable"):
-        open_decoder(BytesSource(bytes(caf)), ".caf")
+        decode(BytesSource(bytes(caf)), SETTINGS)
 
 
 def test_more_streams_than_the_limit_are_refused(tmp_path):
     content = encode_av(tmp_path / "x.mka", "matroska", "pcm_s16le", MOST_STREAMS + 1)
     with pytest.raises(Reject, match="65 streams, expected at most 64"):
-        open_decoder(BytesSource(content), ".mka")
+        decode(BytesSource(content), SETTINGS)
 
 
 @pytest.mark.parametrize(

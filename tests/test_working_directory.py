@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 SHADOWED = (
     *("asyncio", "concurrent", "ctypes", "json", "logging", "multiprocessing", "pickle", "random", "socket"),
     *("subprocess", "tempfile", "threading", "uuid", "aiohttp", "av", "click", "cloudpickle", "filelock", "grpc"),
-    *("jinja2", "joblib", "keras", "librosa", "matplotlib", "mutagen", "numba", "numpy", "packaging", "psutil"),
+    *("jinja2", "joblib", "keras", "librosa", "matplotlib", "numba", "numpy", "packaging", "psutil"),
     *(
         "pyarrow",
         "pydantic",

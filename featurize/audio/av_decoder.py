@@ -1,26 +1,16 @@
 """The second reader: FFmpeg through PyAV, for what libsndfile refuses or stops in. It opens nothing else."""
 
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from featurize.audio.decoders import Block, Refused, refuse_out_of_range
 from featurize.audio.source import BytesSource, Source
 from featurize.errors import Reject
+from featurize.ffmpeg import open_container
 
 MOST_STREAMS = 64  # of a container, of all kinds
-# FFmpeg's demuxers that read one file and nothing else. Others open what the content of the file names: playlists
-# and lists of files (hls, dash, concat), network sessions (sdp, rtsp), image sequences, subtitles.
-_DEMUXERS = (
-    "aac ac3 aiff amr amrnb amrwb ape asf au avi caf dsf dts dtshd eac3 flac flv iff loas matroska mov mp3 mpc "
-    "mpc8 mpeg mpegts nut ogg oma qcp shn tak truehd tta voc w64 wav wv xwma"
-)
-_CONTAINER_OPTIONS = {
-    "format_whitelist": _DEMUXERS.replace(" ", ","),
-    "protocol_whitelist": "none",  # no such protocol: not even files
-    "enable_drefs": "0",  # of mov: tracks whose samples are in other files
-}
 _PROBE_SECONDS = 60.0  # to find the streams of a file, and to read one packet
 # Lossless codecs whose frames have checksums, which FFmpeg compares only if asked to; it would decode the damage.
 _CHECKED_CODECS = ("ape", "flac", "tak", "truehd", "tta", "wavpack")
@@ -49,13 +39,7 @@ class AvDecoder:
         self.packets = self.skipped = 0
         source.seek(0)
         try:
-            self._container: Any = av.open(
-                source,
-                metadata_errors="ignore",
-                container_options=_CONTAINER_OPTIONS,
-                timeout=_PROBE_SECONDS,
-                io_open=_open_nothing,
-            )
+            self._container: Any = open_container(source, _PROBE_SECONDS)
         except av.ExitError as error:
             raise _too_slow() from error
         except (av.FFmpegError, ValueError) as error:
@@ -146,11 +130,6 @@ class AvDecoder:
     def close(self) -> None:
         """Close the file."""
         self._container.close()
-
-
-def _open_nothing(url: str, flags: int, options: dict[str, str]) -> NoReturn:
-    """Refuse to open what a file refers to; FFmpeg asks this in place of opening it."""
-    raise ValueError("files that a file refers to are not opened")
 
 
 def _too_slow() -> Reject:

@@ -7,14 +7,15 @@ import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
+from featurize.collection.class_folders import list_class_folders
+from featurize.collection.class_names import log_doubtful_classes
 from featurize.collection.class_sizes import refuse_unusable_classes
-from featurize.collection.listing import AudioFile, list_class_folders
 from featurize.collection.location import own_bucket, parse_allowed
 from featurize.collection.manifest import read_table
 from featurize.collection.sizes import sizes_of
@@ -27,7 +28,6 @@ from featurize.storage import StoragePath, describe, is_safe_name
 TableReader = Callable[[StoragePath, int, str | None, frozenset[str]], pa.Table]
 
 _log = logging.getLogger(__name__)
-_NAMES_SHOWN = 5
 _NOT_PLAIN = r"^/|//|/$|(^|/)\.\.?(/|$)"  # absolute, a URI, or with parts that normpath removes
 CATALOG_SCHEMA = pa.schema(
     [
@@ -61,13 +61,17 @@ class Catalog:
     unreachable: frozenset[str] = frozenset()
 
 
-def build_catalog(music: str, allowed: Collection[str] = (), read: TableReader = read_table) -> Catalog:
+def build_catalog(
+    music: str, allowed: Collection[str] = (), read: TableReader = read_table, layout: str | None = None
+) -> Catalog:
     """List a collection.
 
     Args:
         music: A folder whose subfolders are the classes, or a CSV, Parquet or JSON-lines table; a path or a URI.
         allowed: Names of buckets, besides the table's own, that a table may name files in.
         read: Reads a table.
+        layout: `folders` if each first-level folder is a class, whatever its name; None to recognize a split into
+            folders such as `train` and `test` above the class folders.
 
     Raises:
         FeaturizeError: It does not exist, holds no audio, names files that it must not name, or cannot be split
@@ -77,8 +81,10 @@ def build_catalog(music: str, allowed: Collection[str] = (), read: TableReader =
     unreachable: frozenset[str] = frozenset()
     try:
         if place.is_folder():
-            root, tracks = place, _from_folder(place)
+            root, tracks = place, _from_folder(place, layout)
         elif place.is_file() and place.suffix in TABLE_SUFFIXES:
+            if layout == "folders":
+                raise FeaturizeError(f"--layout folders is for a folder, and {place} is a table. Leave it out.")
             rows = read(place, MAX_FOLDS, own_bucket(music), buckets)
             root = place.parent
             tracks, unreachable = _from_table(root, rows)
@@ -94,6 +100,8 @@ def build_catalog(music: str, allowed: Collection[str] = (), read: TableReader =
     tracks = tracks.sort_by("track")
     _refuse_repeated(tracks)
     refuse_unusable_classes(tracks, place)
+    labels = pc.value_counts(pc.cast(tracks["label"], pa.string())).to_pylist()
+    log_doubtful_classes({label["values"]: label["counts"] for label in labels})
     return Catalog(root, tracks, unreachable)
 
 
@@ -102,37 +110,24 @@ def stored_path(track: str, path: bytes | None) -> str:
     return track if path is None else os.fsdecode(path)
 
 
-def _from_folder(root: StoragePath) -> pa.Table:
-    paths, sizes, unsafe = [], [], []
-    for found in list_class_folders(root):
-        if not is_safe_name(found.path):
-            unsafe.append(found)
-            continue
-        paths.append(found.path)
-        sizes.append(found.size)
-    kept = _with_class(unsafe, paths)
-    ids = pa.array([printable(path) for path in (*paths, *(found.path for found in kept))], pa.string())
-    outside = [None if printable(path) == path else os.fsencode(path) for path in paths] + [b""] * len(kept)
-    sizes += [found.size for found in kept]
-    labels = pc.dictionary_encode(pc.replace_substring_regex(ids, "(?s)/.*", ""))
-    columns = [ids, pa.array(outside, pa.binary()), labels, *_nothing_given(ids), pa.array(sizes, pa.int64())]
-    return pa.table(columns, schema=CATALOG_SCHEMA)
+def _from_folder(root: StoragePath, layout: str | None) -> pa.Table:
+    found = list_class_folders(root, layout)
+    paths = [file.path for file in found.files]
+    ids = pa.array([printable(path) for path in paths], pa.string())
+    raw = pa.array([_raw_name(path) for path in paths], pa.binary())
+    labels = pc.dictionary_encode(pa.array([printable(label) for label in found.labels], pa.string()))
+    group, fold, split = _nothing_given(ids)
+    if found.splits is not None:
+        split = pa.array(found.splits, pa.string())
+    sizes = pa.array([file.size for file in found.files], pa.int64())
+    return pa.table([ids, raw, labels, group, fold, split, sizes], schema=CATALOG_SCHEMA)
 
 
-def _with_class(unsafe: Sequence[AudioFile], paths: Sequence[str]) -> list[AudioFile]:
-    """Return the files with unsafe names that are in a class folder of other files; log the others, by name."""
-    classes = {path.split("/", 1)[0] for path in paths} if unsafe else set()
-    kept = [found for found in unsafe if found.path.split("/", 1)[0] in classes]
-    if len(unsafe) > len(kept):
-        names = [repr(found.path) for found in unsafe if found.path.split("/", 1)[0] not in classes]
-        more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-        _log.warning(
-            "%d files were skipped because their names cannot be joined to the folder: %s%s.",
-            len(names),
-            ", ".join(names[:_NAMES_SHOWN]),
-            more,
-        )
-    return kept
+def _raw_name(path: str) -> bytes | None:
+    """Return what the column `path` holds for a path below the root, see Catalog."""
+    if not is_safe_name(path):
+        return b""
+    return None if printable(path) == path else os.fsencode(path)
 
 
 def _from_table(root: StoragePath, rows: pa.Table) -> tuple[pa.Table, frozenset[str]]:

@@ -1,12 +1,14 @@
-"""List the audio files of a folder whose subfolders are the classes, on a disk or in a bucket."""
+"""List the audio files of a folder, on a disk or in a bucket."""
 
 import dataclasses
 import logging
 import os
+import re
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from featurize.display import one_line
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath, describe, is_safe_name
 
@@ -25,6 +27,36 @@ _FILMS = (
 AUDIO_SUFFIXES = frozenset(f"{_MUSIC} {_FILMS}".split())
 
 _log = logging.getLogger(__name__)
+_NAMES_SHOWN = 5
+_MOST_NAMES = 100  # of one folder: symbolic links could otherwise make exponentially many of a few folders
+# What file systems, network storage and tools leave among music, casefolded. Any other name is music, also one
+# that begins with a dot: "...And Justice for All", ".38 Special".
+_SYSTEM_NAMES = frozenset(
+    {
+        *(".appledb", ".appledesktop", ".appledouble", ".documentrevisions-v100", ".ds_store", ".fseventsd"),
+        *(".spotlight-v100", ".temporaryitems", ".volumeicon.icns", "__macosx", "network trash folder"),
+        *("temporary items", "$recycle.bin", "system volume information", "lost+found"),
+        *(
+            ".snapshot",
+            ".snapshots",
+            ".zfs",
+            "#recycle",
+            "#snapshot",
+            "@eadir",
+            "@recycle",
+            "@recently-snapshot",
+            "@tmp",
+        ),
+        *(".@__thumb", ".cache", ".thumbnails", ".git", ".hg", ".svn", ".dvc", ".ipynb_checkpoints", ".venv"),
+        *("__pycache__", ".dropbox.cache", ".stfolder", ".stversions", ".sync", ".localized", ".nomedia"),
+    }
+)
+# AppleDouble files, trash of desktops and phones, unfinished downloads, files open while removed, our own.
+_SYSTEM_PATTERN = re.compile(
+    r"\._.*|\.trash(es|-\d+|ed-.*)?|\.pending-\d+-.*|\.nfs[0-9a-f]{12,}|\.fuse_hidden.*|[.~]syncthing[.~].*"
+    r"|\.earmark-.*\.tmp",
+    re.DOTALL,
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,44 +72,49 @@ class AudioFile:
     size: int
 
 
-def list_class_folders(root: StoragePath) -> Iterator[AudioFile]:
-    """List the audio files below each first-level subfolder; log what is skipped.
+def list_audio(root: StoragePath, folders: set[str] | None = None) -> Iterator[AudioFile]:
+    """List the audio files of a folder at any depth; log what is skipped: other formats, and files of systems.
 
-    Raises:
-        FeaturizeError: A folder cannot be listed.
-    """
-    unclassed = 0
-    for found in list_audio(root):
-        if "/" in found.path:
-            yield found
-        else:
-            unclassed += 1
-    if unclassed:
-        _log.warning("%d audio files are in no class folder and were skipped.", unclassed)
-
-
-def list_audio(root: StoragePath) -> Iterator[AudioFile]:
-    """List the audio files of a folder at any depth; log what is skipped: hidden files and other formats.
+    Args:
+        root: The folder.
+        folders: Receives the folders that are searched, at the first and the second level below the root.
 
     Raises:
         FeaturizeError: A folder cannot be listed.
     """
     skipped: Counter[str] = Counter()
-    for path, size in _local_files(root.path) if root.local else _remote_files(root):
+    system: set[str] = set()
+    searched: set[str] = set() if folders is None else folders
+    found = _local_files(root.path, searched, system) if root.local else _remote_files(root, searched, system)
+    for path, size in found:
         name = path.rpartition("/")[2]
-        suffix = os.path.splitext(name)[1].lower()
-        if name.startswith("."):
-            skipped["hidden"] += 1
-        elif suffix not in AUDIO_SUFFIXES:
-            skipped[suffix or "no suffix"] += 1
+        stem, dot, suffix = name.rpartition(".")
+        if is_system_name(name):
+            skipped["system files"] += 1
+        elif f".{suffix.lower()}" not in AUDIO_SUFFIXES or not dot:
+            skipped[f".{suffix.lower()}" if dot and stem else "no suffix"] += 1
         elif size is None:
             skipped["not a regular file"] += 1
         else:
             yield AudioFile(path, size)
     if skipped:
         by_count = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
-        kinds = ", ".join(f"{kind}: {count}" for kind, count in by_count)
+        kinds = ", ".join(f"{one_line(kind)}: {count}" for kind, count in by_count)
         _log.warning("%d other files were skipped (%s).", skipped.total(), kinds)
+    if system:
+        _log.warning("%d folders of systems and tools were skipped: %s.", len(system), shown(sorted(system)))
+
+
+def is_system_name(name: str) -> bool:
+    """Return whether a file or folder has a name that file systems and tools use, not music."""
+    folded = name.casefold()
+    return folded in _SYSTEM_NAMES or _SYSTEM_PATTERN.fullmatch(folded) is not None
+
+
+def shown(names: Sequence[str]) -> str:
+    """Return the first names in quotation marks and the number of the others."""
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return f"{', '.join(repr(name) for name in names[:_NAMES_SHOWN])}{more}"
 
 
 def size_of(path: StoragePath) -> int:
@@ -88,38 +125,70 @@ def size_of(path: StoragePath) -> int:
         return -1
 
 
-def _local_files(root: str) -> Iterator[tuple[str, int | None]]:
-    """List a local folder: path, and size in bytes; None for what is not a regular file."""
-    visited: set[tuple[int, int]] = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=_refuse_folder):
-        # A symbolic link may lead back up: read each real folder once.
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in visited:
-            subfolders.clear()
-            continue
-        visited.add((status.st_dev, status.st_ino))
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        below = os.path.relpath(folder, root)
-        for name in files:
-            path = name if below == "." else f"{below}/{name}"
-            try:
-                status = os.stat(os.path.join(folder, name))
-            except OSError:
-                yield path, -1
+def _local_files(root: str, searched: set[str], system: set[str]) -> Iterator[tuple[str, int | None]]:
+    """List a local folder: path, and size in bytes; None for what is not a regular file.
+
+    Symbolic links are followed, so that a folder with two names is listed twice; a folder inside itself is not.
+    """
+    visits: Counter[tuple[int, int]] = Counter()
+    waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
+    while waiting:
+        below, above = waiting.pop()
+        folder = os.path.join(root, below) if below else root
+        try:
+            status = os.stat(folder)
+            identity = (status.st_dev, status.st_ino)
+            if identity in above:
+                continue
+            visits[identity] += 1
+            if visits[identity] > _MOST_NAMES:
+                raise FeaturizeError(
+                    f"{one_line(folder)} has more than {_MOST_NAMES} names through symbolic links. Remove some of "
+                    "the links."
+                )
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name, reverse=True)
+        except OSError as error:
+            raise FeaturizeError(f"cannot list {one_line(folder)}: {error.strerror}.") from error
+        for entry in entries:
+            path = f"{below}/{entry.name}" if below else entry.name
+            if not _is_folder(entry):
+                yield path, _size_of_entry(entry)
+            elif is_system_name(entry.name):
+                system.add(path)
             else:
-                yield path, status.st_size if stat.S_ISREG(status.st_mode) else None
+                if path.count("/") < 2:
+                    searched.add(path)
+                waiting.append((path, above | {identity}))
 
 
-def _remote_files(root: StoragePath) -> Iterator[tuple[str, int | None]]:
-    """List a remote folder page by page; leave out hidden folders, as in a local one."""
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a symbolic link to itself
+        return False
+
+
+def _size_of_entry(entry: "os.DirEntry[str]") -> int | None:
+    try:
+        status = entry.stat()
+    except OSError:
+        return -1
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _remote_files(root: StoragePath, searched: set[str], system: set[str]) -> Iterator[tuple[str, int | None]]:
+    """List a remote folder as `_local_files` does."""
     try:
         for path, size in root.files():
-            hidden = any(part.startswith(".") for part in path.split("/")[:-1])
-            if not hidden or not is_safe_name(path):
+            parts = path.split("/")[:-1]
+            if not is_safe_name(path):
                 yield path, size
+                continue
+            first = next((i for i, part in enumerate(parts) if is_system_name(part)), None)
+            if first is not None:
+                system.add("/".join(parts[: first + 1]))
+                continue
+            searched.update("/".join(parts[:depth]) for depth in (1, 2) if depth <= len(parts))
+            yield path, size
     except OSError as error:
         raise FeaturizeError(f"cannot list {root}: {describe(error)}.") from error
-
-
-def _refuse_folder(error: OSError) -> None:
-    raise FeaturizeError(f"cannot list {error.filename}: {error.strerror}.") from error

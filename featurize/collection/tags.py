@@ -4,15 +4,29 @@ import dataclasses
 import io
 from typing import Any, BinaryIO
 
-import mutagen
-
+from featurize.collection.ape import read_ape
+from featurize.collection.group_names import comparable
+from featurize.collection.id3 import decode_unlabeled, read_id3
+from featurize.ffmpeg import open_container
 from featurize.storage import StoragePath
 
-# ID3 frames of mutagen's easy names: WAV and AIFF files carry ID3 without the easy interface.
-_ID3_FRAME = {"artist": "TPE1", "album": "TALB"}
+# Keys of FFmpeg, best first. AIFF has an author; Matroska prefixes the target of a tag.
+_KEYS = {
+    "artist": ("artist", "track/artist", "author", "album_artist", "album/artist"),
+    "album": ("album", "album/title"),
+}
 _LONGEST = 300  # characters of an artist name; damaged tags hold megabytes
 _MOST_BYTES = 64 << 20  # read from one file; covers are up to 16 MB
 _LOCAL_BUFFER, _REMOTE_BUFFER = 1 << 13, 1 << 16  # bytes
+_SECONDS = 20.0  # for FFmpeg to open a file
+# Tags stand before the samples or, where FFmpeg knows to find them, behind: it need not decode any.
+_NO_PROBING = {"probesize": str(1 << 15), "analyzeduration": "0", "fpsprobesize": "0"}
+# Exceptions of PyAV, by name: it is imported only in processes that need it.
+_REASONS = {
+    "InvalidDataError": "not recognized",
+    "EOFError": "not recognized",
+    "ExitError": f"still reading after {_SECONDS:g} s",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,49 +37,69 @@ class UnreadableTags:
 
 
 def read_tag(path: StoragePath, tag: str) -> str | UnreadableTags | None:
-    """Read one tag of one file, casefolded; None if it has none, or if mutagen finds no tags in it.
+    """Read one tag of one file, as `comparable` returns it, with several values joined by `; `.
 
-    A file without tags is not rejected here: the decoder decides whether it is audio. Whatever else goes wrong
-    concerns this file only. Values that differ only in case or surrounding space are the same group.
+    Args:
+        path: The file.
+        tag: `artist`, for which the artist of the album stands in if there is none, or `album`.
+
+    Returns:
+        None if it has no such tag. A file without tags is not rejected here: the decoder decides whether it is
+        audio. Whatever goes wrong concerns this file only, and is returned.
     """
     try:
         with path.open() as raw:
-            limited = _LimitedFile(raw, path.path)
+            limited = _LimitedFile(raw)
             buffered = io.BufferedReader(limited, _LOCAL_BUFFER if path.local else _REMOTE_BUFFER)
             try:
-                file = mutagen.File(buffered, easy=True)
-            except (mutagen.MutagenError, EOFError):
-                file = None
-        if limited.exhausted:
-            return UnreadableTags(f"more than {_MOST_BYTES >> 20} MiB")
-        return _text(file.tags, tag) if file is not None and file.tags else None
+                values = read_id3(buffered, tag) or read_ape(buffered, tag) or _read_with_ffmpeg(buffered, tag)
+            except Exception:
+                if limited.exhausted:
+                    return UnreadableTags(f"more than {_MOST_BYTES >> 20} MiB")
+                raise
+        return comparable("; ".join(value[:_LONGEST] for value in values))[:_LONGEST].strip() or None
     except FileNotFoundError:
-        return None
+        return UnreadableTags("missing")
+    except MemoryError:
+        return UnreadableTags(MemoryError.__name__)
     except OSError as error:
         return UnreadableTags(error.strerror or type(error).__name__)
     except Exception as error:
-        return UnreadableTags(type(error).__name__)
+        name = type(error).__name__
+        return UnreadableTags(_REASONS.get(name) or getattr(error, "strerror", None) or name)
 
 
-def _text(tags: Any, tag: str) -> str | None:
-    values = tags.get(tag) or tags.get(_ID3_FRAME[tag]) or []
-    return "; ".join(str(value)[:_LONGEST] for value in values).strip().casefold()[:_LONGEST] or None
+def _read_with_ffmpeg(file: BinaryIO, tag: str) -> list[str]:
+    """Return the values of a tag of any format that FFmpeg reads; nothing without the tag."""
+    file.seek(0)
+    with open_container(file, _SECONDS, _NO_PROBING, metadata_errors="surrogateescape") as container:
+        # Ogg has them in its streams; the first of several counts.
+        found = [*(stream.metadata for stream in reversed(container.streams.audio)), container.metadata]
+        tags = {_repaired(key).casefold(): text for metadata in found for key, text in metadata.items()}
+    for key in _KEYS[tag]:
+        # FFmpeg joins several Vorbis comments by semicolons.
+        if values := [part.strip() for part in _repaired(tags.get(key, "")).split(";") if part.strip()]:
+            return values
+    return []
+
+
+def _repaired(text: str) -> str:
+    """Return text in which bytes that are not UTF-8 are decoded; RIFF and ID3v1 do not record their encoding."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return decode_unlabeled(text.encode("utf-8", "surrogateescape"))
+    return text
 
 
 class _LimitedFile(io.RawIOBase):
     """A file of which only so many bytes can be read, also by jumping to and fro."""
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         super().__init__()
         self._file = file
         self._left = _MOST_BYTES
-        self._name = name
         self.exhausted = False
-
-    @property
-    def name(self) -> str:
-        """Path of the file; mutagen considers its suffix."""
-        return self._name
 
     def readable(self) -> bool:
         return True

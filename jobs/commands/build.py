@@ -14,6 +14,7 @@ from jobs.commands.options import (
     ConfigFile,
     Features,
     Music,
+    MusicLayout,
     Overrides,
     RetryRejects,
     RunFolder,
@@ -30,6 +31,7 @@ def run(
     workers: Workers = None,
     retry_rejects: RetryRejects = False,
     allow_bucket: AllowedBuckets = None,
+    layout: MusicLayout = None,
 ) -> None:
     """Train a genre classifier on a music collection: featurize, train, evaluate and write the report.
 
@@ -44,7 +46,7 @@ def run(
 
         settings, path = load_config(config, overrides or []), StoragePath.of(out)
         buckets = allow_bucket or []
-        metrics = run_all(music, path, settings, workers, ConsoleReporter(), retry_rejects, buckets)
+        metrics = run_all(music, path, settings, workers, ConsoleReporter(), retry_rejects, buckets, layout)
         echo(conclusion(path, metrics))
 
 
@@ -56,6 +58,7 @@ def featurize(
     workers: Workers = None,
     retry_rejects: RetryRejects = False,
     allow_bucket: AllowedBuckets = None,
+    layout: MusicLayout = None,
 ) -> None:
     """Convert music to a dataset: MFCC features of short segments, in Parquet shards.
 
@@ -69,7 +72,7 @@ def featurize(
         from jobs.terminal.console import ConsoleReporter
 
         settings, path, buckets = load_config(config, overrides or []), StoragePath.of(out), allow_bucket or []
-        make_features(music, path, settings, workers, ConsoleReporter(), retry_rejects, buckets)
+        make_features(music, path, settings, workers, ConsoleReporter(), retry_rejects, buckets, layout)
         shown, quoted = (path, path.quoted) if path.scheme else (one_line(out), shell_word(out))
         echo(f"features  {shown}\nnext      earmark train {quoted} --out RUN")
 

@@ -38,6 +38,22 @@ AllowedBuckets = Annotated[
         help="Bucket, besides its own, that a table of tracks may name files in. May be repeated.",
     ),
 ]
+
+
+class Layout(StrEnum):
+    """Layouts of MUSIC that can be named instead of recognized."""
+
+    folders = "folders"
+
+
+MusicLayout = Annotated[
+    Layout | None,
+    typer.Option(
+        "--layout",
+        help="Layout of MUSIC, if it is not recognized. folders: each first-level folder is a class, even if it "
+        "is called train or test.",
+    ),
+]
 RetryRejects = Annotated[bool, typer.Option("--retry-rejects", help="Retry the tracks that were rejected before.")]
 RunFolder = Annotated[str, typer.Option("--out", metavar="RUN", help="Output folder or URI of the run.")]
 

@@ -12,7 +12,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import mutagen.id3
 import numpy as np
 import soundfile
 
@@ -97,13 +96,11 @@ def _compose_one(music: Path, seed: int, style: str, number: int) -> None:
     rng = np.random.default_rng([seed, style_number, artist, number])
     samples = compose(STYLES[style], habits, SECONDS, rng)
     encoded = io.BytesIO()
-    soundfile.write(encoded, samples, SAMPLE_RATE, format="MP3", subtype="MPEG_LAYER_III")
-    tags = mutagen.id3.ID3()
-    tags.add(mutagen.id3.TPE1(encoding=3, text=[f"The {style.title()} {artist + 1}"]))
-    tags.add(mutagen.id3.TALB(encoding=3, text=[f"Seed {seed}"]))
-    tags.add(mutagen.id3.TIT2(encoding=3, text=[f"Piece {number + 1}"]))
-    encoded.seek(0)
-    tags.save(encoded)
+    with soundfile.SoundFile(encoded, "w", SAMPLE_RATE, samples.shape[1], "MPEG_LAYER_III", format="MP3") as file:
+        file.artist = f"The {style.title()} {artist + 1}"
+        file.album = f"Seed {seed}"
+        file.title = f"Piece {number + 1}"
+        file.write(samples)
     write_whole(_path(music, style, number), encoded.getvalue())
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
-from support.audio import encode, encode_av
+from hostile.encoders import ape_tag, id3_tag, id3_text_frame
+from support.audio import CODECS, encode, encode_av, encode_with_tags
 
 from featurize.audio.load import load
 from featurize.collection.manifest import read_table
@@ -70,21 +71,15 @@ def _readable(features: Path, run: Path) -> Seeds:
 
 
 def _tagged(features: Path, run: Path) -> Seeds:
-    import mutagen
-
-    tagged = {}
-    for name, content in _audio(features, run).items():
-        file = io.BytesIO(content)
-        tags = mutagen.File(file, easy=True)
-        if tags is None or name.endswith((".wav", ".aiff")):
-            continue
-        if tags.tags is None:
-            tags.add_tags()
-        tags["artist"], tags["album"] = ["An Artist", "Another"], ["An Album"]
-        file.seek(0)
-        tags.save(file)
-        tagged[name] = file.getvalue()
-    return tagged
+    tags = {"artist": "An Artist;Another", "album": "An Album"}
+    tagged = {f"tagged{suffix}": encode_with_tags(suffix, tags) for suffix in CODECS}
+    mp3 = _audio(features, run)["tone.mp3"]
+    frames = id3_text_frame(b"TPE1", b"An Artist\0Another") + id3_text_frame(b"TALB", b"An Album")
+    return {
+        **tagged,
+        "id3.mp3": id3_tag(frames) + mp3,
+        "ape.mp3": mp3 + ape_tag(1, b"An Artist\0Another"),
+    }
 
 
 def _tables(features: Path, run: Path) -> Seeds:

@@ -245,7 +245,7 @@ def lengths() -> Iterator[Entry]:
 def tags() -> Iterator[Entry]:
     """Valid audio with invalid or extreme tags, which are read to group tracks."""
     mp3, flac = encode_mp3(), encode_tune("FLAC", "PCM_16")
-    # mutagen takes 0.25 s for these, and minutes for twenty times as many.
+    # Some readers take minutes for twenty times as many.
     nothings = zlib.compress(bytes(100_000))
     for name, tag in {
         "id3.mp3": id3_tag(id3_text_frame(b"TPE1", b"Somebody")),

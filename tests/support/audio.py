@@ -1,11 +1,9 @@
 """Encode and tag audio files."""
 
 import io
-from pathlib import Path
+from collections.abc import Mapping
 
 import av
-import mutagen
-import mutagen.id3
 import numpy as np
 import soundfile
 
@@ -20,30 +18,39 @@ FORMATS = {
 }
 
 
-def encode(samples: np.ndarray, rate: int, suffix: str) -> bytes:
+# Codec of FFmpeg, by suffix.
+CODECS = {
+    ".aiff": "pcm_s16be",
+    ".au": "pcm_s16be",
+    ".caf": "pcm_s16le",
+    ".flac": "flac",
+    ".m4a": "aac",
+    ".mka": "libopus",
+    ".mp3": "libmp3lame",
+    ".ogg": "libopus",
+    ".tta": "tta",
+    ".wav": "pcm_s16le",
+    ".wma": "wmav2",
+    ".wv": "wavpack",
+}
+
+
+def encode(samples: np.ndarray, rate: int, suffix: str, artist: str = "") -> bytes:
     """Encode samples in the format of a suffix.
 
     Args:
         samples: float [n] or [n, channels], full scale 1.
         rate: Sample rate in Hz.
         suffix: Key of FORMATS.
+        artist: Value of the artist tag; none if empty.
     """
     container, subtype = FORMATS[suffix]
-    file = io.BytesIO()
-    soundfile.write(file, samples, rate, format=container, subtype=subtype)
+    file, channels = io.BytesIO(), 1 if samples.ndim == 1 else samples.shape[1]
+    with soundfile.SoundFile(file, "w", rate, channels, subtype, format=container) as sound:
+        if artist:
+            sound.artist = artist
+        sound.write(samples)
     return file.getvalue()
-
-
-def tag_artist(path: Path, artist: str) -> None:
-    """Write the artist tag of an audio file."""
-    file = mutagen.File(path, easy=path.suffix not in (".wav", ".aiff"))
-    if file.tags is None:
-        file.add_tags()
-    if path.suffix in (".wav", ".aiff"):
-        file.tags.add(mutagen.id3.TPE1(encoding=3, text=[artist]))
-    else:
-        file["artist"] = artist
-    file.save()
 
 
 def encode_av(samples: np.ndarray, rate: int, container: str, codec: str, streams: int = 1) -> bytes:
@@ -78,4 +85,27 @@ def in_ogg(flac: bytes) -> bytes:
             if packet.size:
                 packet.stream = stream
                 out.mux(packet)
+    return file.getvalue()
+
+
+def encode_with_tags(suffix: str, tags: Mapping[str, str]) -> bytes:
+    """Encode half a second of noise with FFmpeg, with tags.
+
+    Args:
+        suffix: Key of CODECS.
+        tags: Values by FFmpeg's names: artist, album, album_artist.
+    """
+    file, rate = io.BytesIO(), 48000
+    file.name = f"x{suffix}"  # from which FFmpeg chooses the container
+    noise = 0.3 * np.random.default_rng(0).standard_normal((1, rate // 2)).astype(np.float32)
+    with av.open(file, "w") as container:
+        stream = container.add_stream(CODECS[suffix], rate=rate)
+        stream.layout = "mono"
+        stream.bit_rate = 64000
+        container.metadata.update(tags)
+        frame = av.AudioFrame.from_ndarray(noise, format="flt", layout="mono")
+        frame.rate = rate
+        resampler = av.AudioResampler(stream.format.name, "mono", rate, stream.codec_context.frame_size or 1024)
+        for part in (*resampler.resample(frame), *resampler.resample(None), None):
+            container.mux(stream.encode(part))
     return file.getvalue()

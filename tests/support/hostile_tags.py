@@ -39,6 +39,12 @@ def _flac(kind: int, block: bytes) -> bytes:
     return b"fLaC\0\0\0\x22" + info + bytes([0x80 | kind]) + struct.pack(">I", len(block))[1:] + block
 
 
+def comments(*entries: str) -> bytes:
+    """A FLAC file without samples whose comments are `key=value`."""
+    texts = [struct.pack("<I", len(entry.encode())) + entry.encode() for entry in entries]
+    return _flac(4, struct.pack("<II", 0, len(texts)) + b"".join(texts))
+
+
 def many_comments(count: int = 0xFFFFFFFF) -> bytes:
     """A FLAC file that claims four billion comments."""
     return _flac(4, struct.pack("<I", 0) + struct.pack("<I", count) + b"\x02\0\0\0a=" * 100)

@@ -10,8 +10,10 @@ from featurize.uri import without_secrets
 from jobs.commands.error_exits import plain_errors
 from jobs.commands.options import (
     AllowedBuckets,
+    Columns,
     ConfigFile,
     Features,
+    Layout,
     Music,
     Overrides,
     RetryRejects,
@@ -29,6 +31,8 @@ def run(
     workers: Workers = None,
     retry_rejects: RetryRejects = False,
     allow_bucket: AllowedBuckets = None,
+    layout: Layout = None,
+    columns: Columns = None,
 ) -> None:
     """Train a genre classifier on a music collection: featurize, train, evaluate and write the report.
 
@@ -43,7 +47,9 @@ def run(
 
         settings, path = load_config(config, overrides or []), StoragePath.of(out)
         buckets = allow_bucket or []
-        metrics = run_all(music, path, settings, workers, ConsoleReporter(), retry_rejects, buckets)
+        metrics = run_all(
+            music, path, settings, workers, ConsoleReporter(), retry_rejects, buckets, layout, columns
+        )
         echo(conclusion(path, metrics))
 
 
@@ -55,6 +61,8 @@ def featurize(
     workers: Workers = None,
     retry_rejects: RetryRejects = False,
     allow_bucket: AllowedBuckets = None,
+    layout: Layout = None,
+    columns: Columns = None,
 ) -> None:
     """Convert music to a dataset: MFCC features of short segments, in Parquet shards.
 
@@ -68,7 +76,7 @@ def featurize(
         from jobs.terminal.console import ConsoleReporter
 
         settings, path, buckets = load_config(config, overrides or []), StoragePath.of(out), allow_bucket or []
-        make_features(music, path, settings, workers, ConsoleReporter(), retry_rejects, buckets)
+        make_features(music, path, settings, workers, ConsoleReporter(), retry_rejects, buckets, layout, columns)
         shown = path if path.scheme else one_line(out)
         echo(f"features  {shown}\nnext      earmark train {shown} --out RUN")
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from support.audio import encode
 
 from featurize.audio.load import load
+from featurize.collection.layouts.readers import find_source
 from featurize.collection.manifest import read_table
 from featurize.collection.tags import read_tag
 from featurize.dataset.dataset import open_dataset
@@ -132,7 +133,7 @@ TARGETS: Mapping[str, Target] = {
     "tags": Target(_tagged, lambda folder, file, features: read_tag(StoragePath.of(file), "artist"), ()),
     "tables": Target(
         _tables,
-        lambda folder, file, features: read_table(StoragePath.of(file), 5, None, frozenset()),
+        lambda folder, file, features: read_table(find_source(StoragePath.of(file), None, is_folder=False)),
         (EarmarkError,),
         contained=True,
     ),

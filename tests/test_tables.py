@@ -106,6 +106,7 @@ def test_all_rows_that_must_not_be_read_are_listed_together(table):
 def test_a_local_table_names_local_files_anywhere(table, tmp_path):
     inside, outside = "jazz/../a b.wav", str(tmp_path.parent / "elsewhere.wav")
     uri = f"file://{tmp_path}/c%20d.wav"
+    (tmp_path / "c d.wav").write_bytes(b"x")
     catalog = build_catalog(table(inside, outside, uri))
     assert {"a b.wav", outside, uri} <= set(catalog.tracks["track"].to_pylist())
     assert locate(catalog.root, uri).local == tmp_path / "c d.wav"

@@ -1,6 +1,7 @@
 """Where the audio of a table is: below the folder of the table, or in a folder beside it."""
 
 import dataclasses
+import os
 
 import numpy as np
 import pyarrow as pa
@@ -40,15 +41,16 @@ class AudioFiles:
     missing: str
 
 
-def find_audio(source: Source, paths: pa.Array) -> AudioFiles:
+def find_audio(source: Source, paths: pa.Array, beside: bool) -> AudioFiles:
     """Find the files of a table.
 
-    If none is below the folder of the table, they are looked for in its subfolders, in the folder above it, and in
-    the subfolders of that one. Then names are compared up to spelling (`find_missing`).
+    If none is below the folder of the table, they are looked for in its subfolders, in the folder above it, and, for
+    published datasets, in the subfolders of that one. Then names are compared up to spelling (`find_missing`).
 
     Args:
         source: Files of the table.
         paths: Paths and URIs from a checked table, string [rows].
+        beside: Whether the audio may be in a folder beside that of the table.
 
     Raises:
         FeaturizeError: The files are in more than one folder.
@@ -59,7 +61,9 @@ def find_audio(source: Source, paths: pa.Array) -> AudioFiles:
     missing = _missing(paths, sizes, unreachable)
     if len(missing) == len(paths) > 0 and source.audio is None:
         texts = paths.to_pylist()
-        if not find_missing(FolderTree(root), texts, shorten=False)[0] and (other := _other_folder(root, texts)):
+        if not find_missing(FolderTree(root), texts, shorten=False)[0] and (
+            other := _other_folder(root, texts, beside)
+        ):
             root = other
             notes.append(f"The audio is in {root}.")
             sizes, unreachable = sizes_of(root, paths)
@@ -96,24 +100,22 @@ def _missing(paths: pa.Array, sizes: Int64, unreachable: dict[str, str]) -> Int6
     return np.flatnonzero((sizes < 0) & ~lost)
 
 
-def _other_folder(folder: StoragePath, paths: list[str]) -> StoragePath | None:
+def _other_folder(folder: StoragePath, paths: list[str], beside: bool) -> StoragePath | None:
     """Return the folder near the table that has files of it, if there is one."""
     above = folder.parent
     around = [folder / name for name in FolderTree(folder).folders()]
     if above.path.strip("/"):
-        around += [above, *(above / name for name in FolderTree(above).folders() if name != folder.name)]
+        around += [above, *(above / name for name in FolderTree(above).folders() if beside)]
     wanted = first_names(paths)
-    counts = []
+    counts: dict[str, tuple[StoragePath, int]] = {}
     for place in around:
         tree = FolderTree(place)
-        if not tree.has_any(wanted):
-            continue
-        if found := len(find_missing(tree, paths, shorten=False)[0]):
-            counts.append((place, found))
+        if tree.has_any(wanted) and (found := len(find_missing(tree, paths, shorten=False)[0])):
+            counts[os.path.realpath(place.path) if place.local else place.path] = (place, found)
     if len(counts) > 1:
-        listed = ", ".join(f"{place} ({found})" for place, found in counts[:_SHOWN])
+        listed = ", ".join(f"{place} ({found})" for place, found in list(counts.values())[:_SHOWN])
         raise FeaturizeError(
-            f"files of the table are in {len(counts)} folders: {listed}. Move the table "
-            "into the one that is meant, or leave only that one beside it"
+            f"files of the table are in {len(counts)} folders: {listed}. Give the one that is meant, if the dataset "
+            "is recognized by it, or move the table into it"
         )
-    return counts[0][0] if counts else None
+    return next((place for place, _ in counts.values()), None)

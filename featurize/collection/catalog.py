@@ -171,7 +171,7 @@ def _from_table(source: Source, rows: TrackRows) -> tuple[StoragePath, pa.Table,
     """Return the folder of a table's tracks, the tracks, and the buckets that do not answer."""
     for note in rows.notes:
         _log.info("%s", note)
-    audio = find_audio(source, rows.table["path"].combine_chunks())
+    audio = find_audio(source, rows.table["path"].combine_chunks(), rows.audio_beside)
     for note in audio.notes:
         _log.info("%s", note)
     table, paths, sizes, root = rows.table, audio.paths, audio.sizes, audio.root

@@ -40,11 +40,13 @@ class TrackRows:
             `validation`, `test` or null) and fold (int32 from 0, or null).
         notes: Sentences for the log: what was chosen, guessed and left out.
         only_existing: Whether rows without a file are left out.
+        audio_beside: Whether the audio may be in a folder beside that of the table.
     """
 
     table: pa.Table
     notes: tuple[str, ...]
     only_existing: bool
+    audio_beside: bool
 
 
 def read_table(source: Source, request: TableRequest = TableRequest()) -> TrackRows:
@@ -101,7 +103,7 @@ def read_table(source: Source, request: TableRequest = TableRequest()) -> TrackR
     if "group" in columns:
         columns["group"] = pc.if_else(pc.equal(columns["group"], ""), None, columns["group"])
         notes += _about_empty(columns["group"], "group", "is its own group", "are each their own group")
-    return TrackRows(pa.table(columns), tuple(notes), rows.only_existing)
+    return TrackRows(pa.table(columns), tuple(notes), rows.only_existing, rows.audio_beside)
 
 
 def _repeated(paths: pa.Array) -> pa.Array:

@@ -3,6 +3,7 @@
 Defferrard et al., "FMA: A Dataset for Music Analysis", ISMIR 2017.
 """
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 
@@ -69,7 +70,7 @@ def read(source: Source, given: Mapping[str, str]) -> RawRows:
                 pc.is_in(subset, value_set=pa.array(wanted)), _subset_note(source.audio.name, wanted)
             )
             return _labeled(rows)
-    return _labeled(RawRows(rows.columns, rows.lines, rows.unit, rows.notes, only_existing=True))
+    return _labeled(dataclasses.replace(rows, only_existing=True, audio_beside=True))
 
 
 def _labeled(rows: RawRows) -> RawRows:

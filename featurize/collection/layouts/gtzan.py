@@ -63,4 +63,5 @@ def read(source: Source, given: Mapping[str, str]) -> RawRows:
         pa.array(lines, pa.int64()),
         "line",
         (f"GTZAN's artist-filtered split: {', '.join(counts)} files; others in the folders are not used.",),
+        audio_beside=True,
     )

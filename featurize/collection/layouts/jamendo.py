@@ -4,6 +4,7 @@ Bogdanov et al., "The MTG-Jamendo Dataset for Automatic Music Tagging", ICML 201
 audio is in `14/214.mp3`, or `14/214.low.mp3` in the smaller download.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
@@ -58,7 +59,7 @@ def read(source: Source, given: Mapping[str, str]) -> RawRows:
     joined = join(parts)
     if len(parts) > 1:
         joined = joined.with_columns({}, "The split is that of the three tables.")
-    return joined
+    return dataclasses.replace(joined, only_existing=True, audio_beside=True)
 
 
 def _with_genre(rows: RawRows) -> RawRows:

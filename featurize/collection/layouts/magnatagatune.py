@@ -4,6 +4,7 @@ Law et al., "Evaluation of Algorithms Using Games: The Case of Music Tagging", I
 seconds, several of one song; `clip_info_final.csv` beside the table has their artists.
 """
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 
@@ -58,6 +59,7 @@ def read(source: Source, given: Mapping[str, str]) -> RawRows:
         if by_tag:
             rows = rows.with_columns({"label": _genres(table)})
             rows = _labeled(rows, table)
+    rows = dataclasses.replace(rows, audio_beside=True)
     return rows if "group" in given else _with_artists(rows, source)
 
 

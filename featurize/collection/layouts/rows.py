@@ -24,6 +24,7 @@ class RawRows:
         notes: Sentences on what was chosen and what was left out, for the log.
         only_existing: Whether rows without a file are left out, because the table lists more than was downloaded;
             else they become rejects.
+        audio_beside: Whether the audio may be in a folder beside that of the table, as datasets are published.
     """
 
     columns: dict[str, pa.Array]
@@ -31,6 +32,7 @@ class RawRows:
     unit: str
     notes: tuple[str, ...]
     only_existing: bool = False
+    audio_beside: bool = False
 
     def where(self, kept: pa.Array, *notes: str) -> "RawRows":
         """Return some of the rows, bool [rows], with further notes."""
@@ -87,7 +89,7 @@ def join(parts: Sequence[RawRows]) -> RawRows:
     columns = {role: pa.chunked_array([part.columns[role] for part in parts]).combine_chunks() for role in roles}
     lines = pa.chunked_array([part.lines for part in parts]).combine_chunks()
     notes = tuple(note for part in parts for note in part.notes)
-    return RawRows(columns, lines, parts[0].unit, notes, any(part.only_existing for part in parts))
+    return dataclasses.replace(parts[0], columns=columns, lines=lines, notes=notes)
 
 
 def _holds(role: str, values: pa.Array, index: int, names: list[str], found: RoleColumns) -> bool:

@@ -44,8 +44,8 @@ class AudioFiles:
 def find_audio(source: Source, paths: pa.Array, beside: bool) -> AudioFiles:
     """Find the files of a table.
 
-    If none is below the folder of the table, they are looked for in its subfolders, in the folder above it, and, for
-    published datasets, in the subfolders of that one. Then names are compared up to spelling (`find_missing`).
+    If none is below the folder of the table, they are looked for in its subfolders, in the folder above it, and,
+    for published datasets, in the subfolders of that one. Then names are compared up to spelling (`find_missing`).
 
     Args:
         source: Files of the table.
@@ -115,7 +115,7 @@ def _other_folder(folder: StoragePath, paths: list[str], beside: bool) -> Storag
     if len(counts) > 1:
         listed = ", ".join(f"{place} ({found})" for place, found in list(counts.values())[:_SHOWN])
         raise FeaturizeError(
-            f"files of the table are in {len(counts)} folders: {listed}. Give the one that is meant, if the dataset "
-            "is recognized by it, or move the table into it"
+            f"files of the table are in {len(counts)} folders: {listed}. Move the table into "
+            "the one that is meant."
         )
     return next((place for place, _ in counts.values()), None)

@@ -16,7 +16,7 @@ _SPELLINGS = {
 }
 _SPLIT_OF = {spelling: split for split, spellings in _SPELLINGS.items() for spelling in spellings}
 _NOTHING = frozenset({"", "nan", "none", "null", "n/a", "na", "-"})
-_FOLD = re.compile(r"(?:cv|k)?[ _-]?(?:fold|split)?[ _-]?(\d{1,4})(?:\.0*)?", re.IGNORECASE)
+_FOLD = re.compile(r"(?:(?:cv|k)?[ _-]?(?:fold|split)[ _-]?)?(\d{1,4})(?:\.0*)?", re.IGNORECASE)
 
 
 def read_splits(texts: pa.Array) -> tuple[pa.Array, pa.Array]:
@@ -63,7 +63,7 @@ def _by_value(
 def _split_of(text: str) -> tuple[str | None, bool]:
     if text.casefold() in _NOTHING:
         return None, True
-    split = _SPLIT_OF.get(re.sub(r"[ _-]|[ _-](set|split)$|set$", "", text.casefold()))
+    split = _SPLIT_OF.get(re.sub(r"[ _-]|(set|split)$", "", text.casefold()))
     return split, split is not None
 
 

@@ -41,7 +41,8 @@ class CsvTable:
         sample = _sample(text)
         self._delimiter = _detect_delimiter(sample, usual)
         self.remark = "" if self._delimiter == usual else f"delimiter {_DELIMITERS[self._delimiter]}"
-        first = list(csv.reader(sample, delimiter=self._delimiter))[:3]
+        with _long_fields():
+            first = list(itertools.islice(csv.reader(sample, delimiter=self._delimiter), 3))
         if not first or not any(first[0]):
             raise TableError("its first line is empty. Expected the names of columns")
         self._header_rows = 3 if _has_two_levels(first) else 1

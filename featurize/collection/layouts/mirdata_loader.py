@@ -9,10 +9,12 @@ import pyarrow as pa
 from featurize.collection.column_roles import USUAL_NAMES
 from featurize.collection.layouts.rows import RawRows
 from featurize.collection.layouts.source import Source
+from featurize.display import one_line
 from featurize.errors import FeaturizeError
 
 PREFIX = "mirdata:"
-_EXTRA = {"path": ("audio_path", "audio_path_mix", "mix_path"), "label": ("genre", "style")}
+# Attributes besides the usual names; a split comes from the loader.
+_ATTRIBUTES = {**USUAL_NAMES, "path": ("audio_path", "mix_path"), "split": (), "fold": ("fold",)}
 
 
 def read(source: Source, given: Mapping[str, str]) -> RawRows:
@@ -26,7 +28,10 @@ def read(source: Source, given: Mapping[str, str]) -> RawRows:
     try:
         tracks = dataset.load_tracks()
     except Exception as error:
-        raise FeaturizeError(f"mirdata cannot load {name} from {source.folder}: {error}") from error
+        raise FeaturizeError(
+            f"mirdata cannot load {name} from {source.folder}: {one_line(error)} If its index is missing, type: "
+            f"python -c \"import mirdata; mirdata.initialize('{name}').download(['index'])\""
+        ) from error
     if not tracks:
         raise FeaturizeError(f"mirdata finds no tracks of {name}.")
     attributes = _attributes(next(iter(tracks.values())), given)
@@ -85,8 +90,8 @@ def _attributes(track: Any, given: Mapping[str, str]) -> dict[str, str]:
                     f"--columns: tracks have no attribute {names[0]!r}. They have {', '.join(available)}."
                 )
         else:
-            names = (*_EXTRA.get(role, ()), *USUAL_NAMES[role])
-        if found := next((name for name in names if name in available and name != "audio"), None):
+            names = _ATTRIBUTES[role]
+        if found := next((name for name in names if name in available), None):
             attributes[role] = found
     return attributes
 

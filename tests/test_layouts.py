@@ -269,6 +269,24 @@ def test_hugging_face_metadata_in_each_folder_of_a_split(tmp_path):
     }
 
 
+@pytest.mark.parametrize("below", ["", "data/"])
+def test_folders_of_splits_with_folders_of_classes(tmp_path, below):
+    names = [f"{below}{split}/{label}/{n}.wav" for split in ("test", "train") for label in "ab" for n in range(3)]
+    touch(tmp_path, *names)
+    _, tracks, messages = catalog_of(tmp_path)
+    assert list(tracks) == names
+    assert {name: f"{row['split']}/{row['label']}" for name, row in tracks.items()} == {
+        name: name.removeprefix("data/").rpartition("/")[0] for name in names
+    }
+    assert (
+        "The folders are splits, and the classes are the folders in them; if not, add --layout folders."
+        in messages
+    )
+    touch(tmp_path, f"{below}train/loose.wav")
+    with pytest.raises(FeaturizeError, match=f"1 files are in no class in them: {below}train/loose.wav"):
+        build_catalog(str(tmp_path))
+
+
 def test_another_file_named_metadata_does_not_change_a_folder_of_classes(tmp_path):
     touch(tmp_path, *(f"{label}/{n}.wav" for label in ("jazz", "punk") for n in range(5)))
     (tmp_path / "metadata.csv").write_text("title,year\nx,1990\n")

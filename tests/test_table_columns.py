@@ -353,6 +353,28 @@ def test_a_damaged_row_is_refused_with_its_line(folder, line, expected):
     assert expected in str(refused.value)
 
 
+def test_the_delimiter_that_excel_declares_is_used(folder):
+    table = write(folder / "t.csv", ("path", "label"), lambda name, _: (name, label_of(name)), ";")
+    table.write_text(f"sep=;\n{table.read_text()}")
+    assert len(catalog_of(table)[0]) == 12
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("t.jsonl", "", "it has no columns"),
+        ("t.csv", "jazz/0.wav,jazz\n", "its first line is a track. Add the names of the columns"),
+        ("t.xlsx", "x", "is neither a folder nor a table"),
+        ("t.csv.zip", "x", "is neither a folder nor a table"),
+        ("t.csv.gz", "path,label\n", "Not a gzipped file"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused_with_a_sentence(folder, name, content, expected):
+    (folder / name).write_text(content)
+    with pytest.raises(FeaturizeError, match=expected):
+        build_catalog(str(folder / name))
+
+
 def test_blank_lines_and_delimiters_at_the_end_are_no_damage(folder):
     table = write(folder / "t.csv", ("path", "label"), lambda name, _: (name, f"{label_of(name)},,\n \n"))
     assert len(catalog_of(table)[0]) == 12

@@ -95,7 +95,8 @@ def build_catalog(
         if place.is_folder() or (place.is_file() and is_table_name(place.name)):
             source = find_source(place, layout, place.is_folder())
             if source.layout != FOLDERS:
-                root, tracks, unreachable = _from_table(source, read(source, request))
+                rows = read_table(source, request) if source.is_listing else read(source, request)
+                root, tracks, unreachable = _from_table(source, rows)
             elif request.columns:
                 raise FeaturizeError(
                     f"--columns is about a table, and {place} is a folder of classes. Give the table."

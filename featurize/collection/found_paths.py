@@ -26,6 +26,7 @@ class FolderTree:
         """Remember the folder; nothing is listed yet."""
         self._root = root
         self._folders: dict[str, _Names] = {}
+        self._below: dict[tuple[str, str], str | None] = {}  # folder by the one above it and its name in a path
 
     def find(self, parts: Sequence[str]) -> str | None:
         """Return the only file below the root whose path has these parts, up to spelling; None if there is none.
@@ -37,12 +38,17 @@ class FolderTree:
             Path below the root as it is on the disk.
         """
         below = ""
-        for index, part in enumerate(parts):
-            name = self._names(below).match(part, is_file=index == len(parts) - 1)
-            if name is None:
+        for part in parts[:-1]:
+            key = (below, part)
+            if key not in self._below:
+                name = self._names(below).match(part, is_file=False)
+                self._below[key] = f"{below}/{name}".lstrip("/") if name else None
+            found = self._below[key]
+            if found is None:
                 return None
-            below = f"{below}/{name}" if below else name
-        return below or None
+            below = found
+        name = self._names(below).match(parts[-1], is_file=True)
+        return f"{below}/{name}".lstrip("/") if name else None
 
     def folders(self) -> list[str]:
         """Return the names of the folders directly below the root, without hidden ones."""

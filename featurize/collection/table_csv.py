@@ -6,6 +6,7 @@ records longer than its blocks.
 
 import csv
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -15,6 +16,7 @@ from featurize.collection.table_text import MOST_LINE_CHARACTERS, TableError, Ta
 _DELIMITERS = {",": "','", ";": "';'", "\t": "tab", "|": "'|'"}
 _SAMPLE_LINES, _SAMPLE_CHARACTERS = 30, 1 << 20
 _LINES_SHOWN = 5
+_DECLARED = re.compile(r"sep=([,;\t|])")  # a first line that Excel writes
 SPREAD = "TAGS"  # a last column whose values are in as many columns as there are (MTG-Jamendo)
 
 
@@ -39,14 +41,18 @@ class CsvTable:
         """
         self._text = text
         sample = _sample(text)
-        self._delimiter = _detect_delimiter(sample, usual)
+        declared = _DECLARED.fullmatch(sample[0].strip()) if sample else None
+        skipped = 1 if declared else 0
+        sample = sample[skipped:]
+        self._delimiter = declared[1] if declared else _detect_delimiter(sample, usual)
         self.remark = "" if self._delimiter == usual else f"delimiter {_DELIMITERS[self._delimiter]}"
         with _long_fields():
             first = list(itertools.islice(csv.reader(sample, delimiter=self._delimiter), 3))
         if not first or not any(first[0]):
             raise TableError("its first line is empty. Expected the names of columns")
-        self._header_rows = 3 if _has_two_levels(first) else 1
-        self.names = _joined(first) if self._header_rows == 3 else [name.strip() for name in first[0]]
+        has_two_levels = _has_two_levels(first)
+        self._header_rows = skipped + (3 if has_two_levels else 1)
+        self.names = _joined(first) if has_two_levels else [name.strip() for name in first[0]]
         self._spread = self._delimiter == "\t" and self.names[-1].upper() == SPREAD
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
@@ -74,8 +80,10 @@ class CsvTable:
                             ragged.append((line, len(row)))
                     line = reader.line_num + 1
             except csv.Error as error:
-                quotes = ": a quotation mark has no end" if "end of data" in str(error) else ""
-                raise TableError(f"line {line}: {error}{quotes}") from error
+                advice = ": a quotation mark has no end" if "end of data" in str(error) else ""
+                if "expected after" in str(error):
+                    advice = ". Double the quotation marks that are part of a value, and put it in quotation marks"
+                raise TableError(f"line {line}: {error}{advice}") from error
         if ragged:
             shown = ", ".join(f"line {line} has {count}" for line, count in ragged[:_LINES_SHOWN])
             raise TableError(

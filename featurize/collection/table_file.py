@@ -85,6 +85,8 @@ class TableFile:
             self.remark = ", ".join(remark for remark in (self._format.remark, text.remark) if remark)
         self._unit = "row" if kind == ".parquet" else "line"
         self.names = self._format.names
+        if not self.names:
+            raise TableError("it has no columns")
         if len(self.names) > _MOST_COLUMNS:
             raise TableError(f"it has {len(self.names):,} columns, expected at most {_MOST_COLUMNS:,}")
 

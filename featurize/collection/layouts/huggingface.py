@@ -1,7 +1,7 @@
 """Hugging Face's folders of audio: `metadata.csv`, `.jsonl` or `.parquet` with `file_name`, beside the audio.
 
-There is one such file, or one in the folder of each split (`train`, `data/test`, ...). See
-https://huggingface.co/docs/datasets/audio_dataset.
+There is one such file, or one in the folder of each split (`train`, `data/test`, ...), or none: then the classes
+are folders in those of the splits. See https://huggingface.co/docs/datasets/audio_dataset.
 """
 
 from collections.abc import Mapping
@@ -9,15 +9,20 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from featurize.collection.found_paths import FolderTree
 from featurize.collection.layouts.rows import RawRows, join, read_roles
 from featurize.collection.layouts.source import Source
+from featurize.collection.listing import list_audio
 from featurize.collection.role_values import read_splits
 from featurize.collection.table_file import open_table
+from featurize.display import one_line
+from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath
 
 EXPECTED = "metadata.csv, metadata.jsonl or metadata.parquet, in it or in the folder of each split"
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _HEADER_BYTES = 1 << 16
+_SHOWN = 5
 
 
 def find(folder: StoragePath) -> Source | None:
@@ -29,11 +34,15 @@ def find(folder: StoragePath) -> Source | None:
         tables = [table for name in splits if (table := _metadata(place / name))]
         if tables:
             return Source("huggingface", folder, tuple(tables))
+        if len(splits) > 1 and set(splits) == set(FolderTree(place).folders()):
+            return Source("huggingface", folder)
     return None
 
 
 def read(source: Source, given: Mapping[str, str]) -> RawRows:
     """Read the metadata; without a column `split`, the split is that of the folders, if all of them have one."""
+    if not source.tables:
+        return _read_folders(source, given)
     parts = []
     for path in source.tables:
         with open_table(path) as table:
@@ -54,6 +63,32 @@ def read(source: Source, given: Mapping[str, str]) -> RawRows:
     if splits.null_count or pc.any(wrong).as_py() or len(splits.unique()) < 2:
         return joined
     return joined.with_columns({"split": splits}, "The split is the folder of each file.")
+
+
+def _read_folders(source: Source, given: Mapping[str, str]) -> RawRows:
+    """Return the files of `train/rock/1.wav`, `data/test/rock/2.wav` and so on."""
+    if given:
+        raise FeaturizeError("--columns is about a table, and there is none in the folders of the splits.")
+    paths = sorted(found.path for found in list_audio(source.folder))
+    try:
+        columns = {"path": pa.array(paths, pa.string())}
+    except UnicodeEncodeError as error:
+        raise FeaturizeError(
+            f"a file in {source.folder} has a name that is not UTF-8: {one_line(error.object)!r}. Rename it."
+        ) from error
+    below = [path.removeprefix("data/").split("/") for path in paths]
+    if loose := [
+        path for path, parts in zip(paths, below, strict=True) if len(parts) < 3 or not is_split(parts[0])
+    ]:
+        raise FeaturizeError(
+            f"{source.folder} has folders of splits, and {len(loose)} files are in no class in them: "
+            f"{', '.join(one_line(path) for path in loose[:_SHOWN])}. Expected SPLIT/CLASS/FILE; or, if the "
+            "folders are classes, add --layout folders"
+        )
+    columns["label"] = pa.array([parts[1] for parts in below], pa.string())
+    columns["split"] = pa.array([parts[0] for parts in below], pa.string())
+    note = "The folders are splits, and the classes are the folders in them; if not, add --layout folders."
+    return RawRows(columns, pa.array(range(1, len(paths) + 1), pa.int64()), "file", (note,))
 
 
 def is_split(name: str) -> bool:

@@ -1,12 +1,14 @@
 """Rows of a table as a layout reads them, and the reading of columns by their roles, which most layouts share."""
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from featurize.collection.column_roles import BY_VALUE, RoleColumns, describe_choice, find_roles, shown_names
+from featurize.collection.listing import AUDIO_SUFFIXES
 from featurize.collection.role_values import read_folds, read_splits
 from featurize.collection.table_file import TableFile
 from featurize.collection.table_text import TableError
@@ -62,6 +64,10 @@ def read_roles(
     """
     found = find_roles(table.names, given)
     if missing := [role for role in needed if role not in found.candidates]:
+        if any(os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES for name in table.names):
+            raise TableError(
+                "its first line is a track. Add the names of the columns as the first line, such as: path,label"
+            )
         raise TableError(
             f"no column is known to be the {' or the '.join(missing)}; it has {shown_names(table.names)}. Name "
             f"{'it' if len(missing) == 1 else 'them'}: --columns {','.join(f'{role}=NAME' for role in missing)}"

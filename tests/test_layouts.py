@@ -1,8 +1,10 @@
 """Published datasets are read from their own files; each test imitates one of them with empty audio files."""
 
 import json
+import re
 import sys
 import types
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,7 +12,12 @@ import pytest
 from support.logs import logged
 
 from featurize.collection.catalog import build_catalog
+from featurize.collection.column_roles import USUAL_NAMES
+from featurize.collection.layouts.magnatagatune import GENRES
+from featurize.collection.layouts.readers import LAYOUT_NAMES
 from featurize.errors import FeaturizeError
+
+PAGE = (Path(__file__).parent.parent / "docs" / "collections.md").read_text()
 
 
 def touch(root, *names):
@@ -374,3 +381,28 @@ def test_columns_of_a_folder_of_classes_are_refused(tmp_path):
     touch(tmp_path, "jazz/1.wav")
     with pytest.raises(FeaturizeError, match="--columns is about a table"):
         build_catalog(str(tmp_path), columns="label=x")
+
+
+def test_the_page_about_collections_names_every_layout_role_and_line(tmp_path):
+    assert all(f"`{name}`" in PAGE for name in LAYOUT_NAMES)
+    for role, names in USUAL_NAMES.items():
+        row = next(line for line in PAGE.splitlines() if line.startswith(f"| `{role}` |"))
+        listed = re.findall("`([a-z_0-9]+)`", row)[1:]
+        assert set(listed) <= set(names)
+        assert listed[:3] == list(names[:3])
+    assert f"first of {len({genre for _, genre in GENRES})} genres" in PAGE
+    fma(tmp_path / "fma")
+    gtzan(tmp_path / "gtzan")
+    jamendo(tmp_path / "jamendo", "autotagging_genre.tsv", [*range(200, 212), 99, 300])
+    touch(tmp_path, *(f"jamendo/{n % 100:02}/{n}.mp3" for n in range(200, 212)))
+    touch(tmp_path, *(f"table/{n}.mp3" for n in range(10)))
+    rows = [f"t,{n}.mp3,{'ab'[n % 2]},x,1990" for n in range(10)]
+    (tmp_path / "table" / "tracks.csv").write_text("\n".join(["title,file_name,genre,artist,year", *rows]))
+    for name in ("fma", "jamendo", "table/tracks.csv"):
+        for message in catalog_of(tmp_path / name)[2]:
+            line = message.replace(str(tmp_path), "/data").replace("album.id, set.subset, track.title.", "...")
+            assert line in PAGE or "genre tag are left out" in line or "00/300.mp3" in line
+    assert (
+        catalog_of(tmp_path / "gtzan")[2][1].replace(str(tmp_path), "/data")
+        == "The audio is in /data/gtzan/genres."
+    )

@@ -1,6 +1,7 @@
 """What is fuzzed: how seeds are made, how an input is read, and which exceptions say what is wrong with it."""
 
 import dataclasses
+import gzip
 import io
 import json
 from collections.abc import Callable, Mapping
@@ -86,7 +87,21 @@ def _tables(features: Path, run: Path) -> Seeds:
     pyarrow.csv.write_csv(table, csv)
     pq.write_table(table, parquet)
     rows = "\n".join(json.dumps(row) for row in table.to_pylist())
-    return {"t.csv": csv.getvalue(), "t.parquet": parquet.getvalue(), "t.jsonl": rows.encode()}
+    text = csv.getvalue().decode()
+    tags = "".join(
+        f"track_{i}\tartist_{i}\talbum_1\t{i}/{i}.mp3\t1.5\tgenre---rock\tmood---x\n" for i in range(50)
+    )
+    ids = "".join(f"{i},training,Rock,7\n" for i in range(50))
+    return {
+        "t.csv": csv.getvalue(),
+        "t.parquet": parquet.getvalue(),
+        "t.jsonl": rows.encode(),
+        "latin.csv": text.replace(",", ";").replace("rock", "caf\xe9").encode("cp1252"),
+        "wide.csv": text.encode("utf-16"),
+        "t.csv.gz": gzip.compress(csv.getvalue()),
+        "jamendo.tsv": f"TRACK_ID\tARTIST_ID\tALBUM_ID\tPATH\tDURATION\tTAGS\n{tags}".encode(),
+        "fma.csv": f",set,track,artist\n,split,genre_top,id\ntrack_id,,,\n{ids}".encode(),
+    }
 
 
 def _config(features: Path, run: Path) -> Seeds:

@@ -20,7 +20,7 @@ from featurize.storage import StoragePath
 EXPECTED = "annotations_final.csv"
 _CLIPS = "clip_info_final.csv"
 # Tags that are genres, and the genre of each. A clip with several has the first; special before broad.
-_GENRES = (
+GENRES = (
     *(("heavy metal", "metal"), ("metal", "metal"), ("hard rock", "hard rock"), ("punk", "punk")),
     *(("hip hop", "hip hop"), ("rap", "hip hop"), ("reggae", "reggae"), ("blues", "blues"), ("jazz", "jazz")),
     *(("jazzy", "jazz"), ("funky", "funk"), ("funk", "funk"), ("disco", "disco"), ("country", "country")),
@@ -42,7 +42,7 @@ def find(folder: StoragePath) -> Source | None:
 
 def has_header(names: Sequence[str]) -> bool:
     """Return whether the names of columns are those of MagnaTagATune's annotations."""
-    return names[0] == "clip_id" and "mp3_path" in names and sum(tag in names for tag, _ in _GENRES) > 5
+    return names[0] == "clip_id" and "mp3_path" in names and sum(tag in names for tag, _ in GENRES) > 5
 
 
 def read(source: Source, given: Mapping[str, str]) -> RawRows:
@@ -65,7 +65,7 @@ def read(source: Source, given: Mapping[str, str]) -> RawRows:
 
 def _genres(table: TableFile) -> pa.Array:
     """Return the genres of each clip, joined by tabs; empty for none."""
-    tags = [(tag, genre) for tag, genre in _GENRES if tag in table.names]
+    tags = [(tag, genre) for tag, genre in GENRES if tag in table.names]
     read = table.read({tag: table.names.index(tag) for tag, _ in tags})
     for tag, column in read.columns.items():
         if wrong := set(column.unique().to_pylist()) - {"0", "1"}:
@@ -87,7 +87,7 @@ def _labeled(rows: RawRows, table: TableFile) -> RawRows:
     lost = pc.sum(none).as_py() or 0
     return rows.with_columns({"label": labels}).where(
         pc.invert(none),
-        f"The label is the first of {len({genre for _, genre in _GENRES})} genres among the tags, special ones "
+        f"The label is the first of {len({genre for _, genre in GENRES})} genres among the tags, special ones "
         f"before broad ones; {several} clips have more than one. "
         f"{lost} of {len(none)} clips have none and are left out. For another label, add --columns label=NAME.",
     )

@@ -406,3 +406,24 @@ def test_the_page_about_collections_names_every_layout_role_and_line(tmp_path):
         catalog_of(tmp_path / "gtzan")[2][1].replace(str(tmp_path), "/data")
         == "The audio is in /data/gtzan/genres."
     )
+
+
+def test_a_published_dataset_in_a_bucket(client, uri, tmp_path):
+    fma(tmp_path)
+    for path in sorted(tmp_path.rglob("*.*")):
+        client.put_object(Bucket="music", Key=f"fma/{path.relative_to(tmp_path)}", Body=path.read_bytes())
+    for place in ("fma", "fma/fma_small", "fma/fma_metadata/tracks.csv"):
+        catalog, tracks, _ = catalog_of(uri(f"music/{place}"))
+        assert catalog.root.path == "music/fma/fma_small"
+        assert {row["size"] for row in tracks.values()} == {1}
+        assert len(tracks) == 12
+    rows = [f"{label}\\{n}.wav,{label}" for label in ("jazz", "punk") for n in range(5)]
+    client.put_object(Bucket="music", Key="other/t.csv", Body="\n".join(["path,label", *rows]).encode())
+    for row in rows:
+        client.put_object(Bucket="music", Key=f"other/{row.split(',')[0]}".replace("\\", "/"), Body=b"x")
+    _, tracks, messages = catalog_of(uri("music/other/t.csv"))
+    assert {row["size"] for row in tracks.values()} == {1}
+    assert (
+        "10 files were found under other names than in the table: with slashes instead of backslashes (10)."
+        in messages
+    )

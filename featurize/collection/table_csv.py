@@ -61,12 +61,13 @@ class CsvTable:
         Raises:
             TableError: A record cannot be parsed, or has another number of columns than the header.
         """
-        width, ragged = len(self.names), []
+        width, line = len(self.names), 1
+        ragged: list[tuple[int, int]] = []
         with _long_fields():
             reader = csv.reader(self._text.lines(), delimiter=self._delimiter, strict=True)
             try:
                 for _ in range(self._header_rows):
-                    next(reader)
+                    next(reader, None)
                 line = reader.line_num + 1
                 for row in reader:
                     if len(row) == width:

@@ -377,6 +377,14 @@ def test_a_layout_that_is_not_there_is_refused(tmp_path, layout, expected):
         build_catalog(str(tmp_path), layout=layout)
 
 
+def test_a_folder_with_nothing_but_a_table_names_it(tmp_path):
+    (tmp_path / "tracks.tsv").write_text("path\tlabel\n")
+    with pytest.raises(
+        FeaturizeError, match=f"The folder holds tracks.tsv; to read it, give {tmp_path}/tracks.tsv"
+    ):
+        build_catalog(str(tmp_path))
+
+
 def test_columns_of_a_folder_of_classes_are_refused(tmp_path):
     touch(tmp_path, "jazz/1.wav")
     with pytest.raises(FeaturizeError, match="--columns is about a table"):

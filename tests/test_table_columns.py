@@ -364,7 +364,7 @@ def test_the_delimiter_that_excel_declares_is_used(folder):
     [
         ("t.jsonl", "", "it has no columns"),
         ("t.csv", "jazz/0.wav,jazz\n", "its first line is a track. Add the names of the columns"),
-        ("t.csv", 'path,"label"x\njazz/0.wav,jazz\n', "line 1: ',' expected after"),
+        ("t.csv", 'path,label,"a"b\njazz/0.wav,jazz,c\n', "line 1: ',' expected after"),
         ("t.xlsx", "x", "is neither a folder nor a table"),
         ("t.csv.zip", "x", "is neither a folder nor a table"),
         ("t.csv.gz", "path,label\n", "Not a gzipped file"),

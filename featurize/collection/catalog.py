@@ -120,7 +120,7 @@ def build_catalog(
     if len(labels) < 2:
         raise FeaturizeError(
             f"expected at least 2 classes in {place}, found {len(labels)}{': ' + found if found else ''}. "
-            "In a folder, each class is a subfolder with its tracks."
+            f"In a folder, each class is a subfolder with its tracks.{_table_hint(place, source)}"
         )
     if max(label["counts"] for label in labels) < FOLDS:
         raise FeaturizeError(
@@ -205,6 +205,18 @@ def _from_table(source: Source, rows: TrackRows) -> tuple[StoragePath, pa.Table,
     ]
     columns = [ids, outside, pc.dictionary_encode(table["label"].combine_chunks()), *given, sizes]
     return root, pa.table(columns, schema=CATALOG_SCHEMA), frozenset(audio.unreachable)
+
+
+def _table_hint(place: StoragePath, source: Source) -> str:
+    """Return the advice to give a table that is in a folder, if there is one."""
+    if source.layout != FOLDERS:
+        return ""
+    tables = sorted(name for name in place.names() if is_table_name(name) and not name.lower().endswith(".txt"))
+    return (
+        f" The folder holds {one_line(tables[0])}; to read it, give {place}/{one_line(tables[0])}."
+        if tables
+        else ""
+    )
 
 
 def _nothing_given(ids: pa.Array) -> list[pa.Array]:

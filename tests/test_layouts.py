@@ -265,6 +265,15 @@ def test_hugging_face_metadata_beside_the_folders_of_splits(tmp_path, suffix, be
     ]
 
 
+def test_the_classes_of_hugging_face_have_their_names(tmp_path):
+    touch(tmp_path, *HF)
+    feature = {"info": {"features": {"genre": {"names": ["jazz", "rock"], "_type": "ClassLabel"}}}}
+    table = pa.table({"file_name": HF, "genre": [n % 2 for n in range(12)]})
+    described = table.replace_schema_metadata({"huggingface": json.dumps(feature)})
+    pq.write_table(described, tmp_path / "metadata.parquet")
+    assert [row["label"] for row in catalog_of(tmp_path)[1].values()] == ["jazz", "rock"] * 6
+
+
 def test_hugging_face_metadata_in_each_folder_of_a_split(tmp_path):
     touch(tmp_path, *(f"data/{name}" for name in HF))
     for split in ("train", "test"):

@@ -17,6 +17,7 @@ from featurize.storage import StoragePath
 
 # MTG-Jamendo's smaller download is named `214.low.mp3` where the table has `214.mp3`.
 _SMALLER = ".low"
+_MOST_PARTS = 64  # of a path whose beginning may be left out
 
 
 class FolderTree:
@@ -134,7 +135,7 @@ def find_missing(
     bare: dict[int, str] = {}
     for index, path in enumerate(paths):
         parts = _parts(path)
-        for start in range(len(parts)) if shorten else range(min(len(parts), 1)):
+        for start in range(len(parts)) if shorten and len(parts) <= _MOST_PARTS else range(min(len(parts), 1)):
             is_bare = start > 0 and start == len(parts) - 1
             if is_bare and not _is_absolute(path):
                 break

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from featurize.collection.column_roles import roles_in
-from featurize.collection.table_text import MOST_LINE_CHARACTERS, TableError, TableText
+from featurize.collection.table_text import MOST_COLUMNS, MOST_LINE_CHARACTERS, TableError, TableText
 
 _DELIMITERS = {",": "','", ";": "';'", "\t": "tab", "|": "'|'"}
 _SAMPLE_LINES, _SAMPLE_CHARACTERS = 30, 1 << 20
@@ -111,7 +111,7 @@ def _detect_delimiter(sample: Sequence[str], usual: str) -> str:
     for candidate in (usual, *(other for other in _DELIMITERS if other != usual)):
         with _long_fields():
             rows = [row for row in csv.reader(sample, delimiter=candidate) if row]
-        if not rows or len(rows[0]) < 2:
+        if not rows or not 2 <= len(rows[0]) <= MOST_COLUMNS:
             continue
         width = len(rows[0])
         score = (roles_in(rows[0]), sum(len(row) == width for row in rows) / len(rows), width)

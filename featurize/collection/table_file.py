@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from featurize.collection.table_csv import CsvTable
-from featurize.collection.table_text import TableError, TableText, detect_text
+from featurize.collection.table_text import MOST_COLUMNS, TableError, TableText, detect_text
 from featurize.display import one_line
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath, describe
@@ -28,7 +28,6 @@ TABLE_SUFFIXES = frozenset({*_DELIMITERS, *_JSON, ".parquet"})
 _MOST_ROWS = 20_000_000
 _MOST_CELL_BYTES = 8192
 _MOST_BYTES = (2 << 30) - 1  # of one column, as text
-_MOST_COLUMNS = 10_000
 _BLOCK_BYTES = 1 << 20
 _PARQUET_ROWS, _TEXT_ROWS = 4096, 65536  # at a time
 _CHARACTERS_SHOWN = 80
@@ -87,8 +86,8 @@ class TableFile:
         self.names = self._format.names
         if not self.names:
             raise TableError("it has no columns")
-        if len(self.names) > _MOST_COLUMNS:
-            raise TableError(f"it has {len(self.names):,} columns, expected at most {_MOST_COLUMNS:,}")
+        if len(self.names) > MOST_COLUMNS:
+            raise TableError(f"it has {len(self.names):,} columns, expected at most {MOST_COLUMNS:,}")
 
     def read(self, wanted: Mapping[str, int]) -> TableColumns:
         """Return columns.
@@ -219,6 +218,7 @@ class _Parquet:
         self._schema = self._described.schema_arrow
         self._stored = list(self._schema.names)
         self.names = [name.strip() for name in self._stored]
+        self._classes = _class_names(self._schema)
 
     def batches(self, indices: Sequence[int]) -> Iterator[tuple[Any, list[Any]]]:
         names = [self._stored[i] for i in indices]
@@ -236,8 +236,31 @@ class _Parquet:
         table = pq.ParquetFile(self._source, metadata=metadata, read_dictionary=as_dictionary, pre_buffer=False)
         first = 1
         for batch in table.iter_batches(_PARQUET_ROWS, columns=names, use_threads=False):
-            yield range(first, first + len(batch)), [batch[name] for name in names]
+            columns = [
+                _named(batch[name], self._classes[name]) if name in self._classes else batch[name]
+                for name in names
+            ]
+            yield range(first, first + len(batch)), columns
             first += len(batch)
+
+
+def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
+    """Return the names of classes by column, where Hugging Face stores indices of them (`ClassLabel`)."""
+    described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    info = described.get("info") if isinstance(described, dict) else None
+    features = info.get("features") if isinstance(info, dict) else None
+    found = {}
+    for name, feature in features.items() if isinstance(features, dict) else ():
+        names = feature.get("names") if isinstance(feature, dict) else None
+        is_one = isinstance(names, list) and schema.names.count(name) == 1
+        if names and is_one and pa.types.is_integer(schema.field(name).type):
+            found[name] = [str(text) for text in names]
+    return found
+
+
+def _named(indices: pa.Array, names: list[str]) -> pa.Array:
+    """Return the names of classes; null for a negative index, which stands for an unknown class."""
+    return pa.array(names, pa.string()).take(pc.if_else(pc.less(indices, 0), None, indices))
 
 
 def _columns(rows: Sequence[Sequence[str | None]]) -> list[Any]:

@@ -12,6 +12,7 @@ from typing import Any
 from featurize.storage import StoragePath
 
 MOST_LINE_CHARACTERS = 16 << 20
+MOST_COLUMNS = 10_000
 _MOST_TEXT_BYTES = 8 << 30  # decompressed
 _BLOCK_BYTES = 1 << 20
 _SAMPLE_BYTES = 4096  # for UTF-16 without a byte order mark

@@ -275,7 +275,7 @@ def test_a_compressed_table_has_limits(folder, monkeypatch):
     from featurize.collection import table_text
 
     (folder / "t.csv.gz").write_bytes(gzip.compress(b"path,label\n" + b"a\n" * (1 << 20)))
-    monkeypatch.setattr(table_text, "_MOST_TEXT_BYTES", 1 << 20)
+    monkeypatch.setattr(table_text, "MOST_TEXT_BYTES", 1 << 20)
     with pytest.raises(FeaturizeError, match="it has more than 1,048,576 bytes of text"):
         build_catalog(str(folder / "t.csv.gz"))
     (folder / "t.csv.gz").write_bytes(gzip.compress(b"path,label\n" * 99)[:-9])

@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from featurize.collection.table_text import TableError
+from featurize.collection.table_limits import TableError
 from featurize.display import one_line
 from featurize.errors import FeaturizeError
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from featurize.collection.column_roles import roles_in
-from featurize.collection.table_text import MOST_COLUMNS, MOST_LINE_CHARACTERS, TableError, TableText
+from featurize.collection.table_limits import MOST_COLUMNS, MOST_LINE_CHARACTERS, TableError
+from featurize.collection.table_text import TableText
 
 _DELIMITERS = {",": "','", ";": "';'", "\t": "tab", "|": "'|'"}
 _SAMPLE_LINES, _SAMPLE_CHARACTERS = 30, 1 << 20

@@ -13,10 +13,19 @@ from typing import Any, BinaryIO, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from featurize.collection.table_csv import CsvTable
-from featurize.collection.table_text import MOST_COLUMNS, TableError, TableText, detect_text
+from featurize.collection.table_limits import (
+    DIVIDE,
+    MOST_CELL_BYTES,
+    MOST_COLUMN_BYTES,
+    MOST_COLUMNS,
+    MOST_ROWS,
+    TableError,
+    not_plain,
+)
+from featurize.collection.table_parquet import ParquetTable
+from featurize.collection.table_text import TableText, detect_text
 from featurize.display import one_line
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath, describe
@@ -25,13 +34,7 @@ from featurize.storage import StoragePath, describe
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t"}
 _JSON = frozenset({".jsonl", ".ndjson"})
 TABLE_SUFFIXES = frozenset({*_DELIMITERS, *_JSON, ".parquet"})
-_MOST_ROWS = 20_000_000
-_MOST_CELL_BYTES = 8192
-_MOST_BYTES = (2 << 30) - 1  # of one column, as text
-_BLOCK_BYTES = 1 << 20
-_PARQUET_ROWS, _TEXT_ROWS = 4096, 65536  # at a time
-_CHARACTERS_SHOWN = 80
-_DIVIDE = "Divide the table into several collections, or leave out what is no track."
+_TEXT_ROWS = 65536  # at a time
 _TEXT_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
 _PLAIN_TYPES = (
     *(pa.types.is_null, pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean),
@@ -76,7 +79,7 @@ class TableFile:
         self.path = path
         kind = table_suffix(path.name)
         if kind == ".parquet":
-            self._format: _Format = _Parquet(file)
+            self._format: _Format = ParquetTable(file)
             self.remark = ""
         else:
             text = detect_text(path, file)
@@ -108,10 +111,10 @@ class TableFile:
                 text = _as_text(column, self.names[index])
                 sizes[name] += text.nbytes
                 parts[name].append(text)
-            if rows > _MOST_ROWS:
-                raise TableError(f"it has more than {_MOST_ROWS:,} rows. {_DIVIDE}")
-            if max(sizes.values()) > _MOST_BYTES:
-                raise TableError(f"a column holds more than {_MOST_BYTES:,} bytes of text. {_DIVIDE}")
+            if rows > MOST_ROWS:
+                raise TableError(f"it has more than {MOST_ROWS:,} rows. {DIVIDE}")
+            if max(sizes.values()) > MOST_COLUMN_BYTES:
+                raise TableError(f"a column holds more than {MOST_COLUMN_BYTES:,} bytes of text. {DIVIDE}")
         columns = {name: pa.chunked_array(part, pa.string()).combine_chunks() for name, part in parts.items()}
         return TableColumns(columns, pa.chunked_array(lines, pa.int64()).combine_chunks(), self._unit)
 
@@ -145,7 +148,7 @@ def _explained(path: StoragePath) -> Iterator[None]:
         yield
     except MemoryError as error:  # Arrow's is derived from it
         raise FeaturizeError(
-            f"{path} cannot be read as a {kind} table: its columns need more memory than there is. {_DIVIDE}"
+            f"{path} cannot be read as a {kind} table: its columns need more memory than there is. {DIVIDE}"
         ) from error
     except (pa.ArrowException, ValueError, LookupError, RecursionError, EOFError, zlib.error) as error:
         problem = one_line((str(error) or type(error).__name__).split("\n", 1)[0])[:1000]
@@ -206,63 +209,6 @@ class _Json:
                 yield number, _json_row(line, number)
 
 
-class _Parquet:
-    """A Parquet file."""
-
-    remark = ""
-
-    def __init__(self, file: BinaryIO) -> None:
-        # The file, not its path: a parent folder named fold=1 would become a column.
-        self._source = file if isinstance(file, pa.NativeFile) else pa.PythonFile(file, "r")
-        self._described = pq.ParquetFile(self._source)
-        self._schema = self._described.schema_arrow
-        self._stored = list(self._schema.names)
-        self.names = [name.strip() for name in self._stored]
-        self._classes = _class_names(self._schema)
-
-    def batches(self, indices: Sequence[int]) -> Iterator[tuple[Any, list[Any]]]:
-        names = [self._stored[i] for i in indices]
-        for index in indices:
-            kind = self._schema.field(index).type
-            if pa.types.is_nested(kind):
-                raise _not_plain(self._stored[index], f"its type is {kind}"[:300])
-            if self._stored.count(self._stored[index]) > 1:
-                raise TableError(f"it has the column {self._stored[index]} more than once")
-        _refuse_large(self._described.metadata, names)
-        # As dictionaries, because a value that is stored once and repeated in a million rows would otherwise be
-        # copied a million times. Arrow cannot read the delta encodings as dictionaries.
-        as_dictionary = sorted(set(names) - _delta_encoded(self._described.metadata))
-        metadata = self._described.metadata
-        table = pq.ParquetFile(self._source, metadata=metadata, read_dictionary=as_dictionary, pre_buffer=False)
-        first = 1
-        for batch in table.iter_batches(_PARQUET_ROWS, columns=names, use_threads=False):
-            columns = [
-                _named(batch[name], self._classes[name]) if name in self._classes else batch[name]
-                for name in names
-            ]
-            yield range(first, first + len(batch)), columns
-            first += len(batch)
-
-
-def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
-    """Return the names of classes by column, where Hugging Face stores indices of them (`ClassLabel`)."""
-    described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    info = described.get("info") if isinstance(described, dict) else None
-    features = info.get("features") if isinstance(info, dict) else None
-    found = {}
-    for name, feature in features.items() if isinstance(features, dict) else ():
-        names = feature.get("names") if isinstance(feature, dict) else None
-        is_one = isinstance(names, list) and schema.names.count(name) == 1
-        if names and is_one and pa.types.is_integer(schema.field(name).type):
-            found[name] = [str(text) for text in names]
-    return found
-
-
-def _named(indices: pa.Array, names: list[str]) -> pa.Array:
-    """Return the names of classes; null for a negative index, which stands for an unknown class."""
-    return pa.array(names, pa.string()).take(pc.if_else(pc.less(indices, 0), None, indices))
-
-
 def _columns(rows: Sequence[Sequence[str | None]]) -> list[Any]:
     return [pa.array(cells, pa.string()) for cells in zip(*rows, strict=True)]
 
@@ -276,42 +222,21 @@ def _as_text(column: Any, name: str) -> pa.Array:
     if any(is_text(kind) for is_text in _TEXT_TYPES):
         _refuse_long(values, name)
     elif not any(is_plain(kind) for is_plain in _PLAIN_TYPES):
-        raise _not_plain(name, f"its type is {kind}")
+        raise not_plain(name, f"its type is {kind}")
     try:
         text = pc.cast(column, pa.string())
     except pa.ArrowException as error:
-        raise _not_plain(name, str(error)) from error
+        raise not_plain(name, str(error)) from error
     return pc.utf8_trim_whitespace(pc.fill_null(text, ""))
 
 
 def _refuse_long(values: pa.Array, name: str) -> None:
     longest = pc.max(pc.binary_length(values)).as_py() or 0
-    if longest > _MOST_CELL_BYTES:
+    if longest > MOST_CELL_BYTES:
         raise TableError(
-            f"a cell of the column {name} has {longest:,} bytes, expected at most {_MOST_CELL_BYTES:,}. "
+            f"a cell of the column {name} has {longest:,} bytes, expected at most {MOST_CELL_BYTES:,}. "
             "Leave out the row"
         )
-
-
-def _delta_encoded(metadata: Any) -> set[str]:
-    """Return the names of columns that have a delta encoding in any row group."""
-    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
-    columns = (group.column(i) for group in groups for i in range(metadata.num_columns))
-    return {c.path_in_schema for c in columns if any(name.startswith("DELTA") for name in c.encodings)}
-
-
-def _refuse_large(metadata: Any, names: list[str]) -> None:
-    """Refuse columns that are too large, according to the file itself; what is read is counted as well."""
-    if metadata.num_rows > _MOST_ROWS:
-        raise TableError(f"it has {metadata.num_rows:,} rows, expected at most {_MOST_ROWS:,}. {_DIVIDE}")
-    for group in (metadata.row_group(i) for i in range(metadata.num_row_groups)):
-        for column in (group.column(i) for i in range(metadata.num_columns)):
-            size, most = column.total_uncompressed_size, _MOST_CELL_BYTES * max(group.num_rows, 1)
-            if column.path_in_schema in names and size > max(min(most, _MOST_BYTES), _BLOCK_BYTES):
-                raise TableError(
-                    f"the column {column.path_in_schema} has {size:,} bytes in {group.num_rows:,} rows, expected "
-                    f"at most {_MOST_CELL_BYTES:,} for each. {_DIVIDE}"
-                )
 
 
 def _json_row(line: str, number: int) -> dict[str, Any]:
@@ -341,11 +266,7 @@ def _json_text(value: Any, name: str, line: int) -> str | None:
     if value is _TWICE:
         raise TableError(f"line {line} has {name} more than once")
     if isinstance(value, list):
-        raise _not_plain(name, f"line {line} has {'an object' if isinstance(value, _Pairs) else 'a list'}")
+        raise not_plain(name, f"line {line} has {'an object' if isinstance(value, _Pairs) else 'a list'}")
     if isinstance(value, bool):
         return "true" if value else "false"
     return None if value is None else str(value)
-
-
-def _not_plain(name: str, found: str) -> TableError:
-    return TableError(f"the column {name} does not hold plain text or numbers: {found}")

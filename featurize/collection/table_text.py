@@ -9,12 +9,9 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
+from featurize.collection.table_limits import BLOCK_BYTES, MOST_LINE_CHARACTERS, MOST_TEXT_BYTES, TableError
 from featurize.storage import StoragePath
 
-MOST_LINE_CHARACTERS = 16 << 20
-MOST_COLUMNS = 10_000
-_MOST_TEXT_BYTES = 8 << 30  # decompressed
-_BLOCK_BYTES = 1 << 20
 _SAMPLE_BYTES = 4096  # for UTF-16 without a byte order mark
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -30,10 +27,6 @@ _SHOWN = {
     "utf-32": "UTF-32",
     "cp1252": "Windows-1252",
 }
-
-
-class TableError(ValueError):
-    """What is wrong with a table, in words that continue `FILE cannot be read as a ... table:`."""
 
 
 class TableText:
@@ -95,7 +88,7 @@ class TableText:
         decoder = codecs.getincrementaldecoder("utf-8")()
         try:
             decoder.decode(beginning)
-            while block := blocks.read(_BLOCK_BYTES):
+            while block := blocks.read(BLOCK_BYTES):
                 decoder.decode(block)
             decoder.decode(b"", final=True)
         except UnicodeDecodeError as error:
@@ -105,7 +98,7 @@ class TableText:
     def _not_utf8(self, error: UnicodeDecodeError) -> tuple[str, bool]:
         blocks, decoder = self._open(), codecs.getincrementaldecoder("cp1252")()
         try:
-            while block := blocks.read(_BLOCK_BYTES):
+            while block := blocks.read(BLOCK_BYTES):
                 decoder.decode(block)
         except UnicodeDecodeError:
             raise TableError(
@@ -123,7 +116,7 @@ class _Blocks(io.RawIOBase):
     """A file that is left open when this one is closed, and that has an end."""
 
     def __init__(self, file: Any) -> None:
-        self._file, self._left = file, _MOST_TEXT_BYTES
+        self._file, self._left = file, MOST_TEXT_BYTES
 
     def readable(self) -> bool:
         return True
@@ -132,6 +125,6 @@ class _Blocks(io.RawIOBase):
         block = self._file.read(len(buffer))
         self._left -= len(block)
         if self._left < 0:
-            raise TableError(f"it has more than {_MOST_TEXT_BYTES:,} bytes of text")
+            raise TableError(f"it has more than {MOST_TEXT_BYTES:,} bytes of text")
         buffer[: len(block)] = block
         return len(block)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from featurize.collection.layouts.rows import RawRows, read_roles
 from featurize.collection.layouts.source import Source
 from featurize.collection.table_file import open_table
-from featurize.collection.table_text import TableError
+from featurize.collection.table_limits import TableError
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath
 

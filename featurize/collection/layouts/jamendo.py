@@ -15,7 +15,7 @@ from featurize.collection.layouts.source import Source
 from featurize.collection.role_values import SPLITS
 from featurize.collection.table_csv import SPREAD
 from featurize.collection.table_file import open_table
-from featurize.collection.table_text import TableError
+from featurize.collection.table_limits import TableError
 from featurize.storage import StoragePath
 
 EXPECTED = (

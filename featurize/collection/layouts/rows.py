@@ -11,7 +11,7 @@ from featurize.collection.column_roles import BY_VALUE, RoleColumns, describe_ch
 from featurize.collection.listing import AUDIO_SUFFIXES
 from featurize.collection.role_values import read_folds, read_splits
 from featurize.collection.table_file import TableFile
-from featurize.collection.table_text import TableError
+from featurize.collection.table_limits import TableError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -99,7 +99,7 @@ def run_in_subprocess(function: Callable[..., None], *arguments: object) -> None
 
 
 def write_table(path: Path, numbers: range) -> None:
-    """Write a table of nonexistent tracks with names of realistic length."""
+    """Write a table of tracks, all but one nonexistent, with names of realistic length."""
     number = np.arange(numbers.start, numbers.stop)
     artist = number // TRACKS_PER_ARTIST
     columns = {
@@ -110,6 +110,10 @@ def write_table(path: Path, numbers: range) -> None:
         "group": [f"artist {a:07}" for a in artist.tolist()],
     }  # fmt: skip
     pq.write_table(pa.table(columns), path)
+    # A table none of whose files exists is refused.
+    existing = path.parent / columns["path"][-1]
+    existing.parent.mkdir(parents=True, exist_ok=True)
+    existing.touch()
 
 
 def write_zeros(

@@ -45,6 +45,7 @@ def run(
     retry_rejects: bool = False,
     allowed_buckets: Sequence[str] = (),
     layout: str | None = None,
+    columns: str | None = None,
 ) -> "Metrics":
     """Featurize a collection, train a model, and evaluate it.
 
@@ -56,14 +57,15 @@ def run(
         reporter: Shows progress.
         retry_rejects: Whether to read tracks again that an earlier run rejected.
         allowed_buckets: Names of buckets, besides its own, that a table may name files in.
-        layout: Layout of the collection, as for `build_catalog`; None to recognize it.
+        layout: Layout of the collection, as in `--layout`; None to recognize it.
+        columns: Columns of a table by role, as in `--columns`.
 
     Returns:
         Metrics on the test set.
     """
     features = out / "features"
     refuse_foreign_run_folder(out)
-    make_features(music, features, config, workers, reporter, retry_rejects, allowed_buckets, layout)
+    make_features(music, features, config, workers, reporter, retry_rejects, allowed_buckets, layout, columns)
     make_model(features, out, config, reporter)
     return evaluate_model(out, None)
 
@@ -77,6 +79,7 @@ def make_features(
     retry_rejects: bool = False,
     allowed_buckets: Sequence[str] = (),
     layout: str | None = None,
+    columns: str | None = None,
 ) -> "Summary":
     """Convert a collection to a dataset; shards that exist are kept.
 
@@ -88,7 +91,8 @@ def make_features(
         reporter: Shows progress and the table of rejects.
         retry_rejects: Whether to read tracks again that an earlier run rejected.
         allowed_buckets: Names of buckets, besides its own, that a table may name files in.
-        layout: Layout of the collection, as for `build_catalog`; None to recognize it.
+        layout: Layout of the collection, as in `--layout`; None to recognize it.
+        columns: Columns of a table by role, as in `--columns`.
 
     Returns:
         Counts of tracks, segments, rejects and duplicates.
@@ -109,6 +113,7 @@ def make_features(
             on_progress,
             allowed_buckets=allowed_buckets,
             layout=layout,
+            columns=columns,
         )
     (folder / "config.yaml").write(to_yaml(config).encode())
     reporter.rejects(summary)

@@ -440,15 +440,17 @@ def _write(folder, rows, suffix):
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
 def test_a_table_specifies_path_label_group_and_fold(suffix, tmp_path):
+    _touch(tmp_path, *(row["path"] for row in ROWS))
     catalog = _plan(str(_write(tmp_path, ROWS, suffix)), FeaturizeConfig())
     assert catalog.classes == ["007", "punk"]
     found = [(t.id, t.label, t.group, t.fold) for t in catalog.tracks]
     assert found == sorted((r["path"], r["label"], r["group"], r["fold"]) for r in ROWS)
-    assert all(track.file.path == str(tmp_path / track.id) and track.size == -1 for track in catalog.tracks)
+    assert all(track.file.path == str(tmp_path / track.id) and track.size == 1 for track in catalog.tracks)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
 def test_a_table_without_group_and_fold_columns_gets_defaults(suffix, tmp_path):
+    _touch(tmp_path, *(row["path"] for row in ROWS))
     rows = [{"path": row["path"], "label": row["label"]} for row in ROWS]
     catalog = _plan(str(_write(tmp_path, rows, suffix)), UNGROUPED)
     assert all(track.group == track.id for track in catalog.tracks)
@@ -459,14 +461,14 @@ def test_an_invalid_table_is_rejected_with_all_its_problems(tmp_path):
     rows = [dict(row) for row in ROWS]
     rows[1]["path"] = rows[0]["path"]
     rows[2]["label"] = ""
-    rows[3]["fold"] = 20
+    rows[3]["fold"] = 70
     rows[4]["fold"] = "x"
     with pytest.raises(FeaturizeError) as caught:
         _plan(str(_write(tmp_path, rows, ".csv")), UNGROUPED)
     message = str(caught.value)
     assert "1 rows have an empty label: line 4" in message
     assert "1 rows have a path of an earlier row: line 3" in message
-    assert "2 rows have a fold that is not 0 to 19: line 5, 6" in message
+    assert "2 rows have a fold that is not a number from 0 to 20 (found '70', 'x'): line 5, 6" in message
 
 
 @pytest.mark.parametrize(
@@ -478,8 +480,8 @@ def test_an_invalid_table_is_rejected_with_all_its_problems(tmp_path):
         (lambda root: (_collection(root, 2), ".")[1], "at least 5 tracks in a class.*jazz: 2, punk: 2"),
         (lambda root: (_touch(root, "song.mp3"), "song.mp3")[1], "neither a folder nor a table"),
         (
-            lambda root: ((root / "t.csv").write_text("file,genre\na,b\n"), "t.csv")[1],
-            "lacks the column path and",
+            lambda root: ((root / "t.csv").write_text("title,year\na,b\n"), "t.csv")[1],
+            "no column is known to be the path or the label; it has title, year. Name them: --columns path=",
         ),
         (
             lambda root: ((root / "t.csv").write_text('path,label\n"a,b\n'), "t.csv")[1],

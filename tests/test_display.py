@@ -153,6 +153,7 @@ def test_messages_about_datasets_and_collections_are_not_forged(tmp_path):
     from featurize.collection.catalog import build_catalog
 
     for text in ("a\nearmark: fine", CLIPBOARD):
+        (tmp_path / "a.mp3").touch()
         (tmp_path / "tracks.csv").write_text(f'path,label\na.mp3,"{text}"\n')
         with pytest.raises(FeaturizeError) as error:
             build_catalog(str(tmp_path / "tracks.csv"))

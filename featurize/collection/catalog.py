@@ -13,19 +13,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
+from featurize.collection.audio_folder import find_audio
 from featurize.collection.class_folders import list_class_folders
 from featurize.collection.class_names import log_doubtful_classes
 from featurize.collection.class_sizes import refuse_unusable_classes
+from featurize.collection.column_roles import parse_columns
+from featurize.collection.layouts.readers import FOLDERS, find_source
+from featurize.collection.layouts.source import Source
 from featurize.collection.location import own_bucket, parse_allowed
-from featurize.collection.manifest import read_table
-from featurize.collection.sizes import sizes_of
-from featurize.collection.table_file import TABLE_SUFFIXES
-from featurize.dataset.schema import MAX_FOLDS
+from featurize.collection.manifest import TableRequest, TrackRows, read_table
+from featurize.collection.table_file import TABLE_SUFFIXES, is_table_name
+from featurize.display import one_line
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath, describe, is_safe_name
 
 # Reads a table with the arguments of `read_table`.
-TableReader = Callable[[StoragePath, int, str | None, frozenset[str]], pa.Table]
+TableReader = Callable[[Source, TableRequest], TrackRows]
 
 _log = logging.getLogger(__name__)
 _NOT_PLAIN = r"^/|//|/$|(^|/)\.\.?(/|$)"  # absolute, a URI, or with parts that normpath removes
@@ -62,36 +65,49 @@ class Catalog:
 
 
 def build_catalog(
-    music: str, allowed: Collection[str] = (), read: TableReader = read_table, layout: str | None = None
+    music: str,
+    allowed: Collection[str] = (),
+    read: TableReader = read_table,
+    layout: str | None = None,
+    columns: str | None = None,
 ) -> Catalog:
     """List a collection.
 
     Args:
-        music: A folder whose subfolders are the classes, or a CSV, Parquet or JSON-lines table; a path or a URI.
+        music: A folder whose subfolders are the classes, a table, or a folder with the files of a published
+            dataset; a path or a URI.
         allowed: Names of buckets, besides the table's own, that a table may name files in.
         read: Reads a table.
-        layout: `folders` if each first-level folder is a class, whatever its name; None to recognize a split into
-            folders such as `train` and `test` above the class folders.
+        layout: Layout of the collection, one of LAYOUT_NAMES; None to recognize it.
+        columns: Columns of the table by role, such as `path=file_name,label=genre`; others are found by their
+            names.
 
     Raises:
         FeaturizeError: It does not exist, holds no audio, names files that it must not name, or cannot be split
             into folds.
     """
-    place, buckets = StoragePath.of(music), parse_allowed(allowed)
+    place, request = (
+        StoragePath.of(music),
+        TableRequest(parse_columns(columns), own_bucket(music), parse_allowed(allowed)),
+    )
     unreachable: frozenset[str] = frozenset()
     try:
-        if place.is_folder():
-            root, tracks = place, _from_folder(place, layout)
-        elif place.is_file() and place.suffix in TABLE_SUFFIXES:
-            if layout == "folders":
-                raise FeaturizeError(f"--layout folders is for a folder, and {place} is a table. Leave it out.")
-            rows = read(place, MAX_FOLDS, own_bucket(music), buckets)
-            root = place.parent
-            tracks, unreachable = _from_table(root, rows)
+        if place.is_folder() or (place.is_file() and is_table_name(place.name)):
+            source = find_source(place, layout, place.is_folder())
+            if source.layout != FOLDERS:
+                rows = read_table(source, request) if source.is_listing else read(source, request)
+                root, tracks, unreachable = _from_table(source, rows)
+            elif request.columns:
+                raise FeaturizeError(
+                    f"--columns is about a table, and {place} is a folder of classes. Give the table."
+                )
+            else:
+                root, tracks = place, _from_folder(place, layout)
         elif place.is_file() or (place.local and os.path.exists(place.path)):
             raise FeaturizeError(
-                f"{place} is neither a folder nor a table ({', '.join(sorted(TABLE_SUFFIXES))}). Give the folder "
-                "whose subfolders are the classes, or a table with the columns path and label."
+                f"{place} is neither a folder nor a table ({', '.join(sorted(TABLE_SUFFIXES))}; text may "
+                "be compressed as .gz). Give the folder whose subfolders are the classes, or a table of paths and "
+                "labels."
             )
         else:
             _explain_absence(place)
@@ -99,7 +115,7 @@ def build_catalog(
         raise FeaturizeError(f"cannot read {place}: {describe(error)}.") from error
     tracks = tracks.sort_by("track")
     _refuse_repeated(tracks)
-    refuse_unusable_classes(tracks, place)
+    refuse_unusable_classes(tracks, place, _table_hint(place, source))
     labels = pc.value_counts(pc.cast(tracks["label"], pa.string())).to_pylist()
     log_doubtful_classes({label["values"]: label["counts"] for label in labels})
     return Catalog(root, tracks, unreachable)
@@ -130,27 +146,55 @@ def _raw_name(path: str) -> bytes | None:
     return None if printable(path) == path else os.fsencode(path)
 
 
-def _from_table(root: StoragePath, rows: pa.Table) -> tuple[pa.Table, frozenset[str]]:
-    """Return the tracks of a table, and the buckets that do not answer."""
-    paths = rows["path"].combine_chunks()
+def _from_table(source: Source, rows: TrackRows) -> tuple[StoragePath, pa.Table, frozenset[str]]:
+    """Return the folder of a table's tracks, the tracks, and the buckets that do not answer."""
+    for note in rows.notes:
+        _log.info("%s", note)
+    audio = find_audio(source, rows.table["path"].combine_chunks(), rows.audio_beside)
+    for note in audio.notes:
+        _log.info("%s", note)
+    table, paths, sizes, root = rows.table, audio.paths, audio.sizes, audio.root
+    if audio.unreachable:
+        reasons = "; ".join(f"{store}: {reason}" for store, reason in audio.unreachable.items())
+        lost = sum(pc.sum(pc.starts_with(paths, f"{store}/")).as_py() for store in audio.unreachable)
+        if lost == len(paths):
+            raise FeaturizeError(f"no track of the table can be reached: {reasons}.")
+        _log.warning("%d tracks are in buckets that cannot be reached, and are rejected (%s).", lost, reasons)
+    if audio.missing:
+        if not pc.any(pc.greater_equal(sizes, 0)).as_py():
+            raise FeaturizeError(
+                f"{audio.missing}. Put the table beside the audio; its paths are relative to its folder. If "
+                "another column has the paths, name it: --columns path=NAME"
+            )
+        if rows.only_existing:
+            existing = pc.greater_equal(sizes, 0)
+            table, paths, sizes = table.filter(existing), paths.filter(existing), sizes.filter(existing)
+            _log.info("%s. These rows are left out.", audio.missing)
+        else:
+            _log.warning("%s. They become rejects.", audio.missing)
     # Only paths that are not plainly below the folder are looked at one by one.
     odd = pc.match_substring_regex(paths, _NOT_PLAIN)
     named = pa.array([_below(path, root) for path in paths.filter(odd).to_pylist()], pa.string())
     ids = pc.replace_with_mask(paths, odd, named)
     outside = pc.if_else(pc.equal(ids, paths), pa.scalar(None, pa.binary()), pc.cast(paths, pa.binary()))
     given = [
-        rows[name].combine_chunks() if name in rows.column_names else empty
+        table[name].combine_chunks() if name in table.column_names else empty
         for name, empty in zip(("group", "fold", "split"), _nothing_given(ids), strict=True)
     ]
-    sizes, unreachable = sizes_of(root, paths)
-    if unreachable:
-        reasons = "; ".join(f"{store}: {reason}" for store, reason in unreachable.items())
-        lost = sum(pc.sum(pc.starts_with(paths, f"{store}/")).as_py() for store in unreachable)
-        if lost == len(paths):
-            raise FeaturizeError(f"no track of the table can be reached: {reasons}.")
-        _log.warning("%d tracks are in buckets that cannot be reached, and are rejected (%s).", lost, reasons)
-    columns = [ids, outside, pc.dictionary_encode(rows["label"]), *given, pa.array(sizes, pa.int64())]
-    return pa.table(columns, schema=CATALOG_SCHEMA), frozenset(unreachable)
+    columns = [ids, outside, pc.dictionary_encode(table["label"].combine_chunks()), *given, sizes]
+    return root, pa.table(columns, schema=CATALOG_SCHEMA), frozenset(audio.unreachable)
+
+
+def _table_hint(place: StoragePath, source: Source) -> str:
+    """Return the advice to give a table that is in a folder, if there is one."""
+    if source.layout != FOLDERS:
+        return ""
+    tables = sorted(name for name in place.names() if is_table_name(name) and not name.lower().endswith(".txt"))
+    return (
+        f" The folder holds {one_line(tables[0])}; to read it, give {place}/{one_line(tables[0])}."
+        if tables
+        else ""
+    )
 
 
 def _nothing_given(ids: pa.Array) -> list[pa.Array]:

@@ -13,7 +13,7 @@ from featurize.storage import StoragePath
 _CLASSES_SHOWN = 10
 
 
-def refuse_unusable_classes(tracks: pa.Table, place: StoragePath) -> None:
+def refuse_unusable_classes(tracks: pa.Table, place: StoragePath, hint: str = "") -> None:
     """Check that there are two classes, that each has tracks to train on, and that one is in every fold.
 
     Classes that are missing from single folds are refused or remarked on when a model is trained.
@@ -21,6 +21,7 @@ def refuse_unusable_classes(tracks: pa.Table, place: StoragePath) -> None:
     Args:
         tracks: Tracks with the columns label, fold and split, as in a catalog.
         place: The collection, for messages.
+        hint: Sentence that follows the message on too few classes.
 
     Raises:
         FeaturizeError: They are not.
@@ -30,7 +31,7 @@ def refuse_unusable_classes(tracks: pa.Table, place: StoragePath) -> None:
     if len(sizes) < 2:
         raise FeaturizeError(
             f"expected at least 2 classes in {place}, found {len(sizes)}{': ' + _shown(sizes) if sizes else ''}. "
-            "In a folder, each class is a subfolder with its tracks."
+            f"In a folder, each class is a subfolder with its tracks.{hint}"
         )
     official = pc.is_in(tracks["split"], value_set=pa.array(["validation", "test"]))
     training = _count(labels.filter(pc.invert(official)))

@@ -1,56 +1,109 @@
-"""A collection given as a table: CSV, Parquet or JSON lines with `path`, `label`, `group` and `fold`."""
+"""The tracks that the table of a collection lists: read by its layout, checked, and brought to one form."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from featurize.collection.layouts.readers import read_rows
+from featurize.collection.layouts.source import Source
+from featurize.collection.role_values import MOST_FOLDS, read_folds, read_splits, spelled_splits
 from featurize.collection.row_paths import refused_rows
-from featurize.collection.table_file import read_columns
+from featurize.display import one_line
 from featurize.errors import FeaturizeError
-from featurize.storage import StoragePath
 
-_COLUMNS = ("path", "label", "group", "fold", "split")
+_SHOWN, _CHARACTERS_SHOWN = 5, 80
 
 
-def read_table(path: StoragePath, folds: int, own: str | None, allowed: frozenset[str]) -> pa.Table:
-    """Read a table of tracks; report everything that is wrong with it in one message, before any track is read.
+@dataclasses.dataclass(frozen=True)
+class TableRequest:
+    """How a table is read.
 
-    Args:
-        path: A file with one of TABLE_SUFFIXES; track paths in it are relative to its folder.
-        folds: Number of folds; a fold column must hold 0 to folds - 1.
+    Attributes:
+        columns: Names of columns by role, from `--columns`.
         own: Bucket of the table as a URI; None if the table is on this machine.
         allowed: Other buckets that rows may name.
+    """
 
-    Returns:
-        The columns path, label and, if the table has them, group and split (text) and fold (int32); null if empty.
+    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    own: str | None = None
+    allowed: frozenset[str] = frozenset()
+
+
+@dataclasses.dataclass(frozen=True)
+class TrackRows:
+    """Tracks that a table lists.
+
+    Attributes:
+        table: The columns path, label and, if the table has them, group (text, null if empty), split (`train`,
+            `validation`, `test` or null) and fold (int32 from 0, or null).
+        notes: Sentences for the log: what was chosen, guessed and left out.
+        only_existing: Whether rows without a file are left out.
+        audio_beside: Whether the audio may be in a folder beside that of the table.
+    """
+
+    table: pa.Table
+    notes: tuple[str, ...]
+    only_existing: bool
+    audio_beside: bool
+
+
+def read_table(source: Source, request: TableRequest = TableRequest()) -> TrackRows:
+    """Read the table of a collection; report everything that is wrong with it in one message.
+
+    Args:
+        source: Files of the table, and their layout.
+        request: What the command line says about it.
 
     Raises:
         FeaturizeError: It cannot be parsed, lacks a column, holds empty, repeated or impossible values, or names
             files that it must not name.
     """
-    columns = read_columns(path, _COLUMNS, ("path", "label"))
-    first_line = 2 if path.suffix == ".csv" else 1
+    rows = read_rows(source, request.columns)
+    columns, notes = dict(rows.columns), list(rows.notes)
     problems: list[str] = []
+
+    def problem(what: str, where: pa.Array | Sequence[int]) -> None:
+        found = where if isinstance(where, list) else pc.indices_nonzero(where).to_pylist()
+        if found:
+            named = ", ".join(str(rows.lines[row].as_py()) for row in found[:_SHOWN])
+            more = ", ..." if len(found) > _SHOWN else ""
+            problems.append(f"{len(found)} rows have {what}: {rows.unit} {named}{more}")
+
     for name in ("path", "label"):
-        problems += _problem(f"an empty {name}", _rows(pc.equal(columns[name], "")), first_line)
-    problems += _problem("a path of an earlier row", _rows(_repeated(columns["path"])), first_line)
-    if "fold" in columns:
-        allowed_folds = pa.array(["", *(text for k in range(folds) for text in (str(k), f"{k}.0"))])
-        invalid = pc.invert(pc.is_in(columns["fold"], value_set=allowed_folds))
-        problems += _problem(f"a fold that is not 0 to {folds - 1}", _rows(invalid), first_line)
+        problem(f"an empty {name}", pc.equal(columns[name], ""))
+    problem("a path of an earlier row", _repeated(columns["path"]))
     if "split" in columns:
-        invalid = pc.invert(pc.is_in(columns["split"], value_set=pa.array(["", "train", "validation", "test"])))
-        problems += _problem("a split that is not train, validation or test", _rows(invalid), first_line)
-    for problem, rows in refused_rows(columns["path"], own, allowed).items():
-        problems += _problem(problem, rows, first_line)
-    if problems:
-        raise FeaturizeError(f"{path} cannot be used:\n" + "\n".join(f"  - {line}" for line in problems))
+        splits, wrong = read_splits(columns["split"])
+        problem(
+            f"a split that is none of {spelled_splits()}; if the column is no split, add --columns split= "
+            f"(found {_examples(columns['split'], wrong)})",
+            wrong,
+        )
+        notes += _about_empty(splits, "split", "counts as train", "count as train")
+        columns["split"] = splits
     if "fold" in columns:
-        given = pc.if_else(pc.equal(columns["fold"], ""), None, columns["fold"])
-        columns["fold"] = pc.cast(pc.cast(given, pa.float64()), pa.int32())
-    for name in ("group", "split"):
-        if name in columns:
-            columns[name] = pc.if_else(pc.equal(columns[name], ""), None, columns[name])
-    return pa.table(columns)
+        folds, wrong = read_folds(columns["fold"])
+        hint = _fold_hint(columns["fold"], wrong)
+        problem(f"a fold that is not a number from 0 to {MOST_FOLDS}{hint}", wrong)
+        columns["fold"], first, unusable = _from_zero(folds)
+        problems += unusable
+        if first:
+            last = pc.max(folds).as_py()
+            notes.append(
+                f"The folds of the table are numbered from 1: {first} to {last} are 0 to {last - 1} here."
+            )
+        notes += _about_empty(folds, "fold", "is assigned to one", "are assigned to one")
+    for what, where in refused_rows(columns["path"], request.own, request.allowed).items():
+        problem(what, where)
+    if problems:
+        places = " and ".join(str(table) for table in source.tables[:_SHOWN]) or str(source.folder)
+        raise FeaturizeError(f"{places} cannot be used:\n" + "\n".join(f"  - {line}" for line in problems))
+    if "group" in columns:
+        columns["group"] = pc.if_else(pc.equal(columns["group"], ""), None, columns["group"])
+        notes += _about_empty(columns["group"], "group", "is its own group", "are each their own group")
+    return TrackRows(pa.table(columns), tuple(notes), rows.only_existing, rows.audio_beside)
 
 
 def _repeated(paths: pa.Array) -> pa.Array:
@@ -61,14 +114,47 @@ def _repeated(paths: pa.Array) -> pa.Array:
     return pc.and_(again, pc.not_equal(paths, ""))
 
 
-def _rows(where: pa.Array) -> list[int]:
-    rows: list[int] = pc.indices_nonzero(where).to_pylist()
-    return rows
+def _examples(texts: pa.Array, where: pa.Array) -> str:
+    different = texts.filter(where).unique().to_pylist()
+    return ", ".join(repr(one_line(text)[:_CHARACTERS_SHOWN]) for text in different[:_SHOWN])
 
 
-def _problem(what: str, rows: list[int], first_line: int) -> list[str]:
-    """Describe rows with the same problem in one line, numbered as in an editor."""
-    if not rows:
-        return []
-    named = ", ".join(str(row + first_line) for row in rows[:5])
-    return [f"{len(rows)} rows have {what}: line {named}{', ...' if len(rows) > 5 else ''}"]
+def _fold_hint(texts: pa.Array, wrong: pa.Array) -> str:
+    found = texts.filter(wrong)
+    if not len(found):
+        return ""
+    _, no_split = read_splits(found)
+    hint = "these are splits, add --columns fold=,split=NAME" if not pc.any(no_split).as_py() else ""
+    return f" (found {_examples(texts, wrong)}{'; ' if hint else ''}{hint})"
+
+
+def _from_zero(folds: pa.Array) -> tuple[pa.Array, int, list[str]]:
+    """Return folds numbered from 0, the number of the first one in the table, and what is wrong with them."""
+    given = sorted(folds.drop_null().unique().to_pylist())
+    if not given:
+        return folds, 0, []
+    first = 0 if given[0] == 0 else 1
+    count = given[-1] - first + 1
+    problems = []
+    if count > MOST_FOLDS:
+        problems.append(f"there are {count} folds, expected 2 to {MOST_FOLDS}")
+    if count < 2:
+        problems.append(
+            f"every row is in fold {given[0]}, expected 2 to {MOST_FOLDS} folds; to ignore them, "
+            "add --columns fold="
+        )
+    absent = sorted(set(range(first, given[-1] + 1)) - set(given))
+    if absent and not folds.null_count:
+        named = ", ".join(map(str, absent[:_SHOWN]))
+        problems.append(f"no row is in fold {named}, but in fold {given[-1]}. Number the folds without gaps")
+    return pc.subtract(folds, pa.scalar(first, pa.int32())), first, problems
+
+
+def _about_empty(values: pa.Array, what: str, one: str, many: str) -> Iterator[str]:
+    count = values.null_count
+    if count:
+        yield (
+            f"{count} of {len(values)} rows have no {what} and {many}."
+            if count > 1
+            else (f"1 of {len(values)} rows has no {what} and {one}.")
+        )

@@ -7,36 +7,38 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from featurize.collection.listing import size_of
 from featurize.collection.location import is_outside, locate, parse_uri
 from featurize.errors import CollectionLostError, Reject
 from featurize.storage import StoragePath, describe
 
+Int64 = NDArray[np.int64]
 Result = TypeVar("Result")
 
 _READERS = 16  # threads; each mostly waits for the network
 _SECONDS_TO_ANSWER = 30.0  # for the first request to a bucket
 
 
-def sizes_of(root: StoragePath, paths: pa.Array) -> tuple[list[int], dict[str, str]]:
+def sizes_of(root: StoragePath, paths: pa.Array, listed: bool = True) -> tuple[Int64, dict[str, str]]:
     """Return the size of each file, and the buckets that do not answer.
 
-    The root's own bucket is listed once instead of asked for each object.
-
     Args:
-        root: Folder of the table.
+        root: Folder of the audio.
         paths: Paths and URIs from a checked table, string [rows].
+        listed: Whether the root's own bucket is listed once instead of asked for each object.
 
     Returns:
-        Size in bytes by row, -1 for a file that does not exist or cannot be reached; and why each bucket does not
-        answer, by URI of the bucket.
+        int64 [rows], size in bytes, -1 for a file that does not exist or cannot be reached; and why each bucket
+        does not answer, by URI of the bucket.
 
     Raises:
         OSError: The root's own bucket cannot be listed.
     """
-    known = dict(root.files()) if root.scheme else {}
+    known = dict(root.files()) if root.scheme and listed else {}
     sizes = []
     outside: defaultdict[str, list[int]] = defaultdict(list)
     for row, path in enumerate(scalar.as_py() for scalar in paths):
@@ -54,7 +56,7 @@ def sizes_of(root: StoragePath, paths: pa.Array) -> tuple[list[int], dict[str, s
             found = readers.map(lambda row: _size(root, paths[row].as_py()), rows)
             for row, size in zip(rows, found, strict=True):
                 sizes[row] = size
-    return sizes, unreachable
+    return np.array(sizes, np.int64), unreachable
 
 
 def _size(root: StoragePath, path: str) -> int:

@@ -1,98 +1,216 @@
-"""Read the columns of a CSV, Parquet or JSON Lines file that Earmark uses, with limits on what they may hold.
+"""Read columns of a CSV, Parquet or JSON Lines file as text, with limits on what they may hold.
 
-A small file can describe terabytes, so columns are read in batches and counted, and no other column is read.
+A small file can describe terabytes, so columns are read in batches and counted, and no other column is kept.
 """
 
-import codecs
-import csv
-import io
+import dataclasses
 import itertools
 import json
-from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, BinaryIO, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet as pq
 
+from featurize.collection.table_csv import CsvTable
+from featurize.collection.table_limits import (
+    DIVIDE,
+    MOST_CELL_BYTES,
+    MOST_COLUMN_BYTES,
+    MOST_COLUMNS,
+    MOST_ROWS,
+    TableError,
+    not_plain,
+)
+from featurize.collection.table_parquet import ParquetTable
+from featurize.collection.table_text import TableText, detect_text
+from featurize.display import one_line
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath, describe
 
-TABLE_SUFFIXES = frozenset({".csv", ".parquet", ".jsonl", ".ndjson"})
-_MOST_ROWS = 20_000_000
-_MOST_CELL_BYTES = 8192
-_MOST_BYTES = (2 << 30) - 1  # of one column, as text
-_MOST_COLUMNS = 10_000
-_LINE_BYTES = 1 << 20  # of one line, and of the blocks in which CSV is read
-_PARQUET_ROWS, _JSON_ROWS = 4096, 65536  # at a time
-_NAMES_SHOWN, _CHARACTERS_SHOWN = 20, 80
-_DIVIDE = "Divide the table into several collections, or leave out what is no track."
+# The delimiter that files of a suffix usually have; other files of records have no delimiter.
+_DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t"}
+_JSON = frozenset({".jsonl", ".ndjson"})
+TABLE_SUFFIXES = frozenset({*_DELIMITERS, *_JSON, ".parquet"})
+_TEXT_ROWS = 65536  # at a time
 _TEXT_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
 _PLAIN_TYPES = (
     *(pa.types.is_null, pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean),
     *(pa.types.is_temporal, pa.types.is_decimal),
 )
-_OTHER_ENCODINGS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 
 
-class _TableError(ValueError):
-    """What is wrong with the file, in words."""
+@dataclasses.dataclass(frozen=True)
+class TableColumns:
+    """Columns of a table.
+
+    Attributes:
+        columns: Stripped text by name, string [rows]; empty for nulls.
+        lines: Where each row is in the file, int64 [rows], from 1.
+        unit: What `lines` counts: `line`, or `row` for Parquet.
+    """
+
+    columns: dict[str, pa.Array]
+    lines: pa.Array
+    unit: str
 
 
-def read_columns(path: StoragePath, wanted: Sequence[str], needed: Sequence[str]) -> dict[str, pa.Array]:
-    """Read the wanted columns of a table that it has.
+class _Format(Protocol):
+    """A file of one format; a batch is the lines of its rows, and the columns of some indices."""
 
-    Args:
-        path: A file with one of TABLE_SUFFIXES.
-        wanted: Names of columns.
-        needed: Those of them that the file must have.
+    names: list[str]
+    remark: str
 
-    Returns:
-        Stripped text by column, string [rows]; empty for nulls.
+    def batches(self, indices: Sequence[int]) -> Iterator[tuple[Any, list[Any]]]: ...
+
+
+class TableFile:
+    """An open table.
+
+    Attributes:
+        path: The file.
+        names: Names of all columns, stripped.
+        remark: What was found about encoding and delimiter, if it is not what is usual; else empty.
+    """
+
+    def __init__(self, path: StoragePath, file: BinaryIO) -> None:
+        self.path = path
+        kind = table_suffix(path.name)
+        if kind == ".parquet":
+            self._format: _Format = ParquetTable(file)
+            self.remark = ""
+        else:
+            text = detect_text(path, file)
+            self._format = _Json(text) if kind in _JSON else _Csv(text, _DELIMITERS.get(kind, ","))
+            self.remark = ", ".join(remark for remark in (self._format.remark, text.remark) if remark)
+        self._unit = "row" if kind == ".parquet" else "line"
+        self.names = self._format.names
+        if not self.names:
+            raise TableError("it has no columns")
+        if len(self.names) > MOST_COLUMNS:
+            raise TableError(f"it has {len(self.names):,} columns, expected at most {MOST_COLUMNS:,}")
+
+    def read(self, wanted: Mapping[str, int]) -> TableColumns:
+        """Return columns.
+
+        Args:
+            wanted: Index of each column in `names`, by the name that it has in the result; at least one.
+
+        Raises:
+            TableError: The file cannot be parsed, or exceeds a limit.
+        """
+        parts: dict[str, list[pa.Array]] = {name: [] for name in wanted}
+        lines: list[pa.Array] = []
+        rows, sizes = 0, dict.fromkeys(wanted, 0)
+        for numbers, batch in self._format.batches(list(wanted.values())):
+            lines.append(pa.array(numbers, pa.int64()))
+            rows += len(numbers)
+            for (name, index), column in zip(wanted.items(), batch, strict=True):
+                text = _as_text(column, self.names[index])
+                sizes[name] += text.nbytes
+                parts[name].append(text)
+            if rows > MOST_ROWS:
+                raise TableError(f"it has more than {MOST_ROWS:,} rows. {DIVIDE}")
+            if max(sizes.values()) > MOST_COLUMN_BYTES:
+                raise TableError(f"a column holds more than {MOST_COLUMN_BYTES:,} bytes of text. {DIVIDE}")
+        columns = {name: pa.chunked_array(part, pa.string()).combine_chunks() for name, part in parts.items()}
+        return TableColumns(columns, pa.chunked_array(lines, pa.int64()).combine_chunks(), self._unit)
+
+
+@contextmanager
+def open_table(path: StoragePath) -> Iterator[TableFile]:
+    """Open a table with a name that `is_table_name` accepts; problems of the body become those of the file.
 
     Raises:
-        FeaturizeError: The file cannot be parsed, lacks a needed column, or exceeds a limit.
+        FeaturizeError: The file cannot be parsed, or exceeds a limit.
     """
-    kind = path.suffix[1:]
-    readers = {"csv": _csv_batches, "parquet": _parquet_batches}
+    with _explained(path), path.open() as file:
+        yield TableFile(path, file)
+
+
+@contextmanager
+def open_lines(path: StoragePath) -> Iterator[Iterator[str]]:
+    """Open a list of files as text; problems of the body become those of the file.
+
+    Raises:
+        FeaturizeError: It is not text, or exceeds a limit.
+    """
+    with _explained(path), path.open() as file:
+        yield detect_text(path, file).lines()
+
+
+@contextmanager
+def _explained(path: StoragePath) -> Iterator[None]:
+    kind = table_suffix(path.name)[1:]
     try:
-        with path.open() as file:
-            names, batches = readers.get(kind, _json_batches)(file, wanted)
-            if missing := [name for name in needed if name not in names]:
-                shown = ", ".join(name[:_CHARACTERS_SHOWN] for name in names[:_NAMES_SHOWN])
-                more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-                raise FeaturizeError(
-                    f"{path} lacks the column {' and '.join(missing)}; it has {shown or 'none'}{more}."
-                    f" Expected path, label and optionally group and fold."
-                )
-            return _collect(batches, [name for name in wanted if name in names])
+        yield
     except MemoryError as error:  # Arrow's is derived from it
         raise FeaturizeError(
-            f"{path} cannot be read as a {kind} table: its columns need more memory than there is. {_DIVIDE}"
+            f"{path} cannot be read as a {kind} table: its columns need more memory than there is. {DIVIDE}"
         ) from error
-    except (pa.ArrowException, ValueError, LookupError, RecursionError) as error:
-        problem = str(error).split("\n", 1)[0][:300]
+    except (pa.ArrowException, ValueError, LookupError, RecursionError, EOFError, zlib.error) as error:
+        problem = one_line((str(error) or type(error).__name__).split("\n", 1)[0])[:1000]
         raise FeaturizeError(f"{path} cannot be read as a {kind} table: {problem}") from error
     except OSError as error:
         raise FeaturizeError(f"{path} cannot be read as a {kind} table: {describe(error)}") from error
 
 
-def _collect(batches: Iterator[dict[str, Any]], names: list[str]) -> dict[str, pa.Array]:
-    """Join batches of columns as text, and refuse the table as soon as a limit is exceeded."""
-    parts: dict[str, list[pa.Array]] = {name: [] for name in names}
-    rows, sizes = 0, dict.fromkeys(names, 0)
-    for batch in batches:
-        rows += len(batch[names[0]])
-        for name in names:
-            text = _as_text(batch[name], name)
-            sizes[name] += text.nbytes
-            parts[name].append(text)
-        if rows > _MOST_ROWS:
-            raise _TableError(f"it has more than {_MOST_ROWS:,} rows. {_DIVIDE}")
-        if max(sizes.values()) > _MOST_BYTES:
-            raise _TableError(f"a column holds more than {_MOST_BYTES:,} bytes of text. {_DIVIDE}")
-    return {name: pa.chunked_array(chunks, pa.string()).combine_chunks() for name, chunks in parts.items()}
+def table_suffix(name: str) -> str:
+    """Return the suffix of a table in lowercase, without `.gz`; for other files a suffix that no table has."""
+    lower = name.lower()
+    lower, compressed = lower.removesuffix(".gz"), lower.endswith(".gz")
+    dot = lower.rpartition(".")
+    suffix = f".{dot[2]}" if dot[1] else ""
+    return "" if compressed and suffix == ".parquet" else suffix
+
+
+def is_table_name(name: str) -> bool:
+    """Return whether a file with this name is a table."""
+    return table_suffix(name) in TABLE_SUFFIXES
+
+
+class _Csv:
+    """Text with delimiters."""
+
+    def __init__(self, text: TableText, delimiter: str) -> None:
+        self._table = CsvTable(text, delimiter)
+        self.names, self.remark = self._table.names, self._table.remark
+
+    def batches(self, indices: Sequence[int]) -> Iterator[tuple[Any, list[Any]]]:
+        rows = self._table.rows()
+        while batch := list(
+            itertools.islice(((line, [row[i] for i in indices]) for line, row in rows), _TEXT_ROWS)
+        ):
+            yield [line for line, _ in batch], _columns([cells for _, cells in batch])
+
+
+class _Json:
+    """Text with one object on each line."""
+
+    remark = ""
+
+    def __init__(self, text: TableText) -> None:
+        self._text = text
+        # A column exists if any row has it, which only the last one tells.
+        self.names = list(dict.fromkeys(itertools.chain.from_iterable(row for _, row in self._rows())))
+
+    def batches(self, indices: Sequence[int]) -> Iterator[tuple[Any, list[Any]]]:
+        names = [self.names[i] for i in indices]
+        rows = self._rows()
+        while batch := list(itertools.islice(rows, _TEXT_ROWS)):
+            cells = [[_json_text(row.get(name), name, line) for name in names] for line, row in batch]
+            yield [line for line, _ in batch], _columns(cells)
+
+    def _rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        for number, line in enumerate(self._text.lines(), start=1):
+            if not line.isspace():
+                yield number, _json_row(line, number)
+
+
+def _columns(rows: Sequence[Sequence[str | None]]) -> list[Any]:
+    return [pa.array(cells, pa.string()) for cells in zip(*rows, strict=True)]
 
 
 def _as_text(column: Any, name: str) -> pa.Array:
@@ -104,159 +222,51 @@ def _as_text(column: Any, name: str) -> pa.Array:
     if any(is_text(kind) for is_text in _TEXT_TYPES):
         _refuse_long(values, name)
     elif not any(is_plain(kind) for is_plain in _PLAIN_TYPES):
-        raise _not_plain(name, f"its type is {kind}")
+        raise not_plain(name, f"its type is {kind}")
     try:
         text = pc.cast(column, pa.string())
     except pa.ArrowException as error:
-        raise _not_plain(name, str(error)) from error
+        raise not_plain(name, str(error)) from error
     return pc.utf8_trim_whitespace(pc.fill_null(text, ""))
 
 
 def _refuse_long(values: pa.Array, name: str) -> None:
     longest = pc.max(pc.binary_length(values)).as_py() or 0
-    if longest > _MOST_CELL_BYTES:
-        raise _TableError(
-            f"a cell of the column {name} has {longest:,} bytes, expected at most {_MOST_CELL_BYTES:,}. "
+    if longest > MOST_CELL_BYTES:
+        raise TableError(
+            f"a cell of the column {name} has {longest:,} bytes, expected at most {MOST_CELL_BYTES:,}. "
             "Leave out the row"
         )
 
 
-def _csv_batches(file: BinaryIO, wanted: Sequence[str]) -> tuple[list[str], Iterator[dict[str, Any]]]:
-    """Return the names of all columns, and batches of the wanted ones."""
-    beginning = file.read(_LINE_BYTES)
-    header, ended, _ = beginning.partition(b"\n")
-    if beginning.startswith(_OTHER_ENCODINGS) or b"\0" in header:
-        raise _TableError("it is not UTF-8 text. Save it as CSV with the encoding UTF-8")
-    if not ended and len(beginning) == _LINE_BYTES:
-        raise _TableError(f"its first line is longer than {_LINE_BYTES:,} bytes. Expected the names of columns")
-    lines = header.decode("utf-8-sig").splitlines()
-    names = next(csv.reader(lines), [])
-    if not names:
-        raise _TableError("its first line is empty. Expected the names of columns")
-    _refuse_columns(names, wanted)
-    file.seek(0)
-    # As text: a label 007 or a path 1e5 must not become a number.
-    options = pyarrow.csv.ConvertOptions(
-        column_types={name: pa.string() for name in wanted}, include_columns=[n for n in wanted if n in names]
-    )
-    blocks = pyarrow.csv.ReadOptions(block_size=_LINE_BYTES)
-    return names, _csv_blocks(file, options, blocks)
-
-
-def _csv_blocks(file: BinaryIO, options: Any, blocks: Any) -> Iterator[dict[str, Any]]:
-    reader = pyarrow.csv.open_csv(_for_arrow(file), read_options=blocks, convert_options=options)
-    for batch in reader:
-        yield {name: batch[name] for name in batch.schema.names}
-
-
-def _for_arrow(file: Any) -> Any:
-    return file if isinstance(file, pa.NativeFile) else pa.PythonFile(file, "r")
-
-
-def _parquet_batches(file: BinaryIO, wanted: Sequence[str]) -> tuple[list[str], Iterator[dict[str, Any]]]:
-    # The file, not its path: a parent folder named fold=1 would become a column.
-    source = _for_arrow(file)
-    described = pq.ParquetFile(source)
-    schema = described.schema_arrow
-    _refuse_columns(schema.names, wanted)
-    present = [name for name in wanted if name in schema.names]
-    for name in present:
-        if pa.types.is_nested(schema.field(name).type):
-            raise _not_plain(name, f"its type is {schema.field(name).type}")
-    _refuse_large(described.metadata, present)
-    # As dictionaries, because a value that is stored once and repeated in a million rows would otherwise be copied
-    # a million times. Arrow cannot read the delta encodings as dictionaries.
-    as_dictionary = sorted(set(present) - _delta_encoded(described.metadata))
-    table = pq.ParquetFile(source, metadata=described.metadata, read_dictionary=as_dictionary, pre_buffer=False)
-    batches = table.iter_batches(_PARQUET_ROWS, columns=present, use_threads=False)
-    return schema.names, ({name: batch[name] for name in present} for batch in batches)
-
-
-def _delta_encoded(metadata: Any) -> set[str]:
-    """Return the names of columns that have a delta encoding in any row group."""
-    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
-    columns = (group.column(i) for group in groups for i in range(metadata.num_columns))
-    return {c.path_in_schema for c in columns if any(name.startswith("DELTA") for name in c.encodings)}
-
-
-def _refuse_large(metadata: Any, names: list[str]) -> None:
-    """Refuse columns that are too large, according to the file itself; what is read is counted as well."""
-    if metadata.num_rows > _MOST_ROWS:
-        raise _TableError(f"it has {metadata.num_rows:,} rows, expected at most {_MOST_ROWS:,}. {_DIVIDE}")
-    for group in (metadata.row_group(i) for i in range(metadata.num_row_groups)):
-        for column in (group.column(i) for i in range(metadata.num_columns)):
-            size, most = column.total_uncompressed_size, _MOST_CELL_BYTES * max(group.num_rows, 1)
-            if column.path_in_schema in names and size > max(min(most, _MOST_BYTES), _LINE_BYTES):
-                raise _TableError(
-                    f"the column {column.path_in_schema} has {size:,} bytes in {group.num_rows:,} rows, expected "
-                    f"at most {_MOST_CELL_BYTES:,} for each. {_DIVIDE}"
-                )
-
-
-def _json_batches(file: BinaryIO, wanted: Sequence[str]) -> tuple[list[str], Iterator[dict[str, Any]]]:
-    rows = _json_rows(file, wanted)
-    first = next(rows, None)
-    # As in Arrow, a column exists if a row has it; the first block decides, because the rest is read later.
-    block = [] if first is None else [first[1]]
-    names = dict.fromkeys([] if first is None else first[0])
-    for keys, row in rows:
-        names.update(dict.fromkeys(keys))
-        block.append(row)
-        if len(block) == _JSON_ROWS:
-            break
-    present = [name for name in wanted if name in names]
-    _refuse_columns(list(names), wanted)
-
-    def batches() -> Iterator[dict[str, Any]]:
-        batch = block
-        while batch:
-            yield {name: pa.array([row.get(name) for row in batch], pa.string()) for name in present}
-            batch = [row for _, (_, row) in zip(range(_JSON_ROWS), rows, strict=False)]
-
-    return list(names), batches()
-
-
-def _json_rows(file: Any, wanted: Sequence[str]) -> Iterator[tuple[list[str], dict[str, str | None]]]:
-    """Yield the keys of each line, and its wanted values as text."""
-    lines = io.BufferedReader(file)
+def _json_row(line: str, number: int) -> dict[str, Any]:
+    """Parse one line; numbers keep their text, so that a label 1980.10 is not 1980.1."""
     try:
-        for number in itertools.count(1):
-            line = lines.readline(_LINE_BYTES + 1)
-            if not line:
-                return
-            if len(line) > _LINE_BYTES:
-                raise _TableError(f"line {number} is longer than {_LINE_BYTES:,} bytes")
-            if line.strip():
-                row = _json_row(line, number)
-                yield list(row), {name: _json_text(row[name], name) for name in wanted if name in row}
-    finally:
-        lines.detach()  # whoever opened the file closes it
-
-
-def _json_row(line: bytes, number: int) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
+        pairs = json.loads(
+            line, object_pairs_hook=_Pairs, parse_int=str, parse_float=str, parse_constant=lambda name: None
+        )
     except (ValueError, RecursionError) as error:
-        raise _TableError(f"line {number}: {error}") from error
-    if not isinstance(row, dict):
-        raise _TableError(f"line {number} is not an object in braces")
+        raise TableError(f"line {number}: {error}") from error
+    if not isinstance(pairs, _Pairs):
+        raise TableError(f"line {number} is not an object in braces")
+    row: dict[str, Any] = {}
+    for name, value in pairs:
+        row[name.strip()] = _TWICE if name.strip() in row else value
     return row
 
 
-def _json_text(value: Any, name: str) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, dict | list):
-        raise _not_plain(name, str(value)[:_CHARACTERS_SHOWN])
-    return json.dumps(value)
+class _Pairs(list[tuple[str, Any]]):
+    """Names and values of a JSON object."""
 
 
-def _not_plain(name: str, found: str) -> FeaturizeError:
-    return FeaturizeError(f"the column {name} does not hold plain text or numbers: {found}")
+_TWICE = object()  # the value of a name that an object has more than once
 
 
-def _refuse_columns(names: list[str], wanted: Sequence[str]) -> None:
-    if len(names) > _MOST_COLUMNS:
-        raise _TableError(f"it has {len(names):,} columns, expected at most {_MOST_COLUMNS:,}")
-    if twice := [name for name in wanted if names.count(name) > 1]:
-        raise _TableError(f"it has the column {' and '.join(twice)} more than once")
+def _json_text(value: Any, name: str, line: int) -> str | None:
+    if value is _TWICE:
+        raise TableError(f"line {line} has {name} more than once")
+    if isinstance(value, list):
+        raise not_plain(name, f"line {line} has {'an object' if isinstance(value, _Pairs) else 'a list'}")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return None if value is None else str(value)

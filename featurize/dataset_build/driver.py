@@ -83,6 +83,7 @@ def featurize(
     make_shard: ShardMaker = write_features,
     allowed_buckets: Collection[str] = (),
     layout: str | None = None,
+    columns: str | None = None,
 ) -> Summary:
     """Build the dataset of a collection, or its missing shards.
 
@@ -95,7 +96,8 @@ def featurize(
         on_progress: Called before the first shard, after each shard, and every few seconds.
         make_shard: Function that writes one shard, called in a worker.
         allowed_buckets: Names of buckets, besides its own, that a table may name files in.
-        layout: Layout of the collection, as for `build_catalog`; None to recognize it.
+        layout: Layout of the collection; None to recognize it.
+        columns: Columns of a table by role, as in `build_catalog`.
 
     Returns:
         Summary of the complete dataset. The caller checks the share of rejects with `refuse_too_many_rejects`.
@@ -106,7 +108,7 @@ def featurize(
     """
     folder = StoragePath.of(folder)
     refuse_undecodable(StoragePath.of(music))
-    catalog = build_catalog(music, allowed_buckets, read_table_apart, layout)
+    catalog = build_catalog(music, allowed_buckets, read_table_apart, layout, columns)
     with _explain_os_errors(folder):
         refuse_foreign_dataset_folder(folder)
     with only_run_in(folder), _explain_os_errors(folder), ExitStack() as stack:

@@ -1,41 +1,41 @@
 """Read a table of tracks in a child process with a limit on its memory: a small file can describe terabytes."""
 
-import pyarrow as pa
-
+from featurize.collection.layouts.source import Source
 from featurize.collection.listing import size_of
-from featurize.collection.manifest import read_table
+from featurize.collection.manifest import TableRequest, TrackRows, read_table
 from featurize.errors import FeaturizeError
 from featurize.execution.child_process import ChildProcess
 from featurize.execution.limits import describe_death, limited
-from featurize.storage import StoragePath
 
 _SECONDS = 1800.0
 # Tables of a million rows need a few hundred megabytes; large ones are compressed at most this many times.
 _MEMORY_BYTES, _MEMORY_PER_BYTE = 1 << 30, 64
+_WITHOUT_TABLES_BYTES = 4 << 30  # for a library that reads files of a dataset itself
 
 
-def read_table_apart(path: StoragePath, folds: int, own: str | None, allowed: frozenset[str]) -> pa.Table:
+def read_table_apart(source: Source, request: TableRequest) -> TrackRows:
     """Read a table as `read_table` does, in a child process.
 
     Raises:
         FeaturizeError: As in `read_table`; also if it takes too much memory or time.
     """
-    memory = _MEMORY_BYTES + _MEMORY_PER_BYTE * max(size_of(path), 0)
-    with ChildProcess(*limited(memory, read_table, path, folds, own, allowed)) as child:
+    table_bytes = sum(max(size_of(table), 0) for table in source.tables)
+    memory = _MEMORY_BYTES + _MEMORY_PER_BYTE * table_bytes if source.tables else _WITHOUT_TABLES_BYTES
+    with ChildProcess(*limited(memory, read_table, source, request)) as child:
         try:
             kind, value = child.receive(_SECONDS)
         except TimeoutError as error:
-            raise _unusable(path, f"it takes longer than {_SECONDS:g} s") from error
+            raise _unusable(source, f"it takes longer than {_SECONDS:g} s") from error
     if kind == "returned":
-        return value
+        rows: TrackRows = value
+        return rows
     if isinstance(value, MemoryError):
-        raise _unusable(path, "it takes more memory than a table of its size should")
+        raise _unusable(source, "it takes more memory than a table of its size should")
     if kind == "raised":
         raise value
-    raise _unusable(path, describe_death(value))
+    raise _unusable(source, describe_death(value))
 
 
-def _unusable(path: StoragePath, problem: str) -> FeaturizeError:
-    return FeaturizeError(
-        f"{path} cannot be read as a {path.suffix[1:]} table: {problem}. Expected a table of tracks."
-    )
+def _unusable(source: Source, problem: str) -> FeaturizeError:
+    named = ", ".join(str(table) for table in source.tables[:3]) or str(source.folder)
+    return FeaturizeError(f"{named} cannot be read as a table: {problem}. Expected a table of tracks.")

@@ -11,10 +11,11 @@ from featurize.uri import uri_without_secrets
 from jobs.commands.error_exits import plain_errors
 from jobs.commands.options import (
     AllowedBuckets,
+    Columns,
     ConfigFile,
     Features,
+    Layout,
     Music,
-    MusicLayout,
     Overrides,
     RetryRejects,
     RunFolder,
@@ -31,7 +32,8 @@ def run(
     workers: Workers = None,
     retry_rejects: RetryRejects = False,
     allow_bucket: AllowedBuckets = None,
-    layout: MusicLayout = None,
+    layout: Layout = None,
+    columns: Columns = None,
 ) -> None:
     """Train a genre classifier on a music collection: featurize, train, evaluate and write the report.
 
@@ -46,7 +48,9 @@ def run(
 
         settings, path = load_config(config, overrides or []), StoragePath.of(out)
         buckets = allow_bucket or []
-        metrics = run_all(music, path, settings, workers, ConsoleReporter(), retry_rejects, buckets, layout)
+        metrics = run_all(
+            music, path, settings, workers, ConsoleReporter(), retry_rejects, buckets, layout, columns
+        )
         echo(conclusion(path, metrics))
 
 
@@ -58,7 +62,8 @@ def featurize(
     workers: Workers = None,
     retry_rejects: RetryRejects = False,
     allow_bucket: AllowedBuckets = None,
-    layout: MusicLayout = None,
+    layout: Layout = None,
+    columns: Columns = None,
 ) -> None:
     """Convert music to a dataset: MFCC features of short segments, in Parquet shards.
 
@@ -72,7 +77,7 @@ def featurize(
         from jobs.terminal.console import ConsoleReporter
 
         settings, path, buckets = load_config(config, overrides or []), StoragePath.of(out), allow_bucket or []
-        make_features(music, path, settings, workers, ConsoleReporter(), retry_rejects, buckets, layout)
+        make_features(music, path, settings, workers, ConsoleReporter(), retry_rejects, buckets, layout, columns)
         shown, quoted = (path, path.quoted) if path.scheme else (one_line(out), shell_word(out))
         echo(f"features  {shown}\nnext      earmark train {quoted} --out RUN")
 

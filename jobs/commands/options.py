@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 _MUSIC_HELP = (
-    "Music collection: a folder with one subfolder per class, or a CSV, Parquet or JSON-lines table with the "
-    "columns path and label. A path or a URI (s3://, gs://, hdfs://)."
+    "Music collection: a folder with one subfolder per class, a CSV, Parquet or JSON-lines table of paths and "
+    "labels, or a folder with the files of a published dataset. A path or a URI (s3://, gs://, hdfs://)."
 )
 Music = Annotated[str, typer.Argument(metavar="MUSIC", help=_MUSIC_HELP)]
 Features = Annotated[
@@ -38,20 +38,22 @@ AllowedBuckets = Annotated[
         help="Bucket, besides its own, that a table of tracks may name files in. May be repeated.",
     ),
 ]
-
-
-class Layout(StrEnum):
-    """Layouts of MUSIC that can be named instead of recognized."""
-
-    folders = "folders"
-
-
-MusicLayout = Annotated[
-    Layout | None,
+Layout = Annotated[
+    str | None,
     typer.Option(
         "--layout",
-        help="Layout of MUSIC, if it is not recognized. folders: each first-level folder is a class, even if it "
-        "is called train or test.",
+        metavar="NAME",
+        help="Layout of the collection, if it is not recognized: folders, fma, gtzan, jamendo, magnatagatune, "
+        "huggingface or mirdata:DATASET.",
+    ),
+]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        metavar="ROLE=COLUMN,...",
+        help="Columns of the table for path, label, group, split and fold, if they are not found by their names. "
+        "ROLE= uses none.",
     ),
 ]
 RetryRejects = Annotated[bool, typer.Option("--retry-rejects", help="Retry the tracks that were rejected before.")]

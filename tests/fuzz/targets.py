@@ -1,6 +1,7 @@
 """What is fuzzed: how seeds are made, how an input is read, and which exceptions say what is wrong with it."""
 
 import dataclasses
+import gzip
 import io
 import json
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from hostile.encoders import ape_tag, id3_tag, id3_text_frame
 from support.audio import CODECS, encode, encode_av, encode_with_tags
 
 from featurize.audio.load import load
+from featurize.collection.layouts.readers import find_source
 from featurize.collection.manifest import read_table
 from featurize.collection.tags import read_tag
 from featurize.dataset.dataset import open_dataset
@@ -95,7 +97,21 @@ def _tables(features: Path, run: Path) -> Seeds:
     pyarrow.csv.write_csv(table, csv)
     pq.write_table(table, parquet)
     rows = "\n".join(json.dumps(row) for row in table.to_pylist())
-    return {"t.csv": csv.getvalue(), "t.parquet": parquet.getvalue(), "t.jsonl": rows.encode()}
+    text = csv.getvalue().decode()
+    tags = "".join(
+        f"track_{i}\tartist_{i}\talbum_1\t{i}/{i}.mp3\t1.5\tgenre---rock\tmood---x\n" for i in range(50)
+    )
+    ids = "".join(f"{i},training,Rock,7\n" for i in range(50))
+    return {
+        "t.csv": csv.getvalue(),
+        "t.parquet": parquet.getvalue(),
+        "t.jsonl": rows.encode(),
+        "latin.csv": text.replace(",", ";").replace("rock", "caf\xe9").encode("cp1252"),
+        "wide.csv": text.encode("utf-16"),
+        "t.csv.gz": gzip.compress(csv.getvalue()),
+        "jamendo.tsv": f"TRACK_ID\tARTIST_ID\tALBUM_ID\tPATH\tDURATION\tTAGS\n{tags}".encode(),
+        "fma.csv": f",set,track,artist\n,split,genre_top,id\ntrack_id,,,\n{ids}".encode(),
+    }
 
 
 def _config(features: Path, run: Path) -> Seeds:
@@ -142,7 +158,7 @@ TARGETS: Mapping[str, Target] = {
     "tags": Target(_tagged, lambda folder, file, features: read_tag(StoragePath.of(file), "artist"), ()),
     "tables": Target(
         _tables,
-        lambda folder, file, features: read_table(StoragePath.of(file), 5, None, frozenset()),
+        lambda folder, file, features: read_table(find_source(StoragePath.of(file), None, is_folder=False)),
         (EarmarkError,),
         contained=True,
     ),

@@ -1,0 +1,121 @@
+"""Where the audio of a table is: below the folder of the table, or in a folder beside it."""
+
+import dataclasses
+import os
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from featurize.collection.found_paths import FolderTree, find_missing, first_names
+from featurize.collection.layouts.source import Source
+from featurize.collection.sizes import sizes_of
+from featurize.display import one_line
+from featurize.errors import FeaturizeError
+from featurize.storage import StoragePath
+
+Int64 = NDArray[np.int64]
+
+_SHOWN = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class AudioFiles:
+    """The files that a table names.
+
+    Attributes:
+        root: Folder that relative paths are relative to.
+        paths: Paths and URIs, string [rows]; those that were found under another name are corrected.
+        sizes: int64 [rows], in bytes, -1 for a file that does not exist.
+        unreachable: Why each bucket that does not answer does not, by its URI.
+        notes: Sentences on where files were found, for the log.
+        missing: Sentence on files that were not found; empty if there are none.
+    """
+
+    root: StoragePath
+    paths: pa.Array
+    sizes: pa.Array
+    unreachable: dict[str, str]
+    notes: tuple[str, ...]
+    missing: str
+
+
+def find_audio(source: Source, paths: pa.Array, beside: bool) -> AudioFiles:
+    """Find the files of a table.
+
+    If none is below the folder of the table, they are looked for in its subfolders, in the folder above it, and,
+    for published datasets, in the subfolders of that one. Then names are compared up to spelling (`find_missing`).
+
+    Args:
+        source: Files of the table.
+        paths: Paths and URIs from a checked table, string [rows].
+        beside: Whether the audio may be in a folder beside that of the table.
+
+    Raises:
+        FeaturizeError: The files are in more than one folder.
+        OSError: The folder cannot be listed.
+    """
+    root, notes = source.audio or source.folder, []
+    sizes, unreachable = sizes_of(root, paths)
+    missing = _missing(paths, sizes, unreachable)
+    if len(missing) == len(paths) > 0 and source.audio is None:
+        texts = paths.to_pylist()
+        if not find_missing(FolderTree(root), texts, shorten=False)[0] and (
+            other := _other_folder(root, texts, beside)
+        ):
+            root = other
+            notes.append(f"The audio is in {root}.")
+            sizes, unreachable = sizes_of(root, paths)
+            missing = _missing(paths, sizes, unreachable)
+    first = paths[int(missing[0])].as_py() if len(missing) else ""
+    if len(missing):
+        taken = frozenset(paths.filter(pa.array(sizes >= 0)).to_pylist())
+        names, kinds = find_missing(FolderTree(root), paths.take(pa.array(missing)).to_pylist(), taken)
+        if names:
+            rows = missing[sorted(names)]
+            mask = np.zeros(len(paths), bool)
+            mask[rows] = True
+            corrected = pa.array([names[index] for index in sorted(names)], pa.string())
+            paths = pc.replace_with_mask(paths, pa.array(mask), corrected)
+            sizes[rows] = sizes_of(root, corrected, listed=False)[0]
+            described = "; ".join(f"{one_line(kind)} ({count})" for kind, count in list(kinds.items())[:_SHOWN])
+            notes.append(f"{len(rows)} files were found under other names than in the table: {described}.")
+            missing = _missing(paths, sizes, unreachable)
+            first = paths[int(missing[0])].as_py() if len(missing) else ""
+    sentence = ""
+    if len(missing):
+        sentence = (
+            f"{len(missing)} of {len(paths)} files of the table do not exist; the first, {one_line(first)!r}, was "
+            f"looked for in {root}"
+        )
+    return AudioFiles(root, paths, pa.array(sizes), unreachable, tuple(notes), sentence)
+
+
+def _missing(paths: pa.Array, sizes: Int64, unreachable: dict[str, str]) -> Int64:
+    """Return the rows whose files do not exist, without those in buckets that do not answer."""
+    lost = np.zeros(len(paths), bool)
+    for store in unreachable:
+        lost |= pc.starts_with(paths, f"{store}/").to_numpy(zero_copy_only=False)
+    return np.flatnonzero((sizes < 0) & ~lost)
+
+
+def _other_folder(folder: StoragePath, paths: list[str], beside: bool) -> StoragePath | None:
+    """Return the folder near the table that has files of it, if there is one."""
+    above = folder.parent
+    around = [folder / name for name in FolderTree(folder).folders()]
+    if above.path.strip("/"):
+        around += [above, *(above / name for name in FolderTree(above).folders() if beside)]
+    wanted = first_names(paths)
+    counts: dict[str, tuple[StoragePath, int]] = {}
+    for place in around:
+        tree = FolderTree(place)
+        if tree.has_any(wanted) and (found := len(find_missing(tree, paths, shorten=False)[0])):
+            counts[os.path.realpath(place.path) if place.local else place.path] = (place, found)
+    if len(counts) > 1:
+        listed = ", ".join(f"{place} ({found})" for place, found in list(counts.values())[:_SHOWN])
+        raise FeaturizeError(
+            f"files of the table are in {len(counts)} folders: {listed}. Move the table into "
+            "the one that is meant."
+        )
+    return next((place for place, _ in counts.values()), None)

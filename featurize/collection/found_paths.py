@@ -1,0 +1,189 @@
+"""Find files that a table names in another way than the disk does.
+
+Tables are made on other machines: with backslashes, with accents composed in another way, with absolute paths, or
+with the suffix of another copy. A file is only taken if exactly one fits, and what was done is logged.
+"""
+
+import os
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
+
+import pyarrow.fs as pafs
+
+from featurize.collection.listing import AUDIO_SUFFIXES
+from featurize.collection.location import parse_file_uri
+from featurize.storage import StoragePath
+
+# MTG-Jamendo's smaller download is named `214.low.mp3` where the table has `214.mp3`.
+_SMALLER = ".low"
+_MOST_PARTS = 64  # of a path whose beginning may be left out
+
+
+class FolderTree:
+    """The names in a folder and its subfolders, each listed when it is first asked for."""
+
+    def __init__(self, root: StoragePath) -> None:
+        """Remember the folder; nothing is listed yet."""
+        self._root = root
+        self._folders: dict[str, _Names] = {}
+        self._below: dict[tuple[str, str], str | None] = {}  # folder by the one above it and its name in a path
+
+    def find(self, parts: Sequence[str]) -> str | None:
+        """Return the only file below the root whose path has these parts, up to spelling; None if there is none.
+
+        Args:
+            parts: Names of folders and of the file.
+
+        Returns:
+            Path below the root as it is on the disk.
+        """
+        below = ""
+        for part in parts[:-1]:
+            key = (below, part)
+            if key not in self._below:
+                name = self._names(below).match(part, is_file=False)
+                self._below[key] = f"{below}/{name}".lstrip("/") if name else None
+            found = self._below[key]
+            if found is None:
+                return None
+            below = found
+        name = self._names(below).match(parts[-1], is_file=True)
+        return f"{below}/{name}".lstrip("/") if name else None
+
+    def folders(self) -> list[str]:
+        """Return the names of the folders directly below the root, without hidden ones."""
+        return sorted(name for name in self._names("").folders if not name.startswith("."))
+
+    def has_any(self, names: frozenset[str]) -> bool:
+        """Return whether a file or folder directly below the root has one of the names of `first_names`."""
+        return not names.isdisjoint(self._names("").keys())
+
+    def _names(self, below: str) -> "_Names":
+        if below not in self._folders:
+            self._folders[below] = _Names(*self._list(below))
+        return self._folders[below]
+
+    def _list(self, below: str) -> tuple[list[str], list[str]]:
+        """Return the names of files and folders in a folder; none if it cannot be listed."""
+        folders: list[str] = []
+        files: list[str] = []
+        try:
+            if self._root.local:
+                with os.scandir(os.path.join(self._root.path, below)) as entries:
+                    for entry in entries:
+                        (folders if entry.is_dir() else files).append(entry.name)
+            else:
+                place = f"{self._root.path}/{below}".rstrip("/")
+                for info in self._root.filesystem.get_file_info(pafs.FileSelector(place, allow_not_found=True)):
+                    (folders if info.type == pafs.FileType.Directory else files).append(info.base_name)
+        except OSError:
+            return [], []
+        return files, folders
+
+
+class _Names:
+    """The names in one folder, by spelling."""
+
+    def __init__(self, files: Sequence[str], folders: Sequence[str]) -> None:
+        self.folders = frozenset(folders)
+        self._files = frozenset(files)
+        self._by_key: defaultdict[tuple[bool, str], list[str]] = defaultdict(list)
+        for name in files:
+            self._by_key[True, _key(name)].append(name)
+        for name in folders:
+            self._by_key[False, _key(name)].append(name)
+        self._by_stem: defaultdict[str, list[str]] = defaultdict(list)
+        for name in files:
+            stem, suffix = os.path.splitext(name)
+            if suffix.lower() in AUDIO_SUFFIXES:
+                self._by_stem[_key(stem)].append(name)
+
+    def keys(self) -> set[str]:
+        """Return all names up to spelling, and those of audio files without their suffixes as well."""
+        return {key for _, key in self._by_key} | set(self._by_stem)
+
+    def match(self, name: str, is_file: bool) -> str | None:
+        """Return the only file, or folder, with this name up to spelling, and for a file up to its suffix."""
+        if name in (self._files if is_file else self.folders):
+            return name
+        found = self._by_key.get((is_file, _key(name)), [])
+        if not found and is_file:
+            stem, suffix = os.path.splitext(name)
+            stems = [name, *([stem] if suffix.lower() in AUDIO_SUFFIXES else [])]
+            found = next(filter(None, (self._by_stem.get(_key(text), []) for text in stems)), [])
+            found = found or self._by_stem.get(_key(f"{stems[-1]}{_SMALLER}"), [])
+        return found[0] if len(found) == 1 else None
+
+
+def find_missing(
+    tree: FolderTree, paths: Sequence[str], taken: Collection[str] = (), shorten: bool = True
+) -> tuple[dict[int, str], dict[str, int]]:
+    """Find files under other names.
+
+    Args:
+        tree: Folder of the collection.
+        paths: Paths that do not exist, from a table.
+        taken: Paths below the folder that other rows have.
+        shorten: Whether folders at the beginning of a path may be left out, as in `/home/x/genres/blues/a.wav`.
+            A bare name may be that of any file, so it counts only for absolute paths that are all in one folder.
+
+    Returns:
+        Paths below the folder by index in `paths`, no file twice; and the number of files by what was different.
+    """
+    found: dict[int, tuple[str, str]] = {}
+    bare: dict[int, str] = {}
+    for index, path in enumerate(paths):
+        parts = _parts(path)
+        for start in range(len(parts)) if shorten and len(parts) <= _MOST_PARTS else range(min(len(parts), 1)):
+            is_bare = start > 0 and start == len(parts) - 1
+            if is_bare and not _is_absolute(path):
+                break
+            if name := tree.find(parts[start:]):
+                found[index] = (name, "/".join(parts[:start]))
+                if is_bare:
+                    bare[index] = found[index][1]
+                break
+    if len(set(bare.values())) > 1:
+        found = {index: match for index, match in found.items() if index not in bare}
+    uses = Counter(name for name, _ in found.values())
+    kept = {index: match for index, match in found.items() if uses[match[0]] == 1 and match[0] not in taken}
+    kinds = Counter(_difference(paths[index], name, lost) for index, (name, lost) in kept.items())
+    return {index: name for index, (name, _) in kept.items()}, dict(kinds)
+
+
+def first_names(paths: Sequence[str]) -> frozenset[str]:
+    """Return the first parts of relative paths, up to spelling, to compare with those of `FolderTree.folders`."""
+    firsts = {parts[0] for path in paths if not _is_absolute(path) and (parts := _parts(path))}
+    return frozenset(_key(text) for name in firsts for text in (name, os.path.splitext(name)[0]))
+
+
+def _difference(path: str, found: str, lost: str) -> str:
+    """Return in a few words how the path in a table differs from that of the file."""
+    differences = [f"without {'/' if path.startswith('/') else ''}{lost}"] if lost or _is_absolute(path) else []
+    if "\\" in path:
+        differences.append("with slashes instead of backslashes")
+    whole = "/".join(_parts(path)).removeprefix(f"{lost}/" if lost else "")
+    if unicodedata.normalize("NFC", whole) == unicodedata.normalize("NFC", found):
+        if whole != found:
+            differences.append("with accents in another Unicode form")
+    elif _key(whole) == _key(found):
+        differences.append("in other letter case")
+    else:
+        differences.append("with another suffix")
+    return " and ".join(differences) or "without ./ and doubled slashes"
+
+
+def _parts(path: str) -> list[str]:
+    r"""Return the parts of a path with `/` or `\`; none if it leads upwards, or is a URI of a bucket."""
+    path = parse_file_uri(path) or path
+    parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
+    return [] if ".." in parts or "://" in path else parts
+
+
+def _is_absolute(path: str) -> bool:
+    return path.startswith(("/", "\\", "file:///")) or path[1:3] in (":\\", ":/")
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()

@@ -1,0 +1,108 @@
+"""Rows of a table as a layout reads them, and the reading of columns by their roles, which most layouts share."""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from featurize.collection.column_roles import BY_VALUE, RoleColumns, describe_choice, find_roles, shown_names
+from featurize.collection.listing import AUDIO_SUFFIXES
+from featurize.collection.role_values import read_folds, read_splits
+from featurize.collection.table_file import TableFile
+from featurize.collection.table_limits import TableError
+
+
+@dataclasses.dataclass(frozen=True)
+class RawRows:
+    """Rows of a table before they are checked.
+
+    Attributes:
+        columns: Stripped text by role, string [rows]; empty for what a row does not have. `path` and `label` are
+            always there.
+        lines: Where each row is in its file, int64 [rows].
+        unit: What `lines` counts, such as `line`.
+        notes: Sentences on what was chosen and what was left out, for the log.
+        only_existing: Whether rows without a file are left out, because the table lists more than was downloaded;
+            else they become rejects.
+        audio_beside: Whether the audio may be in a folder beside that of the table, as datasets are published.
+    """
+
+    columns: dict[str, pa.Array]
+    lines: pa.Array
+    unit: str
+    notes: tuple[str, ...]
+    only_existing: bool = False
+    audio_beside: bool = False
+
+    def where(self, kept: pa.Array, *notes: str) -> "RawRows":
+        """Return some of the rows, bool [rows], with further notes."""
+        columns = {role: column.filter(kept) for role, column in self.columns.items()}
+        lines = self.lines.filter(kept)
+        return dataclasses.replace(self, columns=columns, lines=lines, notes=(*self.notes, *notes))
+
+    def with_columns(self, columns: Mapping[str, pa.Array], *notes: str) -> "RawRows":
+        """Return the rows with columns added or replaced, and further notes."""
+        return dataclasses.replace(self, columns={**self.columns, **columns}, notes=(*self.notes, *notes))
+
+
+def read_roles(
+    table: TableFile, given: Mapping[str, str], needed: tuple[str, ...] = ("path", "label"), what: str = "Table"
+) -> RawRows:
+    """Read the columns of a table that have a role.
+
+    Args:
+        table: An open table.
+        given: Names of columns by role, of `--columns` or of a layout.
+        needed: Roles that must have a column.
+        what: Kind of table, for the log.
+
+    Raises:
+        FeaturizeError: A needed or given column does not exist.
+        TableError: The table cannot be parsed.
+    """
+    found = find_roles(table.names, given)
+    if missing := [role for role in needed if role not in found.candidates]:
+        if any(os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES for name in table.names):
+            raise TableError(
+                "its first line is a track. Add the names of the columns as the first line, such as: path,label"
+            )
+        raise TableError(
+            f"no column is known to be the {' or the '.join(missing)}; it has {shown_names(table.names)}. Name "
+            f"{'it' if len(missing) == 1 else 'them'}: --columns {','.join(f'{role}=NAME' for role in missing)}"
+        )
+    chosen = {role: columns[0] for role, columns in found.candidates.items() if role not in BY_VALUE}
+    to_read = dict(chosen)
+    for role in BY_VALUE:
+        to_read |= {f"{role} {index}": index for index in found.candidates.get(role, ())}
+    read = table.read(to_read)
+    columns = {role: read.columns[role] for role in chosen}
+    for role in BY_VALUE:
+        for index in found.candidates.get(role, ()):
+            values = read.columns[f"{role} {index}"]
+            if index not in chosen.values() and _holds(role, values, index, table.names, found):
+                chosen[role], columns[role] = index, values
+                break
+    remark = f" ({table.remark})" if table.remark else ""
+    note = f"{what} {table.path.name}: {describe_choice(table.names, chosen, found)}{remark}."
+    return RawRows(columns, read.lines, read.unit, (note,))
+
+
+def join(parts: Sequence[RawRows]) -> RawRows:
+    """Return the rows of several tables with the same roles; lines are those of each table."""
+    roles = [role for role in parts[0].columns if all(role in part.columns for part in parts)]
+    columns = {role: pa.chunked_array([part.columns[role] for part in parts]).combine_chunks() for role in roles}
+    lines = pa.chunked_array([part.lines for part in parts]).combine_chunks()
+    notes = tuple(note for part in parts for note in part.notes)
+    return dataclasses.replace(parts[0], columns=columns, lines=lines, notes=notes)
+
+
+def _holds(role: str, values: pa.Array, index: int, names: list[str], found: RoleColumns) -> bool:
+    """Return whether a column is the one of a role: by its exact name, or because most different values fit."""
+    if role in found.given or names[index].casefold() == role:
+        return True
+    different = values.unique()
+    empty = (read_splits if role == "split" else read_folds)(different)
+    values_that_fit = pc.sum(pc.is_valid(empty[0])).as_py() or 0
+    return 2 * values_that_fit > len(different) - 1 and values_that_fit > 0

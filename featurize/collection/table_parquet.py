@@ -1,0 +1,104 @@
+"""Read columns of Parquet files, as batches of Arrow arrays."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from featurize.collection.table_limits import (
+    BLOCK_BYTES,
+    DIVIDE,
+    MOST_CELL_BYTES,
+    MOST_COLUMN_BYTES,
+    MOST_ROWS,
+    TableError,
+    not_plain,
+)
+
+_ROWS = 4096  # at a time
+
+
+class ParquetTable:
+    """A Parquet file."""
+
+    remark = ""
+
+    def __init__(self, file: BinaryIO) -> None:
+        # The file, not its path: a parent folder named fold=1 would become a column.
+        self._source = file if isinstance(file, pa.NativeFile) else pa.PythonFile(file, "r")
+        self._described = pq.ParquetFile(self._source)
+        self._schema = self._described.schema_arrow
+        self._stored = list(self._schema.names)
+        self.names = [name.strip() for name in self._stored]
+        self._classes = _class_names(self._schema)
+
+    def batches(self, indices: Sequence[int]) -> Iterator[tuple[Any, list[Any]]]:
+        """Yield the numbers of some rows, from 1, and their values in the columns of some indices.
+
+        Raises:
+            TableError: A column is not of text or numbers, or is larger than it may be.
+        """
+        names = [self._stored[i] for i in indices]
+        for index in indices:
+            kind = self._schema.field(index).type
+            if pa.types.is_nested(kind):
+                raise not_plain(self._stored[index], f"its type is {kind}"[:300])
+            if self._stored.count(self._stored[index]) > 1:
+                raise TableError(f"it has the column {self._stored[index]} more than once")
+        _refuse_large(self._described.metadata, names)
+        # As dictionaries, because a value that is stored once and repeated in a million rows would otherwise be
+        # copied a million times. Arrow cannot read the delta encodings as dictionaries.
+        as_dictionary = sorted(set(names) - _delta_encoded(self._described.metadata))
+        metadata = self._described.metadata
+        table = pq.ParquetFile(self._source, metadata=metadata, read_dictionary=as_dictionary, pre_buffer=False)
+        first = 1
+        for batch in table.iter_batches(_ROWS, columns=names, use_threads=False):
+            columns = [
+                _named(batch[name], self._classes[name]) if name in self._classes else batch[name]
+                for name in names
+            ]
+            yield range(first, first + len(batch)), columns
+            first += len(batch)
+
+
+def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
+    """Return the names of classes by column, where Hugging Face stores indices of them (`ClassLabel`)."""
+    described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    info = described.get("info") if isinstance(described, dict) else None
+    features = info.get("features") if isinstance(info, dict) else None
+    found = {}
+    for name, feature in features.items() if isinstance(features, dict) else ():
+        names = feature.get("names") if isinstance(feature, dict) else None
+        is_one = isinstance(names, list) and schema.names.count(name) == 1
+        if names and is_one and pa.types.is_integer(schema.field(name).type):
+            found[name] = [str(text) for text in names]
+    return found
+
+
+def _named(indices: pa.Array, names: list[str]) -> pa.Array:
+    """Return the names of classes; null for a negative index, which stands for an unknown class."""
+    return pa.array(names, pa.string()).take(pc.if_else(pc.less(indices, 0), None, indices))
+
+
+def _delta_encoded(metadata: Any) -> set[str]:
+    """Return the names of columns that have a delta encoding in any row group."""
+    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+    columns = (group.column(i) for group in groups for i in range(metadata.num_columns))
+    return {c.path_in_schema for c in columns if any(name.startswith("DELTA") for name in c.encodings)}
+
+
+def _refuse_large(metadata: Any, names: list[str]) -> None:
+    """Refuse columns that are too large, according to the file itself; what is read is counted as well."""
+    if metadata.num_rows > MOST_ROWS:
+        raise TableError(f"it has {metadata.num_rows:,} rows, expected at most {MOST_ROWS:,}. {DIVIDE}")
+    for group in (metadata.row_group(i) for i in range(metadata.num_row_groups)):
+        for column in (group.column(i) for i in range(metadata.num_columns)):
+            size, most = column.total_uncompressed_size, MOST_CELL_BYTES * max(group.num_rows, 1)
+            if column.path_in_schema in names and size > max(min(most, MOST_COLUMN_BYTES), BLOCK_BYTES):
+                raise TableError(
+                    f"the column {column.path_in_schema} has {size:,} bytes in {group.num_rows:,} rows, expected "
+                    f"at most {MOST_CELL_BYTES:,} for each. {DIVIDE}"
+                )

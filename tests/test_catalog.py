@@ -48,7 +48,8 @@ def _plan(music, config):
         )
         for row in plan.tracks.sort_by("track").to_pylist()
     ]
-    return SimpleNamespace(tracks=tracks, classes=plan.classes, messages=messages)
+    remarks = [text for text in messages if not text.startswith("Table ")]  # which columns it uses
+    return SimpleNamespace(tracks=tracks, classes=plan.classes, messages=remarks)
 
 
 def _touch(root, *names):
@@ -110,7 +111,7 @@ def _check_dotted(music, where):
         "'@eaDir' and 6 more.",
     ]
     assert sorted(file.id.partition("?")[0] for file in list_files([music])) == sorted(
-        f"{where}/{track}" for track in tracks
+        f"{where}/{track.replace(' ', '%20') if '://' in where else track}" for track in tracks
     )
 
 
@@ -213,12 +214,10 @@ def test_other_first_level_folders_are_classes(folders, tmp_path):
 def test_splits_with_other_classes_are_reported_or_refused(tmp_path):
     _split(tmp_path, "train", "test")
     _touch(tmp_path, "test/Folk/1.mp3", "train/empty/notes.txt")
-    with logged("featurize") as messages:
+    untrained = r"has no track to train 1 of its 3 classes on.*Folk: 1"
+    with logged("featurize") as messages, pytest.raises(FeaturizeError, match=untrained):
         build_catalog(str(tmp_path))
     assert messages[1] == "1 class folders hold no audio files and are no classes: 'train/empty'."
-    assert messages[3] == (
-        "1 classes have no tracks in train, so a model that is trained on it never predicts them: 'Folk'."
-    )
     _split(tmp_path / "other", "train", classes=("jazz", "punk"))
     _split(tmp_path / "other", "test", classes=("artist 1", "artist 2"))
     with pytest.raises(FeaturizeError, match=r"look like a split, but the folders in them.*add --layout folders"):
@@ -226,7 +225,7 @@ def test_splits_with_other_classes_are_reported_or_refused(tmp_path):
 
 
 def test_the_layout_of_folders_is_not_for_tables(tmp_path):
-    with pytest.raises(FeaturizeError, match=r"--layout folders is for a folder, and .* is a table"):
+    with pytest.raises(FeaturizeError, match=r"--layout folders needs a folder; .* is a file"):
         build_catalog(str(_write(tmp_path, ROWS, ".csv")), layout="folders")
 
 
@@ -292,6 +291,7 @@ def _grouped(groups, tmp_path, names="{label}{n}.mp3", labels=("jazz", "punk"), 
         for label in labels
         for n, group in enumerate(groups)
     ]
+    _touch(tmp_path, *(row["path"] for row in rows))
     return _plan(_write(tmp_path, rows, suffix), FeaturizeConfig())
 
 
@@ -308,8 +308,9 @@ def test_names_for_no_artist_group_nothing(tmp_path):
     grouped = {track.group for track in plan.tracks if track.group != track.id}
     assert grouped == {"nina", "va va voom", "sampler"}
     assert plan.messages == [
+        "2 of 20 rows have no group and are each their own group.",
         "12 tracks have a name for no group in particular; each of them is its own group ('various artists': 4, "
-        "'v.a.': 2, '<unknown>': 2, 'n/a': 2, 'verschiedene interpreten': 2)."
+        "'v.a.': 2, '<unknown>': 2, 'n/a': 2, 'verschiedene interpreten': 2).",
     ]
 
 
@@ -404,7 +405,9 @@ def test_parts_with_a_group_are_no_remark(tmp_path):
         for label in ("jazz", "punk")
         for n, group in enumerate(groups)
     ]
-    assert _plan(_write(tmp_path, rows, ".csv"), FeaturizeConfig()).messages == []
+    _touch(tmp_path, *(row["path"] for row in rows))
+    messages = _plan(_write(tmp_path, rows, ".csv"), FeaturizeConfig()).messages
+    assert not [text for text in messages if "look like parts" in text]
 
 
 def test_classes_that_are_hardly_meant_are_named(tmp_path):

@@ -254,6 +254,8 @@ def table(tmp_path, rows):
     lines = [f"{n}.wav,{label},{split or ''},{'' if fold is None else fold}"
              for n, (label, split, fold) in enumerate(rows)]  # fmt: skip
     path.write_text("\n".join(["path,label,split,fold", *lines]) + "\n")
+    for n in range(len(rows)):
+        (tmp_path / f"{n}.wav").write_bytes(b"x")
     return str(path)
 
 

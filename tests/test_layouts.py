@@ -285,8 +285,8 @@ def test_hugging_face_metadata_in_each_folder_of_a_split(tmp_path):
     }
 
 
-@pytest.mark.parametrize("below", ["", "data/"])
-def test_folders_of_splits_with_folders_of_classes(tmp_path, below):
+def test_folders_of_splits_with_folders_of_classes_in_a_folder_data(tmp_path):
+    below = "data/"
     names = [f"{below}{split}/{label}/{n}.wav" for split in ("test", "train") for label in "ab" for n in range(3)]
     touch(tmp_path, *names)
     _, tracks, messages = catalog_of(tmp_path)

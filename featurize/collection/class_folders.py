@@ -131,12 +131,6 @@ def _check_classes(labels: Sequence[str], splits: Sequence[str], folders: Sequen
         _joined(folders),
         ", ".join(f"{split}: {counts[split]}" for split in ("train", "validation", "test") if split in counts),
     )
-    if untrained := sorted(held_out - trained):
-        _log.warning(
-            "%d classes have no tracks in train, so a model that is trained on it never predicts them: %s.",
-            len(untrained),
-            shown(untrained),
-        )
 
 
 def _folder(path: str, depth: int) -> str:

@@ -94,7 +94,7 @@ def _read_folders(source: Source, given: Mapping[str, str]) -> RawRows:
 
 def is_split(name: str) -> bool:
     """Return whether the name of a folder is that of a split."""
-    splits, _ = read_splits(pa.array([name], pa.string()))
+    splits, _ = read_splits(pa.array([name.encode("utf-8", "replace").decode()], pa.string()))
     return bool(splits.null_count == 0)
 
 

@@ -157,7 +157,7 @@ def test_a_run_can_be_moved_with_its_features(finished, tmp_path):
         (
             ["train", "absent", "--out", "run"],
             1,
-            "dataset.json is missing. Type: earmark featurize MUSIC --out",
+            "does not exist. Type: earmark featurize MUSIC --out",
         ),
         (["evaluate", "absent"], 1, "absent holds no run"),
         (["run", ".", "--out", "run", "--set", "train.epoch=3"], 2, "did you mean train.epochs?"),

@@ -114,7 +114,7 @@ def test_unreadable_files_are_listed_and_the_others_are_predicted(run, mixed):
     assert paths == [f'{mixed}/deep/er/a, "b".WAV', f"{mixed}/one.flac", f"{mixed}/\\xff.flac"]
     assert len(content["tracks"][0]["genres"]) == 3
     assert content["tracks"][1]["genres"] == content["tracks"][2]["genres"]
-    no_audio = "not decodable: neither libsndfile nor FFmpeg recognizes it"
+    no_audio = "not decodable: libsndfile: Format not recognised; FFmpeg: it recognizes no audio format"
     assert content["rejects"] == [
         {"path": f"{mixed}/empty.mp3", "reason": "empty: 0 bytes"},
         {"path": f"{mixed}/text.mp3", "reason": no_audio},

@@ -35,7 +35,7 @@ def test_a_python_without_packages_is_named_with_the_command(address, tmp_path):
     )
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert re.match(rf"earmark: {re.escape(sys.executable)} lacks filelock, jinja2, .*, typer\. ", done.stderr)
+    assert re.match(rf"earmark: {re.escape(sys.executable)} lacks av, filelock, jinja2, .*, typer\. ", done.stderr)
     python, *words = shlex.split(done.stderr.rpartition("type on each node: ")[2])
     assert (python, *words[:3]) == (sys.executable, "-m", "pip", "install")
     assert words[3:] == list(REQUIREMENTS.values())

@@ -34,7 +34,7 @@ def test_a_dataset_in_a_bucket_equals_a_local_one(client, uri, uploaded, feature
     out = uri(f"music/{name}")
     done = earmark("featurize", uploaded, "--out", out, *SETTINGS)
     assert done.returncode == 0, done.stderr
-    assert "2 other files were skipped (.txt: 1, hidden: 1)." in done.stderr
+    assert "1 other files were skipped (.txt: 1)." in done.stderr
     found = contents(out)
     assert found.pop("config.yaml")
     assert found == contents(features)

@@ -38,7 +38,8 @@ def test_a_finished_run_is_not_repeated_and_can_be_extended(features, run, tmp_p
     _, epochs = trained(features, folder, epochs=3)
     assert [entry.epoch for entry in epochs] == [3]
     with pytest.raises(
-        TrainError, match=r"trained for 3 epochs already, but train\.epochs = 2\. Set train\.epochs to at least 3"
+        TrainError,
+        match=r"trained for 3 epochs already, but train\.epochs = 2\. Type --set train\.epochs=3 or more",
     ):
         trained(features, folder)
 

@@ -23,8 +23,8 @@ SETTINGS = ["--set", "featurize.tracks_per_shard=3", "--set", "featurize.segment
 def uploaded(client, uri, music) -> str:
     for path in sorted(music.rglob("*.*")):
         client.upload_file(str(path), "music", f"small/{path.relative_to(music)}")
-    client.put_object(Bucket="music", Key="small/bells/.hidden.mp3", Body=b"x")
-    client.put_object(Bucket="music", Key="small/.trash/gone.mp3", Body=b"x")
+    client.put_object(Bucket="music", Key="small/bells/._hidden.mp3", Body=b"x")
+    client.put_object(Bucket="music", Key="small/.Trash/gone.mp3", Body=b"x")
     client.put_object(Bucket="music", Key="small/notes.txt", Body=b"x")
     return uri("music/small")
 
@@ -34,7 +34,7 @@ def test_a_dataset_in_a_bucket_equals_a_local_one(client, uri, uploaded, feature
     out = uri(f"music/{name}")
     done = earmark("featurize", uploaded, "--out", out, *SETTINGS)
     assert done.returncode == 0, done.stderr
-    assert "1 other files were skipped (.txt: 1)." in done.stderr
+    assert "2 other files were skipped (.txt: 1, system files: 1)." in done.stderr
     found = contents(out)
     assert found.pop("config.yaml")
     assert found == contents(features)

@@ -118,7 +118,7 @@ def test_every_command_runs_as_written(new_user):
             cwd=new_user["PWD"],
             capture_output=True,
             text=True,
-            timeout=400,
+            timeout=1200,  # a cross-validation takes six minutes beside another test on two cores
         )
         print(f"{line}: {done.returncode}")
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"

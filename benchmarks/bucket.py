@@ -16,7 +16,6 @@ writes benchmarks/results/bucket.json:
 import argparse
 import contextlib
 import json
-import os
 import tempfile
 import time
 from collections import Counter
@@ -27,15 +26,14 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from benchmarks.clips import add_options, chosen_clips
 from benchmarks.featurize import ratio, summary
 from benchmarks.waiting_bucket import requests, uri, waiting_bucket
 from featurize.audio.mfcc import Filters
-from featurize.collection.listing import AUDIO_SUFFIXES
 from featurize.config import FeaturizeConfig
 from featurize.dataset_build.worker import write_features
 from featurize.planning.shard_plan import ShardPlan, Track, feature_settings
 from featurize.storage import StoragePath
-from jobs.demo.demo import TRACKS_PER_STYLE, compose_collection
 
 RESULTS = Path(__file__).parent / "results" / "bucket.json"
 WAITS = {"0 ms": 0.0, "30 ms": 0.03, "100 ms": 0.1}  # seconds
@@ -45,23 +43,12 @@ LONG_SECONDS, EXCERPT_SECONDS = 300, 10.0
 def main() -> None:
     """Run the benchmark, print the table and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--music", type=Path, default=os.environ.get("EARMARK_MUSIC"), help="folder of audio files"
-    )
-    parser.add_argument("--rounds", type=int, default=5, help="timed rounds")
-    parser.add_argument("--clips", type=int, default=64, help="tracks per round; a shard has as many")
-    parser.add_argument(
-        "--tracks", type=int, default=TRACKS_PER_STYLE, help="synthesized tracks per style, if there is no --music"
-    )
+    add_options(parser, rounds=5, clips=64)
     parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file to write")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        music = Path(arguments.music or scratch / "music")
-        if not arguments.music:
-            compose_collection(music, 0, arguments.tracks)
-        clips = sorted(path for path in music.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
-        clips = clips[:: max(1, len(clips) // arguments.clips)][: arguments.clips]
+        music, clips = chosen_clips(arguments, scratch)
         seconds, counts = measure_featurizing(music, clips, scratch, arguments.rounds)
         results = {
             "clips": len(clips),

@@ -36,6 +36,7 @@ import librosa
 import numpy as np
 import soundfile
 
+from benchmarks.clips import add_options, chosen_clips
 from featurize.audio.load import load
 from featurize.audio.mfcc import (
     HOP_LENGTH,
@@ -47,7 +48,6 @@ from featurize.audio.mfcc import (
     Filters,
     segment_starts,
 )
-from featurize.collection.listing import AUDIO_SUFFIXES
 from featurize.config import FeaturizeConfig
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.reader import list_shards
@@ -55,7 +55,6 @@ from featurize.dataset_build.driver import featurize
 from featurize.dataset_build.worker import featurize_track
 from featurize.planning.shard_plan import feature_settings
 from featurize.storage import StoragePath
-from jobs.demo.demo import TRACKS_PER_STYLE, compose_collection
 
 RESULTS = Path(__file__).parent / "results" / "featurize.json"
 SETTINGS = feature_settings(FeaturizeConfig())
@@ -68,14 +67,7 @@ Contender = Callable[[Path], Any]
 def main() -> None:
     """Run the benchmark, print the table and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--music", type=Path, default=os.environ.get("EARMARK_MUSIC"), help="folder of audio files"
-    )
-    parser.add_argument("--rounds", type=int, default=7, help="timed rounds")
-    parser.add_argument("--clips", type=int, default=24, help="clips per round")
-    parser.add_argument(
-        "--tracks", type=int, default=TRACKS_PER_STYLE, help="synthesized tracks per style, if there is no --music"
-    )
+    add_options(parser, rounds=7, clips=24)
     parser.add_argument(
         "--longest", type=int, default=10800, help="longest track in the memory measurement, in seconds"
     )
@@ -83,11 +75,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        music = Path(arguments.music or scratch / "music")
-        if not arguments.music:
-            compose_collection(music, 0, arguments.tracks)
-        clips = sorted(path for path in music.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
-        clips = clips[:: max(1, len(clips) // arguments.clips)][: arguments.clips]
+        music, clips = chosen_clips(arguments, scratch)
         rates = measure_one_core(clips, arguments.rounds)
         workers, bytes_ratio = measure_workers(music, scratch, arguments.rounds)
         results = {

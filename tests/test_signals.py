@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM at any moment of any command: status, sentence, and no process left."""
 
+import contextlib
 import os
 import random
 import signal
@@ -12,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 from support.command_line import earmark
+
+from jobs.terminal.signals import handled, noted_signals
 
 SETTINGS = ["--set", "featurize.segments_per_track=4", "--set", "featurize.tracks_per_shard=3"]
 TRAINING = ["--set", "train.model=modulation", "--set", "train.epochs=3", "--set", "train.device=cpu"]
@@ -114,6 +117,23 @@ def test_a_stop_at_a_random_moment(command, music, features, trained, tmp_path):
         assert status == 128 + signum, (delay, output)
         assert output.count("Stopped") == 1, (delay, output)
         assert "Traceback" not in output, (delay, output)
+
+
+def test_a_signal_that_training_does_not_obey_acts_after_it():
+    obeyed = []
+    with handled(lambda signum, frame: obeyed.append(signum)):
+        with noted_signals() as noted:
+            signal.raise_signal(signal.SIGTERM)
+            assert noted() == signal.SIGTERM
+            assert obeyed == []
+        assert obeyed == [signal.SIGTERM]
+        with contextlib.suppress(KeyError), noted_signals() as noted:
+            signal.raise_signal(signal.SIGINT)
+            raise KeyError(noted())  # obeyed
+        assert obeyed == [signal.SIGTERM]
+        with noted_signals():
+            pass
+    assert obeyed == [signal.SIGTERM]
 
 
 def test_a_swallowed_stop_and_a_second_one_end_the_process(tmp_path):

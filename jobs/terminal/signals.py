@@ -52,7 +52,8 @@ def handled(handler: Handler, signums: Sequence[int] = _STOP_REQUESTS) -> Iterat
 def noted_signals() -> Iterator[Callable[[], int | None]]:
     """Record a signal, so that the training loop can stop where nothing is lost.
 
-    A second signal acts as it would have acted before: its sender does not want to wait.
+    A second signal acts as it would have acted before: its sender does not want to wait. So does a signal that the
+    body does not obey, because it arrives after the last step: a cross-validation would go on without it.
 
     Yields:
         A function that returns the number of the signal that has arrived, None so far.
@@ -65,6 +66,8 @@ def noted_signals() -> Iterator[Callable[[], int | None]]:
 
     with handled(note) as restore:
         yield lambda: arrived[0] if arrived else None
+    if arrived:
+        signal.raise_signal(arrived[0])
 
 
 @contextmanager

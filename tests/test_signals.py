@@ -136,6 +136,23 @@ def test_a_signal_that_training_does_not_obey_acts_after_it():
     assert obeyed == [signal.SIGTERM]
 
 
+def test_a_stop_that_a_destructor_swallows_prints_no_traceback(tmp_path):
+    script = tmp_path / "destructor.py"
+    script.write_text(
+        "import os, signal\n"
+        "from jobs.terminal.signals import end_with\n"
+        "class Swallows:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "def command():\n"
+        "    Swallows()\n"
+        "    print('went on')\n"
+        "end_with(command)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "went on\n", "Stopped.\n")
+
+
 def test_a_swallowed_stop_and_a_second_one_end_the_process(tmp_path):
     script = tmp_path / "swallows.py"
     script.write_text(

@@ -108,6 +108,9 @@ def stopped_by_signals(sentence: str) -> Iterator[Callable[[], int | None]]:
                 before = _ERASE_LINE if os.isatty(error_output) else b""
                 with contextlib.suppress(OSError):
                     os.write(error_output, before + sentence.encode() + b"\n")
+            # The interpreter prints an exception that a destructor swallows, this one as well.
+            stack.callback(setattr, sys, "unraisablehook", sys.unraisablehook)
+            sys.unraisablehook = lambda unraisable: None
             threading.Thread(target=_end_later, args=(128 + signum,), daemon=True).start()
             raise SystemExit(128 + signum)
 

@@ -21,6 +21,9 @@ class Interrupted(EarmarkError):  # noqa: N818 - a request of the user, not an e
     """
 
     def __init__(self, signum: int, kept: str) -> None:
-        super().__init__(kept)
+        super().__init__(signum, kept)
         self.signum = signum
         self.exit_status = 128 + signum
+
+    def __str__(self) -> str:
+        return str(self.args[1])

@@ -6,15 +6,16 @@
     make_model        dataset -> OUT/model.keras, with checkpoints on the way (TensorFlow)
     evaluate_model    model and dataset -> OUT/metrics.json, OUT/predictions.parquet, OUT/report.html
 
-`cross_validate` repeats the second and third step for each fold. Each step imports Ray or TensorFlow only if it
-needs them: training on one machine does not load Ray, and the process that featurizes does not load TensorFlow.
+`jobs.cross_validation` repeats the second and third step for each fold. Each step imports Ray or TensorFlow only
+if it needs them: training on one machine does not load Ray, and the process that featurizes does not load
+TensorFlow.
 """
 
-import gc
 import logging
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol
 
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.output_folder import refuse_foreign_run_folder
@@ -30,10 +31,19 @@ from jobs.terminal.signals import noted_signals
 if TYPE_CHECKING:
     from featurize.dataset_build.finalize import Summary
     from train.config import TrainConfig
-    from train.records import CrossValidationSummary, Metrics
+    from train.records import EpochRecord, Metrics
 
 
 _log = logging.getLogger(__name__)
+
+
+class TrainingReporter(Protocol):
+    """Shows the progress of training."""
+
+    def training(
+        self,
+    ) -> AbstractContextManager[tuple[Callable[[int, int], None], Callable[["EpochRecord", int], None]]]:
+        """Return a context whose value are functions of (finished steps, all steps) and (epoch, all epochs)."""
 
 
 def run(
@@ -130,7 +140,7 @@ def make_features(
     return summary
 
 
-def make_model(features: StoragePath, out: StoragePath, config: JobConfig, reporter: ConsoleReporter) -> None:
+def make_model(features: StoragePath, out: StoragePath, config: JobConfig, reporter: TrainingReporter) -> None:
     """Train a model on a dataset, from the latest checkpoint if there is one; a finished model is kept.
 
     Args:
@@ -211,51 +221,6 @@ def evaluate_model(out: StoragePath, features: StoragePath | None, again: bool =
         write_run_page(finished, dataset)
     _log.info(f"Evaluated: {metrics.test_set}. {out}")
     return metrics
-
-
-def cross_validate(
-    features: StoragePath, out: StoragePath, config: JobConfig, reporter: ConsoleReporter
-) -> "CrossValidationSummary":
-    """Train and evaluate one model per training fold, and an SVM for comparison; finished folds are kept.
-
-    Args:
-        features: Dataset folder.
-        out: Output folder, with one run folder per fold and the summary `crossval.json`.
-        config: All settings; the test fold is replaced.
-        reporter: Shows progress.
-
-    Returns:
-        Content of `crossval.json`.
-
-    Raises:
-        DatasetError: The dataset is incomplete.
-        TrainError: The dataset cannot be trained on, or the folder of a fold has other settings.
-        Interrupted: A signal stopped training; a checkpoint has been written.
-    """
-    dataset = open_dataset(features)
-    with quiet_tensorflow():
-        from train.evaluation.cross_validation import describe_left_out, fold_configs, summarize
-        from train.evaluation.svm_baseline import describe_tracks, evaluate_svm
-        from train.input.missing_classes import refuse_missing_classes
-        from train.run import Run
-
-    refuse_foreign_run_folder(out)
-    configs = fold_configs(config.train, dataset.layout)
-    for fold_config in configs:  # check all folds before the first is trained
-        refuse_missing_classes(dataset, fold_config, cross_validation=True)
-    if left_out := describe_left_out(dataset):
-        _log.info(left_out)
-    metrics = []
-    for number, fold_config in enumerate(configs, 1):
-        _log.info(f"Fold {number} of {len(configs)}")
-        fold_folder = out / f"fold={fold_config.test_fold}"
-        make_model(features, fold_folder, config.model_copy(update={"train": fold_config}), reporter)
-        metrics.append(evaluate_model(fold_folder, features))
-        gc.collect()  # reference cycles between models and graphs keep windows of rows in memory
-    tracks = describe_tracks(dataset)
-    summary = summarize(metrics, [evaluate_svm(tracks, fold.test_fold) for fold in metrics])
-    Run(out).write("crossval.json", summary.to_json())
-    return summary
 
 
 def conclusion(out: StoragePath, metrics: "Metrics") -> str:

@@ -76,10 +76,10 @@ def test_the_svm_uses_mean_and_deviation_of_each_coefficient(features):
     from sklearn.svm import SVC
 
     from featurize.dataset.reader import read_row_group
-    from train.evaluation.svm_baseline import describe_tracks, evaluate_svm
+    from train.evaluation.svm_baseline import describe_shard, evaluate_svm, join_shards, shards_to_describe
 
     dataset = open_dataset(features)
-    tracks = describe_tracks(dataset)
+    tracks = join_shards((describe_shard(*call) for call in shards_to_describe(dataset)), dataset.classes)
     assert tracks.vectors.shape == (30, 80)
     mfcc, labels = read_row_group(dataset.shards[0], 0)
     first = mfcc[:4].astype(np.float64)

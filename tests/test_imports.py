@@ -70,7 +70,18 @@ def test_packages_import_in_one_direction(module):
 FOLDERS = {
     "featurize": ("dataset", "collection", "audio", "planning", "execution", "dataset_build"),
     "train": ("input", "model", "evaluation", "fit", "report", "export", "cluster"),
-    "jobs": ("terminal", "pipeline", "demo", "inference", "remote", "doctor", "commands", "cli"),
+    "jobs": (
+        "terminal",
+        "pipeline",
+        "fold_processes",
+        "cross_validation",
+        "demo",
+        "inference",
+        "remote",
+        "doctor",
+        "commands",
+        "cli",
+    ),
 }
 
 

@@ -1,9 +1,10 @@
 """Run a function in a separate process, so that a crash loses only that call.
 
 The child imports nothing from the working directory, see `import_path`. It reads one pickled (function,
-arguments) from standard input and writes pickled messages to standard output: (`yielded`, value) for each value of
-a generator, then (`returned`, value) or (`raised`, error). Standard input stays open while the parent runs; the
-child exits when it is closed. Output of libraries, from Python or C, goes to standard error.
+arguments, sends) from standard input and writes pickled messages to standard output: (`yielded`, value) for each
+value of a generator or each one that the function sends, then (`returned`, value) or (`raised`, error). Standard
+input stays open while the parent runs; the child exits when it is closed. Output of libraries, from Python or C,
+goes to standard error. Ctrl-C in a terminal reaches the parent only, which decides what becomes of the child.
 
 `concurrent.futures.ProcessPoolExecutor` is not used: it does not report which signal ended a process, cannot kill
 a worker that hangs in native code (before Python 3.14), cannot send the values of a generator, and leaves a worker
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import threading
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 from featurize.execution.import_path import INSTALLATION, SAFE_PATH
@@ -43,8 +44,8 @@ class Message(NamedTuple):
     """A message from a child process.
 
     Attributes:
-        kind: `yielded` for one value of a generator. The last message is `returned`, `raised`, or `died` if the
-            process ended before the function did.
+        kind: `yielded` for one value of a generator, or one that was sent. The last message is `returned`,
+            `raised`, or `died` if the process ended before the function did.
         value: The value, the error, or a Death.
     """
 
@@ -67,18 +68,33 @@ class Death(NamedTuple):
 class ChildProcess:
     """A process that runs one function; leaving the context kills it, even while it runs native code."""
 
-    def __init__(self, function: Callable[..., Any], *arguments: object) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *arguments: object,
+        sends: bool = False,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         """Start the process.
 
         Args:
             function: A module-level function or generator function.
             arguments: Its arguments. They, and the values that it yields and returns, must be picklable.
+            sends: Whether the function's first argument is one more: a function of a value, for any thread, that
+                sends the value to the parent.
+            variables: Environment variables for the child.
         """
-        task = pickle.dumps((function, arguments))
+        task = pickle.dumps((function, arguments, sends))
         pipe = subprocess.PIPE
         command = [sys.executable, "-P", "-c", _START, INSTALLATION]
-        environment = os.environ | SAFE_PATH  # for the processes that the child starts
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
+        environment = {
+            **os.environ,
+            **SAFE_PATH,
+            **(variables or {}),
+        }  # for the processes that the child starts, too
+        self._process = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, process_group=0
+        )
         self._messages: queue.Queue[Message] = queue.Queue()
         self._last_lines: collections.deque[bytes] = collections.deque(maxlen=_LINES_KEPT)
         self._error_reader = threading.Thread(target=self._read_errors, daemon=True)
@@ -104,6 +120,10 @@ class ChildProcess:
             return self._messages.get(timeout=timeout)
         except queue.Empty:
             raise TimeoutError from None
+
+    def send_signal(self, signum: int) -> None:
+        """Send a signal to the process; nothing happens if it has ended."""
+        self._process.send_signal(signum)
 
     def kill(self) -> None:
         """Kill the process and wait until it has ended."""
@@ -152,10 +172,16 @@ def serve() -> None:
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)
-    function, arguments = pickle.load(tasks)
+    function, arguments, sends = pickle.load(tasks)
     threading.Thread(target=_end_with_parent, args=(tasks.fileno(),), daemon=True).start()
+    lock = threading.Lock()
+
+    def send(value: object) -> None:
+        with lock:
+            _write(messages, "yielded", value)
+
     try:
-        result = function(*arguments)
+        result = function(send, *arguments) if sends else function(*arguments)
         if isinstance(result, types.GeneratorType):
             for value in result:
                 _write(messages, "yielded", value)

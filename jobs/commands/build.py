@@ -98,7 +98,21 @@ def train(features: Features, out: RunFolder, config: ConfigFile = None, overrid
         echo(conclusion(path, evaluate_model(path, dataset)))
 
 
-def crossval(features: Features, out: RunFolder, config: ConfigFile = None, overrides: Overrides = None) -> None:
+def crossval(
+    features: Features,
+    out: RunFolder,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    at_once: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="FOLDS",
+            help="Folds trained at a time, each in a separate process. By default one for each GPU, or for each "
+            "eight cores; on a cluster as many as have room.",
+        ),
+    ] = None,
+) -> None:
     """Cross-validate: train one model per fold, test it on that fold, and print the mean over the folds.
 
     A fold is one fifth of the tracks, unless the collection has other folds; the mean over all folds is more
@@ -110,11 +124,13 @@ def crossval(features: Features, out: RunFolder, config: ConfigFile = None, over
     with plain_errors():
         from featurize.storage import StoragePath
         from jobs.config import load_config
-        from jobs.pipeline import cross_validate, how_to_see
+        from jobs.cross_validation import cross_validate
+        from jobs.pipeline import how_to_see
         from jobs.terminal.console import ConsoleReporter
 
         reporter, path = ConsoleReporter(), StoragePath.of(out)
-        summary = cross_validate(StoragePath.of(features), path, load_config(config, overrides or []), reporter)
+        settings = load_config(config, overrides or [])
+        summary = cross_validate(StoragePath.of(features), path, settings, reporter, at_once)
         reporter.crossval(summary)
         echo(f"scores    {path / 'crossval.json'}\ncurves    {how_to_see(path)}")
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN_LINES = 30.0
 _FILE_WIDTH = 1000  # columns
-_LOGGERS = ("featurize", "train", "jobs")
+LOGGERS = ("featurize", "train", "jobs")
 
 
 class _ConsoleHandler(logging.Handler):
@@ -57,7 +57,7 @@ def echo(message: object, *, err: bool = False, nl: bool = True) -> None:
 def show_log(console: Console | None = None) -> None:
     """Print what Earmark's packages log: on the given console, or on one that writes to standard error."""
     handler = _ConsoleHandler(console or Console(stderr=True, highlight=False, emoji=False))
-    for name in _LOGGERS:
+    for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.setLevel(logging.INFO)
         logger.handlers = [other for other in logger.handlers if not isinstance(other, _ConsoleHandler)]
@@ -124,6 +124,16 @@ class ConsoleReporter:
                 self._line(_epoch_line(entry, epochs))
 
             yield on_step, on_epoch
+
+    @contextmanager
+    def training_folds(self, folds: int) -> Iterator["FoldReporter"]:
+        """Show the number of steps done in all folds and, after each epoch of a fold, its loss and accuracy.
+
+        Args:
+            folds: Number of folds.
+        """
+        with self._bar("steps") as show:
+            yield FoldReporter(folds, show, self._line)
 
     def rejects(self, summary: "Summary") -> None:
         """Print a table of rejected tracks by reason, if any track was rejected."""
@@ -207,6 +217,44 @@ class ConsoleReporter:
             self._line(f"{done} of {total} {unit}{left}{', ' + remark if remark else ''}")
 
         return show
+
+
+class FoldReporter:
+    """Shows the progress of the folds of a cross-validation, several of which may be trained at a time."""
+
+    def __init__(self, folds: int, show: Callable[[int, int, str], None], line: Callable[[str], None]) -> None:
+        """Begin without any step.
+
+        Args:
+            folds: Number of folds.
+            show: Shows (done steps, all steps, remark).
+            line: Prints a line.
+        """
+        self._folds = folds
+        self._show = show
+        self._line = line
+        self._steps: dict[int, tuple[int, int]] = {}
+
+    def step(self, number: int, done: int, total: int) -> None:
+        """Show the steps of fold `number`, which counts from 1."""
+        self._steps[number] = done, total
+        known = [total for _, total in self._steps.values()]
+        expected = sum(known) + (self._folds - len(known)) * max(known)
+        finished = sum(done == total for done, total in self._steps.values())
+        if expected:
+            self._show(
+                sum(done for done, _ in self._steps.values()),
+                expected,
+                f"{finished} of {self._folds} folds trained",
+            )
+
+    def finished(self, number: int) -> None:
+        """Count a fold as finished; it has no steps if an earlier command has trained it."""
+        self.step(number, *[self._steps.get(number, (0, 0))[1]] * 2)
+
+    def epoch(self, number: int, entry: "EpochRecord", epochs: int) -> None:
+        """Print the figures of an epoch of fold `number`."""
+        self._line(f"fold {number} | {_epoch_line(entry, epochs)}")
 
 
 def status_lines(status: "Status") -> str:

@@ -131,6 +131,12 @@ def evaluate_on_cluster(features: StoragePath, run: Run, config: TrainConfig) ->
     return metrics
 
 
+def trainings_with_room(config: TrainConfig) -> int:
+    """Return how many trainings the free resources of the cluster have room for at a time."""
+    free, bundle = ray.available_resources(), _resources(config)
+    return int(min(free.get(kind, 0) // (count * config.workers) for kind, count in bundle.items()))
+
+
 def _resources(config: TrainConfig) -> dict[str, float]:
     """Return the resources that one worker takes of its node."""
     return {"CPU": 1} if config.device == "cpu" else {"CPU": 1, "GPU": config.gpus_per_worker}

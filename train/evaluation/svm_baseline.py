@@ -1,19 +1,24 @@
 """An SVM on the mean and the standard deviation of each MFCC, as a baseline for the networks."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from featurize.dataset.dataset import Dataset
-from featurize.dataset.reader import Shard, in_threads, read_row_group, read_track_ids
+from featurize.dataset.reader import Shard, read_row_group, read_track_ids
 from featurize.dataset.schema import MFCC_SHAPE
 from train.evaluation.metrics import score_predicted
 from train.records import Scores
+
+# The columns of `Tracks` for one shard: vectors, labels, folds, copied.
+ShardVectors = tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int64], NDArray[np.bool_]]
 
 _MAX_TRAINING_TRACKS = 20_000  # the training time of an SVM grows with the square
 
@@ -37,26 +42,46 @@ class Tracks:
     classes: list[str]
 
 
-def describe_tracks(dataset: Dataset) -> Tracks:
-    """Read the training folds once, and reduce each track to 80 numbers; official splits are left out."""
+def shards_to_describe(dataset: Dataset) -> list[tuple[Shard, int, frozenset[str]]]:
+    """Return the arguments of `describe_shard` for each shard of the training folds, without official splits."""
     folds = dataset.layout.training
     copies = set().union(*(dataset.copies_across(fold) for fold in folds))
-    segments = dataset.segments_per_track
+    tracks = dataset.tracks().select(["track", "shard"])
+    copied = tracks.filter(pc.is_in(tracks["track"], value_set=pa.array(sorted(copies), pa.string())))
+    by_shard: dict[str, set[str]] = {}
+    for row in copied.to_pylist():
+        by_shard.setdefault(row["shard"], set()).add(row["track"])
+    return [
+        (shard, dataset.segments_per_track, frozenset(by_shard.get(shard.name, ())))
+        for shard in dataset.in_folds(folds)
+    ]
 
-    def describe(shard: Shard) -> tuple[NDArray[Any], ...]:
-        vectors, labels = [], []
-        for index in range(len(shard.row_groups)):
-            mfcc, row_labels = read_row_group(shard, index)
-            tracks = mfcc.reshape(-1, segments, *MFCC_SHAPE)
-            vectors.append(np.concatenate([tracks.mean(axis=(1, 3)), tracks.std(axis=(1, 3))], axis=1))
-            labels.append(row_labels[::segments])
-        names = read_track_ids(shard, segments)
-        fold = np.full(len(names), shard.fold)
-        return np.concatenate(vectors), np.concatenate(labels), fold, np.array([n in copies for n in names])
 
-    described = in_threads(describe, dataset.in_folds(folds))
-    vectors, labels, fold_of_tracks, copied = (np.concatenate(column) for column in zip(*described, strict=True))
-    return Tracks(vectors, labels, fold_of_tracks, copied, dataset.classes)
+def describe_shard(shard: Shard, segments: int, copies: frozenset[str]) -> ShardVectors:
+    """Reduce each track of a shard to 80 numbers.
+
+    Args:
+        shard: A shard with rows.
+        segments: Number of rows of each track.
+        copies: Ids of its tracks that have an exact duplicate in another fold.
+    """
+    vectors, labels = [], []
+    for index in range(len(shard.row_groups)):
+        mfcc, row_labels = read_row_group(shard, index)
+        tracks = mfcc.reshape(-1, segments, *MFCC_SHAPE)
+        vectors.append(np.concatenate([tracks.mean(axis=(1, 3)), tracks.std(axis=(1, 3))], axis=1))
+        labels.append(row_labels[::segments])
+    count = sum(map(len, vectors))
+    copied = np.zeros(count, np.bool_)
+    if copies:
+        copied[:] = [name in copies for name in read_track_ids(shard, segments)]
+    return np.concatenate(vectors), np.concatenate(labels), np.full(count, shard.fold), copied
+
+
+def join_shards(described: Iterable[ShardVectors], classes: list[str]) -> Tracks:
+    """Join the results of `describe_shard`, which are in the order of `shards_to_describe`."""
+    vectors, labels, folds, copied = (np.concatenate(column) for column in zip(*described, strict=True))
+    return Tracks(vectors, labels, folds, copied, classes)
 
 
 def evaluate_svm(tracks: Tracks, test_fold: int) -> Scores:

@@ -1,0 +1,130 @@
+"""Cross-validation: a model for each training fold, each trained and evaluated in a separate process.
+
+One process for all folds would grow by 0.3 GB per fold, would take up to a minute to end in the last one, and
+could not train several at a time. The process that starts the others imports no TensorFlow.
+"""
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from featurize.dataset.dataset import Dataset, open_dataset
+from featurize.dataset.output_folder import refuse_foreign_run_folder
+from featurize.dataset.reader import in_threads
+from featurize.execution.ray_tasks import on_cluster, ray_workers, run_all
+from featurize.storage import StoragePath
+from jobs.config import JobConfig
+from jobs.fold_processes import Fold, run_folds
+from jobs.terminal.console import ConsoleReporter
+from jobs.terminal.signals import noted_signals
+
+if TYPE_CHECKING:
+    from train.config import TrainConfig
+    from train.evaluation.svm_baseline import ShardVectors
+    from train.records import CrossValidationSummary
+
+_CORES_PER_FOLD = 8  # below it, one training uses all cores
+
+_log = logging.getLogger(__name__)
+
+
+def cross_validate(
+    features: StoragePath,
+    out: StoragePath,
+    config: JobConfig,
+    reporter: ConsoleReporter,
+    at_once: int | None = None,
+) -> "CrossValidationSummary":
+    """Train and evaluate one model per training fold, and an SVM for comparison; finished folds are kept.
+
+    Args:
+        features: Dataset folder.
+        out: Output folder, with one run folder per fold and the summary `crossval.json`.
+        config: All settings; the test fold is replaced.
+        reporter: Shows progress.
+        at_once: Number of folds that are trained at a time; None for `folds_at_once`.
+
+    Returns:
+        Content of `crossval.json`.
+
+    Raises:
+        DatasetError: The dataset is incomplete.
+        TrainError: The dataset cannot be trained on, or the folder of a fold has other settings.
+        Interrupted: A signal stopped training; checkpoints have been written.
+    """
+    from train.evaluation.cross_validation import describe_left_out, fold_configs, summarize
+    from train.evaluation.svm_baseline import evaluate_svm, join_shards
+    from train.input.missing_classes import refuse_missing_classes
+    from train.run import Run
+
+    dataset = open_dataset(features)
+    refuse_foreign_run_folder(out)
+    configs = fold_configs(config.train, dataset.layout)
+    for fold_config in configs:  # check all folds before the first is trained
+        refuse_missing_classes(dataset, fold_config, cross_validation=True)
+    if left_out := describe_left_out(dataset):
+        _log.info(left_out)
+    folds = [
+        Fold(number, out / f"fold={fold.test_fold}", config.model_copy(update={"train": fold}))
+        for number, fold in enumerate(configs, 1)
+    ]
+    count = at_once or folds_at_once(len(folds), config.train)
+    with reporter.training_folds(len(folds)) as progress, noted_signals() as stop:
+        metrics = run_folds(
+            features, folds, [share_of_gpus(slot, count, config.train) for slot in range(count)], progress, stop
+        )
+    tracks = join_shards(_describe_shards(dataset), dataset.classes)
+    summary = summarize(metrics, [evaluate_svm(tracks, fold.test_fold) for fold in metrics])
+    Run(out).write("crossval.json", summary.to_json())
+    return summary
+
+
+def folds_at_once(folds: int, config: "TrainConfig") -> int:
+    """Return how many folds to train at a time.
+
+    On a cluster as many as its free resources have room for; on this machine one for each GPU, or for each eight
+    cores without GPUs; at least one, at most all.
+    """
+    if on_cluster():
+        with ray_workers(None):
+            from train.cluster.ray_train import trainings_with_room
+
+            room = trainings_with_room(config)
+    elif config.workers > 1:
+        room = 1
+    elif gpus := _gpus(config):
+        room = len(gpus) // (config.replicas or 1)
+    else:
+        room = len(os.sched_getaffinity(0)) // _CORES_PER_FOLD
+    return max(1, min(folds, room))
+
+
+def _gpus(config: "TrainConfig") -> list[str]:
+    """Return the GPUs of this machine that TensorFlow would use, as CUDA_VISIBLE_DEVICES names them."""
+    if config.device == "cpu" or on_cluster():
+        return []
+    if (listed := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name for name in listed.split(",") if name.strip() not in ("", "-1")]
+    devices = os.listdir("/dev") if os.path.isdir("/dev") else []
+    return sorted((name.removeprefix("nvidia") for name in devices if _is_gpu(name)), key=int)
+
+
+def _is_gpu(device: str) -> bool:
+    return device.startswith("nvidia") and device.removeprefix("nvidia").isdigit()
+
+
+def share_of_gpus(slot: int, slots: int, config: "TrainConfig") -> dict[str, str]:
+    """Return the environment variables that give one of `slots` processes its share of this machine's GPUs."""
+    gpus = _gpus(config)
+    return {"CUDA_VISIBLE_DEVICES": ",".join(gpus[slot::slots] or gpus[slot % len(gpus) :][:1])} if gpus else {}
+
+
+def _describe_shards(dataset: Dataset) -> "list[ShardVectors]":
+    """Return the summary vectors of all tracks; the nodes of a cluster, or threads, compute them."""
+    from train.evaluation.svm_baseline import describe_shard, shards_to_describe
+
+    calls = shards_to_describe(dataset)
+    if not on_cluster():
+        return list(in_threads(lambda call: describe_shard(*call), calls))
+    with ray_workers(None):
+        return run_all(describe_shard, calls)

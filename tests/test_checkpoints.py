@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from support.logs import logged
 
 from featurize.storage import StoragePath
 from train.checkpoint_name import CheckpointName, complete_checkpoints
+from train.errors import TrainError
 from train.records import EpochRecord, HeldOutFigures, TrainFigures
 from train.run import Run
 
@@ -27,6 +29,7 @@ class Saved:
     def __init__(self, folder, keep=2):
         import keras
 
+        from train.fit.background_writer import BackgroundWriter
         from train.fit.checkpoints import Checkpoints, TrainState
 
         self.model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
@@ -34,7 +37,13 @@ class Saved:
         self.optimizer.build(self.model.trainable_variables)
         self.progress = TrainState()
         self.messages = []
-        self.checkpoints = Checkpoints(StoragePath.of(folder), self.model, self.optimizer, keep)
+        self.writer = BackgroundWriter()
+        self.checkpoints = Checkpoints(StoragePath.of(folder), self.model, self.optimizer, keep, self.writer)
+
+    def save(self, best=False):
+        """Save a checkpoint and wait until it is written."""
+        (self.checkpoints.save_best if best else self.checkpoints.save)(self.progress)
+        self.writer.finish()
 
     def take(self, steps, epochs=0):
         import keras
@@ -60,7 +69,7 @@ def run(tmp_path, logical_cpus):
     saved = Saved(tmp_path)
     for steps, epochs in ((2, 0), (2, 1), (2, 0)):
         saved.take(steps, epochs)
-        saved.checkpoints.save(saved.progress)
+        saved.save()
     return saved
 
 
@@ -71,7 +80,7 @@ def names(folder):
 def test_the_latest_is_restored_and_the_oldest_are_removed(run, tmp_path):
     run.progress.correct, run.progress.loss_sum = 3, 0.1
     run.take(1)
-    run.checkpoints.save(run.progress)
+    run.save()
     assert names(tmp_path) == ["step-00000006-epochs-1", "step-00000007-epochs-1"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names(tmp_path)
     other = Saved(tmp_path)
@@ -141,7 +150,7 @@ def test_other_files_among_the_checkpoints_are_kept(run, tmp_path):
     assert all((tmp_path / name).exists() for name in others)
     assert not (unfinished / "state.index").exists()
     other.take(2, 1)
-    other.checkpoints.save(other.progress)
+    other.save()
     assert names(tmp_path) == ["step-00000006-epochs-1", "step-00000008-epochs-2"]
     assert [path.name for path in oldest.parent.iterdir()] == ["mine.txt"]
 
@@ -153,28 +162,30 @@ def test_with_another_folder_to_write_to_nothing_is_removed(run, tmp_path):
     broken.write_bytes(b"{")
     own = tmp_path.parent / f"{tmp_path.name}-own"
     other = Saved(tmp_path)
-    other.checkpoints = Checkpoints(StoragePath.of(tmp_path), other.model, other.optimizer, 2, StoragePath.of(own))
+    other.checkpoints = Checkpoints(
+        StoragePath.of(tmp_path), other.model, other.optimizer, 2, other.writer, StoragePath.of(own)
+    )
     assert other.restore().step == 4
     assert broken.exists()
-    other.checkpoints.save(other.progress)
+    other.save()
     assert names(own) == ["step-00000004-epochs-1"]
 
 
 def test_the_best_is_kept_beside_the_latest(run, tmp_path):
-    run.checkpoints.save_best(run.progress)
+    run.save(best=True)
     best = run.state()
     run.take(3, 1)
-    run.checkpoints.save(run.progress)
+    run.save()
     assert run.state() != best
     run.checkpoints.restore_best()
     assert run.state() == best
     assert names(tmp_path / "best") == ["step-00000006-epochs-1"]
     run.take(1)
-    run.checkpoints.save_best(run.progress)
+    run.save(best=True)
     assert names(tmp_path / "best") == ["step-00000010-epochs-2"]
     # A run that resumes before its best epoch may save a best checkpoint of an earlier step.
     run.progress.step, run.progress.history = 5, []
-    run.checkpoints.save_best(run.progress)
+    run.save(best=True)
     assert names(tmp_path / "best") == ["step-00000005-epochs-0"]
 
 
@@ -198,3 +209,40 @@ def test_the_latest_step_of_a_run_ignores_incomplete_and_best_checkpoints(tmp_pa
     ):
         (run.checkpoints / path).write(b"{}")
     assert run.latest_step() == 4
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, logical_cpus):
+    saved, may_write = Saved(tmp_path), threading.Event()
+    saved.take(2)
+    state = saved.state()
+    saved.writer.submit(may_write.wait)
+    saved.checkpoints.save(saved.progress)
+    saved.take(3)  # the snapshot is from before
+    assert names(tmp_path) == []
+    may_write.set()
+    saved.writer.finish()
+    other = Saved(tmp_path)
+    assert other.restore().step == 2
+    assert other.state() == state
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_training(tmp_path, logical_cpus):
+    (tmp_path / "step-00000002-epochs-0").write_bytes(b"a file where a folder is needed")
+    saved = Saved(tmp_path)
+    saved.take(2)
+    with pytest.raises(TrainError, match=f"cannot write a checkpoint to {tmp_path}: "):
+        saved.save()
+    with pytest.raises(TrainError, match="cannot write a checkpoint"):
+        saved.checkpoints.save(saved.progress)
+
+
+def test_an_old_checkpoint_that_cannot_be_removed_is_a_warning(run, tmp_path):
+    state = tmp_path / "step-00000004-epochs-1" / "state.index"
+    state.unlink()
+    state.mkdir()
+    run.take(1)
+    with logged("train") as messages:
+        run.save()
+    assert len(messages) == 1
+    assert messages[0].startswith("Cannot remove an old checkpoint: ")
+    assert "step-00000007-epochs-1" in names(tmp_path)

@@ -193,6 +193,28 @@ def test_two_workers_that_are_killed_and_stopped_train_the_same_model(cluster, l
     assert two == pytest.approx(one, rel=1e-5)
 
 
+def test_a_cross_validation_trains_as_many_folds_at_a_time_as_have_room(cluster, local, tmp_path):
+    with_two_workers(cluster)
+    settings = [*COMMAND, "--set", "train.epochs=2", "--set", "train.checkpoint_every=1 epoch"]
+    command = ["--shared", "/", "--stop-on-interrupt", "--", "crossval", local / "features", *settings]
+    out = tmp_path / "folds"
+    process = submit(cluster, *command, "--out", out)
+    first = [Run(out / f"fold={fold}") for fold in (0, 1)]
+    wait_for(lambda: all(run.latest_step() for run in first), process)
+    process.send_signal(signal.SIGTERM)
+    status, stdout, stderr = ended(process)
+    assert status == 128 + signal.SIGTERM
+    assert "folds are finished, and checkpoints hold the rest" in stdout
+    assert "submit the same command again to continue" in stderr
+
+    status, stdout, stderr = ended(submit(cluster, *command, "--out", out))
+    assert status == 0, stdout + stderr
+    assert "Resuming after step" in stdout
+    done = earmark("crossval", local / "features", *settings, "--out", tmp_path / "here")
+    assert done.returncode == 0, done.stderr
+    assert (out / "crossval.json").read_text() == (tmp_path / "here" / "crossval.json").read_text()
+
+
 def test_a_job_continues_without_its_command_and_leaves_complete_shards_when_stopped(cluster, bucket, local):
     from ray.job_submission import JobSubmissionClient
 

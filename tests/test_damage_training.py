@@ -150,8 +150,8 @@ def test_a_copy_of_the_best_checkpoint_replaces_a_broken_one(tmp_path):
 
     saved = Saved(tmp_path)
     saved.take(4, 1)
-    saved.checkpoints.save(saved.progress)
-    saved.checkpoints.save_best(saved.progress)
+    saved.save()
+    saved.save(best=True)
     state = saved.state()
     data = tmp_path / "best" / "step-00000004-epochs-1" / "state.data-00000-of-00001"
     content = bytearray(data.read_bytes())

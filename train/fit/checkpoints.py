@@ -4,11 +4,13 @@
       step-00000320-epochs-7/       state.index and state.data-00000-of-00001 (TensorFlow's), progress.json
       best/step-00000160-epochs-4/  the state after the best epoch, if there is a validation fold
 
-progress.json is written last and removed first, so a folder that has one is complete, on a disk and in a bucket.
+A snapshot is taken while training waits; a background thread writes it. progress.json is written last and removed
+first, so a folder that has one is complete, on a disk and in a bucket.
 Every tensor is read and its checksum verified before a checkpoint is restored; if the disk has damaged it, the
 previous checkpoint is used.
 """
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -24,6 +26,7 @@ from featurize.dataset.json_text import parse_json
 from featurize.storage import StoragePath, describe
 from train.checkpoint_name import PROGRESS_FILE, CheckpointName, complete_checkpoints
 from train.errors import TrainError
+from train.fit.background_writer import BackgroundWriter
 from train.records import EpochRecord
 
 _STATE, _BEST = "state", "best"
@@ -79,11 +82,42 @@ class TrainState:
         return cls(**{"correct" if key == _STORED_AS_CORRECT else key: value for key, value in content.items()})
 
 
+@dataclasses.dataclass(frozen=True)
+class _Snapshot:
+    """A checkpoint in memory.
+
+    Attributes:
+        name: Its name.
+        files: Content of its files by name; the last one marks it as complete.
+    """
+
+    name: CheckpointName
+    files: dict[str, bytes]
+
+    def write(self, folder: StoragePath) -> None:
+        """Write the files into a folder for checkpoints; raise a TrainError if that is not possible."""
+        final = folder / str(self.name)
+        try:
+            if not (final / PROGRESS_FILE).is_file():
+                for name, content in self.files.items():
+                    (final / name).write(content)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                _remove(final)
+            raise _not_written(folder, error) from error
+
+
 class Checkpoints:
     """The checkpoints of one run."""
 
     def __init__(
-        self, folder: StoragePath, model: Any, optimizer: Any, keep: int, write_to: StoragePath | None = None
+        self,
+        folder: StoragePath,
+        model: Any,
+        optimizer: Any,
+        keep: int,
+        writer: BackgroundWriter,
+        write_to: StoragePath | None = None,
     ) -> None:
         """Describe the checkpoints; nothing is read or written yet.
 
@@ -92,11 +126,13 @@ class Checkpoints:
             model: Model whose variables are saved.
             optimizer: Optimizer whose slots are saved.
             keep: Number of latest checkpoints to keep.
+            writer: Writes and removes the files.
             write_to: Folder for new checkpoints, if it is another one; `folder` is then only read.
         """
         self._folder = folder
         self._write_to = write_to or folder
         self._keep = keep
+        self._writer = writer
         self._variables = tf.train.Checkpoint(model=model, optimizer=optimizer)
 
     def restore_latest(self) -> TrainState:
@@ -121,11 +157,12 @@ class Checkpoints:
         return TrainState()
 
     def restore_best(self) -> None:
-        """Restore the best checkpoint.
+        """Restore the best checkpoint, after the writer has finished.
 
         Raises:
             TrainError: There is none, or it is broken, and none of the latest checkpoints is a copy of it.
         """
+        self._writer.finish()
         best = self._folder / _BEST
         saved = _saved(best)[-1:]
         copies = [each for each in _saved(self._folder) if saved and _name(each) == _name(saved[0])]
@@ -151,44 +188,46 @@ class Checkpoints:
         return state
 
     def save(self, state: TrainState) -> None:
-        """Save the latest checkpoint, and remove the oldest ones.
+        """Take a snapshot of the current state, to be written as the latest checkpoint; remove the oldest ones.
 
         Raises:
-            TrainError: The checkpoint cannot be written; earlier ones are unchanged.
+            TrainError: There is no room for the snapshot, or an earlier checkpoint could not be written; those
+                before it are unchanged.
         """
-        self._save(self._write_to, state)
-        _remove(*_saved(self._write_to)[: -self._keep])
+        folder, snapshot = self._write_to, self._snapshot(state)
+
+        def write() -> None:
+            snapshot.write(folder)
+            _remove_if_possible(_saved(folder)[: -self._keep])
+
+        self._writer.submit(write)
 
     def save_best(self, state: TrainState) -> None:
-        """Save the best checkpoint so far, and remove the previous one.
+        """Take a snapshot of the current state, to be written as the best checkpoint in place of the previous one.
 
         Raises:
-            TrainError: The checkpoint cannot be written; the previous best is unchanged.
+            TrainError: As `save`; the previous best is unchanged.
         """
-        best = self._write_to / _BEST
-        _remove(*_saved(best, since=state.step))  # left by a run that was killed and resumed before its best epoch
-        self._save(best, state)
-        _remove(*_saved(best)[:-1])
+        best, snapshot = self._write_to / _BEST, self._snapshot(state)
 
-    def _save(self, folder: StoragePath, state: TrainState) -> None:
-        final = folder / str(CheckpointName(state.step, len(state.history)))
+        def write() -> None:
+            # Later ones are left by a run that was killed and resumed before its best epoch.
+            _remove(*_saved(best, since=snapshot.name.step))
+            snapshot.write(best)
+            _remove_if_possible(_saved(best)[:-1])
+
+        self._writer.submit(write)
+
+    def _snapshot(self, state: TrainState) -> "_Snapshot":
+        """Return the current state; raise a TrainError if the folder for temporary files has no room for it."""
         try:
-            if (final / PROGRESS_FILE).is_file():
-                return
             with tempfile.TemporaryDirectory() as scratch:
                 self._variables.write(os.path.join(scratch, _STATE))
-                for path in sorted(Path(scratch).iterdir()):
-                    (final / path.name).write(path.read_bytes())
-            (final / PROGRESS_FILE).write(state.to_json())
+                files = {path.name: path.read_bytes() for path in sorted(Path(scratch).iterdir())}
         except (tf.errors.OpError, OSError) as error:
-            _remove(final)
-            reason = _reason(error)
-            if isinstance(error, tf.errors.OpError):  # TensorFlow writes to the folder for temporary files
-                reason += f" ({tempfile.gettempdir()})"
-            raise TrainError(
-                f"cannot write a checkpoint to {folder}: {reason}. Earlier checkpoints are kept. Fix "
-                "the problem and run the same command again: it continues from the latest one."
-            ) from error
+            raise _not_written(StoragePath.of(tempfile.gettempdir()), error) from error
+        files[PROGRESS_FILE] = state.to_json()
+        return _Snapshot(CheckpointName(state.step, len(state.history)), files)
 
     def _restore(self, folder: Path) -> None:
         self._variables.read(str(folder / _STATE)).assert_consumed()
@@ -236,6 +275,21 @@ def _reason(error: Exception) -> str:
     if isinstance(error, tf.errors.OpError):
         return str(error.message).rpartition("; ")[2].partition(" [Op:")[0]
     return describe(error) if isinstance(error, OSError) else str(error)
+
+
+def _not_written(place: StoragePath, error: Exception) -> TrainError:
+    return TrainError(
+        f"cannot write a checkpoint to {place}: {_reason(error)}. Earlier checkpoints are kept. Fix "
+        "the problem and run the same command again: it continues from the latest one."
+    )
+
+
+def _remove_if_possible(folders: list[StoragePath]) -> None:
+    """Remove checkpoints that are no longer needed; one that cannot be removed is no reason to end training."""
+    try:
+        _remove(*folders)
+    except OSError as error:
+        _log.warning("Cannot remove an old checkpoint: %s. Training continues.", describe(error))
 
 
 def _remove(*folders: StoragePath) -> None:

@@ -14,6 +14,7 @@ from train.config import TrainConfig
 from train.errors import Stopped, TrainError
 from train.evaluation.held_out import HeldOut, HeldOutScores
 from train.evaluation.predictor import Predictor
+from train.fit.background_writer import BackgroundWriter
 from train.fit.checkpoints import Checkpoints, TrainState
 from train.fit.early_stopping import is_best, should_stop
 from train.fit.tensorboard import TensorBoardWriter
@@ -85,6 +86,7 @@ class Outputs:
         run: Folder for the history; a temporary one in workers other than the chief.
         checkpoints: Checkpoints of the model and the optimizer.
         tensorboard: Writer of event files.
+        background: Writes the files of both.
         example_segments: float32 [rows, 40, 217], fixed segments whose activations TensorBoard shows.
     """
 
@@ -92,6 +94,7 @@ class Outputs:
     run: Run
     checkpoints: Checkpoints
     tensorboard: TensorBoardWriter
+    background: BackgroundWriter
     example_segments: NDArray[np.float32]
 
 
@@ -146,6 +149,7 @@ class Loop:
                 self._train_epoch(step_function, batches, (len(state.history) + 1) * steps_per_epoch)
                 self._end_epoch()
         self._outputs.checkpoints.save(state)
+        self._outputs.background.finish()
 
     def _train_epoch(self, step_function: Any, batches: DistributedBatches, stop: int) -> None:
         """Train from the current step to the step `stop`, the end of the epoch."""
@@ -168,6 +172,7 @@ class Loop:
             state.seconds += seconds
             self._averages.add(waited, seconds)
             self._callbacks.step(state.step, self._last_step)
+            self._outputs.background.check()
             self._write_step_scalars()
             if pending is None:
                 self._stop_if_requested()
@@ -219,6 +224,7 @@ class Loop:
         if signal is not None:
             self._outputs.begun.refuse_removed()
             self._outputs.checkpoints.save(self._state)
+            self._outputs.background.finish()
             raise Stopped(signal, self._state.step)
 
     def _is_due(self, epoch_ended: bool = False) -> bool:

@@ -1,6 +1,7 @@
 """TensorBoard event files of a run."""
 
 import contextlib
+import functools
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from tensorboard.compat.proto import event_pb2
 
 from featurize.processes import temporary_name
 from featurize.storage import StoragePath
+from train.fit.background_writer import BackgroundWriter
 
 _BY_STEP = ("steps/", "input/")
 _IMAGES_PER_CLASS = 3
@@ -27,10 +29,12 @@ class TensorBoardWriter:
     histograms is the epoch, except for tags that begin with `steps/` or `input/`, where it is the step.
 
     Use it as a context manager. TensorFlow writes to local disks only: if the folder is a URI, files are written
-    to a temporary folder and copied at each `flush`.
+    to a temporary folder, and a background thread copies them after each `flush`.
     """
 
-    def __init__(self, folder: StoragePath, parts: Sequence[str], epoch: int, step: int) -> None:
+    def __init__(
+        self, folder: StoragePath, parts: Sequence[str], epoch: int, step: int, background: BackgroundWriter
+    ) -> None:
         """Open a writer for each part, and remove events that are later than the restored checkpoint.
 
         Args:
@@ -38,8 +42,10 @@ class TensorBoardWriter:
             parts: Names of the subfolders: `train`, `validation`, `test`.
             epoch: Number of finished epochs.
             step: Number of finished steps.
+            background: Writes the copies.
         """
         self._folder = folder
+        self._background = background
         self._open = contextlib.ExitStack()
         if not folder.local:
             here = Path(self._open.enter_context(tempfile.TemporaryDirectory()))
@@ -103,15 +109,16 @@ class TensorBoardWriter:
                 tf.summary.histogram(f"activations/{layer.name}", activations)
 
     def flush(self) -> None:
-        """Write buffered events to disk, and copy changed files if the folder is a URI."""
+        """Write buffered events to disk, and let changed files be copied if the folder is a URI."""
         for writer in self._writers.values():
             writer.flush()
         if self._folder.local:
             return
         for name, size in StoragePath.of(self._here).files():
             if self._copied.get(name) != size:
-                (self._folder / name).write((self._here / name).read_bytes())
-                self._copied[name] = size
+                content = (self._here / name).read_bytes()
+                self._background.submit(functools.partial((self._folder / name).write, content))
+                self._copied[name] = len(content)
 
 
 def _remove_later_events(folder: Path, epoch: int, step: int) -> None:

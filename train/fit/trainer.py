@@ -17,6 +17,7 @@ from train.callbacks import Callbacks
 from train.config import TrainConfig
 from train.errors import TrainError
 from train.evaluation.held_out import held_out
+from train.fit.background_writer import BackgroundWriter
 from train.fit.checkpoints import Checkpoints
 from train.fit.early_stopping import best_epoch, should_stop
 from train.fit.loop import Learner, Loop, Outputs
@@ -119,7 +120,10 @@ def learn(
         refuse_random_layers(model)
         optimizer = make_optimizer(config, stream.steps_per_epoch)
         optimizer.build(model.trainable_variables)
-        checkpoints = Checkpoints(run.checkpoints, model, optimizer, config.keep_checkpoints, output.checkpoints)
+        background = BackgroundWriter()
+        checkpoints = Checkpoints(
+            run.checkpoints, model, optimizer, config.keep_checkpoints, background, output.checkpoints
+        )
         state = checkpoints.restore_latest()
     if len(run.history()) < len(state.history):  # the file was lost; the checkpoint has the records
         output.write("history.json", [entry.to_json() for entry in state.history])
@@ -137,7 +141,11 @@ def learn(
     step_config = make_step_config(config, segment_counts(dataset, config)["train"], statistics)
     example_segments, example_labels = stream.batch(0)
     parts = ["train", *held_out_folds]
-    with TensorBoardWriter(output.tensorboard, parts, len(state.history), state.step) as tensorboard:
+    epochs_done = len(state.history)
+    with (
+        background,
+        TensorBoardWriter(output.tensorboard, parts, epochs_done, state.step, background) as tensorboard,
+    ):
         if not state.step:
             tensorboard.text("config", run.config_text())
             tensorboard.graph(model)
@@ -148,9 +156,12 @@ def learn(
             learner=Learner(strategy, model, optimizer, step_config, compiled),
             stream=stream,
             held_out_folds=held_out_folds,
-            outputs=Outputs(run, output, checkpoints, tensorboard, example_segments[:_EXAMPLE_SEGMENTS]),
+            outputs=Outputs(
+                run, output, checkpoints, tensorboard, background, example_segments[:_EXAMPLE_SEGMENTS]
+            ),
             callbacks=callbacks,
         ).run()
+    background.finish()
     if scratch:
         return
     if "validation" in held_out_folds:

@@ -200,7 +200,7 @@ def test_a_cross_validation_trains_as_many_folds_at_a_time_as_have_room(cluster,
     out = tmp_path / "folds"
     process = submit(cluster, *command, "--out", out)
     first = [Run(out / f"fold={fold}") for fold in (0, 1)]
-    wait_for(lambda: all(run.latest_step() for run in first), process)
+    wait_for(lambda: all(run.latest_step() for run in first), process, 300)
     process.send_signal(signal.SIGTERM)
     status, stdout, stderr = ended(process)
     assert status == 128 + signal.SIGTERM

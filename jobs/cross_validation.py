@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from featurize.dataset.dataset import Dataset, open_dataset
 from featurize.dataset.output_folder import refuse_foreign_run_folder
 from featurize.dataset.reader import in_threads
-from featurize.execution.ray_tasks import on_cluster, ray_workers, run_all
+from featurize.execution.ray_tasks import free_resources, on_cluster, ray_workers, run_all
 from featurize.storage import StoragePath
 from jobs.config import JobConfig
 from jobs.fold_processes import Fold, run_folds
@@ -87,9 +87,8 @@ def folds_at_once(folds: int, config: "TrainConfig") -> int:
     """
     if on_cluster():
         with ray_workers(None):
-            from train.cluster.ray_train import trainings_with_room
-
-            room = trainings_with_room(config)
+            free = free_resources()
+        room = int(min(free.get(kind, 0) // (n * config.workers) for kind, n in config.worker_resources.items()))
     elif config.workers > 1:
         room = 1
     elif gpus := _gpus(config):

@@ -209,6 +209,11 @@ class TrainConfig(BaseModel):
         return self.validation_fold not in ("auto", "none")
 
     @property
+    def worker_resources(self) -> dict[str, float]:
+        """The resources that one training worker takes of a node of a cluster."""
+        return {"CPU": 1} if self.device == "cpu" else {"CPU": 1, "GPU": self.gpus_per_worker}
+
+    @property
     def may_change(self) -> set[str]:
         """Names of the settings that may change when a run with these settings resumes."""
         return {

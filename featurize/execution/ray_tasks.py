@@ -132,6 +132,14 @@ def _attached() -> Iterator[None]:
         ray.shutdown()
 
 
+def free_resources() -> dict[str, float]:
+    """Return the resources of the cluster that nothing uses, such as CPU and GPU; Ray must be running."""
+    import ray
+
+    free: dict[str, float] = ray.available_resources()
+    return free
+
+
 class RayTaskPool(Generic[Key]):
     """Running Ray tasks, each on one core and identified by a key."""
 

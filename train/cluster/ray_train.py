@@ -61,7 +61,7 @@ def learn_on_cluster(features: StoragePath, run: Run, config: TrainConfig, callb
         TensorflowTrainer,  # imports TensorFlow, which the channel's actor does not need
     )
 
-    bundle = _resources(config)
+    bundle = config.worker_resources
     _wait_for_room([bundle] * config.workers, config.wait_minutes, callbacks, run)
     channel = start_progress_channel()
     ended: queue.Queue[BaseException | None] = queue.Queue()
@@ -121,7 +121,7 @@ def evaluate_on_cluster(features: StoragePath, run: Run, config: TrainConfig) ->
     Raises:
         DatasetError, TrainError: As `train.evaluation.evaluate.evaluate_run`; also if no such node came.
     """
-    bundle = _resources(config)
+    bundle = config.worker_resources
     _wait_for_room([bundle], config.wait_minutes, Callbacks(), run)
     remote = ray.remote(num_cpus=bundle["CPU"], num_gpus=bundle.get("GPU", 0), max_retries=_RESTARTS)(_evaluate)
     try:
@@ -129,17 +129,6 @@ def evaluate_on_cluster(features: StoragePath, run: Run, config: TrainConfig) ->
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
     return metrics
-
-
-def trainings_with_room(config: TrainConfig) -> int:
-    """Return how many trainings the free resources of the cluster have room for at a time."""
-    free, bundle = ray.available_resources(), _resources(config)
-    return int(min(free.get(kind, 0) // (count * config.workers) for kind, count in bundle.items()))
-
-
-def _resources(config: TrainConfig) -> dict[str, float]:
-    """Return the resources that one worker takes of its node."""
-    return {"CPU": 1} if config.device == "cpu" else {"CPU": 1, "GPU": config.gpus_per_worker}
 
 
 def _wait_for_room(bundles: list[dict[str, float]], minutes: float, callbacks: Callbacks, run: Run) -> None:

@@ -7,11 +7,18 @@ Both train the same network on the same synthesized music with the same batch si
 separate process, and alternate epoch by epoch. Earmark runs `train.fit.trainer.train`, which reads from shards and
 uses deterministic operations; Keras trains with its defaults on one array.
 
+Also measures what a step takes besides the network: an almost empty model on batches of two segments that are
+constants, in calls of 1 and of 32 steps, alternating.
+
 Prints a table with the range over the rounds and writes benchmarks/results/train.json, for each model:
 
     segments_per_second   throughput of the training steps of an epoch, without the evaluation after them
     ratio_in_memory       segments per second of earmark / those of keras, for each round
     wait_fraction         fraction of earmark's time spent waiting for batches
+
+and for calls of 1 and 32 steps:
+
+    host_ms_per_step      milliseconds a step of the empty model
 """
 
 import argparse
@@ -23,6 +30,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -40,6 +48,7 @@ from train.records import EpochRecord
 
 RESULTS = Path(__file__).parent / "results" / "train.json"
 MODELS = ("conv3-norm", "modulation")
+HOST_STEPS = 320
 
 # Reports the seconds, segments and wait fraction of an epoch, then blocks until the next epoch may start.
 Report = Callable[[float, int, float], None]
@@ -72,6 +81,7 @@ def main() -> None:
         "cores": os.cpu_count(),
         "device": gpu if arguments.device == "gpu" else "cpu",
         "models": models,
+        "host_ms_per_step": measured_alone(host_times, arguments.rounds, arguments.device),
     }
     print_table(results)
     arguments.results.parent.mkdir(exist_ok=True)
@@ -109,6 +119,50 @@ def measure(folder: Path, config: TrainConfig, device: str) -> dict[str, Any]:
         ),
         "wait_fraction": summary([waited for _, _, waited in epochs["earmark"][1:]]),
     }
+
+
+def measured_alone(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return the result of a function, called in a process of its own that has not imported TensorFlow."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(function, *arguments).result()
+
+
+def host_times(rounds: int, device: str) -> dict[str, dict[str, float]]:
+    """Return the milliseconds a step of an empty model takes in calls of each length."""
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    from featurize.dataset.schema import MFCC_SHAPE
+    from train.fit.optimizer import make_optimizer
+    from train.fit.train_step import StepConfig, distributed_steps
+    from train.input.batches import ReplicaBatch
+    from train.model.strategy import make_strategy
+
+    tf.config.experimental.enable_op_determinism()
+    strategy = make_strategy(TrainConfig(device="cpu" if device == "cpu" else "gpu"))
+    with strategy.scope():
+        layers = [keras.Input(MFCC_SHAPE), keras.layers.GlobalAveragePooling1D(), keras.layers.Dense(3)]
+        model = keras.Sequential(layers)
+        optimizer = make_optimizer(TrainConfig(), steps_per_epoch=1)
+        optimizer.build(model.trainable_variables)
+    labels = np.zeros(2, np.int32)
+    fields = [np.zeros((2, *MFCC_SHAPE), np.float32), labels, labels, np.ones(2, np.float32)]
+    batch = ReplicaBatch(*fields, *np.array([0, 0, 2], np.int64))
+    dataset = tf.data.Dataset.from_tensors(batch).repeat()
+    batches = iter(strategy.distribute_datasets_from_function(lambda context: dataset))
+    ones, zeros = np.ones(3, np.float32), np.zeros(MFCC_SHAPE[0], np.float32)
+    function = distributed_steps(strategy, model, optimizer, StepConfig(0, ones, 0.0, 0, 0, zeros), compiled=False)
+    found: dict[int, list[float]] = {1: [], 32: []}
+    for _ in range(rounds + 1):
+        for length, times in found.items():
+            start = time.perf_counter()
+            for _ in range(HOST_STEPS // length):
+                function(batches, tf.constant(length)).losses.numpy()
+            times.append((time.perf_counter() - start) / HOST_STEPS * 1000)
+    return {str(length): summary(times[1:]) for length, times in found.items()}
 
 
 def run_contender(name: str, folder: Path, config: TrainConfig, device: str, connection: Connection) -> None:
@@ -192,6 +246,9 @@ def print_table(results: dict[str, Any]) -> None:
         for name in ("ratio_in_memory", "wait_fraction"):
             value = found[name]
             print(f"  {name:<16}{value['median']:8.3f}  ({value['least']:.3f} to {value['most']:.3f})")
+    print("host_ms_per_step, an empty model")
+    for length, value in results["host_ms_per_step"].items():
+        print(f"  calls of {length:>2}     {value['median']:8.3f}  ({value['least']:.3f} to {value['most']:.3f})")
 
 
 if __name__ == "__main__":

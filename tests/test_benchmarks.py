@@ -75,7 +75,7 @@ SMALLEST = {
     ),
     "train": (
         ["--tracks", 10, "--rounds", 1, "--batch-size", 16],
-        {"rounds", "batch_size", "cores", "device", "models"},
+        {"rounds", "batch_size", "cores", "device", "models", "host_ms_per_step"},
     ),
     "skewed_classes": (
         ["--classes", 2, "--seeds", 1, "--epochs", 1, "--evaluated", 1],

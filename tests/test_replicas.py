@@ -17,12 +17,12 @@ from train.errors import TrainError
 pytestmark = pytest.mark.usefixtures("logical_cpus")
 
 
-def train_steps(features, replicas, steps, **settings):
-    """Train for some steps; return the loss of each step, and the final weights."""
+def train_steps(features, replicas, steps, calls=(), **settings):
+    """Train for some steps, some in calls of the given lengths; return the losses, and the weights and slots."""
     import keras
 
     from train.fit.optimizer import make_optimizer
-    from train.fit.train_step import distributed_step
+    from train.fit.train_step import distributed_steps
     from train.fit.trainer import make_step_config, training_stream
     from train.input.class_counts import segment_counts
     from train.input.distributed import DistributedBatches
@@ -43,9 +43,11 @@ def train_steps(features, replicas, steps, **settings):
     counts = segment_counts(dataset, config)["train"]
     step_config = make_step_config(config, counts, statistics)
     with DistributedBatches(strategy, stream, 0, steps) as batches:
-        step = distributed_step(strategy, model, optimizer, step_config, batches.spec, compiled=False)
-        losses = np.array([float(step(part)[0]) for part in batches])
-    return losses, model.get_weights()
+        function = distributed_steps(strategy, model, optimizer, step_config, compiled=False)
+        lengths = [*calls, *[1] * (steps - sum(calls))]
+        losses = np.concatenate([batches.run(function, length).losses.numpy() for length in lengths])
+    assert function.experimental_get_tracing_count() == 1
+    return losses, [*model.get_weights(), *(np.array(variable) for variable in optimizer.variables)]
 
 
 def train_in_new_process(*arguments, **settings):
@@ -92,6 +94,22 @@ def test_two_replicas_give_the_result_of_one(features):
     assert weights < 1e-4
 
 
+@pytest.mark.parametrize(
+    ("model", "replicas"),
+    [
+        ("modulation", 1),
+        ("conv3-norm", 2),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("conv2", 2), ("conv3", 1), ("conv3-norm", 1))),
+        pytest.param("modulation", 2, marks=pytest.mark.slow),
+    ],
+)
+def test_steps_of_one_call_give_the_bits_of_single_steps(model, replicas, features):
+    """With dropout, mixup and masks, across the ends of epochs and in calls of several lengths."""
+    settings = {**EVERYTHING, "epochs": 3, "dropout": 0.4, "model": model}
+    one = train_steps(features, replicas, 9, **settings)
+    assert differences(train_steps(features, replicas, 9, calls=(2, 4, 3), **settings), one) == (0, 0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["conv2", "conv3", "conv3-norm"])
 def test_fifty_steps_on_one_two_and_four_replicas(model, features):
@@ -115,6 +133,8 @@ def test_fifty_steps_on_two_workers(model, features):
     assert losses < 1e-5
     # Two replicas in one process compute the same sums.
     assert differences(two, train_in_new_process(features, 2, 50, **settings)) == (0, 0)
+    # So do steps of one call.
+    assert differences(two, train_on_workers(features, 2, 50, calls=(32, 7, 11), **settings)) == (0, 0)
 
 
 def test_dropout_masks_differ_between_rows_and_steps():

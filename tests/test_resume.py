@@ -54,6 +54,20 @@ def test_a_stopped_run_resumes_to_the_same_bits(moment, features, uninterrupted,
     assert_same(tmp_path, uninterrupted)
 
 
+def test_a_run_in_longer_calls_resumes_to_the_same_bits(features, uninterrupted, monkeypatch, tmp_path):
+    """Stopped after calls of 1, 1 and 3 steps, an epoch, and in the next one; then with other lengths."""
+    from support.training import EVERYTHING, stop_when, trained
+
+    from train.errors import Stopped
+
+    monkeypatch.setattr("train.fit.call_length._SECONDS", 1000)
+    with pytest.raises(Stopped) as stopped:
+        trained(features, tmp_path, stop_when(7), epochs=EPOCHS, **EVERYTHING, steps_per_call=32)
+    assert stopped.value.step == 9
+    trained(features, tmp_path, epochs=EPOCHS, **EVERYTHING, steps_per_call=2)
+    assert_same(tmp_path, uninterrupted)
+
+
 def test_a_run_resumes_from_the_checkpoint_before_a_broken_one(features, uninterrupted, tmp_path):
     from support.training import EVERYTHING, stop_when, trained
 
@@ -92,7 +106,7 @@ def test_curves_have_no_duplicate_points_after_resuming(features, uninterrupted,
         assert [point.step for point in accumulator.Tensors("loss")] == list(range(1, EPOCHS + 1))
 
 
-def test_a_loss_that_is_not_finite_names_step_and_tracks_and_keeps_the_checkpoint(features, tmp_path):
+def test_a_loss_that_is_not_finite_names_step_and_tracks_and_keeps_the_checkpoint(features, monkeypatch, tmp_path):
     """One track of the finished dataset is overwritten with infinity."""
     import shutil
 
@@ -133,6 +147,12 @@ def test_a_loss_that_is_not_finite_names_step_and_tracks_and_keeps_the_checkpoin
             assert np.isfinite(np.frombuffer(tensor, np.float32)).all()
     with pytest.raises(TrainError, match=rf"in step {record['step'] + 1} "):
         trained(broken, run, checkpoint_every="1 step")
+    # In longer calls, the same step is named, and nothing is saved after it.
+    monkeypatch.setattr("train.fit.call_length._SECONDS", 1000)
+    with pytest.raises(TrainError, match=rf"in step {record['step'] + 1} "):
+        trained(broken, tmp_path / "longer", steps_per_call=50, checkpoint_every="60 minutes")
+    assert json.loads((tmp_path / "longer" / "not-finite.json").read_text()) == record
+    assert not list((tmp_path / "longer" / "checkpoints").glob("step-*"))
 
 
 COMMAND = ["--set", "train.epochs=3", "--set", "train.batch_size=16", "--set", "train.shuffle_window=40"]
@@ -165,7 +185,7 @@ KILLED = """
     jobs.pipeline.make_model(features, out, config, jobs.terminal.console.ConsoleReporter())
 """
 MOMENTS = {
-    "in mid-epoch": "train.fit.loop.Loop._add_result = after(8, train.fit.loop.Loop._add_result)",
+    "in mid-epoch": "train.fit.loop.Loop._add_results = after(6, train.fit.loop.Loop._add_results)",
     "in an evaluation": "train.evaluation.predictor.softmax = after(3, train.evaluation.predictor.softmax)",
     # The run writes two files first; a checkpoint is two files of TensorFlow's and progress.json.
     "while a checkpoint is written": "StoragePath.write = after(7, StoragePath.write)",

@@ -11,9 +11,10 @@ class Callbacks:
     """Functions that receive the progress of training, and may request a stop.
 
     Attributes:
-        step: Called with (finished steps, all steps) after each step.
+        step: Called with (finished steps, all steps) after each call of TensorFlow, of one or more steps.
         epoch: Called with the record of each finished epoch, and the number of epochs.
-        stop: Called between steps; returns the number of a signal to ask for a checkpoint and the end, else None.
+        stop: Called between such calls; returns the number of a signal to ask for a checkpoint and the end, else
+            None.
     """
 
     step: Callable[[int, int], None] = lambda done, total: None

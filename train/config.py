@@ -139,6 +139,11 @@ class TrainConfig(BaseModel):
     keep_checkpoints: Annotated[SmallCount, MayChange(), NotCompared()] = Field(
         3, description="number of latest checkpoints to keep"
     )
+    steps_per_call: Annotated[SmallCount | Literal["auto"], MayChange(), NotCompared()] = Field(
+        "auto",
+        description="most training steps in one call of TensorFlow, which saves time between steps; fewer where "
+        "they would take more than half a second; auto: 50",
+    )
     shuffle_window: WindowSize = Field(
         4096,
         description="segments loaded into memory and shuffled together (35 kB each; memory for up to three "

@@ -13,7 +13,14 @@ from train.fit.trainer import train
 from train.run import Run
 
 TIMINGS = {"seconds", "examples_per_second", "wait_fraction"}
-QUICK = TrainConfig(validation_fold="next", epochs=2, batch_size=16, learning_rate=1e-3, shuffle_window=40)
+QUICK = TrainConfig(
+    validation_fold="next",
+    epochs=2,
+    batch_size=16,
+    learning_rate=1e-3,
+    shuffle_window=40,
+    steps_per_call=1,  # `stop_when` counts calls
+)
 # All settings that use random numbers or depend on the step.
 EVERYTHING = {
     "normalise": True,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -15,16 +16,16 @@ from train.errors import Stopped, TrainError
 from train.evaluation.held_out import HeldOut, HeldOutScores
 from train.evaluation.predictor import Predictor
 from train.fit.background_writer import BackgroundWriter
+from train.fit.call_length import STEPS_BETWEEN_POINTS, CallLength, mean_over_workers
 from train.fit.checkpoints import Checkpoints, TrainState
 from train.fit.early_stopping import is_best, should_stop
 from train.fit.tensorboard import TensorBoardWriter
-from train.fit.train_step import StepConfig, distributed_step
-from train.input.batches import SegmentStream
+from train.fit.train_step import StepConfig, StepResults, distributed_steps
 from train.input.distributed import DistributedBatches
+from train.input.timed_stream import TimedStream, seconds_waited
 from train.records import EpochRecord, HeldOutFigures, TrainFigures
 from train.run import Run
 
-_STEPS_BETWEEN_POINTS = 50
 _TRACKS_NAMED = 10
 
 
@@ -37,9 +38,9 @@ class _StepAverages:
     seconds: float = 0.0
     waited: float = 0.0
 
-    def add(self, waited: float, seconds: float) -> None:
-        """Count a step that took `seconds`, of which it waited `waited` for its batch."""
-        self.steps += 1
+    def add(self, steps: int, waited: float, seconds: float) -> None:
+        """Count some steps that took `seconds`, of which they waited `waited` for their batches."""
+        self.steps += steps
         self.seconds += seconds
         self.waited += waited
 
@@ -70,11 +71,9 @@ class Learner:
     step_config: StepConfig
     compiled: bool
 
-    def step_function(self, spec: Any) -> Any:
-        """Return the training step for batches with an element spec; see `distributed_step`."""
-        return distributed_step(
-            self.strategy, self.model, self.optimizer, self.step_config, spec, compiled=self.compiled
-        )
+    def steps_function(self) -> Callable[[Any, tf.Tensor], StepResults]:
+        """Return the function that trains on the next batches; see `distributed_steps`."""
+        return distributed_steps(self.strategy, self.model, self.optimizer, self.step_config, self.compiled)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +106,7 @@ class Loop:
         state: TrainState,
         *,
         learner: Learner,
-        stream: SegmentStream,
+        stream: TimedStream,
         held_out_folds: dict[str, HeldOut],
         outputs: Outputs,
         callbacks: Callbacks,
@@ -133,6 +132,8 @@ class Loop:
         self._last_step = config.epochs * stream.steps_per_epoch
         self._predictor = Predictor(learner.strategy, learner.model, self._stop_if_requested)
         self._averages = _StepAverages()
+        agree = [mean_over_workers(learner.strategy)] if config.workers > 1 else []
+        self._call_length = CallLength(config, *agree)
         self._saved_at = time.monotonic()
 
     def run(self) -> None:
@@ -144,56 +145,51 @@ class Loop:
         """
         state, steps_per_epoch = self._state, self._stream.steps_per_epoch
         with DistributedBatches(self._learner.strategy, self._stream, state.step, self._last_step) as batches:
-            step_function = self._learner.step_function(batches.spec)
+            train_steps = self._learner.steps_function()
             while not should_stop(state.history, self._config):
-                self._train_epoch(step_function, batches, (len(state.history) + 1) * steps_per_epoch)
+                self._train_epoch(train_steps, batches, (len(state.history) + 1) * steps_per_epoch)
                 self._end_epoch()
         self._outputs.checkpoints.save(state)
         self._outputs.background.finish()
 
-    def _train_epoch(self, step_function: Any, batches: DistributedBatches, stop: int) -> None:
+    def _train_epoch(
+        self, train_steps: Callable[[Any, tf.Tensor], StepResults], batches: DistributedBatches, stop: int
+    ) -> None:
         """Train from the current step to the step `stop`, the end of the epoch."""
         state = self._state
-        pending = None  # number and result of the step whose result has not been read yet
         while state.step < stop:
-            before = time.perf_counter()
-            batch = next(batches)
-            received = time.perf_counter()
-            # Start this step before reading the result of the previous one, which keeps a GPU busy meanwhile.
-            result = step_function(batch)
-            self._add_result(pending)
-            pending = (state.step, result)
-            state.step += 1
-            if state.step == stop or self._is_due() or self._callbacks.stop() is not None:
-                self._add_result(pending)
-                pending = None
-            waited, seconds = received - before, time.perf_counter() - before
+            steps = self._call_length.steps(state.step, stop)
+            start = time.perf_counter()
+            self._add_results(state.step, batches.run(train_steps, steps))
+            end = time.perf_counter()
+            waited = seconds_waited(start, end, self._stream.take_times(state.step, state.step + steps))
+            state.step += steps
             state.waited += waited
-            state.seconds += seconds
-            self._averages.add(waited, seconds)
+            state.seconds += end - start
+            self._averages.add(steps, waited, end - start)
+            self._call_length.measure(steps, end - start)
             self._callbacks.step(state.step, self._last_step)
             self._outputs.background.check()
             self._write_step_scalars()
-            if pending is None:
-                self._stop_if_requested()
-                if self._is_due():
-                    self._save()
+            self._stop_if_requested()
+            if self._is_due():
+                self._save()
 
-    def _add_result(self, pending: tuple[int, tuple[tf.Tensor, tf.Tensor]] | None) -> None:
-        """Wait for the loss and the correct rows of a step, and add them to the epoch's sums.
+    def _add_results(self, first_step: int, results: StepResults) -> None:
+        """Wait for the losses and the correct rows of the steps of a call, and add them to the epoch's sums.
 
         Raises:
-            TrainError: The loss is not finite.
+            TrainError: A loss is not finite.
         """
-        if pending is None:
-            return
-        step, (loss_tensor, correct) = pending
-        loss = float(loss_tensor)
-        if not np.isfinite(loss):
-            raise self._not_finite(step, loss)
-        self._averages.loss = loss
-        self._state.loss_sum += loss
-        self._state.correct += int(correct)
+        losses = results.losses.numpy()
+        finite = np.isfinite(losses)
+        if not finite.all():
+            index = int(np.argmin(finite))
+            raise self._not_finite(first_step + index, float(losses[index]))
+        self._averages.loss = float(losses[-1])
+        for loss in losses.tolist():  # one by one, so that the sum does not depend on the steps of a call
+            self._state.loss_sum += loss
+        self._state.correct += int(results.correct.numpy().sum())
 
     def _end_epoch(self) -> None:
         """Evaluate the model on the held-out folds, and record the epoch."""
@@ -261,8 +257,8 @@ class Loop:
         )
 
     def _write_step_scalars(self) -> None:
-        """Write the averages of the latest steps to TensorBoard, once every _STEPS_BETWEEN_POINTS steps."""
-        if self._state.step % _STEPS_BETWEEN_POINTS == 0:
+        """Write the averages of the latest steps to TensorBoard, once every STEPS_BETWEEN_POINTS steps."""
+        if self._state.step % STEPS_BETWEEN_POINTS == 0:
             scalars = self._averages.scalars(self._config.batch_size)
             self._outputs.tensorboard.scalars("train", self._state.step, scalars)
             self._averages = _StepAverages()

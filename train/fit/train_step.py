@@ -6,7 +6,8 @@ miss, and a batch has the same masks for any number of replicas.
 
 import dataclasses
 import enum
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -191,30 +192,40 @@ def _cross_entropy(labels: tf.Tensor, logits: tf.Tensor, step_config: StepConfig
     return losses * tf.gather(tf.constant(step_config.class_weights), labels)
 
 
-def distributed_step(
+class StepResults(NamedTuple):
+    """Results of the steps of one call.
+
+    Attributes:
+        losses: float32 [steps], mean loss of each batch.
+        correct: int64 [steps], number of correctly classified rows of each batch.
+    """
+
+    losses: tf.Tensor
+    correct: tf.Tensor
+
+
+def distributed_steps(
     strategy: tf.distribute.Strategy,
     model: keras.Sequential,
     optimizer: keras.optimizers.Optimizer,
     step_config: StepConfig,
-    spec: Any,
     compiled: bool,
-) -> Any:
-    """Return a function that trains the model on one distributed batch.
+) -> Callable[[Any, tf.Tensor], StepResults]:
+    """Return a function that trains the model on the next batches of a distributed iterator.
 
-    It is traced once for all batch sizes, including the last batch of an epoch, so that a run that resumes at any
-    batch computes the same numbers.
+    It is traced once for any number of batches and all batch sizes, including the last batch of an epoch, so that
+    a run that resumes at any batch, with any number of steps in a call, computes the same numbers.
 
     Args:
         strategy: Strategy in whose scope the model and the optimizer were built.
         model: Chain of layers.
         optimizer: Optimizer, built for the variables of the model.
         step_config: Loss and augmentation settings.
-        spec: Element spec of the distributed batches.
         compiled: Whether XLA compiles the computation of each replica.
 
     Returns:
-        Function from a distributed batch to its mean loss, float32; and the number of correctly classified rows,
-        int64.
+        Function of a distributed iterator and the number of batches to draw from it, int32; see
+        `DistributedBatches.run`. Workers that train together must give the same numbers in the same order.
     """
 
     def compute_gradients(batch: ReplicaBatch) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
@@ -228,9 +239,15 @@ def distributed_step(
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         return loss, correct
 
-    def step(batch: ReplicaBatch) -> tuple[tf.Tensor, tf.Tensor]:
-        loss, correct = strategy.run(on_replica, args=(batch,))
+    def steps(iterator: Any, count: tf.Tensor) -> StepResults:
         add = tf.distribute.ReduceOp.SUM
-        return strategy.reduce(add, loss, axis=None), strategy.reduce(add, correct, axis=None)
+        losses = tf.TensorArray(tf.float32, count, element_shape=())
+        correct = tf.TensorArray(tf.int64, count, element_shape=())
+        for index in tf.range(count):  # AutoGraph makes a loop of the graph of it
+            loss, rows = strategy.run(on_replica, args=(next(iterator),))
+            losses = losses.write(index, strategy.reduce(add, loss, axis=None))
+            correct = correct.write(index, strategy.reduce(add, rows, axis=None))
+        return StepResults(losses.stack(), correct.stack())
 
-    return tf.function(step, input_signature=[spec])
+    traced: Callable[[Any, tf.Tensor], StepResults] = tf.function(steps)
+    return traced

@@ -25,11 +25,11 @@ from train.fit.optimizer import make_optimizer
 from train.fit.tensorboard import TensorBoardWriter
 from train.fit.train_step import StepConfig, refuse_random_layers
 from train.folds import describe_folds, fold_roles, resolve_folds
-from train.input.batches import SegmentStream
 from train.input.class_counts import class_warnings, class_weights, segment_counts
 from train.input.missing_classes import refuse_missing_classes
 from train.input.mixup import mixup
 from train.input.sampler import ShuffleSampler
+from train.input.timed_stream import TimedStream
 from train.model.architectures import build_model
 from train.model.normalization import Statistics, training_statistics
 from train.model.strategy import check_same_step, describe, make_strategy, on_gpus
@@ -210,7 +210,7 @@ def make_step_config(config: TrainConfig, counts: NDArray[np.int64], statistics:
     )
 
 
-def training_stream(dataset: Dataset, config: TrainConfig) -> SegmentStream:
+def training_stream(dataset: Dataset, config: TrainConfig) -> TimedStream:
     """Return the batches of the training folds, with the configured shuffling, sampling and mixup."""
     shards = dataset.in_folds(fold_roles(config, dataset.layout).train)
     labels = None
@@ -225,7 +225,7 @@ def training_stream(dataset: Dataset, config: TrainConfig) -> SegmentStream:
         labels,
     )
     mix = mixup(config.mixup, config.seed) if config.mixup else None
-    return SegmentStream(shards, sampler, config.batch_size, mix)
+    return TimedStream(shards, sampler, config.batch_size, mix)
 
 
 def _save_model(run: Run, model: keras.Sequential, dataset: Dataset, config: TrainConfig) -> None:

@@ -1,5 +1,6 @@
 """Batches distributed to the replicas of a strategy."""
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -64,9 +65,27 @@ class DistributedBatches:
     def __next__(self) -> Any:
         if not self._remaining:
             raise StopIteration
-        self._remaining -= 1
+        return self._draw(1, next)
+
+    def run(self, function: Callable[[Any, tf.Tensor], Any], count: int) -> Any:
+        """Let a TensorFlow function draw the next batches itself, and return its result.
+
+        Args:
+            function: Called with the distributed iterator, and the number of batches to draw from it, int32.
+            count: Number of batches.
+
+        Raises:
+            ValueError: Fewer batches are left.
+        """
+        if count > self._remaining:
+            raise ValueError(f"{count} batches were requested, but only {self._remaining} are left")
+        return self._draw(count, lambda batches: function(batches, tf.constant(count)))
+
+    def _draw(self, count: int, draw: Callable[[Any], Any]) -> Any:
+        """Draw some batches; an error of the pipeline is raised as the error that it began with."""
+        self._remaining -= count
         try:
-            return next(self._batches)
+            return draw(self._batches)
         except tf.errors.OpError as error:
             raise self._stream.explain(error) from error
 

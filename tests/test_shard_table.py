@@ -17,6 +17,7 @@ from featurize.dataset.tables import write_table
 from featurize.dataset_build import finalize
 from featurize.dataset_build.driver import featurize
 from featurize.dataset_build.finalize import find_duplicates
+from featurize.dataset_build.verify import verify
 from featurize.errors import DatasetError
 from featurize.storage import StoragePath
 
@@ -137,6 +138,15 @@ def test_figures_that_cannot_be_are_not_taken_over(column, values, copy, feature
     featurize(str(music), copy, CONFIG)
     assert len(footers_read) == 10
     assert contents(copy) == contents(features)
+
+
+def test_verify_compares_the_manifest_with_the_footers(copy):
+    assert not [problems for _, problems in verify(open_dataset(copy)) if problems]
+    path = StoragePath.of(copy / "shards.parquet")
+    table = pq.read_table(path.path)
+    write_table(path, replaced(table, "digests", [bytes(48), *table["digests"].to_pylist()[1:]]))
+    [(shard, problems)] = [entry for entry in verify(open_dataset(copy)) if entry[1]]
+    assert (shard.name, problems) == (table["name"][0].as_py(), ["its footer differs from shards.parquet"])
 
 
 def test_a_manifest_with_other_columns_is_refused(copy):

@@ -129,8 +129,7 @@ def write_zeros(
         mfcc = np.zeros((1, *MFCC_SHAPE), np.float32)
         mfcc[0, 0, 0] = int(track.id[-12:-4])
         writer.add(track, mfcc, np.zeros(1))
-    writer.finish(folder)
-    return ShardResult(plan.name, len(plan.tracks), 0)
+    return ShardResult(plan.name, len(plan.tracks), writer.finish(folder))
 
 
 if __name__ == "__main__":

@@ -211,4 +211,4 @@ def test_opening_a_dataset_with_a_broken_list_of_tracks_fails(features, tmp_path
     with pytest.raises(
         DatasetError, match=r"tracks.parquet is missing or broken: .* Type: earmark featurize MUSIC"
     ):
-        open_dataset(tmp_path / "features")
+        open_dataset(tmp_path / "features").tracks()

@@ -22,6 +22,7 @@ from train.run import Run
 DATASET = {
     "dataset.json": (["status", "verify", "train", "evaluate"], ["verify", "train", "evaluate"]),
     "tracks.parquet": (["status", "verify", "train", "evaluate"], ["status", "verify", "train", "evaluate"]),
+    "shards.parquet": (["verify", "train", "evaluate"], []),  # without it, footers are read
     "rejects.parquet": (["evaluate"], ["evaluate"]),
     "duplicates.parquet": (["evaluate"], ["evaluate"]),
     "music.json": (["evaluate"], []),

@@ -6,33 +6,28 @@ from collections.abc import Collection
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from featurize.dataset.advice import how_to_featurize
-from featurize.dataset.footer import parse_footer
 from featurize.dataset.info import DatasetInfo, FoldLayout, read_info
 from featurize.dataset.music_root import find_music
 from featurize.dataset.reader import UNREADABLE, Shard, in_threads, shard_sizes
 from featurize.dataset.schema import (
     DUPLICATES_SCHEMA,
-    LARGEST_ROW,
     REJECTS_SCHEMA,
-    SHARD_SCHEMA,
-    TRACKS_PER_ROW_GROUP,
     TRACKS_SCHEMA,
     fold_of,
 )
-from featurize.dataset.tables import read_table, refuse_other_schema
+from featurize.dataset.shard_table import NAME as MANIFEST
+from featurize.dataset.shard_table import read_record, read_to_open, row_group_sizes
+from featurize.dataset.tables import read_table
 from featurize.display import one_line
 from featurize.errors import DatasetError
 from featurize.storage import StoragePath, describe, refuse_undecodable
 
-_PAGE_HEADERS = 1 << 20
-
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A complete dataset whose shards match the list in `tracks.parquet`.
+    """A complete dataset whose shards match the list in `shards.parquet`.
 
     Attributes:
         folder: Dataset folder.
@@ -93,7 +88,10 @@ class Dataset:
 
 
 def open_dataset(folder: str | os.PathLike[str] | StoragePath) -> Dataset:
-    """Open a dataset and check that every shard exists, is intact, and belongs to it.
+    """Open a dataset and check that every shard exists, has its size, and belongs to it.
+
+    Reads `dataset.json`, `shards.parquet` and one listing of the shards, whose footers are read only if there is
+    something wrong with them, or no `shards.parquet`. Damage inside of a shard is found when it is read.
 
     Args:
         folder: Dataset folder; a path or a `pyarrow.fs` URI.
@@ -110,16 +108,18 @@ def open_dataset(folder: str | os.PathLike[str] | StoragePath) -> Dataset:
         found = found if folder.is_file() or folder.is_folder() else "does not exist"
         raise DatasetError(f"{folder} {found}. {how_to_featurize(folder)}")
     sizes = shard_sizes(folder)
-    names = sizes.keys()
-    listed = set(_read_table(folder, "tracks.parquet", TRACKS_SCHEMA, ["shard"])["shard"].unique().to_pylist())
-    problems = [f"{one_line(name)} is missing" for name in sorted(listed - names)]
-    problems += [f"{name} does not belong to this dataset" for name in sorted(names - listed)]
-    shards = []
-    for shard in in_threads(lambda name: _open_shard(folder, name, sizes[name], info), sorted(names & listed)):
-        if isinstance(shard, Shard):
-            shards.append(shard)
+    listed = _listed(folder, info)
+    problems = [f"{one_line(name)} is missing" for name in sorted(listed.keys() - sizes.keys())]
+    problems += [f"{name} does not belong to this dataset" for name in sorted(sizes.keys() - listed.keys())]
+    # A shard of another size is broken, or replaced; its footer says more than its size does.
+    changed = sorted(name for name in listed.keys() & sizes.keys() if listed[name].size != sizes[name])
+    for opened in in_threads(lambda name: _open_shard(folder, name, sizes[name], info), changed):
+        if isinstance(opened, str):
+            problems.append(opened)
+        elif (expected := listed[opened.name].size) is not None:
+            problems.append(f"{opened.name} has {opened.size:,} bytes, expected {expected:,}")
         else:
-            problems.append(shard)
+            listed[opened.name] = opened
     if problems:
         more = f"\n  ... and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise DatasetError(
@@ -129,7 +129,38 @@ def open_dataset(folder: str | os.PathLike[str] | StoragePath) -> Dataset:
             + "\nDelete the shards that are broken or do not belong here, then type: "
             f"earmark featurize MUSIC --out {folder.quoted}"
         )
-    return Dataset(folder, info, shards)
+    return Dataset(folder, info, [listed[name] for name in sorted(listed)])
+
+
+def _listed(folder: StoragePath, info: DatasetInfo) -> dict[str, Shard]:
+    """Return the shards that a dataset has according to its manifest, by name.
+
+    A dataset of an earlier version has no manifest. Its shards are those of the plan, without sizes: they have to
+    be opened. The next `featurize` writes the manifest.
+
+    Raises:
+        DatasetError: The manifest is broken, or not that of the dataset.
+    """
+    shards, classes = folder / "shards", len(info.classes)
+    try:
+        table = read_to_open(folder, info)
+    except FileNotFoundError:
+        names = _read_table(folder, "tracks.parquet", TRACKS_SCHEMA, ["shard"])["shard"].unique().to_pylist()
+        return {name: _unopened(folder, name, classes) for name in names}
+    except UNREADABLE as error:
+        raise _broken_table(folder, MANIFEST, error) from error
+    groups, bounds = row_group_sizes(table)
+    columns = (table[name].to_pylist() for name in ("name", "fold", "bytes"))
+    rows, ends = groups.tolist(), bounds.tolist()
+    return {
+        name: Shard(name, shards.below(name), fold, tuple(rows[ends[i] : ends[i + 1]]), classes, size)
+        for i, (name, fold, size) in enumerate(zip(*columns, strict=True))
+    }
+
+
+def _unopened(folder: StoragePath, name: str, classes: int) -> Shard:
+    """Return a shard of a plan, of which neither size nor rows are known."""
+    return Shard(name, dataclasses.replace(folder, path=f"{folder.path}/shards/{name}"), -1, (), classes, None)
 
 
 def _read_table(folder: StoragePath, name: str, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
@@ -141,42 +172,18 @@ def _read_table(folder: StoragePath, name: str, schema: pa.Schema, columns: list
     try:
         return read_table(folder / name, columns, schema)
     except UNREADABLE as error:
-        why = describe(error) if isinstance(error, OSError) else str(error).splitlines()[0].rstrip(".")
-        raise DatasetError(f"{folder / name} is missing or broken: {why}. {how_to_featurize(folder)}") from error
+        raise _broken_table(folder, name, error) from error
+
+
+def _broken_table(folder: StoragePath, name: str, error: Exception) -> DatasetError:
+    why = describe(error) if isinstance(error, OSError) else (str(error).splitlines() or [""])[0].rstrip(".")
+    return DatasetError(f"{folder / name} is missing or broken: {why}. {how_to_featurize(folder)}")
 
 
 def _open_shard(folder: StoragePath, name: str, size: int, info: DatasetInfo) -> Shard | str:
     """Return a shard, or a description of what is wrong with it. Reads only the end of the file."""
-    path, settings = folder / "shards" / name, info.settings.model_dump()
-    try:
-        metadata = pq.read_metadata(path.path, **path.arrow)
-        refuse_other_schema(metadata.schema.to_arrow_schema(), SHARD_SCHEMA)
-        footer = parse_footer(metadata)
-        stored = footer.settings
-    except UNREADABLE as error:
-        return f"{name} is broken: {describe(error) if isinstance(error, OSError) else one_line(error)}"
-    if stored != settings:
-        differ = ", ".join(
-            f"{one_line(key)} {stored.get(key)!r}, expected {settings.get(key)!r}"
-            for key in sorted(stored.keys() | settings.keys())
-            if stored.get(key) != settings.get(key)
-        )
-        return f"{name} was made with other settings: {differ}"
-    segments = info.settings.segments_per_track
-    if problem := _wrong_size(metadata, len(footer.tracks.track), segments):
-        return f"{name} is broken: {problem}"
-    row_groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
-    return Shard(name, path, fold_of(name), row_groups, len(info.classes), size)
-
-
-def _wrong_size(metadata: pq.FileMetaData, tracks: int, segments: int) -> str | None:
-    """Return what is wrong with the sizes in the metadata of a shard, None if nothing is."""
-    rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
-    if metadata.num_rows != tracks * segments or sum(rows) != metadata.num_rows:
-        return f"it has {metadata.num_rows} rows, expected {tracks} tracks of {segments} segments"
-    if any(count % segments or not 0 < count <= TRACKS_PER_ROW_GROUP * segments for count in rows):
-        return f"it has row groups that are not those of 1 to {TRACKS_PER_ROW_GROUP} tracks"
-    for index, count in enumerate(rows):
-        if metadata.row_group(index).total_byte_size > count * LARGEST_ROW + _PAGE_HEADERS:
-            return f"row group {index} claims {metadata.row_group(index).total_byte_size:,} bytes"
-    return None
+    path = folder / "shards" / name
+    found = read_record(path, name, size, info.settings)
+    if isinstance(found, str):
+        return found
+    return Shard(name, path, fold_of(name), found.row_groups, len(info.classes), size)

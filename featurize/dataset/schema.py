@@ -2,6 +2,7 @@
 
     features/
       dataset.json         classes, settings, counts, statistics; written last: it marks the dataset as complete
+      shards.parquet       a row for each shard, the manifest; opening a dataset reads it and no footer
       tracks.parquet       all tracks: id, label, group, fold, size, shard; written first: it is the plan
       rejects.parquet      tracks without rows: id, stage, reason, message
       remarks.parquet      tracks that were read past damage or a wrong header: id, message; only if there are any
@@ -63,6 +64,19 @@ REMARKS_SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name
 DUPLICATES_SCHEMA = pa.schema(
     [pa.field(name, pa.string(), nullable=False) for name in ("digest", "track", "label")]
     + [pa.field("fold", pa.int32(), nullable=False)]
+)
+
+SHARDS_SCHEMA = pa.schema(
+    [
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("fold", pa.int32(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("row_groups", pa.binary(), nullable=False),
+        pa.field("rejects", pa.int32(), nullable=False),
+        pa.field("remarks", pa.int32(), nullable=False),
+        pa.field("digests", pa.binary(), nullable=False),
+        pa.field("sums", pa.binary(), nullable=False),
+    ]
 )
 
 SHARD_NAME = re.compile(r"fold=(\d+)/part-(\d{5,})-[0-9a-f]{16}\.parquet")

@@ -38,7 +38,7 @@ def read_table(
     wanted = found.names if columns is None else list(columns)
     _refuse_large(metadata, most_bytes)
     # An encoded string may be repeated a million times: strings are counted before they are decoded.
-    strings = [name for name in wanted if pa.types.is_string(found.field(name).type)]
+    strings = [name for name in wanted if found.field(name).type in (pa.string(), pa.binary())]
     # ParquetFile, unlike read_table, adds no column for the folder fold=K in the path.
     file = pq.ParquetFile(path.path, read_dictionary=strings, page_checksum_verification=True, **path.arrow)
     table = file.read(wanted)
@@ -48,7 +48,9 @@ def read_table(
         column = table[name]
         if sum(map(_decoded_size, column.chunks)) > MOST_BYTES:
             raise ValueError(f"has more than {MOST_BYTES:,} bytes in the column {name}")
-        table = table.set_column(table.column_names.index(name), found.field(name), column.cast(pa.string()))
+        table = table.set_column(
+            table.column_names.index(name), found.field(name), column.cast(found.field(name).type)
+        )
     return table
 
 

@@ -14,8 +14,9 @@ from featurize.dataset.footer import read_rejects
 from featurize.dataset.info import FeatureSettings, read_info
 from featurize.dataset.music_root import write_music
 from featurize.dataset.output_folder import refuse_foreign_dataset_folder
-from featurize.dataset.reader import UNREADABLE, in_threads, list_shards
+from featurize.dataset.reader import UNREADABLE, in_threads, list_shards, shard_sizes
 from featurize.dataset.schema import DUPLICATES_SCHEMA, REJECTS_SCHEMA, fold_and_index
+from featurize.dataset.shard_table import ShardRecord, read_to_open
 from featurize.dataset.tables import read_table
 from featurize.dataset_build.finalize import Summary, finish, summarize
 from featurize.dataset_build.worker import ShardResult, write_features
@@ -146,6 +147,7 @@ def featurize(
         total = len(plan.tracks)
         done = total - sum(int(plan.bounds[i + 1] - plan.bounds[i]) for i in missing)
         on_progress(FeaturizeProgress(done, total))
+        made: dict[str, ShardRecord] = {}
         if missing:
             # Importing librosa takes 2 s and 150 MB: a separate process does it while Ray starts.
             with SubprocessTask[str]() as process:
@@ -163,10 +165,11 @@ def featurize(
             for result in run_with_retries(
                 pool, plans, config.track_timeout, make_shard, folder, shared, on_wait=report
             ):
+                made[result.name] = result.record
                 done_now += result.tracks
                 rejected_now += result.rejects
                 report()
-        return finish(folder, plan)
+        return finish(folder, plan, made)
 
 
 def refuse_too_many_rejects(summary: Summary, config: FeaturizeConfig, folder: StoragePath) -> None:
@@ -207,9 +210,12 @@ def _already_complete(folder: StoragePath, plan: Plan, finished: set[str]) -> Su
         info = read_info(folder)
         read_table(folder / "rejects.parquet", schema=REJECTS_SCHEMA)
         read_table(folder / "duplicates.parquet", schema=DUPLICATES_SCHEMA)
+        sizes = read_to_open(folder, info) if info else None
     except (FeaturizeError, *UNREADABLE):
         return None
-    if info is None or finished != set(plan.names) or info.plan != plan_id(plan.names):
+    if info is None or sizes is None or finished != set(plan.names) or info.plan != plan_id(plan.names):
+        return None
+    if dict(zip(sizes["name"].to_pylist(), sizes["bytes"].to_pylist(), strict=True)) != shard_sizes(folder):
         return None
     stored = (info.classes, info.settings, info.tracks, info.layout)
     same = stored == (plan.classes, plan.settings, len(plan.tracks), plan.layout)

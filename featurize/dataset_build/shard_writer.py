@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from featurize.dataset.footer import FeatureSums, KeptTracks, RejectedTrack, ShardFooter, TrackRemark
 from featurize.dataset.schema import MFCC_SHAPE, SHARD_SCHEMA, TRACKS_PER_ROW_GROUP, mfcc_column
+from featurize.dataset.shard_table import ShardRecord
 from featurize.errors import Reject
 from featurize.planning.shard_plan import ShardPlan, Track
 from featurize.storage import StoragePath
@@ -33,6 +34,7 @@ class ShardWriter:
         self._digests: list[str] = []
         self._rejects: list[RejectedTrack] = []
         self._remarks: list[TrackRemark] = []
+        self._row_groups: list[int] = []
         # float64, added in track order: the sums are bit-identical on every worker.
         self._sum, self._sum_of_squares = np.zeros(MFCC_SHAPE[0]), np.zeros(MFCC_SHAPE[0])
         self._sink = pa.BufferOutputStream()
@@ -83,8 +85,8 @@ class ShardWriter:
         """Add a remark on a track with rows."""
         self._remarks.append(TrackRemark(path=track.id, message=message))
 
-    def finish(self, folder: StoragePath) -> None:
-        """Write the shard to a dataset folder."""
+    def finish(self, folder: StoragePath) -> ShardRecord:
+        """Write the shard to a dataset folder, and return what the manifest has about it."""
         self._write_row_group()
         kept = KeptTracks(
             track=[track.id for track in self._kept],
@@ -105,7 +107,9 @@ class ShardWriter:
         )
         self._writer.add_key_value_metadata(footer.to_metadata())
         self._writer.close()
-        (folder / "shards" / self._plan.name).write(self._sink.getvalue())
+        content = self._sink.getvalue()
+        (folder / "shards" / self._plan.name).write(content)
+        return ShardRecord.of(footer, self._row_groups, content.size)
 
     def _write_row_group(self) -> None:
         tracks = len(self._buffered)
@@ -120,6 +124,7 @@ class ShardWriter:
             pa.array(self._starts[:tracks].reshape(-1)),
             mfcc_column(self._mfcc[:tracks].reshape(-1, *MFCC_SHAPE)),
         ]
+        self._row_groups.append(tracks * segments)
         self._writer.write_table(pa.Table.from_arrays(columns, schema=SHARD_SCHEMA))
         self._buffered.clear()
 

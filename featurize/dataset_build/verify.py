@@ -12,8 +12,11 @@ from featurize.dataset.footer import RejectedTrack, parse_footer, read_rejects
 from featurize.dataset.info import RejectCount, read_info
 from featurize.dataset.reader import UNREADABLE, Shard, in_threads, list_shards, read_row_group
 from featurize.dataset.schema import MFCC_SHAPE
+from featurize.dataset.shard_table import NAME as MANIFEST
+from featurize.dataset.shard_table import ShardRecord, read_all_records
 from featurize.dataset_build.finalize import count_rejects
 from featurize.dataset_build.shard_writer import digest
+from featurize.display import one_line
 from featurize.errors import DatasetError
 from featurize.execution.folder_lock import holder_of
 from featurize.planning.previous_plan import read_plan
@@ -85,7 +88,7 @@ def read_status(folder: StoragePath) -> Status:
 
 
 def verify(dataset: Dataset) -> Iterator[tuple[Shard, list[str]]]:
-    """Read all rows of all shards and compare them with the footers and the plan.
+    """Read all rows of all shards and compare them with the footers, the manifest and the plan.
 
     The rows of a shard must belong to the tracks in its footer, in order, with the label and fold of the plan; the
     features must be finite and match the digest that was computed before they were written.
@@ -109,9 +112,20 @@ def verify(dataset: Dataset) -> Iterator[tuple[Shard, list[str]]]:
     for track, label, fold, shard in zip(*columns, strict=True):
         planned.setdefault(shard, {})[track] = (index_of[label], fold)
 
+    try:
+        manifest = read_all_records(dataset.folder, dataset.info.settings)
+    except FileNotFoundError:  # a dataset of an earlier version
+        manifest = {}
+    except UNREADABLE as error:
+        raise DatasetError(
+            f"{dataset.folder / MANIFEST} is broken: {one_line(error)}. "
+            f"Delete it, then type: earmark featurize MUSIC --out {dataset.folder.quoted}"
+        ) from error
+
     def check(shard: Shard) -> list[str]:
         try:
-            return list(_problems(shard, dataset.segments_per_track, planned[shard.name]))
+            listed = manifest.get(shard.name)
+            return list(_problems(shard, dataset.segments_per_track, planned.get(shard.name, {}), listed))
         except (
             DatasetError
         ) as error:  # raised by the reader of the features; its first sentence says what is wrong
@@ -122,11 +136,22 @@ def verify(dataset: Dataset) -> Iterator[tuple[Shard, list[str]]]:
     yield from zip(dataset.shards, in_threads(check, dataset.shards), strict=True)
 
 
-def _problems(shard: Shard, segments: int, planned: dict[str, tuple[int, int]]) -> Iterator[str]:
+def _problems(
+    shard: Shard,
+    segments: int,
+    planned: dict[str, tuple[int, int]],
+    listed: tuple[ShardRecord, int, int] | None,
+) -> Iterator[str]:
     with pq.ParquetFile(shard.path.path, page_checksum_verification=True, **shard.path.arrow) as file:
         footer = parse_footer(file.metadata)
         rows = file.read(["track", "segment", "start"], use_threads=False)
+        row_groups = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
     kept = footer.tracks.track
+    if listed is not None:
+        found = ShardRecord.of(footer, row_groups, listed[0].size)
+        counted = (len(found.rejects), len(found.remarks))
+        if (dataclasses.replace(found, rejects=(), remarks=()), *counted) != listed:
+            yield "its footer differs from shards.parquet"
     if {*kept, *(reject.path for reject in footer.rejects)} != planned.keys():
         yield "its tracks differ from those of the plan"
     if rows["track"].to_pylist() != [track for track in kept for _ in range(segments)]:

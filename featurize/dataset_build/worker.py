@@ -20,6 +20,7 @@ from featurize.dataset.footer import parse_footer
 from featurize.dataset.info import FeatureSettings
 from featurize.dataset.reader import UNREADABLE
 from featurize.dataset.schema import MFCC_SHAPE, SHARD_SCHEMA, mfcc_array
+from featurize.dataset.shard_table import ShardRecord
 from featurize.dataset.tables import refuse_other_schema
 from featurize.dataset_build.reject_advice import ADVICE_FOR_DATASETS, with_advice
 from featurize.dataset_build.shard_writer import ShardWriter, digest
@@ -32,11 +33,22 @@ TrackSegments = tuple[NDArray[np.float32], NDArray[np.float64]]
 
 @dataclasses.dataclass(frozen=True)
 class ShardResult:
-    """Result of writing a shard: its name, and the numbers of its tracks and of its rejects."""
+    """Result of writing a shard.
+
+    Attributes:
+        name: Name of the shard.
+        tracks: Number of its tracks, rejects included.
+        record: What the last step needs to know about it, so that it need not read it.
+    """
 
     name: str
     tracks: int
-    rejects: int
+    record: ShardRecord
+
+    @property
+    def rejects(self) -> int:
+        """Number of rejected tracks."""
+        return len(self.record.rejects)
 
 
 def write_features(
@@ -92,8 +104,7 @@ def write_features(
                 writer.add(track, *rows)
                 for message in remarks:
                     writer.remark(track, message)
-    writer.finish(folder)
-    return ShardResult(plan.name, len(plan.tracks), writer.rejects)
+    return ShardResult(plan.name, len(plan.tracks), writer.finish(folder))
 
 
 def fetching_ahead(plan: ShardPlan, tracks: Sequence[Track]) -> FetchAhead:

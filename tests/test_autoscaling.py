@@ -2,9 +2,19 @@
 
 import pytest
 from support.deployment import cluster, rayjob
-from support.ray_private import FEATURIZATION, as_ray_sees_it, checked, started_for
+from support.ray_private import (
+    FEATURIZATION,
+    TRAINING_ON_CPU,
+    as_ray_sees_it,
+    checked,
+    is_avoided_when_refused,
+    started_for,
+)
 
 from featurize.execution.ray_tasks import TASKS_AT_LEAST_ON_CLUSTER
+
+# In the order in which they are started: the types for featurization, and how many of each.
+MAXIMUM = {"aws": {"cpu": 4, "cpu-amd": 4, "cpu-on-demand": 2}, "gcp": {"cpu": 8}, "kuberay": {"cpu": 8}}
 
 
 def autoscaled(kind: str) -> dict:
@@ -20,15 +30,26 @@ def test_no_machine_is_started_without_work(kind):
 def test_featurizing_starts_no_gpu_machines(kind):
     config = autoscaled(kind)
     assert started_for(config, tasks=1) == {"cpu": 1}
-    assert started_for(config, tasks=100_000) == {"cpu": config["available_node_types"]["cpu"]["max_workers"]}
+    assert started_for(config, tasks=100_000) == MAXIMUM[kind]
 
 
 @pytest.mark.parametrize("kind", ["aws", "gcp", "kuberay"])
 def test_the_tasks_of_a_cluster_without_workers_start_all_of_them_at_once(kind):
     config = autoscaled(kind)
-    everything = {"cpu": config["available_node_types"]["cpu"]["max_workers"]}
-    assert started_for(config, tasks=TASKS_AT_LEAST_ON_CLUSTER) == everything
-    assert started_for(config, tasks=16) != everything
+    assert started_for(config, tasks=TASKS_AT_LEAST_ON_CLUSTER) == MAXIMUM[kind]
+    assert started_for(config, tasks=16) == {"cpu": 2 if kind == "kuberay" else 1}
+
+
+def test_spot_machines_are_started_first_and_then_machines_on_demand():
+    config = autoscaled("aws")
+    assert started_for(config, tasks=4 * 16) == {"cpu": 4}
+    assert started_for(config, tasks=6 * 16) == {"cpu": 4, "cpu-amd": 2}
+    assert started_for(config, tasks=9 * 16) == {"cpu": 4, "cpu-amd": 4, "cpu-on-demand": 1}
+
+
+def test_ray_asks_again_for_a_type_that_a_cloud_refuses():
+    """Therefore machines on demand are started beside those on spot, and not only in their place."""
+    assert not is_avoided_when_refused("cpu")
 
 
 @pytest.mark.parametrize("kind", ["aws", "gcp", "kuberay"])
@@ -43,6 +64,18 @@ def test_training_starts_only_gpu_machines(kind):
     assert started_for(autoscaled(kind), workers=2) == {"gpu": 2}
 
 
+def test_training_without_gpus_starts_machines_that_have_tensorflow():
+    assert started_for(autoscaled("aws"), workers=2, worker=TRAINING_ON_CPU) == {"train-cpu": 1}
+    for kind in ("gcp", "kuberay"):
+        assert started_for(autoscaled(kind), workers=2, worker=TRAINING_ON_CPU) == {"gpu": 1}
+
+
+def test_without_the_label_training_would_start_machines_without_tensorflow():
+    config = autoscaled("gcp")
+    config["available_node_types"]["cpu"]["labels"] = {}
+    assert started_for(config, workers=2, worker=TRAINING_ON_CPU) == {"cpu": 1}
+
+
 @pytest.mark.parametrize("kind", ["aws", "gcp", "kuberay"])
 def test_the_head_offers_no_cores_to_tasks(kind):
     config = autoscaled(kind)
@@ -51,5 +84,6 @@ def test_the_head_offers_no_cores_to_tasks(kind):
 
 @pytest.mark.parametrize("kind", ["aws", "gcp", "kuberay"])
 def test_a_worker_has_memory_for_one_task_per_core(kind):
-    resources = autoscaled(kind)["available_node_types"]["cpu"]["resources"]
-    assert resources["memory"] >= resources["CPU"] * FEATURIZATION["memory"]
+    for name in MAXIMUM[kind]:
+        resources = autoscaled(kind)["available_node_types"][name]["resources"]
+        assert resources["memory"] >= resources["CPU"] * FEATURIZATION["memory"]

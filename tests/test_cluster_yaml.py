@@ -188,3 +188,26 @@ def test_an_interrupted_installation_is_repeated(machine):
 def test_an_unknown_kind_of_machine_is_refused(machine):
     with pytest.raises(subprocess.CalledProcessError):
         set_up(machine, "gpu")
+
+
+def test_the_quotas_in_the_docs_are_those_of_all_machines():
+    cores = {"m6i.xlarge": 4, "g4dn.xlarge": 4}  # all others are of the size that has 16
+    quotas = {"Spot": 0, "Standard": 0, "G and VT": 0, "P": 0}
+    for kind in ("aws", "h100"):
+        for name, fields in cluster(kind)["available_node_types"].items():
+            node = fields["node_config"]
+            if (kind == "h100") != (node["InstanceType"] == "p5.4xlarge"):
+                continue
+            family = {"g": "G and VT", "p": "P"}.get(node["InstanceType"][0], "Standard")
+            quota = "Spot" if "InstanceMarketOptions" in node else family
+            machines = 1 if name == "head" else fields["max_workers"]
+            quotas[quota] += machines * cores.get(node["InstanceType"], 16)
+    page = (ROOT / "docs" / "cluster.md").read_text()
+    rows = re.findall(r"(?m)^ *\| ((?:All|Running) [^|]+) \| (\d+) \|", page)
+    documented = {
+        next(key for key in quotas if re.search(rf"{key}(?= Instance Requests| \(| instances)", row)): int(vcpus)
+        for row, vcpus in rows
+        if "Spot" not in row
+    }
+    documented["Spot"] = next(int(vcpus) for row, vcpus in rows if "Spot" in row)
+    assert documented == quotas

@@ -20,7 +20,7 @@ help:
 	@echo "make bench-stream      compare training batches from shards with TFRecord, Ray Data and memory"
 	@echo "make bench-train       compare an epoch from shards with keras.Model.fit on arrays in memory"
 	@echo "make bench-skewed      measure whether balancing helps classes of very different sizes"
-	@echo "make lock     resolve pyproject.toml into requirements.lock"
+	@echo "make lock     resolve pyproject.toml into requirements.lock, and those of the nodes of a cluster"
 	@echo "make clean    remove the environment and the files of the tools"
 
 # Built once, and again when the lock or the project file changes.
@@ -86,12 +86,19 @@ bench-train: $(READY)
 bench-skewed: $(READY)
 	$(BIN)/python -m benchmarks.skewed_classes
 
-# One lock for all supported Python versions and platforms; it pins versions and names no package index.
+# One lock for all supported Python versions and platforms; it pins versions and names no package index. The locks for
+# the nodes of a cluster have the same versions.
 lock:
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check uv
 	$(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --extra dev --upgrade \
 	  --no-emit-index-url --no-header --no-annotate pyproject.toml --output-file requirements.lock
+	sed -n 's/^tensorflow==/tensorflow-cpu==/p' requirements.lock > $(VENV)-lock/tensorflow-cpu
+	for group in featurize train-cpu train-gpu; do \
+	  $(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --group $$group --upgrade \
+	    --constraint requirements.lock --constraint $(VENV)-lock/tensorflow-cpu \
+	    --no-emit-index-url --no-header --no-annotate --output-file requirements-$$group.lock || exit 1; \
+	done
 	rm -rf $(VENV)-lock
 
 clean:

@@ -190,14 +190,6 @@ def test_a_lock_that_cannot_be_opened_is_refused(tmp_path):
     assert holder_of(folder) is None
 
 
-def test_a_bucket_has_no_lock(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    bucket = StoragePath.of("s3://bucket/run?endpoint_override=http://127.0.0.1:9")
-    with only_run_in(bucket), only_run_in(bucket):
-        assert holder_of(bucket) is None
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize("link", [os.symlink, os.link])
 def test_a_link_in_place_of_the_lock_is_refused_and_its_target_is_untouched(link, tmp_path):
     target, folder = tmp_path / "precious", tmp_path / "out"

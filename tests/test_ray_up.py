@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import pwd
-import re
+import shutil
 import subprocess
 import sys
 import time
@@ -43,8 +43,8 @@ def test_a_cluster_on_own_machines_starts_and_stops(two_machines):
     config = cluster("local")
     config["provider"] |= {"head_ip": head.address, "worker_ips": [worker.address]}
     config["auth"] = {"ssh_user": pwd.getpwuid(os.getuid()).pw_name, "ssh_private_key": str(folder / "key")}
-    config["setup_commands"] = [c for c in config["setup_commands"] if not re.search(r"-m venv|pip install", c)]
-    config["worker_setup_commands"] = []
+    for machine in (head, worker):  # as on an image that was baked, where nothing is left to install
+        shutil.copy(ROOT / "requirements-train-cpu.lock", machine.home / "earmark" / "installed.lock")
     # Both machines are on this one, so each Ray needs an address, and ports that no other Ray here uses.
     config["head_start_ray_commands"][1] = config["head_start_ray_commands"][1].replace(
         "--port=6379",

@@ -2,24 +2,26 @@
 
 import copy
 import json
-import re
 import shlex
 from collections.abc import Iterator
 
 import jsonschema
 import pytest
-from support.deployment import DOCKERFILE, ROOT, groups, locked, rayjob
+import yaml
+from support.deployment import ROOT, groups, locked, rayjob
 
 SCHEMA = json.loads((ROOT / "tests" / "rayjob.schema.json").read_text())
 
 
-@pytest.mark.parametrize("volume", [False, True], ids=["bucket", "volume"])
-def test_the_rayjob_has_only_fields_of_kuberay(volume):
-    manifest = rayjob(volume)
+@pytest.mark.parametrize("blocks", [(), ("volume",), ("gke",), ("volume", "gke")], ids=str)
+def test_the_rayjob_has_only_fields_of_kuberay(blocks):
+    manifest = rayjob(*blocks)
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     jsonschema.validate(manifest, SCHEMA)
     mounted = {name for name, group in groups(manifest).items() if "volumes" in group["template"]["spec"]}
-    assert mounted == ({"head", "cpu", "gpu"} if volume else set())
+    assert mounted == ({"head", "cpu", "gpu"} if "volume" in blocks else set())
+    selector = groups(manifest)["gpu"]["template"]["spec"].get("nodeSelector", {})
+    assert set(selector) == ({"cloud.google.com/gke-accelerator"} if "gke" in blocks else set())
 
 
 def keys_of(node: object, path: tuple = ()) -> Iterator[tuple]:
@@ -34,9 +36,9 @@ def keys_of(node: object, path: tuple = ()) -> Iterator[tuple]:
 
 
 def test_a_rayjob_with_a_typo_in_any_key_is_refused():
-    manifest = rayjob(volume=True)
-    # The keys of a nodeSelector are labels, which may have any name.
-    paths = [path for path in keys_of(manifest) if "nodeSelector" not in path[:-1]]
+    manifest = rayjob("volume", "gke")
+    # Labels may have any name.
+    paths = [path for path in keys_of(manifest) if not {"nodeSelector", "labels"} & set(path[:-1])]
     assert len(paths) > 90
     for path in paths:
         broken = copy.deepcopy(manifest)
@@ -50,6 +52,20 @@ def test_a_rayjob_with_a_typo_in_any_key_is_refused():
 
 def test_the_rayjob_requires_a_token():
     assert rayjob()["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
+
+
+def test_a_stopped_job_has_as_long_for_its_checkpoint_as_a_submitted_one():
+    from jobs.remote.submit import _ENVIRONMENT
+
+    seconds = yaml.safe_load(rayjob()["spec"]["runtimeEnvYAML"])["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"]
+    assert seconds == _ENVIRONMENT["RAY_JOB_STOP_WAIT_TIME_S"]
+
+
+def test_pods_for_featurization_say_that_they_lack_tensorflow_to_an_autoscaler_that_obeys_labels():
+    manifest = rayjob()
+    assert manifest["spec"]["rayClusterSpec"]["autoscalerOptions"]["version"] == "v2"
+    labels = {name: group.get("labels") for name, group in groups(manifest).items()}
+    assert labels == {"head": None, "cpu": {"earmark/packages": "featurize"}, "gpu": None}
 
 
 def test_the_rayjob_runs_a_valid_command():
@@ -70,6 +86,5 @@ def test_the_limits_of_a_pod_equal_its_requests(name):
     assert ("nvidia.com/gpu" in container["resources"]["limits"]) == (name == "gpu")
 
 
-def test_ray_has_the_same_version_everywhere():
+def test_the_cluster_has_the_locked_version_of_ray():
     assert rayjob()["spec"]["rayClusterSpec"]["rayVersion"] == locked("ray")
-    assert re.findall(r"(?m)^FROM (\S+)$", DOCKERFILE) == [f"rayproject/ray:{locked('ray')}-py311"]

@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from featurize.errors import FeaturizeError
+from featurize.execution.bucket_lease import lease_of
 from featurize.processes import started_at
 from featurize.storage import StoragePath
 
@@ -31,13 +32,14 @@ def only_run_in(folder: StoragePath) -> Iterator[None]:
     """Lock a folder for this process; the operating system releases the lock even if the process is killed.
 
     The lock is on the file `.lock` in the folder, which contains the process ID and is not deleted. An object
-    store has no locks: two runs there do all work twice, and write the same bytes.
+    store has no locks; there, a lease (`bucket_lease`) finds another run, and expires if its process is killed.
 
     Raises:
         FeaturizeError: Another process holds the lock, the folder is not writable, or `.lock` is another file.
     """
     if not folder.local:
-        yield
+        with lease_of(folder):
+            yield
         return
     path = folder.local / ".lock"
     try:
@@ -68,7 +70,7 @@ def only_run_in(folder: StoragePath) -> Iterator[None]:
 
 
 def holder_of(folder: StoragePath) -> str | None:
-    """Return the ID of the process that holds the lock of a folder; None if the folder is not locked.
+    """Return the ID of the process that holds the lock of a folder; None if it is not locked, or in a bucket.
 
     A run that begins in this moment is not disturbed: the lock is not taken, and it is shared for a moment only if
     the process in its file is not on this machine, which is so after a kill, and for a run on another machine.

@@ -13,7 +13,12 @@ DOCKERFILE = (ROOT / "jobs" / "Dockerfile").read_text()
 
 def locked(package: str) -> str:
     """Return the version of a package in requirements.lock."""
-    return re.findall(rf"(?m)^{package}==(\S+)", (ROOT / "requirements.lock").read_text())[0]
+    return re.findall(rf"(?m)^{package}==(\S+)", lock())[0]
+
+
+def lock(kind: str = "") -> str:
+    """Return the text of requirements.lock, or of the lock of one kind of node."""
+    return (ROOT / f"requirements{kind and f'-{kind}'}.lock").read_text()
 
 
 def uncommented(text: str, name: str) -> list[str]:
@@ -24,21 +29,24 @@ def uncommented(text: str, name: str) -> list[str]:
 
 
 def cluster(kind: str = "aws") -> dict:
-    """Read cluster.yaml, with the fields of the block for a provider other than AWS put in place."""
+    """Read cluster.yaml, with the fields of the block for a larger GPU or another provider put in place."""
     config = yaml.safe_load(CLUSTER)
-    if kind != "aws":
+    if kind == "h100":
+        (block,) = uncommented(CLUSTER, kind)
+        config["available_node_types"].update(yaml.safe_load(block))
+    elif kind != "aws":
         (block,) = uncommented(CLUSTER, kind)
         config.update(yaml.safe_load(block))
     return config
 
 
-def rayjob(volume: bool = False) -> dict:
-    """Read jobs/rayjob.yaml, optionally with the blocks for a shared volume put in place."""
+def rayjob(*names: str) -> dict:
+    """Read jobs/rayjob.yaml, with the commented blocks of some names put in place: `volume`, `gke`."""
     text = RAYJOB
-    if volume:
+    for name in names:
         for commented, block in zip(
-            re.findall(r"(?ms)^ *# >>> volume\n(.*?)^ *# <<< volume$", text),
-            uncommented(text, "volume"),
+            re.findall(rf"(?ms)^ *# >>> {name}\n(.*?)^ *# <<< {name}$", text),
+            uncommented(text, name),
             strict=True,
         ):
             text = text.replace(commented, block)

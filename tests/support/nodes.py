@@ -50,9 +50,12 @@ class Nodes:
         self._start("127.0.0.2", head)
         self._until(lambda: self._answers(dashboard))
 
-    def join(self, ip: str, cpus: int = 1, environment: dict[str, str] | None = None) -> None:
-        """Start a worker node."""
-        self._start(ip, ["--address", f"127.0.0.2:{self.port}", "--num-cpus", str(cpus)], environment or {})
+    def join(
+        self, ip: str, cpus: int = 1, environment: dict[str, str] | None = None, options: tuple[str, ...] = ()
+    ) -> None:
+        """Start a worker node, with further options of `ray start`."""
+        address = ["--address", f"127.0.0.2:{self.port}", "--num-cpus", str(cpus)]
+        self._start(ip, [*address, *options], environment or {})
 
     def _start(self, ip: str, options: list[str], environment: dict[str, str] | None = None) -> None:
         command = [*RAY, "start", "--node-ip-address", ip, "--block", "--object-store-memory", str(100 << 20)]
@@ -79,6 +82,12 @@ class Nodes:
             assert time.monotonic() < deadline
             assert all(process.poll() is None for process in self.processes.values()), self.logs()
             time.sleep(0.2)
+
+    def until_joined(self, *ips: str) -> None:
+        """Wait until nodes have started; on a busy machine, Ray gives up at times, which fails."""
+        for ip in ips:
+            log = self.scratch / f"{ip}.log"
+            self._until(lambda log=log: "Ray runtime started" in log.read_text(), 120)
 
     def logs(self) -> str:
         return "\n".join(path.read_text(errors="replace")[-3000:] for path in self.scratch.glob("*.log"))

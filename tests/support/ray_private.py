@@ -2,13 +2,15 @@
 
 import copy
 import sys
+from collections.abc import Mapping
 
 # The command `ray`, as a module.
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 
-# The resources that `earmark run` requests for each shard, and for each training worker with a GPU.
+# The resources that `earmark run` requests for each shard, and for each training worker with and without a GPU.
 FEATURIZATION = {"CPU": 1, "memory": 600e6}
 TRAINING = {"CPU": 1, "GPU": 1}
+TRAINING_ON_CPU = {"CPU": 1}
 
 
 def checked(config: dict) -> dict:
@@ -30,18 +32,29 @@ def as_ray_sees_it(manifest: dict) -> dict:
     )
 
 
-def started_for(config: dict, tasks: int = 0, workers: int = 0) -> dict[str, int]:
+def started_for(
+    config: dict, tasks: int = 0, workers: int = 0, worker: Mapping[str, float] = TRAINING
+) -> dict[str, int]:
     """Return how many machines of each type Ray's autoscaler starts.
 
     Args:
         config: Config of the cluster.
         tasks: Number of waiting shards.
-        workers: Number of training workers with a GPU.
+        workers: Number of training workers.
+        worker: Resources of each training worker.
     """
     from ray.autoscaler.v2.instance_manager.config import NodeTypeConfig
     from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
     from ray.autoscaler.v2.utils import ResourceRequestUtil
     from ray.core.generated.autoscaler_pb2 import GangResourceRequest
+    from ray.core.generated.common_pb2 import LabelSelectorOperator
+
+    from train.cluster.ray_train import HAS_TENSORFLOW
+
+    selector = [
+        (name, LabelSelectorOperator.LABEL_OPERATOR_NOT_IN, [value.removeprefix("!")])
+        for name, value in HAS_TENSORFLOW.items()
+    ]
 
     types = {
         name: NodeTypeConfig(
@@ -49,10 +62,13 @@ def started_for(config: dict, tasks: int = 0, workers: int = 0) -> dict[str, int
             min_worker_nodes=fields["min_workers"],
             max_worker_nodes=fields["max_workers"],
             resources=fields["resources"],
+            labels=fields.get("labels", {}),
+            priority=fields.get("priority", 0),
         )
         for name, fields in config["available_node_types"].items()
     }
-    gang = GangResourceRequest(requests=[ResourceRequestUtil.make(TRAINING) for _ in range(workers)])
+    requests = [ResourceRequestUtil.make(worker, label_selectors=[selector]) for _ in range(workers)]
+    gang = GangResourceRequest(requests=requests)
     reply = ResourceDemandScheduler().schedule(
         SchedulingRequest(
             disable_launch_config_check=True,
@@ -65,3 +81,13 @@ def started_for(config: dict, tasks: int = 0, workers: int = 0) -> dict[str, int
         )
     )
     return {launch.instance_type: launch.count for launch in reply.to_launch}
+
+
+def is_avoided_when_refused(name: str) -> bool:
+    """Return whether Ray's autoscaler prefers other types after a cloud has refused to start one."""
+    from ray.autoscaler.v2.instance_manager.subscribers.cloud_resource_monitor import CloudResourceMonitor
+    from ray.core.generated.instance_manager_pb2 import Instance, InstanceUpdateEvent
+
+    monitor = CloudResourceMonitor()
+    monitor.notify([InstanceUpdateEvent(instance_type=name, new_instance_status=Instance.ALLOCATION_FAILED)])
+    return monitor.get_recoverable_resource_availabilities().get(name, 1.0) < 1.0

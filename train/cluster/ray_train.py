@@ -36,6 +36,9 @@ from train.errors import Stopped, TrainError
 from train.records import Metrics
 from train.run import Run
 
+# Selects the nodes for all that needs TensorFlow. In cluster.yaml and jobs/rayjob.yaml, nodes with the packages of
+# featurization only have the label `earmark/packages: featurize`; nodes without a label have all packages.
+HAS_TENSORFLOW = {"earmark/packages": "!featurize"}
 _RESTARTS = 8  # of all workers, each after one was lost
 _SECONDS_BETWEEN_POLLS = 1.0
 _SECONDS_BETWEEN_MESSAGES = 30.0
@@ -79,6 +82,7 @@ def learn_on_cluster(features: StoragePath, run: Run, config: TrainConfig, callb
             num_workers=config.workers,
             use_gpu="GPU" in bundle,
             resources_per_worker=bundle,
+            label_selector=HAS_TENSORFLOW,
             placement_strategy="SPREAD",
         ),
         run_config=ray.train.RunConfig(
@@ -123,7 +127,12 @@ def evaluate_on_cluster(features: StoragePath, run: Run, config: TrainConfig) ->
     """
     bundle = config.worker_resources
     _wait_for_room([bundle], config.wait_minutes, Callbacks(), run)
-    remote = ray.remote(num_cpus=bundle["CPU"], num_gpus=bundle.get("GPU", 0), max_retries=_RESTARTS)(_evaluate)
+    remote = ray.remote(
+        num_cpus=bundle["CPU"],
+        num_gpus=bundle.get("GPU", 0),
+        max_retries=_RESTARTS,
+        label_selector=HAS_TENSORFLOW,
+    )(_evaluate)
     try:
         metrics: Metrics = ray.get(remote.remote(features, run.folder))
     except ray.exceptions.RayTaskError as error:
@@ -139,7 +148,8 @@ def _wait_for_room(bundles: list[dict[str, float]], minutes: float, callbacks: C
         TrainError: There was no room within `train.wait_minutes`.
     """
     needs = f"{len(bundles)} worker{'s' if len(bundles) > 1 else ''} with {_describe(bundles[0])} each"
-    group = placement_group(bundles, strategy="SPREAD")
+    selectors = [HAS_TENSORFLOW] * len(bundles)
+    group = placement_group(bundles, strategy="SPREAD", bundle_label_selector=selectors)
     start = next_message = time.monotonic()
     try:
         while not group.wait(_SECONDS_BETWEEN_POLLS):

@@ -27,7 +27,7 @@ from train.folds import describe_folds, fold_roles, resolve_folds
 from train.input.batches import SegmentStream
 from train.input.class_counts import class_warnings, class_weights, segment_counts
 from train.input.missing_classes import refuse_missing_classes
-from train.input.mixup import mixup
+from train.input.mixup import mixup_shares
 from train.input.sampler import ShuffleSampler
 from train.model.architectures import build_model
 from train.model.normalization import Statistics, training_statistics
@@ -135,7 +135,7 @@ def learn(
     roles = fold_roles(config, dataset.layout)
     held_out_folds = {part: held_out(dataset, config, fold) for part, fold in roles.held_out.items()}
     step_config = make_step_config(config, segment_counts(dataset, config)["train"], statistics)
-    example_segments, example_labels = stream.batch(0)
+    example_segments, example_labels = stream.examples()
     parts = ["train", *held_out_folds]
     with TensorBoardWriter(output.tensorboard, parts, len(state.history), state.step) as tensorboard:
         if not state.step:
@@ -209,12 +209,12 @@ def training_stream(dataset: Dataset, config: TrainConfig) -> SegmentStream:
         [rows for shard in shards for rows in shard.row_groups],
         config.seed,
         config.shuffle_window,
+        config.batch_size,
         dataset.segments_per_track,
         config.segments_per_epoch,
         labels,
     )
-    mix = mixup(config.mixup, config.seed) if config.mixup else None
-    return SegmentStream(shards, sampler, config.batch_size, mix)
+    return SegmentStream(shards, sampler, mixup_shares(config.mixup, config.seed) if config.mixup else None)
 
 
 def _save_model(run: Run, model: keras.Sequential, dataset: Dataset, config: TrainConfig) -> None:

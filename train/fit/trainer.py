@@ -62,7 +62,7 @@ def begin(dataset: Dataset, run: Run, config: TrainConfig, config_text: str) -> 
 
     Raises:
         TrainError: A class has no tracks to learn from, or the folder holds a run with other settings or more
-            epochs.
+            epochs, or an unfinished one of a version that reads segments in another order.
     """
     if (finished := len(run.history())) > config.epochs:
         raise TrainError(
@@ -74,6 +74,8 @@ def begin(dataset: Dataset, run: Run, config: TrainConfig, config_text: str) -> 
         _log.info(describe_folds(config, dataset.layout))
     for warning in class_warnings(dataset, config):
         _log.warning(warning)
+    if not is_trained(run, config):
+        run.refuse_other_order()
     run.begin(dataset, config)
     (run.folder / "config.yaml").write(config_text.encode())
     return not is_trained(run, config)

@@ -134,7 +134,7 @@ class ShuffleSampler:
     classes are repeated until every class has as many rows as the largest.
 
     The lanes have the same number of rows in every epoch. Which segments are drawn changes with the epoch, and so
-    do X
+    do the tracks that are repeated once more than others of their class: were they drawn once for all epochs, some
     tracks would weigh twice as much as others in the whole training. Visits with and without such a track differ
     in size, so with repeated tracks the visits at the borders of a lane change slightly from epoch to epoch.
     """

@@ -105,7 +105,7 @@ def earmark(folder: Path, device: str) -> Contender:
     """
     shards = shards_of(folder)
     sizes = [rows for shard in shards for rows in shard.row_groups]
-    stream = SegmentStream(shards, ShuffleSampler(sizes, seed=0, window_rows=WINDOW), BATCH_SIZE)
+    stream = SegmentStream(shards, ShuffleSampler(sizes, seed=0, window_rows=WINDOW, batch_size=BATCH_SIZE))
     epochs = itertools.count(0, 2)
 
     def begin() -> Batches:

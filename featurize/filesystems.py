@@ -14,6 +14,9 @@ from featurize.uri import uri_without_secrets
 _AZURE = frozenset({"abfs", "abfss"})
 _AZURE_HOST = ".core.windows.net"
 
+# Requests to a bucket that are in flight at once. Arrow's default of 8 threads waits most of the time.
+_IO_THREADS = 64
+
 
 def connect(text: str) -> tuple[pafs.FileSystem, str, str, str, str]:
     """Open the file system of a path or a URI.
@@ -41,6 +44,7 @@ def connect(text: str) -> tuple[pafs.FileSystem, str, str, str, str]:
         path, authority = split(uri)
         if not path.strip("/"):
             raise FeaturizeError(f"{shown} names no bucket. Expected {uri.scheme}://bucket/folder.")
+        _allow_many_requests()
         filesystem, _ = pafs.FileSystem.from_uri(uri.encoded())
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = first_line(error).rstrip(".")
@@ -83,6 +87,15 @@ def join(scheme: str, authority: str, path: str) -> str:
         container, slash, name = path.partition("/")
         return f"{scheme}://{container}@{authority}{slash}{encode(name)}"
     return f"{scheme}://{authority}{encode(path)}"
+
+
+def _allow_many_requests() -> None:
+    """Give Arrow enough I/O threads, unless its own variable ARROW_IO_THREADS sets their number.
+
+    This comes before the first file system is made: its number of connections follows from that of the threads.
+    """
+    if "ARROW_IO_THREADS" not in os.environ and pa.io_thread_count() < _IO_THREADS:
+        pa.set_io_thread_count(_IO_THREADS)
 
 
 def _local_path(uri: PlaceUri) -> str:

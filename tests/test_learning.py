@@ -45,22 +45,27 @@ def test_weight_decay_applies_to_kernels_only():
         np.testing.assert_allclose(np.array(variable), value * (0.95 if decayed else 1), rtol=1e-5)
 
 
-def test_mixup_blends_pairs_of_segments():
-    from train.input.mixup import mixup
+def test_mixup_blends_each_segment_with_another_one_of_the_folds(features):
+    from train.fit.trainer import training_stream
 
-    rng = np.random.default_rng(0)
-    mfcc, labels = rng.standard_normal((200, 40, 217)).astype(np.float32), np.arange(200, dtype=np.int32)
-    mixed, own, others, shares = mixup(0.4, 3)(7, (mfcc.copy(), labels))
-    np.testing.assert_array_equal(own, labels)
-    assert sorted(others) == labels.tolist()
-    assert shares.min() >= 0.5
-    assert shares.max() <= 1
-    assert 0.75 < shares.mean() < 0.95
-    expected = shares[:, None, None] * mfcc + (1 - shares[:, None, None]) * mfcc[others]
-    np.testing.assert_allclose(mixed, expected, atol=1e-5)
-    again = mixup(0.4, 3)(7, (mfcc.copy(), labels))
-    np.testing.assert_array_equal(mixed, again[0])
-    assert not np.array_equal(others, mixup(0.4, 3)(8, (mfcc.copy(), labels))[2])
+    config = TrainConfig(batch_size=48, mixup=0.4, seed=3)
+    stream = training_stream(open_dataset(features), config)
+    mfcc, labels = stream.batch(1)
+    own, others = np.split(mfcc, 2)
+    part = stream.replica_batch(1, 0, 1)
+    shares = part.shares[:, None, None]
+    np.testing.assert_allclose(part.mfcc, shares * own + (1 - shares) * others, atol=1e-3)
+    np.testing.assert_array_equal([part.labels, part.others], np.split(labels, 2))
+    assert part.shares.min() >= 0.5
+    assert part.shares.max() <= 1
+    assert 0.75 < part.shares.mean() < 0.95
+    tracks = np.array(stream.tracks(1)).reshape(2, 48)
+    assert np.mean(tracks[0] == tracks[1]) < 0.3
+    again = training_stream(open_dataset(features), config)
+    parts = [again.replica_batch(1, replica, 3) for replica in range(3)]
+    np.testing.assert_array_equal(np.concatenate([part.mfcc for part in parts]), part.mfcc)
+    np.testing.assert_array_equal(np.concatenate([part.others for part in parts]), part.others)
+    assert not np.array_equal(again.replica_batch(2, 0, 1).shares, part.shares)
 
 
 def test_the_loss_includes_label_smoothing_mixup_and_class_weights():

@@ -339,6 +339,22 @@ def test_on_other_file_systems_a_file_is_renamed_when_complete(tmp_path):
     assert list(folder.files()) == [("a/file", 7)]
 
 
+@pytest.mark.parametrize(("variable", "threads"), [({}, 64), ({"ARROW_IO_THREADS": "9"}, 9)])
+def test_a_bucket_gets_more_io_threads_unless_arrows_variable_sets_them(variable, threads):
+    code = (
+        "import pyarrow; from featurize.filesystems import connect;"
+        "connect('/tmp'); print(pyarrow.io_thread_count());"
+        "connect('s3://bucket/x?endpoint_override=http://127.0.0.1:9'); print(pyarrow.io_thread_count())"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "ARROW_IO_THREADS"} | variable
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    before, after = map(int, done.stdout.split())
+    assert after == threads
+    assert before == (threads if variable else 8)
+
+
 def test_a_missing_bucket_has_a_plain_message(client, uri):
     with pytest.raises(OSError, match="NO_SUCH_BUCKET") as error:
         (StoragePath.of(uri("no-such-bucket/folder")) / "file").write(b"x")

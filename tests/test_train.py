@@ -11,7 +11,7 @@ from support.training import QUICK, trained
 from featurize.dataset.dataset import open_dataset
 from train.config import TrainConfig
 from train.errors import TrainError
-from train.run import Run
+from train.run import ORDER, Run
 
 pytestmark = pytest.mark.usefixtures("logical_cpus")
 
@@ -53,6 +53,22 @@ def test_a_run_with_another_config_or_dataset_is_refused(features, run, tmp_path
     (folder / "run.json").write_text(json.dumps({**record, "dataset": "0123456789abcdef"}))
     with pytest.raises(TrainError, match="dataset: 0123456789abcdef there"):
         trained(features, folder)
+
+
+def test_a_run_of_a_version_with_another_order_of_segments_is_kept_and_not_continued(features, run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    record = json.loads((folder / "run.json").read_text())
+    assert record.pop("order") == ORDER  # versions before the lanes did not record it
+    (folder / "run.json").write_text(json.dumps(record))
+    assert trained(features, folder)[1] == []
+    with pytest.raises(
+        TrainError, match=r"was trained to step \d+ by an earlier version of Earmark.*another --out"
+    ):
+        trained(features, folder, epochs=3)
+    shutil.rmtree(folder / "checkpoints")
+    (folder / "history.json").unlink()
+    assert len(trained(features, folder)[1]) == 2  # nothing was left of the earlier training
 
 
 def test_as_many_checkpoints_are_kept_as_configured(features, tmp_path):
@@ -253,6 +269,6 @@ def test_no_window_is_read_twice(features, monkeypatch):
     epochs = 6
     for _ in stream.dataset(0, epochs * stream.steps_per_epoch, 1, [0]):
         pass
-    windows = len(stream._cache._sampler.epoch_plan(0).windows)
-    assert windows == 4
+    windows = stream._cache._sampler.lane_plan(0, 0).windows
+    assert windows == 5
     assert len(read) in (epochs * windows, epochs * windows + 1)  # and perhaps the first of the epoch after

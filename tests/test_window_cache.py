@@ -15,6 +15,7 @@ from featurize.dataset.schema import MFCC_SHAPE, shard_name
 from featurize.dataset_build.shard_writer import ShardWriter
 from featurize.planning.shard_plan import ShardPlan, Track, feature_settings
 from featurize.storage import StoragePath
+from train.input.lanes import Span
 from train.input.sampler import SequentialSampler, ShuffleSampler
 from train.input.window_cache import WindowCache, allocate
 
@@ -63,16 +64,21 @@ def rows(tmp_path_factory):
 
 
 def order_of(sampler, sizes, epoch):
-    """Return the row at each position of an epoch, numbered over the whole dataset."""
+    """Return the row at each position of the only lane in an epoch, numbered over the whole dataset."""
     first = np.concatenate([[0], np.cumsum(sizes)])
-    plan = sampler.epoch_plan(epoch)
-    of_window = [
-        np.concatenate(
-            [first[plan.groups[v]] + sampler.group_rows(epoch, plan.groups[v], plan.repeats[v]) for v in visits]
-        )[sampler.window_slots(epoch, window)]
-        for window, visits in enumerate(plan.windows)
-    ]
-    return np.concatenate(of_window)
+    plan = sampler.lane_plan(epoch, 0)
+    return np.concatenate(
+        [
+            np.concatenate(
+                [first[visit.group] + sampler.group_rows(epoch, visit) for visit in plan.window_visits(window)]
+            )[sampler.window_slots(epoch, 0, window)]
+            for window in range(plan.windows)
+        ]
+    )
+
+
+def read(cache, epoch, start, stop):
+    return cache.rows(epoch, [Span(0, start, stop)])
 
 
 def assert_rows(rows, part, expected):
@@ -85,8 +91,8 @@ def assert_rows(rows, part, expected):
 
 @pytest.fixture
 def shuffled(rows):
-    sampler = ShuffleSampler(rows.sizes, seed=5, window_rows=40, segments_per_track=SEGMENTS)
-    assert len(sampler.epoch_plan(0).windows) > 2
+    sampler = ShuffleSampler(rows.sizes, seed=5, window_rows=40, batch_size=10, segments_per_track=SEGMENTS)
+    assert sampler.lane_plan(0, 0).windows > 2
     return sampler
 
 
@@ -96,7 +102,7 @@ def test_rows_equal_direct_reads_in_the_order_of_the_sampler(rows, shuffled):
         order = order_of(shuffled, rows.sizes, epoch)
         assert sorted(order) == list(range(len(rows.labels)))
         for start, stop in itertools.pairwise([*range(0, len(order), 10), len(order)]):
-            assert_rows(rows, cache.rows(epoch, start, stop), order[start:stop])
+            assert_rows(rows, read(cache, epoch, start, stop), order[start:stop])
 
 
 def test_rows_are_the_same_for_any_order_of_reads(rows, shuffled):
@@ -105,23 +111,23 @@ def test_rows_are_the_same_for_any_order_of_reads(rows, shuffled):
     total = len(rows.labels)
     reads = [(epoch, start, min(start + 33, total)) for epoch in range(3) for start in range(0, total, 33)]
     for epoch, start, stop in np.random.default_rng(2).permutation(reads).tolist():
-        assert_rows(rows, cache.rows(epoch, start, stop), orders[epoch][start:stop])
-    assert_rows(rows, cache.rows(1, 0, total), orders[1])  # across all windows
+        assert_rows(rows, read(cache, epoch, start, stop), orders[epoch][start:stop])
+    assert_rows(rows, read(cache, 1, 0, total), orders[1])  # across all windows
 
 
 def test_some_segments_of_each_track_in_stored_order(rows):
-    sampler = SequentialSampler(rows.sizes, SEGMENTS, [0, 3])
+    sampler = SequentialSampler(rows.sizes, SEGMENTS, [0, 3], batch_size=8)
     cache = WindowCache(rows.shards, sampler, lookback=8)
     expected = np.flatnonzero(np.isin(np.arange(len(rows.labels)) % SEGMENTS, [0, 3]))
-    assert_rows(rows, cache.rows(0, 0, sampler.rows), expected)
-    assert cache.tracks(0, 3, 11) == [rows.tracks[row] for row in expected[3:11]]
+    assert_rows(rows, read(cache, 0, 0, sampler.lanes.rows), expected)
+    assert cache.tracks(0, [Span(0, 3, 11)]) == [rows.tracks[row] for row in expected[3:11]]
 
 
 def test_tracks_match_the_rows(rows, shuffled):
     cache = WindowCache(rows.shards, shuffled, lookback=20)
     order = order_of(shuffled, rows.sizes, 1)
-    assert cache.tracks(1, 0, len(order)) == [rows.tracks[row] for row in order]
-    assert cache.tracks(1, 37, 45) == [rows.tracks[row] for row in order[37:45]]
+    assert cache.tracks(1, [Span(0, 0, len(order))]) == [rows.tracks[row] for row in order]
+    assert cache.tracks(1, [Span(0, 37, 45)]) == [rows.tracks[row] for row in order[37:45]]
 
 
 def test_a_read_within_the_lookback_loads_no_window_again(rows, shuffled, monkeypatch):
@@ -129,15 +135,15 @@ def test_a_read_within_the_lookback_loads_no_window_again(rows, shuffled, monkey
     monkeypatch.setattr(
         RowGroupReader, "read", lambda reader, groups: loads.append(groups) or real(reader, groups)
     )
-    border = int(shuffled.epoch_plan(0).offsets[1])
+    border = shuffled.lane_plan(0, 0).offsets[1]
     order = order_of(shuffled, rows.sizes, 0)
 
     def loads_after(lookback):
         cache = WindowCache(rows.shards, shuffled, lookback)
-        cache.rows(0, 0, border)
-        cache.rows(0, border + 4, border + 8)
+        read(cache, 0, 0, border)
+        read(cache, 0, border + 4, border + 8)
         loads.clear()
-        assert_rows(rows, cache.rows(0, border - 4, border), order[border - 4 : border])
+        assert_rows(rows, read(cache, 0, border - 4, border), order[border - 4 : border])
         return len(loads)
 
     assert loads_after(lookback=8) == 0
@@ -149,7 +155,7 @@ def test_two_threads_read_the_same_rows_as_one(rows, shuffled):
     orders = [order_of(shuffled, rows.sizes, epoch) for epoch in range(6)]
     reads = [(epoch, start, start + 8) for epoch in range(6) for start in range(0, len(rows.labels), 8)]
     with ThreadPoolExecutor(2) as threads:
-        parts = list(threads.map(lambda read: cache.rows(*read), reads))
+        parts = list(threads.map(lambda each: read(cache, *each), reads))
     for (epoch, start, stop), part in zip(reads, parts, strict=True):
         assert_rows(rows, part, orders[epoch][start:stop])
 

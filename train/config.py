@@ -145,9 +145,9 @@ class TrainConfig(BaseModel):
         "they would take more than half a second; auto: 50",
     )
     shuffle_window: WindowSize = Field(
-        4096,
-        description="segments loaded into memory and shuffled together (35 kB each; memory for up to three "
-        "windows)",
+        32768,
+        description="segments in memory, among which those of a batch are drawn (35 kB each, 1.1 GB in all; "
+        "while windows are replaced, up to a quarter more, and twice as much for small collections)",
     )
 
     device: Annotated[Literal["auto", "cpu", "gpu"], MayChange(), NotCompared()] = Field(

@@ -235,11 +235,13 @@ class RunInfo(Record):
         dataset: Identifier of the dataset.
         features: Folder of the dataset, relative to the run if it is inside.
         train: The `train` section of the config; another version may have written other settings.
+        order: Version of the order in which segments are read, `train.run.ORDER`; runs of the first have no key.
     """
 
     dataset: str
     features: str
     train: dict[str, Any]
+    order: Count = 1
 
     @field_validator("train")
     @classmethod

@@ -20,6 +20,9 @@ from train.records import CrossValidationSummary, EpochRecord, Metrics, ModelInf
 
 T = TypeVar("T")
 
+# Version of the order in which training reads segments; another order is another training. 1 had no lanes.
+ORDER = 2
+
 _TRAIN_AGAIN = "Train into another folder."
 _WRITE_CONFIG = "Repeat its run or train command: it writes the file and keeps the model."
 
@@ -43,6 +46,8 @@ class Run:
     def begin(self, dataset: Dataset, config: TrainConfig) -> None:
         """Record the dataset and the settings, or check that an existing run was started with the same.
 
+        Call `refuse_other_order` first, unless the model is trained.
+
         Raises:
             TrainError: The folder holds a run with other settings or another dataset.
         """
@@ -64,8 +69,24 @@ class Run:
                     + "\n".join(f"  - {change}" for change in changes)
                     + "\nGive another --out, or the same settings to continue this run."
                 )
-        info = RunInfo(dataset=dataset.id, features=self._relative(dataset.folder), train=settings)
+        order = previous.order if previous and self.latest_step() else ORDER
+        info = RunInfo(dataset=dataset.id, features=self._relative(dataset.folder), train=settings, order=order)
         self.write("run.json", info.to_json())
+
+    def refuse_other_order(self) -> None:
+        """Check that training continues in the order of segments in which it began.
+
+        Raises:
+            TrainError: The run has checkpoints of a version of Earmark that reads segments in another order.
+        """
+        info = self.info()
+        if info and info.order != ORDER and (step := self.latest_step()):
+            raise TrainError(
+                f"{self.folder} was trained to step {step} by {'a later' if info.order > ORDER else 'an earlier'} "
+                f"version of Earmark, which reads segments in another order (version {info.order}, here {ORDER}), "
+                "so the rest of the training would not be that of one run. Train again with another --out, or "
+                "continue with the version that began it."
+            )
 
     def features(self) -> StoragePath:
         """Return the folder of the dataset that the run was trained on."""

@@ -90,8 +90,8 @@ def held_out(dataset: Dataset, config: TrainConfig, fold: int) -> HeldOut:
     segments = _evaluated_segments(dataset, config)
     segment_mask = np.isin(np.arange(dataset.segments_per_track), segments)
     sizes = [rows for shard in shards for rows in shard.row_groups]
-    sampler = SequentialSampler(sizes, dataset.segments_per_track, segments)
-    stream = SegmentStream(shards, sampler, config.batch_size)
+    sampler = SequentialSampler(sizes, dataset.segments_per_track, segments, config.batch_size)
+    stream = SegmentStream(shards, sampler)
     copies = dataset.copies_across(fold)
     if copies:
         tracks = (track for shard in shards for track in read_track_ids(shard, dataset.segments_per_track))
@@ -102,7 +102,7 @@ def held_out(dataset: Dataset, config: TrainConfig, fold: int) -> HeldOut:
                 f"{dataset.folder / 'duplicates.parquet'} lists them. Remove the copies from the collection."
             )
     else:
-        track_mask = np.ones(sampler.rows // len(segments), np.bool_)
+        track_mask = np.ones(sampler.lanes.rows // len(segments), np.bool_)
     return HeldOut(stream, shards, segment_mask, track_mask, dataset.classes)
 
 

@@ -44,6 +44,7 @@ class Predictor:
                 logits.append(step_logits.numpy())
                 labels.append(step_labels.numpy())
                 self._after_batch()
+        stream.release()  # the windows of training stay in memory, too
         return softmax(np.concatenate(logits)), np.concatenate(labels)
 
     def _traced(self, spec: Any) -> Any:

@@ -27,7 +27,7 @@ from train.fit.train_step import StepConfig, refuse_random_layers
 from train.folds import describe_folds, fold_roles, resolve_folds
 from train.input.class_counts import class_warnings, class_weights, segment_counts
 from train.input.missing_classes import refuse_missing_classes
-from train.input.mixup import mixup
+from train.input.mixup import mixup_shares
 from train.input.sampler import ShuffleSampler
 from train.input.timed_stream import TimedStream
 from train.model.architectures import build_model
@@ -63,7 +63,7 @@ def begin(dataset: Dataset, run: Run, config: TrainConfig, config_text: str) -> 
 
     Raises:
         TrainError: A class has no tracks to learn from, or the folder holds a run with other settings or more
-            epochs.
+            epochs, or an unfinished one of a version that reads segments in another order.
     """
     if (finished := len(run.history())) > config.epochs:
         raise TrainError(
@@ -75,6 +75,8 @@ def begin(dataset: Dataset, run: Run, config: TrainConfig, config_text: str) -> 
         _log.info(describe_folds(config, dataset.layout))
     for warning in class_warnings(dataset, config):
         _log.warning(warning)
+    if not is_trained(run, config):
+        run.refuse_other_order()
     run.begin(dataset, config)
     (run.folder / "config.yaml").write(config_text.encode())
     return not is_trained(run, config)
@@ -139,7 +141,7 @@ def learn(
     roles = fold_roles(config, dataset.layout)
     held_out_folds = {part: held_out(dataset, config, fold) for part, fold in roles.held_out.items()}
     step_config = make_step_config(config, segment_counts(dataset, config)["train"], statistics)
-    example_segments, example_labels = stream.batch(0)
+    example_segments, example_labels = stream.examples()
     parts = ["train", *held_out_folds]
     epochs_done = len(state.history)
     with (
@@ -220,12 +222,12 @@ def training_stream(dataset: Dataset, config: TrainConfig) -> TimedStream:
         [rows for shard in shards for rows in shard.row_groups],
         config.seed,
         config.shuffle_window,
+        config.batch_size,
         dataset.segments_per_track,
         config.segments_per_epoch,
         labels,
     )
-    mix = mixup(config.mixup, config.seed) if config.mixup else None
-    return TimedStream(shards, sampler, config.batch_size, mix)
+    return TimedStream(shards, sampler, mixup_shares(config.mixup, config.seed) if config.mixup else None)
 
 
 def _save_model(run: Run, model: keras.Sequential, dataset: Dataset, config: TrainConfig) -> None:

@@ -11,7 +11,8 @@ from featurize.dataset.reader import Shard
 from featurize.dataset.schema import MFCC_SHAPE
 from featurize.errors import EarmarkError
 from train.errors import TrainError
-from train.input.sampler import Sampler, batch_bounds, replica_bounds, steps_per_epoch
+from train.input.lanes import Span, replica_bounds
+from train.input.sampler import Sampler
 from train.input.window_cache import LabeledSegments, WindowCache
 
 _BATCHES_AHEAD = 4
@@ -48,81 +49,101 @@ REPLICA_BATCH_SPEC = ReplicaBatch(
     *(tf.TensorSpec((), tf.int64),) * 3,
 )
 
-# From (step, rows of its batch) to the mfcc, labels, others and shares of the mixed batch.
-Mix = Callable[[int, LabeledSegments], tuple[NDArray[Any], ...]]
+# From a step and the rows of its batch to the weight that each row keeps in mixup, float32 [rows].
+MixupShares = Callable[[int, int], NDArray[np.float32]]
 
 
 class SegmentStream:
     """Batches of segments, each a function of its step alone.
 
     Any batch can be read at any time, from several threads at once, so a run that resumes at step n starts by
-    reading batch n.
+    reading batch n. Whoever reads a part of each batch reads only the lanes of the dataset that are in this part.
     """
 
-    def __init__(self, shards: Sequence[Shard], sampler: Sampler, batch_size: int, mix: Mix | None = None) -> None:
+    def __init__(self, shards: Sequence[Shard], sampler: Sampler, mixup: MixupShares | None = None) -> None:
         """Prepare to read batches; nothing is read yet.
 
         Args:
             shards: Shards to read.
-            sampler: Order of their rows.
-            batch_size: Rows of a batch.
-            mix: Function applied to each batch by `replica_batch`; None for no mixing.
+            sampler: Order of their rows, and their division into batches.
+            mixup: Weights from `train.input.mixup.mixup_shares`; None for no mixing.
 
         Raises:
             TrainError: The sampler has no rows.
         """
-        if not sampler.rows:
+        self._lanes = sampler.lanes
+        if not self._lanes.rows:
             raise TrainError("there are no segments to read in these folds")
-        self._cache = WindowCache(shards, sampler, lookback=_BATCHES_AT_ONCE * batch_size)
-        self._sampler = sampler
-        self._batch_size = batch_size
-        self._mix = mix
+        self._cache = WindowCache(shards, sampler, lookback=_BATCHES_AT_ONCE * self._lanes.most_rows)
+        self._mixup = mixup
         self._failures: list[EarmarkError] = []
 
     @property
     def rows(self) -> int:
         """Number of segments in one epoch."""
-        return self._sampler.rows
+        return self._lanes.rows
 
     @property
     def steps_per_epoch(self) -> int:
         """Number of batches in one epoch."""
-        return steps_per_epoch(self._sampler.rows, self._batch_size)
+        return self._lanes.steps
 
     @property
     def smallest_batch(self) -> int:
         """Number of segments in the smallest batch of an epoch."""
-        steps = range(max(self.steps_per_epoch - 2, 0), self.steps_per_epoch)
-        return min(stop - start for _, start, stop in map(self._bounds, steps))
+        return self._lanes.smallest_batch
 
     def batch(self, step: int) -> LabeledSegments:
-        """Return the batch of a step, counted from the start of training, unmixed.
+        """Return the segments of the batch of a step, then those that mixup blends into them.
+
+        Args:
+            step: Step, counted from the start of training.
 
         Returns:
             float32 [rows, 40, 217], MFCC; and int32 [rows], class indices.
         """
-        return self._cache.rows(*self._bounds(step))
+        epoch, spans = self._spans(step)
+        own = self._cache.rows(epoch, spans)
+        if not self._mixup:
+            return own
+        others = self._cache.rows(epoch, spans, partners=True)
+        return np.concatenate([own[0], others[0]]), np.concatenate([own[1], others[1]])
+
+    def tracks(self, step: int) -> list[str]:
+        """Return the track of each segment that `batch` returns."""
+        epoch, spans = self._spans(step)
+        own = self._cache.tracks(epoch, spans)
+        return own + self._cache.tracks(epoch, spans, partners=True) if self._mixup else own
+
+    def examples(self) -> LabeledSegments:
+        """Return up to a batch of segments of the first lane, as `batch` does; the same for every worker."""
+        rows = min(self._lanes.batch_size, self._lanes.borders[1])
+        return self._cache.rows(0, [Span(0, 0, rows)])
 
     def replica_batch(self, step: int, replica: int, replicas: int) -> ReplicaBatch:
         """Return one replica's part of the batch of a step, mixed if the stream mixes; its fields are arrays."""
-        epoch, start, stop = self._bounds(step)
-        first, last = replica_bounds(0, stop - start, replica, replicas)
-        if self._mix:
-            # The whole batch is mixed before it is divided, so its rows do not depend on the number of replicas.
-            mixed = self._mix(step, self._cache.rows(epoch, start, stop))
-            fields = [field[first:last] for field in mixed]
-        else:
-            mfcc, labels = self._cache.rows(epoch, start + first, start + last)
-            fields = [mfcc, labels, labels, np.ones(last - first, np.float32)]
-        return ReplicaBatch(*fields, *np.array([step, first, stop - start], np.int64))
+        batch_rows = self._lanes.batch_rows(step % self._lanes.steps)
+        first, last = replica_bounds(0, batch_rows, replica, replicas)
+        epoch, spans = self._spans(step, first, last)
+        mfcc, labels = self._cache.rows(epoch, spans)
+        others, shares = labels, np.ones(last - first, np.float32)
+        if self._mixup:
+            mixed, others = self._cache.rows(epoch, spans, partners=True)
+            # Drawn for the whole batch, so that they do not depend on the number of replicas.
+            shares = self._mixup(step, batch_rows)[first:last]
+            # In place, because the batch is large: mixed + share * (own - mixed).
+            np.subtract(mfcc, mixed, out=mfcc)
+            mfcc *= shares[:, None, None]
+            mfcc += mixed
+        return ReplicaBatch(mfcc, labels, others, shares, *np.array([step, first, batch_rows], np.int64))
+
+    def release(self) -> None:
+        """Free the memory of the segments that were read ahead; the next batches are read again."""
+        self._cache.clear()
 
     def explain(self, error: tf.errors.OpError) -> Exception:
         """Return the error that a pipeline of `dataset` ended with; TensorFlow turns our own ones into text."""
         return self._failures[0] if self._failures else error
-
-    def tracks(self, step: int) -> list[str]:
-        """Return the track of each row in the batch of a step."""
-        return self._cache.tracks(*self._bounds(step))
 
     def dataset(self, start: int, stop: int, replicas: int, local_replicas: Sequence[int]) -> tf.data.Dataset:
         """Return the batches of the steps [start, stop) for some of the replicas.
@@ -161,7 +182,8 @@ class SegmentStream:
         batches = indices.map(to_tensors, num_parallel_calls=_BATCHES_AT_ONCE, deterministic=True)
         return batches.prefetch(_BATCHES_AHEAD * count)
 
-    def _bounds(self, step: int) -> tuple[int, int, int]:
-        """Return the epoch of a step, and the half-open interval of its positions in that epoch."""
-        epoch, step_of_epoch = divmod(step, self.steps_per_epoch)
-        return epoch, *batch_bounds(step_of_epoch, self.rows, self._batch_size)
+    def _spans(self, step: int, first: int = 0, last: int | None = None) -> tuple[int, list[Span]]:
+        """Return the epoch of a step, and the rows of each lane that the rows [first, last) of its batch are."""
+        epoch, step_of_epoch = divmod(step, self._lanes.steps)
+        last = self._lanes.batch_rows(step_of_epoch) if last is None else last
+        return epoch, list(self._lanes.spans(step_of_epoch, first, last))

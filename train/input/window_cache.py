@@ -1,13 +1,14 @@
 """Windows of rows in memory, a bounded part of a dataset, from which batches are read.
 
-Positions, slots and group rows are explained in `train.input.sampler`.
+Lanes are explained in `train.input.lanes`; positions, slots and group rows in `train.input.sampler`.
 """
 
+import bisect
 import math
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,13 +17,17 @@ from numpy.typing import NDArray
 from featurize.dataset.reader import Shard, read_track_ids
 from featurize.dataset.row_group_reader import RowGroupReader
 from featurize.dataset.schema import MFCC_SHAPE
-from train.input.sampler import Int64, Sampler
+from train.input.lanes import Span
+from train.input.sampler import Sampler
 
 LabeledSegments = tuple[NDArray[np.float32], NDArray[np.int32]]
 
-_MAX_WINDOWS = (
-    2  # the one in use and its predecessor or successor; a third exists while a batch still reads from it
-)
+# The next window of a lane is loaded when this share of the current one is left. The lanes reach their borders one
+# after another, so about this share of them has two windows at a time. With few lanes, one of them always has.
+_LOADED_AHEAD = 0.25
+# Windows that are loaded at once. Each is one call of Arrow, which reads with its own threads; from a bucket,
+# there must be more requests in flight than the row groups of two small windows.
+_LOADERS, _LOADERS_REMOTE = 2, 16
 
 
 def allocate(shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -35,10 +40,20 @@ def allocate(shape: tuple[int, ...]) -> NDArray[np.float32]:
     return np.frombuffer(pa.allocate_buffer(size), np.float32).reshape(shape)
 
 
+class _Piece(NamedTuple):
+    """Rows of one window: of its positions, those in [start, stop)."""
+
+    lane: int
+    window: int
+    start: int
+    stop: int
+
+
 class WindowCache:
     """Rows of shards in the order of a sampler, loaded ahead in the background.
 
     Any positions can be read at any time, from several threads at once; reads in roughly ascending order are fast.
+    Only lanes that are read are loaded.
     """
 
     def __init__(self, shards: Sequence[Shard], sampler: Sampler, lookback: int) -> None:
@@ -47,61 +62,73 @@ class WindowCache:
         Args:
             shards: Shards; the sampler numbers their row groups consecutively.
             sampler: Order of the rows.
-            lookback: How far behind the newest read another read may start, in positions. The next window replaces
-                the previous one, so it is loaded only once reads have passed the previous one by that distance.
+            lookback: How far behind the newest read of a lane another read may start, in positions. A window is
+                kept until reads have passed its end by that distance.
         """
         self._lookback = lookback
         self._groups = [(shard, index) for shard in shards for index in range(len(shard.row_groups))]
         self._sampler = sampler
-        self._windows: OrderedDict[tuple[int, int], Future[LabeledSegments]] = OrderedDict()
+        self._loaded_ahead = max(_LOADED_AHEAD, 1 / sampler.lanes.count)
+        # Of each lane, the windows in memory by (epoch, window), the least recently used first.
+        self._windows: dict[int, dict[tuple[int, int], Future[LabeledSegments]]] = {}
         self._lock = threading.Lock()
         self._reader = RowGroupReader()
-        self._loader = ThreadPoolExecutor(_MAX_WINDOWS, "window")
+        is_remote = bool(shards and shards[0].path.scheme)
+        self._loader = ThreadPoolExecutor(_LOADERS_REMOTE if is_remote else _LOADERS, "window")
 
-    def rows(self, epoch: int, start: int, stop: int) -> LabeledSegments:
-        """Return the rows at the positions [start, stop) of an epoch.
+    def rows(self, epoch: int, spans: Sequence[Span], partners: bool = False) -> LabeledSegments:
+        """Return rows of an epoch, span after span.
+
+        Args:
+            epoch: Epoch.
+            spans: Rows to read, at least one.
+            partners: Return the rows that mixup blends into these, instead of these.
 
         Returns:
-            float32 [stop - start, 40, 217], MFCC; and int32 [stop - start], class indices.
+            float32 [rows, 40, 217], MFCC; and int32 [rows], class indices.
         """
-        mfcc = allocate((stop - start, *MFCC_SHAPE))
-        labels = np.empty(stop - start, np.int32)
-        begin = 0
-        for window, slots in self._slots(epoch, start, stop):
-            window_mfcc, window_labels = self._window(epoch, window, start, stop)
-            end = begin + len(slots)
+        pieces = list(self._pieces(epoch, spans))
+        with self._lock:  # all windows are loading before the first one is awaited
+            windows = [self._window(epoch, piece) for piece in pieces]
+        total = sum(piece.stop - piece.start for piece in pieces)
+        mfcc, labels = allocate((total, *MFCC_SHAPE)), np.empty(total, np.int32)
+        slots_of = self._sampler.partner_slots if partners else self._sampler.window_slots
+        end = 0
+        for (lane, window, start, stop), future in zip(pieces, windows, strict=True):
+            window_mfcc, window_labels = future.result()
+            slots = slots_of(epoch, lane, window)[start:stop]
+            begin, end = end, end + stop - start
             # One call for all rows releases the interpreter's lock.
             np.take(window_mfcc, slots, axis=0, out=mfcc[begin:end], mode="clip")
             labels[begin:end] = window_labels[slots]
-            begin = end
         return mfcc, labels
 
-    def tracks(self, epoch: int, start: int, stop: int) -> list[str]:
-        """Return the track of each position in [start, stop) of an epoch."""
+    def tracks(self, epoch: int, spans: Sequence[Span], partners: bool = False) -> list[str]:
+        """Return the track of each row that `rows` returns."""
+        slots_of = self._sampler.partner_slots if partners else self._sampler.window_slots
         names: list[str] = []
-        for window, slots in self._slots(epoch, start, stop):
-            visits = self._visits(epoch, window)
-            of_slot = np.concatenate([self._track_ids(group)[group_rows] for group, group_rows in visits])
-            names += of_slot[slots].tolist()
+        for lane, window, start, stop in self._pieces(epoch, spans):
+            visits = self._sampler.lane_plan(epoch, lane).window_visits(window)
+            of_slot = np.concatenate(
+                [self._track_ids(visit.group)[self._sampler.group_rows(epoch, visit)] for visit in visits]
+            )
+            names += of_slot[slots_of(epoch, lane, window)[start:stop]].tolist()
         return names
 
-    def _slots(self, epoch: int, start: int, stop: int) -> Iterator[tuple[int, Int64]]:
-        """Yield each window that contains positions of [start, stop) of an epoch, and their slots in it.
+    def clear(self) -> None:
+        """Free the memory of all windows; the next reads load them again."""
+        with self._lock:
+            self._windows.clear()
 
-        Usually one window; more if the interval crosses a border.
-        """
-        offsets = self._sampler.epoch_plan(epoch).offsets
-        begin = int(np.searchsorted(offsets, start, "right")) - 1
-        for window in range(begin, int(np.searchsorted(offsets, stop, "left"))):
-            offset = int(offsets[window])
-            yield window, self._sampler.window_slots(epoch, window)[max(start - offset, 0) : stop - offset]
-
-    def _visits(self, epoch: int, window: int) -> list[tuple[int, Int64]]:
-        """Return the row group and the group rows of each visit of a window."""
-        plan = self._sampler.epoch_plan(epoch)
-        visits = plan.windows[window]
-        pairs = zip(plan.groups[visits].tolist(), plan.repeats[visits].tolist(), strict=True)
-        return [(group, self._sampler.group_rows(epoch, group, repeat)) for group, repeat in pairs]
+    def _pieces(self, epoch: int, spans: Sequence[Span]) -> Iterator[_Piece]:
+        """Divide spans by windows: usually one window for each; more if a span crosses a border."""
+        for lane, start, stop in spans:
+            offsets = self._sampler.lane_plan(epoch, lane).offsets
+            window = bisect.bisect_right(offsets, start) - 1
+            while start < stop:
+                offset, border = offsets[window], min(offsets[window + 1], stop)
+                yield _Piece(lane, window, start - offset, border - offset)
+                window, start = window + 1, border
 
     def _track_ids(self, group: int) -> NDArray[np.str_]:
         """Return the track of each row of a row group."""
@@ -109,35 +136,48 @@ class WindowCache:
         first = sum(shard.row_groups[:index])
         return np.array(read_track_ids(shard, 1)[first : first + shard.row_groups[index]])
 
-    def _window(self, epoch: int, window: int, start: int, stop: int) -> LabeledSegments:
-        """Return the rows of a window, loaded if needed; start to load the next if [start, stop) is near it."""
-        offsets = self._sampler.epoch_plan(epoch).offsets
-        with self._lock:
-            future = self._start_loading(epoch, window)
-            if start >= offsets[window] + self._lookback or stop >= offsets[window + 1]:
-                self._start_loading(*((epoch, window + 1) if window + 2 < len(offsets) else (epoch + 1, 0)))
-        return future.result()
+    def _window(self, epoch: int, piece: _Piece) -> "Future[LabeledSegments]":
+        """Return the window of a piece; start to load the next if its end is near, drop those before it.
 
-    def _start_loading(self, epoch: int, window: int) -> "Future[LabeledSegments]":
-        """Start to load a window unless it is in memory; drop the least recently used one."""
-        key = (epoch, window)
-        if key not in self._windows:
-            self._windows[key] = self._loader.submit(self._load, epoch, window)
-        self._windows.move_to_end(key)
-        while len(self._windows) > _MAX_WINDOWS:
-            self._windows.popitem(last=False)
-        return self._windows[key]
+        The lock is held by the caller.
+        """
+        lane, window, start, stop = piece
+        plan = self._sampler.lane_plan(epoch, lane)
+        size = plan.window_rows(window)
+        future = self._start_loading(epoch, lane, window)
+        if start >= self._lookback and len(self._windows[lane]) > 1:
+            key = self._key(epoch, lane, window)
+            self._windows[lane] = {other: kept for other, kept in self._windows[lane].items() if other >= key}
+        if stop == size or (start >= self._lookback and size - stop <= self._loaded_ahead * size):
+            if window + 1 < plan.windows:
+                self._start_loading(epoch, lane, window + 1)
+            elif self._sampler.content_epoch(epoch + 1, lane) != self._sampler.content_epoch(epoch, lane):
+                self._start_loading(epoch + 1, lane, 0)
+        return future
 
-    def _load(self, epoch: int, window: int) -> LabeledSegments:
+    def _key(self, epoch: int, lane: int, window: int) -> tuple[int, int]:
+        return self._sampler.content_epoch(epoch, lane), window
+
+    def _start_loading(self, epoch: int, lane: int, window: int) -> "Future[LabeledSegments]":
+        """Start to load a window unless it is in memory; drop all but the two most recently used of its lane."""
+        windows = self._windows.setdefault(lane, {})
+        key = self._key(epoch, lane, window)
+        future = windows.pop(key, None) or self._loader.submit(self._load, key[0], lane, window)
+        windows[key] = future
+        while len(windows) > 2:
+            windows.pop(next(iter(windows)))
+        return future
+
+    def _load(self, epoch: int, lane: int, window: int) -> LabeledSegments:
         """Read the rows of a window into one array."""
-        visits = self._visits(epoch, window)
-        ends = np.cumsum([len(group_rows) for _, group_rows in visits])
-        mfcc = allocate((int(ends[-1]), *MFCC_SHAPE))
-        labels = np.empty(int(ends[-1]), np.int32)
-
+        plan = self._sampler.lane_plan(epoch, lane)
+        visits = [(visit.group, self._sampler.group_rows(epoch, visit)) for visit in plan.window_visits(window)]
+        mfcc = allocate((plan.window_rows(window), *MFCC_SHAPE))
+        labels = np.empty(len(mfcc), np.int32)
         read = self._reader.read([self._groups[group] for group, _ in visits])
-        for (_, group_rows), end, (group_mfcc, group_labels) in zip(visits, ends, read, strict=True):
-            slots = slice(end - len(group_rows), end)
-            np.take(group_mfcc, group_rows, axis=0, out=mfcc[slots], mode="clip")
-            labels[slots] = group_labels[group_rows]
+        end = 0
+        for (_, group_rows), (group_mfcc, group_labels) in zip(visits, read, strict=True):
+            begin, end = end, end + len(group_rows)
+            np.take(group_mfcc, group_rows, axis=0, out=mfcc[begin:end], mode="clip")
+            labels[begin:end] = group_labels[group_rows]
         return mfcc, labels

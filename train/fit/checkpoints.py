@@ -9,12 +9,14 @@ Every tensor is read and its checksum verified before a checkpoint is restored; 
 previous checkpoint is used.
 """
 
+import contextlib
 import dataclasses
 import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -175,23 +177,39 @@ class Checkpoints:
         try:
             if (final / PROGRESS_FILE).is_file():
                 return
-            with tempfile.TemporaryDirectory() as scratch:
-                self._variables.write(os.path.join(scratch, _STATE))
-                for path in sorted(Path(scratch).iterdir()):
+            with _written(self._variables) as files:
+                for path in files:
                     (final / path.name).write(path.read_bytes())
             (final / PROGRESS_FILE).write(state.to_json())
-        except (tf.errors.OpError, OSError) as error:
+        except OSError as error:
             _remove(final)
-            reason = _reason(error)
-            if isinstance(error, tf.errors.OpError):  # TensorFlow writes to the folder for temporary files
-                reason += f" ({tempfile.gettempdir()})"
             raise TrainError(
-                f"cannot write a checkpoint to {folder}: {reason}. Earlier checkpoints are kept. Fix "
+                f"cannot write a checkpoint to {folder}: {_reason(error)}. Earlier checkpoints are kept. Fix "
                 "the problem and run the same command again: it continues from the latest one."
             ) from error
 
     def _restore(self, folder: Path) -> None:
         self._variables.read(str(folder / _STATE)).assert_consumed()
+
+
+@contextmanager
+def _written(variables: tf.train.Checkpoint) -> Iterator[list[Path]]:
+    """Let TensorFlow write variables to a temporary folder, which is removed on exit; yield the files.
+
+    Raises:
+        TrainError: They cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            scratch = stack.enter_context(tempfile.TemporaryDirectory())
+            variables.write(os.path.join(scratch, _STATE))
+        except (tf.errors.OpError, OSError) as error:
+            raise TrainError(
+                f"cannot write a checkpoint to the folder for temporary files, {tempfile.tempdir or 'TMPDIR'}: "
+                f"{_reason(error)}. Earlier checkpoints are kept. Free some space there, or choose another folder "
+                "(export TMPDIR=FOLDER), and run the same command again: it continues from the latest one."
+            ) from error
+        yield sorted(Path(scratch).iterdir())
 
 
 def _saved(folder: StoragePath, since: int = 0) -> list[StoragePath]:

@@ -221,7 +221,8 @@ def distributed_step(
         return train_step(model, optimizer, step_config, batch)
 
     # XLA cannot compile operations across devices, so the gradients are summed and applied outside.
-    compute_gradients = tf.function(compute_gradients, jit_compile=True) if compiled else compute_gradients
+    if compiled:
+        compute_gradients = tf.function(compute_gradients, jit_compile=True, autograph=False)
 
     def on_replica(batch: ReplicaBatch) -> tuple[tf.Tensor, tf.Tensor]:
         loss, correct, gradients = compute_gradients(batch)
@@ -233,4 +234,5 @@ def distributed_step(
         add = tf.distribute.ReduceOp.SUM
         return strategy.reduce(add, loss, axis=None), strategy.reduce(add, correct, axis=None)
 
-    return tf.function(step, input_signature=[spec])
+    # AutoGraph writes the source of what it converts into the folder for temporary files, and leaves it there.
+    return tf.function(step, input_signature=[spec], autograph=False)

@@ -2,13 +2,16 @@
 
 import json
 import shutil
+import tempfile
 
 import numpy as np
 import pytest
+from support.disks import small_disk
 from support.logs import logged
 
 from featurize.storage import StoragePath
 from train.checkpoint_name import CheckpointName, complete_checkpoints
+from train.errors import TrainError
 from train.records import EpochRecord, HeldOutFigures, TrainFigures
 from train.run import Run
 
@@ -198,3 +201,16 @@ def test_the_latest_step_of_a_run_ignores_incomplete_and_best_checkpoints(tmp_pa
     ):
         (run.checkpoints / path).write(b"{}")
     assert run.latest_step() == 4
+
+
+def test_a_full_folder_for_temporary_files_is_named(run, tmp_path, monkeypatch):
+    disk, folder = tmp_path / "temporary", tmp_path / "checkpoints"
+    with small_disk(disk, "4k"):
+        monkeypatch.setattr(tempfile, "tempdir", str(disk))
+        with pytest.raises(TrainError) as caught:
+            Saved(folder).checkpoints.save(run.progress)
+        assert not list(disk.iterdir())
+    assert str(caught.value).startswith(
+        f"cannot write a checkpoint to the folder for temporary files, {disk}: No space left on device"
+    )
+    assert not folder.exists()

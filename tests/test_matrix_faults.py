@@ -6,11 +6,11 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.command_line import contents, earmark
+from support.disks import read_only, small_disk
 
 from featurize.dataset.dataset import open_dataset
 
@@ -30,30 +30,6 @@ ODD_NAMES = (
     " .flac",
     "e\u0301 \u202e.flac",
 )
-
-
-@contextlib.contextmanager
-def mounted(folder: Path, *options: str) -> Iterator[Path]:
-    """Mount on a folder until exit; skip the test where that is not permitted."""
-    folder.mkdir(exist_ok=True)
-    if subprocess.run(["mount", *options, folder], capture_output=True, check=False).returncode:
-        pytest.skip("mounting is not permitted on this machine")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
-
-
-def small_disk(folder: Path, size: str):
-    return mounted(folder, "-t", "tmpfs", "-o", f"size={size}", "none")
-
-
-@contextlib.contextmanager
-def read_only(folder: Path) -> Iterator[Path]:
-    folder.mkdir()
-    with mounted(folder, "--bind", str(folder)):
-        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
-        yield folder
 
 
 @pytest.fixture(scope="module")

@@ -191,6 +191,14 @@ def test_no_more_than_a_limit_is_read_of_one_file(tmp_path, monkeypatch):
     assert read_tag(StoragePath.of(tmp_path / "x.mp3"), "artist") == UnreadableTags("more than 1 MiB")
 
 
+def test_ffmpeg_meets_the_limit_without_an_error_for_each_attempt(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("featurize.collection.tags._MOST_BYTES", 1 << 10)
+    monkeypatch.setattr("featurize.collection.tags._LOCAL_BUFFER", 1 << 7)
+    (tmp_path / "x.wma").write_bytes(encode_with_tags(".wma", NAMES))
+    assert read_tag(StoragePath.of(tmp_path / "x.wma"), "artist") == UnreadableTags("more than 0 MiB")
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_files_in_a_bucket_are_read_with_the_same_limits(client, uri, music):
     good = next((music / "bells").glob("0-0*"))
     client.upload_file(str(good), "music", "tags/0-0.mp3")

@@ -71,6 +71,18 @@ def start(words: list[str], mark: str, temporary: Path, cwd: Path) -> subprocess
     )
 
 
+def start_and_wait(words: list[str], mark: str, delay: float, temporary: Path) -> subprocess.Popen | None:
+    """Start a command and wait some seconds from when it handles signals; None if it has ended by then."""
+    running = start(words, mark, temporary, temporary.parent)
+    while running.poll() is None and not handles(running.pid, signal.SIGTERM):
+        time.sleep(0.005)
+    time.sleep(delay)
+    if running.poll() is None:
+        return running
+    running.communicate()
+    return None
+
+
 def check_no_process_remains(mark: str, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while (left := processes(mark)) and time.monotonic() < deadline:
@@ -126,20 +138,22 @@ def test_a_command_that_was_stopped_three_times(verb, music, features, trained, 
         expected = results(undisturbed, stdout, verb)
         seconds = time.monotonic() - begun
         assert not os.listdir(temporary)
-        words = command(verb, music, features, trained, out)
         for signum in SIGNALS:
             mark = uuid.uuid4().hex
-            running = start(words, mark, temporary, tmp_path)
             delay = moments.uniform(0.02, 0.9) * seconds
-            while running.poll() is None and not handles(running.pid, signal.SIGTERM):
-                time.sleep(0.005)
-            time.sleep(delay)
-            early = running.poll() is not None
+            words = command(verb, music, features, trained, out)
+            while (running := start_and_wait(words, mark, delay, temporary)) is None:
+                shutil.rmtree(out)  # it had finished
+                out.mkdir()
+                words = command(verb, music, features, trained, out)
+                delay /= 2
             running.send_signal(signum)
             stdout, stderr = running.communicate(timeout=120)
             print(f"{verb}: {signum.name} after {delay:.1f} of {seconds:.1f} s: {running.returncode}")
             assert "Traceback" not in stderr, stderr
-            if not early and signum != signal.SIGKILL:
+            if signum == signal.SIGKILL:
+                assert running.returncode == -signum
+            else:
                 assert running.returncode == 128 + signum, stderr
                 assert stderr.count("Stopped") == 1, stderr
             check_no_process_remains(mark, SECONDS_TO_END[signum])

@@ -21,7 +21,7 @@ from jobs.doctor.environment import (
     check_temporary,
     check_versions,
 )
-from jobs.doctor.smoke_test import look_for_gpus, try_libsndfile, try_pyav
+from jobs.doctor.smoke_test import _run_everything, look_for_gpus, try_libsndfile, try_pyav
 
 GB = 10**9
 
@@ -116,6 +116,9 @@ def test_a_full_folder_for_temporary_files_is_named(tmp_path, monkeypatch):
         finding = check_temporary()
         assert (finding.state, finding.found) == ("broken", f"{small} has 1.0 MB free")
         assert finding.advice == "Free some space, or choose another folder: export TMPDIR=FOLDER"
+        (small / "filler").write_bytes(bytes(1000 << 10))
+        error = _run_everything()
+        assert str(error).startswith(f"cannot write to {small}, which has 0.0 MB free: ")
     # Where nothing can be written, Python takes another folder.
     monkeypatch.setenv("TMPDIR", str(tmp_path / "absent"))
     monkeypatch.setattr(tempfile, "tempdir", None)

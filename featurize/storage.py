@@ -190,11 +190,12 @@ class StoragePath:
         """Return the first `size` bytes of a file, or all of a smaller one; None for all.
 
         Raises:
-            OSError: The file cannot be read; FileNotFoundError if it does not exist.
+            OSError: The file cannot be read, or is a pipe or a device, which might never end; FileNotFoundError
+                if it does not exist.
         """
         if not self.scheme:
-            with open(self.path, "rb") as local_file:
-                return local_file.read(size)
+            with open_regular(self.path) as local_file:
+                return local_file.read(-1 if size is None else size)
         with self.filesystem.open_input_stream(self.path) as file:
             content: bytes = file.read(size)
         return content

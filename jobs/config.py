@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
 from featurize.config import FeaturizeConfig
-from featurize.dataset.yaml_text import parse_yaml, read_yaml
+from featurize.dataset.yaml_text import LARGEST_YAML, parse_yaml, read_yaml
 from featurize.storage import StoragePath, describe
 from jobs.errors import ConfigError
 from train.config import TrainConfig
@@ -94,7 +94,11 @@ def _validate(settings: dict[str, Any], problems: list[str], file: Path | Storag
 
 def _read_yaml(file: Path | StoragePath) -> dict[str, Any]:
     try:
-        settings = read_yaml(StoragePath.of(file))
+        if isinstance(file, StoragePath):
+            settings = read_yaml(file)
+        else:  # the user's own, which may be a pipe: --config <(...)
+            with file.open("rb") as opened:
+                settings = parse_yaml(opened.read(LARGEST_YAML + 1))
     except OSError as error:
         raise ConfigError(f"cannot read the config {file}: {describe(error)}") from error
     except ValueError as error:

@@ -2,10 +2,12 @@
 
 import json
 import shutil
+import tempfile
 import threading
 
 import numpy as np
 import pytest
+from support.disks import small_disk
 from support.logs import logged
 
 from featurize.storage import StoragePath
@@ -246,3 +248,16 @@ def test_an_old_checkpoint_that_cannot_be_removed_is_a_warning(run, tmp_path):
     assert len(messages) == 1
     assert messages[0].startswith("Cannot remove an old checkpoint: ")
     assert "step-00000007-epochs-1" in names(tmp_path)
+
+
+def test_a_full_folder_for_temporary_files_is_named(run, tmp_path, monkeypatch):
+    disk, folder = tmp_path / "temporary", tmp_path / "checkpoints"
+    with small_disk(disk, "4k"):
+        monkeypatch.setattr(tempfile, "tempdir", str(disk))
+        with pytest.raises(TrainError) as caught:
+            Saved(folder).checkpoints.save(run.progress)
+        assert not list(disk.iterdir())
+    assert str(caught.value).startswith(
+        f"cannot write a checkpoint to the folder for temporary files, {disk}: No space left on device"
+    )
+    assert not folder.exists()

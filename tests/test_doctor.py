@@ -3,12 +3,14 @@
 import http.server
 import os
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
 import pytest
 import soundfile
 from support.command_line import earmark
+from support.disks import small_disk
 
 from jobs.doctor.cluster import check_cluster, check_dashboard
 from jobs.doctor.environment import (
@@ -16,9 +18,10 @@ from jobs.doctor.environment import (
     check_folder,
     check_memory,
     check_shared_memory,
+    check_temporary,
     check_versions,
 )
-from jobs.doctor.smoke_test import look_for_gpus, try_libsndfile, try_pyav
+from jobs.doctor.smoke_test import _run_everything, look_for_gpus, try_libsndfile, try_pyav
 
 GB = 10**9
 
@@ -105,6 +108,23 @@ def test_a_folder_that_is_not_writable_is_broken(tmp_path):
         raise FileNotFoundError("no usable temporary directory")
 
     assert check_folder("temporary", find_none, "").found.endswith("no usable temporary directory")
+
+
+def test_a_full_folder_for_temporary_files_is_named(tmp_path, monkeypatch):
+    with small_disk(tmp_path / "small", "1m") as small:
+        monkeypatch.setattr(tempfile, "tempdir", str(small))
+        finding = check_temporary()
+        assert (finding.state, finding.found) == ("broken", f"{small} has 1.0 MB free")
+        assert finding.advice == "Free some space, or choose another folder: export TMPDIR=FOLDER"
+        (small / "filler").write_bytes(bytes(1000 << 10))
+        error = _run_everything()
+        assert str(error).startswith(f"cannot write to {small}, which has 0.0 MB free: ")
+    # Where nothing can be written, Python takes another folder.
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "absent"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    finding = check_temporary()
+    assert finding.state == "remark"
+    assert finding.found.startswith(f"TMPDIR = {tmp_path / 'absent'} is full or not writable; ")
 
 
 def test_a_pyav_that_cannot_be_loaded_is_broken_and_the_advice_installs_one(monkeypatch):

@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from support.command_line import contents, earmark
+from support.disks import small_disk
 
 from featurize.config import FeaturizeConfig
 from featurize.dataset.dataset import open_dataset
@@ -184,24 +185,10 @@ def test_only_files_that_crash_or_hang_the_decoder_are_rejected(music, tmp_path)
     assert open_dataset(folder).info.segments == 30 * 4
 
 
-@contextlib.contextmanager
-def _small_disk(folder: Path, size: str):
-    folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True
-    )
-    if done.returncode:
-        pytest.skip("cannot mount a small tmpfs on this machine: " + done.stderr.decode().strip())
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
 @pytest.mark.slow
 def test_a_full_disk_is_reported_and_the_next_run_continues(large_music, uninterrupted, tmp_path):
     disk = tmp_path / "disk"
-    with _small_disk(disk, "3m"):
+    with small_disk(disk, "3m"):
         done = earmark("featurize", large_music, "--out", disk / "features", *SETTINGS)
         assert done.returncode == 1
         full = done.stderr.rpartition("device (")[2].partition(")")[0]

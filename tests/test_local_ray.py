@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.disks import small_disk
 
 DRIVER = """
 import json, os, psutil, sys
@@ -85,3 +86,23 @@ def test_folders_in_use_and_of_other_programs_stay(place):
     finally:
         os.environ.pop("RAY_TMPDIR") if before is None else os.environ.update(RAY_TMPDIR=before)
     assert list(place.iterdir()) == [other]
+
+
+def test_a_folder_that_ray_cannot_use_is_named(place):
+    # A longer path would be replaced by /tmp.
+    for folder, reason in ((place / "a", "No such file or directory"), (Path("/proc"), "")):
+        done = drive(folder)
+        assert f"featurize.errors.FeaturizeError: Ray cannot start on this machine: {reason}" in done.stderr
+        assert f"are in {folder}" in done.stderr
+        assert "export RAY_TMPDIR=FOLDER" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_full_folder_of_ray_is_named_and_left_empty(place):
+    with small_disk(place, "1m"):
+        filler = place / "filler"
+        filler.write_bytes(bytes(1000 << 10))
+        done = drive(place)
+        assert "featurize.errors.FeaturizeError: Ray cannot start on this machine: " in done.stderr
+        assert f"Its sockets and logs are in {place}, where 0.0 MB are free." in done.stderr
+        assert list(place.iterdir()) == [filler]

@@ -6,11 +6,11 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.command_line import contents, earmark
+from support.disks import read_only, small_disk
 
 from featurize.dataset.dataset import open_dataset
 
@@ -30,30 +30,6 @@ ODD_NAMES = (
     " .flac",
     "e\u0301 \u202e.flac",
 )
-
-
-@contextlib.contextmanager
-def mounted(folder: Path, *options: str) -> Iterator[Path]:
-    """Mount on a folder until exit; skip the test where that is not permitted."""
-    folder.mkdir(exist_ok=True)
-    if subprocess.run(["mount", *options, folder], capture_output=True, check=False).returncode:
-        pytest.skip("mounting is not permitted on this machine")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
-
-
-def small_disk(folder: Path, size: str):
-    return mounted(folder, "-t", "tmpfs", "-o", f"size={size}", "none")
-
-
-@contextlib.contextmanager
-def read_only(folder: Path) -> Iterator[Path]:
-    folder.mkdir()
-    with mounted(folder, "--bind", str(folder)):
-        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
-        yield folder
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +66,17 @@ def test_a_read_only_output_is_named(verb, music, features, trained, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("verb", ["train", "crossval", "export", "compare"])
+@pytest.mark.parametrize("verb", [*VERBS, "evaluate"])
 def test_a_full_output_is_named_and_the_next_run_completes(verb, music, features, trained, tmp_path):
-    with small_disk(tmp_path / "disk", "64k") as disk:
+    with small_disk(tmp_path / "disk", "8m") as disk:
         command = commands(music, features, trained, disk)[verb]
+        free = 64 << 10
+        if verb == "evaluate":
+            shutil.copytree(trained, disk / "run")
+            command, free = ["evaluate", disk / "run"], 0
+        used = sum(path.stat().st_size for path in disk.rglob("*") if path.is_file())
+        with contextlib.suppress(OSError):
+            (tmp_path / "disk" / ".filler").write_bytes(bytes((8 << 20) - used - free))
         done = earmark(*command)
         assert done.returncode == 1
         assert "No space left on device" in done.stderr
@@ -163,3 +146,98 @@ def test_odd_names_are_featurized_and_predicted(music, trained, tmp_path):
         done = earmark(*command)
         assert done.returncode == 0, done.stderr
         assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_ten_thousand_tiny_files_are_each_rejected_by_name(music, tmp_path):
+    root = tmp_path / "music"
+    shutil.copytree(music, root)
+    tiny = root / "bells" / "tiny-0.wav"
+    tiny.write_bytes(b"RIFF")
+    for number in range(1, 10_000):
+        os.link(tiny, tiny.with_stem(f"tiny-{number}"))
+    allow = ["--set", "featurize.max_reject_fraction=1", "--set", "featurize.group_by=none"]
+    done = earmark("featurize", root, "--out", tmp_path / "features", *SETTINGS[:2], *allow)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stderr) < 20_000
+    dataset = open_dataset(tmp_path / "features")
+    rejects = dataset.rejects()
+    assert rejects.num_rows == 10_000
+    assert set(rejects["reason"].to_pylist()) == {"not decodable"}
+    assert dataset.info.segments == 30 * 4
+    assert earmark("verify", tmp_path / "features").returncode == 0
+
+
+# Root without its capabilities is an ordinary user to whom the files of others are closed.
+ORDINARY = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
+
+
+@pytest.fixture
+def ordinary() -> list[str]:
+    if os.geteuid() or subprocess.run([*ORDINARY, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("only root can change the owner of files and give up its capabilities")
+    return [*ORDINARY, sys.executable, "-m", "jobs.cli"]
+
+
+def run_as(command: list[str], *words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*command, *map(str, words)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def give_away(folder: Path, mode: int) -> None:
+    """Give a folder to another user, with a mode for its folders; files are readable by everyone."""
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, 65534, 65534)
+        path.chmod(mode if path.is_dir() else 0o444)
+
+
+def test_the_music_of_another_user_is_featurized_and_files_closed_to_us_are_named(
+    ordinary, music, features, tmp_path
+):
+    root = tmp_path / "music"
+    shutil.copytree(music, root)
+    give_away(root, 0o755)
+    done = run_as(ordinary, "featurize", root, "--out", tmp_path / "features", *SETTINGS)
+    assert done.returncode == 0, done.stderr
+    found = contents(tmp_path / "features")
+    assert found.pop("config.yaml")
+    assert found == contents(features)
+    closed = root / "bells" / "0-0.mp3"
+    closed.chmod(0o600)
+    out = tmp_path / "other"
+    done = run_as(ordinary, "featurize", root, "--out", out, *SETTINGS, "--set", "featurize.group_by=none")
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 0, done.stderr
+    [reject] = open_dataset(out).rejects().to_pylist()
+    assert (reject["path"], reject["stage"], reject["reason"]) == ("bells/0-0.mp3", "open", "unreadable")
+
+
+def test_folders_of_another_user_are_named(ordinary, music, features, trained, tmp_path):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    give_away(theirs, 0o755)
+    for words in (
+        ["featurize", music, "--out", theirs / "features", *SETTINGS],
+        ["train", features, "--out", theirs / "run", *TRAINING],
+        ["export", trained, "--format", "keras", "--out", theirs / "model.keras"],
+        ["compare", trained, trained, "--out", theirs / "compare.html"],
+    ):
+        done = run_as(ordinary, *words)
+        assert done.returncode == 1
+        assert "Permission denied" in done.stderr
+        assert str(theirs) in done.stderr
+        assert "Traceback" not in done.stderr
+    done = run_as(ordinary, "featurize", music, "--out", tmp_path / "features", *SETTINGS, RAY_TMPDIR=str(theirs))
+    assert done.returncode in (0, 1)
+    if done.returncode:  # the path was short enough for Ray's sockets
+        assert f"Ray cannot start on this machine: Permission denied ({theirs}" in done.stderr
+    theirs.chmod(0o700)
+    closed = run_as(ordinary, "featurize", theirs, "--out", tmp_path / "closed", *SETTINGS)
+    assert closed.returncode == 1
+    assert "Traceback" not in closed.stderr
+    assert str(theirs) in closed.stderr

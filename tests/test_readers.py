@@ -1,9 +1,11 @@
 """Two readers: FFmpeg reads what libsndfile refuses or stops in; lying headers, damage, channels that cancel."""
 
+import io
 import re
 import struct
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from hostile.encoders import (
@@ -25,6 +27,7 @@ from hostile.encoders import (
 from support.audio import encode_av, in_ogg
 
 import featurize.audio.load
+from featurize.audio.av_decoder import AvDecoder
 from featurize.audio.load import decode
 from featurize.audio.mfcc import SAMPLE_RATE, Filters
 from featurize.audio.source import BytesSource
@@ -82,6 +85,29 @@ def test_what_libsndfile_refuses_for_whatever_cause_is_read(container, codec, ra
     assert abs(len(samples) / SAMPLE_RATE - 6) < 0.1
     assert abs(pitch_of(samples) - 440) < 1
     assert not remark
+
+
+@pytest.mark.parametrize("layout", ["stereo", "6.1", "7.1", "hexadecagonal", "22.2"])
+@pytest.mark.parametrize(("container", "codec"), [("matroska", "pcm_f32le"), ("ipod", "aac")])
+def test_no_more_than_the_channels_of_a_file_are_read(container, codec, layout):
+    if codec == "aac" and layout in ("hexadecagonal", "22.2"):
+        pytest.skip("FFmpeg encodes AAC of at most 8 channels")
+    count = av.AudioLayout(layout).nb_channels
+    channels = np.random.default_rng(count).uniform(-0.5, 0.5, (count, 48000)).astype(np.float32)
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as out:
+        encoder = out.add_stream(codec, rate=48000, layout=layout)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(channels.T.reshape(1, -1)), "flt", layout)
+        frame.sample_rate = 48000
+        to_codec = av.AudioResampler(encoder.format, layout, 48000, frame_size=encoder.frame_size or 1024)
+        for part in [*to_codec.resample(frame), *to_codec.resample(None), None]:
+            out.mux(encoder.encode(part))
+    blocks = np.hstack([block.channels for block in AvDecoder(BytesSource(file.getvalue())).blocks()])
+    if codec == "aac":
+        assert blocks.shape == (count, 48 * 1024)
+        assert np.abs(blocks).max() < 2
+    else:
+        np.testing.assert_array_equal(blocks, channels)
 
 
 def test_a_flac_file_behind_two_tags_is_read():

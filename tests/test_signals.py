@@ -8,11 +8,10 @@ import subprocess
 import sys
 import time
 import uuid
-from pathlib import Path
 
-import psutil
 import pytest
 from support.command_line import earmark
+from support.processes import MARK, handles, processes
 
 from jobs.terminal.signals import handled, noted_signals
 
@@ -40,28 +39,12 @@ def trained(features, tmp_path_factory):
     return out
 
 
-def processes(mark: str) -> list[str]:
-    """Return the command lines of the processes that have a mark in their environment."""
-    found = []
-    for process in psutil.process_iter(["environ", "cmdline", "status"]):
-        environment = process.info["environ"] or {}
-        if environment.get("EARMARK_TRIAL") == mark and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.append(" ".join(process.info["cmdline"] or []))
-    return found
-
-
-def handles(pid: int, signum: signal.Signals) -> bool:
-    """Return whether a process has a handler for a signal; the interpreter itself has none for SIGTERM."""
-    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return bool(int(status["SigCgt"], 16) >> (signum - 1) & 1)
-
-
 def stop(words: list[str], signum: signal.Signals, delay: float, group: bool) -> tuple[int, str]:
     """Send a signal to a command after a delay; return its status and output, and check that nothing remains."""
     mark = uuid.uuid4().hex
     running = subprocess.Popen(
         [sys.executable, "-m", "jobs.cli", *words],
-        env={**os.environ, "EARMARK_TRIAL": mark},
+        env={**os.environ, MARK: mark},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

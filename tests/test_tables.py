@@ -5,6 +5,7 @@ import os
 import resource
 import socket
 import threading
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,7 +28,9 @@ from featurize.execution.limits import limited
 from featurize.execution.table_reading import read_table_apart
 from featurize.storage import StoragePath
 from jobs.commands.app import app
+from jobs.config import load_config
 from jobs.remote.remote_command import read_command
+from jobs.terminal.status import progress_lines
 
 
 def rows_of(extra: list[str], folder: str = "") -> bytes:
@@ -316,3 +319,27 @@ def test_a_pipe_given_as_the_collection_is_refused_at_once(name, tmp_path):
     os.mkfifo(tmp_path / name)
     with pytest.raises(FeaturizeError, match="is neither a folder nor a table"):
         build_catalog(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["tracks.csv", "metadata.csv", "annotations_final.csv", "autotagging.tsv"])
+def test_a_pipe_in_place_of_the_table_of_a_published_dataset_is_not_waited_for(name, tmp_path):
+    (tmp_path / "fma_metadata").mkdir()
+    for folder in (tmp_path, tmp_path / "fma_metadata"):
+        os.mkfifo(folder / name)
+    with ChildProcess(build_catalog, str(tmp_path)) as child:
+        assert child.receive(60)[0] == "raised"
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.yaml", "dataset.json", "tracks.parquet", "metrics.json"])
+def test_a_pipe_in_place_of_a_file_of_a_run_is_not_waited_for(name, tmp_path):
+    os.mkfifo(tmp_path / name)
+    with ChildProcess(progress_lines, StoragePath.of(tmp_path)) as child:
+        assert child.receive(60)[0] in ("raised", "returned")
+
+
+def test_the_settings_may_come_through_a_pipe(tmp_path):
+    read, write = os.pipe()
+    os.write(write, b"train:\n  epochs: 3\n")
+    os.close(write)
+    assert load_config(Path(f"/dev/fd/{read}"), []).train.epochs == 3
+    os.close(read)

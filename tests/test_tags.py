@@ -1,5 +1,6 @@
 """Tags of every container, and of files that attack the reader: only their own tags are lost."""
 
+import io
 import os
 import shutil
 import socket
@@ -189,6 +190,15 @@ def test_no_more_than_a_limit_is_read_of_one_file(tmp_path, monkeypatch):
     monkeypatch.setattr("featurize.collection.tags._MOST_BYTES", 1 << 20)
     (tmp_path / "x.mp3").write_bytes(b"ID3\x03\0\x80" + synchsafe(3 << 20) + bytes(3 << 20))
     assert read_tag(StoragePath.of(tmp_path / "x.mp3"), "artist") == UnreadableTags("more than 1 MiB")
+
+
+def test_a_file_ends_at_the_limit_without_an_error(monkeypatch):
+    monkeypatch.setattr("featurize.collection.tags._MOST_BYTES", 1 << 10)
+    limited = tags._LimitedFile(io.BytesIO(bytes(1 << 20)))
+    assert [len(limited.read(300)) for _ in range(5)] == [300, 300, 300, 0, 0]
+    limited.seek(0)
+    assert limited.read(300) == b""  # FFmpeg would try an error again and again
+    assert limited.exhausted
 
 
 def test_files_in_a_bucket_are_read_with_the_same_limits(client, uri, music):

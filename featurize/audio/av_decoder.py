@@ -109,14 +109,19 @@ class AvDecoder:
                 failed += 1
 
     def _convert(self, frame: Any) -> Block:
-        """Return the samples of a frame as float32."""
+        """Return the samples of a frame as float32.
+
+        They are resampled into one plane of all channels. If each channel has its own, PyAV counts the planes up
+        to a null pointer, which a frame of 8 or more channels need not have, and reads memory beyond the frame.
+        """
         refuse_out_of_range(frame.sample_rate, frame.layout.nb_channels)
         kind = (frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate)
         if kind != self._resampled:
-            self._resampler = self._av.AudioResampler(format="fltp", layout=frame.layout, rate=frame.sample_rate)
+            self._resampler = self._av.AudioResampler(format="flt", layout=frame.layout, rate=frame.sample_rate)
             self._resampled = kind
-        planes = [np.asarray(part.to_ndarray(), np.float32) for part in self._resampler.resample(frame)]
-        return Block(frame.sample_rate, planes[0] if len(planes) == 1 else np.hstack(planes))
+        parts = [np.asarray(part.to_ndarray(), np.float32) for part in self._resampler.resample(frame)]
+        samples = (parts[0] if len(parts) == 1 else np.hstack(parts)).reshape(-1, frame.layout.nb_channels)
+        return Block(frame.sample_rate, np.ascontiguousarray(samples.T))
 
     def _skip(self) -> None:
         """Count a damaged packet; raise Refused if that makes too many."""

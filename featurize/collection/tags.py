@@ -51,12 +51,14 @@ def read_tag(path: StoragePath, tag: str) -> str | UnreadableTags | None:
         with path.open() as raw:
             limited = _LimitedFile(raw)
             buffered = io.BufferedReader(limited, _LOCAL_BUFFER if path.local else _REMOTE_BUFFER)
+            values: list[str] = []
             try:
                 values = read_id3(buffered, tag) or read_ape(buffered, tag) or _read_with_ffmpeg(buffered, tag)
             except Exception:
-                if limited.exhausted:
-                    return UnreadableTags(f"more than {_MOST_BYTES >> 20} MiB")
-                raise
+                if not limited.exhausted:
+                    raise
+            if limited.exhausted:
+                return UnreadableTags(f"more than {_MOST_BYTES >> 20} MiB")
         return comparable("; ".join(value[:_LONGEST] for value in values))[:_LONGEST].strip() or None
     except FileNotFoundError:
         return UnreadableTags("missing")
@@ -93,7 +95,11 @@ def _repaired(text: str) -> str:
 
 
 class _LimitedFile(io.RawIOBase):
-    """A file of which only so many bytes can be read, also by jumping to and fro."""
+    """A file that ends after so many bytes have been read, also by jumping to and fro.
+
+    It ends without an error: FFmpeg reads on after one, 60,000 times in some files, and PyAV writes a traceback
+    for each, which takes half a minute.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__()
@@ -111,7 +117,7 @@ class _LimitedFile(io.RawIOBase):
         self._left -= len(buffer)
         if self._left < 0:
             self.exhausted = True
-            raise OSError("too many bytes are read")
+            return 0
         with memoryview(buffer) as view:
             content = self._file.read(len(view))
             view[: len(content)] = content

@@ -14,7 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from featurize.display import one_line
+from featurize.errors import EarmarkError, FeaturizeError
 from featurize.execution.import_path import SAFE_PATH, job_config
+from featurize.io_errors import describe, first_line
 
 OBJECT_STORE_BYTES = 128 << 20  # small, because rows of a dataset are never passed through Ray
 # Read by Ray when it is imported, and by the processes that it starts.
@@ -52,21 +55,31 @@ def local_ray(workers: int | None) -> Iterator[None]:
 
     Args:
         workers: Number of worker processes; None for one per core of the machine or container.
+
+    Raises:
+        FeaturizeError: Ray cannot start; the message names its folder.
     """
     import ray
 
     with _private_folder() as folder:
-        with _environment(ONE_THREAD | SAFE_PATH):  # inherited by the workers; faster than a runtime environment
-            ray.init(
-                address="local",
-                num_cpus=workers,
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                log_to_driver=False,
-                logging_level="ERROR",
-                job_config=job_config(),
-                _temp_dir=str(folder),
-            )
+        try:
+            with _environment(
+                ONE_THREAD | SAFE_PATH
+            ):  # inherited by the workers; faster than a runtime environment
+                ray.init(
+                    address="local",
+                    num_cpus=workers,
+                    include_dashboard=False,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                    job_config=job_config(),
+                    _temp_dir=str(folder),
+                )
+        except EarmarkError:  # a signal
+            raise
+        except Exception as error:  # Ray has no class of its own for a start that fails
+            raise _cannot_start(folder.parent.parent, error) from error
         try:
             yield
         finally:
@@ -80,13 +93,27 @@ def _private_folder() -> Iterator[Path]:
     if len(place) > _LONGEST_PLACE:
         place = "/tmp"
     _remove_abandoned(Path(place))
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
-    try:
-        with open(folder / _IN_USE, "w") as in_use:
-            fcntl.flock(in_use, fcntl.LOCK_EX)
-            yield folder / "r"  # Ray lets everyone write to the folder that it is given
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            in_use = stack.enter_context(open(folder / _IN_USE, "w"))
+        except OSError as error:
+            raise _cannot_start(Path(place), error) from error
+        fcntl.flock(in_use, fcntl.LOCK_EX)
+        yield folder / "r"  # Ray lets everyone write to the folder that it is given
+
+
+def _cannot_start(place: Path, error: Exception) -> FeaturizeError:
+    reason = describe(error) if isinstance(error, OSError) else first_line(error)
+    free = ""
+    with contextlib.suppress(OSError):
+        free = f", where {shutil.disk_usage(place).free / 1e6:.1f} MB are free"
+    return FeaturizeError(
+        f"Ray cannot start on this machine: {reason.rstrip('.')}. Its sockets and logs are in "
+        f"{one_line(str(place))}{free}. Choose a folder that you may write to, with 10 MB free: export "
+        "RAY_TMPDIR=FOLDER"
+    )
 
 
 def _remove_abandoned(place: Path) -> None:

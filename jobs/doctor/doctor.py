@@ -6,7 +6,6 @@ checks still run.
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 
 from jobs.doctor.cluster import check_cluster, check_dashboard, submission_token
@@ -16,6 +15,7 @@ from jobs.doctor.environment import (
     check_folder,
     check_memory,
     check_shared_memory,
+    check_temporary,
     check_versions,
     read_memory,
 )
@@ -29,7 +29,7 @@ def check_all() -> Iterator[Finding]:
     yield check_memory(*read_memory())
     if SHARED_MEMORY.is_dir():
         yield check_shared_memory(shutil.disk_usage(SHARED_MEMORY).free)
-    yield check_folder("temporary", tempfile.gettempdir, "Choose another folder: export TMPDIR=FOLDER")
+    yield check_temporary()
     yield check_folder("folder", os.getcwd, "Change to another folder, or pass a writable folder as --out")
     yield check_cluster()
     if address := os.environ.get("RAY_API_SERVER_ADDRESS"):

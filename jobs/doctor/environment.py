@@ -11,6 +11,7 @@ from platform import python_version
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from featurize.display import one_line
 from featurize.execution.local_ray import OBJECT_STORE_BYTES
 from featurize.execution.ray_tasks import WORKER_BYTES
 from jobs.doctor.finding import Finding, in_one_line
@@ -19,6 +20,8 @@ _SHOWN = ("tensorflow", "keras", "ray", "librosa", "pyarrow", "numpy")
 _TRAINING_BYTES = 2_500_000_000  # 1.9 GB measured on ten tones, the rest for windows of segments
 _RAY_BYTES = 1_000_000_000  # Ray's processes and the driver, without workers
 _DISK_BYTES = 2 << 30  # shards of 20,000 tracks
+_LEAST_BYTES = 10_000_000  # a checkpoint of a small model, or Ray's logs of a short run
+_TEMPORARY_ADVICE = "Free some space, or choose another folder: export TMPDIR=FOLDER"
 _CGROUP = Path("/sys/fs/cgroup")
 SHARED_MEMORY = Path("/dev/shm")
 
@@ -110,6 +113,16 @@ def check_shared_memory(free: int) -> Finding:
     return Finding("shared", "remark", found, "In Docker: docker run --shm-size=256m ...")
 
 
+def check_temporary() -> Finding:
+    """Check the folder for temporary files; Python takes another one without a word if TMPDIR cannot be used."""
+    finding = check_folder("temporary", tempfile.gettempdir, _TEMPORARY_ADVICE)
+    wanted = os.environ.get("TMPDIR")
+    if finding.state == "broken" or not wanted or os.path.abspath(wanted) == tempfile.gettempdir():
+        return finding
+    found = f"TMPDIR = {one_line(wanted)} is full or not writable; {tempfile.gettempdir()} is used instead"
+    return Finding("temporary", "remark", found, _TEMPORARY_ADVICE)
+
+
 def check_folder(name: str, find: Callable[[], str], advice: str) -> Finding:
     """Check that a folder is writable, by writing a temporary file, and how much disk space is free.
 
@@ -127,6 +140,8 @@ def check_folder(name: str, find: Callable[[], str], advice: str) -> Finding:
         free = shutil.disk_usage(folder).free
     except OSError as error:
         return Finding(name, "broken", f"not writable: {in_one_line(error)}", advice)
+    if free < _LEAST_BYTES:
+        return Finding(name, "broken", f"{folder} has {free / 1e6:.1f} MB free", advice)
     found = f"{folder} is writable, {_gigabytes(free)} free"
     if free < _DISK_BYTES:
         return Finding(name, "remark", found, "Free some disk space: shards of 1,000 tracks take 0.1 GB")

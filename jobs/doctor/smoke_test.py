@@ -174,8 +174,9 @@ def _run_everything() -> Any:
             with SubprocessTask[str]() as task:
                 task.submit("run", _run_pipeline, str(music), folder)
                 return wait_for(task, _RUN_SECONDS)
-    except (OSError, soundfile.SoundFileError) as error:
-        return error
+    except (OSError, soundfile.SoundFileError) as error:  # libsndfile calls a full disk "System error"
+        free = shutil.disk_usage(place := tempfile.gettempdir()).free
+        return OSError(f"cannot write to {place}, which has {free / 1e6:.1f} MB free: {in_one_line(error)}")
 
 
 def _write_tones(music: Path) -> None:

@@ -32,6 +32,7 @@ class TrainedClassifier:
         self._logits = tf.function(
             lambda mfcc: model(mfcc, training=False),
             input_signature=[tf.TensorSpec(model.input_shape, tf.float32)],
+            autograph=False,
         )
 
     def probabilities(self, mfcc: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -53,7 +53,7 @@ class Predictor:
             # Concatenated in the order of the replicas, the parts are the batch; every worker gets all of it.
             return [self._strategy.gather(part, axis=0) for part in parts]
 
-        return tf.function(step, input_signature=[spec])
+        return tf.function(step, input_signature=[spec], autograph=False)
 
 
 def _evaluation_step(model: keras.Sequential, batch: ReplicaBatch) -> tuple[tf.Tensor, tf.Tensor]:

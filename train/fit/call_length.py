@@ -58,5 +58,5 @@ def mean_over_workers(strategy: tf.distribute.Strategy) -> Callable[[float], flo
     def mean(value: tf.Tensor) -> tf.Tensor:
         return strategy.reduce(tf.distribute.ReduceOp.MEAN, strategy.run(tf.identity, args=(value,)), axis=None)
 
-    traced = tf.function(mean)
+    traced = tf.function(mean, autograph=False)
     return lambda number: float(traced(tf.constant(number, tf.float64)))

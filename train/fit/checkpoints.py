@@ -16,7 +16,8 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -220,17 +221,33 @@ class Checkpoints:
 
     def _snapshot(self, state: TrainState) -> "_Snapshot":
         """Return the current state; raise a TrainError if the folder for temporary files has no room for it."""
-        try:
-            with tempfile.TemporaryDirectory() as scratch:
-                self._variables.write(os.path.join(scratch, _STATE))
-                files = {path.name: path.read_bytes() for path in sorted(Path(scratch).iterdir())}
-        except (tf.errors.OpError, OSError) as error:
-            raise _not_written(StoragePath.of(tempfile.gettempdir()), error) from error
+        with _written(self._variables) as paths:
+            files = {path.name: path.read_bytes() for path in paths}
         files[PROGRESS_FILE] = state.to_json()
         return _Snapshot(CheckpointName(state.step, len(state.history)), files)
 
     def _restore(self, folder: Path) -> None:
         self._variables.read(str(folder / _STATE)).assert_consumed()
+
+
+@contextmanager
+def _written(variables: tf.train.Checkpoint) -> Iterator[list[Path]]:
+    """Let TensorFlow write variables to a temporary folder, which is removed on exit; yield the files.
+
+    Raises:
+        TrainError: They cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            scratch = stack.enter_context(tempfile.TemporaryDirectory())
+            variables.write(os.path.join(scratch, _STATE))
+        except (tf.errors.OpError, OSError) as error:
+            raise TrainError(
+                f"cannot write a checkpoint to the folder for temporary files, {tempfile.tempdir or 'TMPDIR'}: "
+                f"{_reason(error)}. Earlier checkpoints are kept. Free some space there, or choose another folder "
+                "(export TMPDIR=FOLDER), and run the same command again: it continues from the latest one."
+            ) from error
+        yield sorted(Path(scratch).iterdir())
 
 
 def _saved(folder: StoragePath, since: int = 0) -> list[StoragePath]:

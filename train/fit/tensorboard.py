@@ -74,7 +74,7 @@ class TensorBoardWriter:
 
     def graph(self, model: keras.Sequential) -> None:
         """Write the graph of the model."""
-        call = tf.function(lambda mfcc: model(mfcc, training=False))
+        call = tf.function(lambda mfcc: model(mfcc, training=False), autograph=False)
         traced = call.get_concrete_function(tf.TensorSpec((None, *model.input_shape[1:]), tf.float32))
         with self._writers["train"].as_default(step=0):
             tf.summary.graph(traced.graph)

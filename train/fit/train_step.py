@@ -232,7 +232,8 @@ def distributed_steps(
         return train_step(model, optimizer, step_config, batch)
 
     # XLA cannot compile operations across devices, so the gradients are summed and applied outside.
-    compute_gradients = tf.function(compute_gradients, jit_compile=True) if compiled else compute_gradients
+    if compiled:
+        compute_gradients = tf.function(compute_gradients, jit_compile=True, autograph=False)
 
     def on_replica(batch: ReplicaBatch) -> tuple[tf.Tensor, tf.Tensor]:
         loss, correct, gradients = compute_gradients(batch)
@@ -241,13 +242,20 @@ def distributed_steps(
 
     def steps(iterator: Any, count: tf.Tensor) -> StepResults:
         add = tf.distribute.ReduceOp.SUM
-        losses = tf.TensorArray(tf.float32, count, element_shape=())
-        correct = tf.TensorArray(tf.int64, count, element_shape=())
-        for index in tf.range(count):  # AutoGraph makes a loop of the graph of it
+
+        def step(index: tf.Tensor, losses: tf.TensorArray, correct: tf.TensorArray) -> tuple[Any, ...]:
             loss, rows = strategy.run(on_replica, args=(next(iterator),))
             losses = losses.write(index, strategy.reduce(add, loss, axis=None))
-            correct = correct.write(index, strategy.reduce(add, rows, axis=None))
+            return index + 1, losses, correct.write(index, strategy.reduce(add, rows, axis=None))
+
+        begin = (
+            tf.constant(0),
+            tf.TensorArray(tf.float32, count, element_shape=()),
+            tf.TensorArray(tf.int64, count, element_shape=()),
+        )
+        _, losses, correct = tf.while_loop(lambda index, *_: index < count, step, begin, parallel_iterations=1)
         return StepResults(losses.stack(), correct.stack())
 
-    traced: Callable[[Any, tf.Tensor], StepResults] = tf.function(steps)
+    # AutoGraph writes the source of what it converts into the folder for temporary files, and leaves it there.
+    traced: Callable[[Any, tf.Tensor], StepResults] = tf.function(steps, autograph=False)
     return traced

@@ -168,6 +168,7 @@ class SegmentStream:
                 self._failures.append(error)
                 raise
 
+        @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
         def to_tensors(index: tf.Tensor) -> ReplicaBatch:
             fields = tf.numpy_function(lambda i: read(int(i)), [index], types, stateful=False)
             return ReplicaBatch(

@@ -8,22 +8,23 @@ import dataclasses
 import hashlib
 import itertools
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from featurize.collection.catalog import Catalog, stored_path
+from featurize.column_file import ROWS_AT_ONCE, one_array, parts, take
 from featurize.config import FeaturizeConfig
 from featurize.dataset.info import DEFAULT_LAYOUT, FeatureSettings, FoldLayout
 from featurize.dataset.output_folder import PLAN_KEY
-from featurize.dataset.schema import FOLD_NUMBERS, FORMAT_VERSION, TRACKS_SCHEMA, fold_and_index, shard_name
-from featurize.dataset.tables import write_table
+from featurize.dataset.schema import FOLD_NUMBERS, FORMAT_VERSION, fold_and_index, shard_name
 from featurize.planning.fold_remarks import fold_remarks
 from featurize.planning.folds import GivenFolds, PreviousFolds, resolve_folds
 from featurize.planning.groups import Groups
+from featurize.planning.plan_table import write_plan_table
 from featurize.planning.previous_plan import PreviousPlan, rows_in_previous
 from featurize.planning.shard_plan import ShardPlan, Track, feature_settings, fingerprint
 from featurize.storage import StoragePath
@@ -44,6 +45,7 @@ class Plan:
             tracks of a shard are consecutive rows.
         names: Names of the shards below `shards/`.
         bounds: int64 [shards + 1]; the tracks of `names[i]` are the rows [bounds[i], bounds[i + 1]).
+        by_track: Rows of `tracks` in the order of the ids, int32 [tracks].
         layout: What the folds are for.
         remarks: What a user should know about the folds, for the log.
         unreachable: As in `Catalog`.
@@ -56,6 +58,7 @@ class Plan:
     tracks: pa.Table
     names: list[str]
     bounds: Int64
+    by_track: NDArray[np.int32]
     layout: FoldLayout
     remarks: tuple[str, ...]
     unreachable: frozenset[str]
@@ -79,11 +82,6 @@ class Plan:
 
     def save(self, folder: StoragePath) -> None:
         """Write `tracks.parquet`, sorted by track id."""
-        lengths = np.diff(self.bounds)
-        names = pa.DictionaryArray.from_arrays(
-            pa.array(np.repeat(np.arange(len(self.names), dtype=np.int32), lengths)),
-            pa.array(self.names, pa.string()),
-        )
         about: dict[str, Any] = {
             "format": FORMAT_VERSION,
             "settings": self.settings.model_dump(),
@@ -92,12 +90,10 @@ class Plan:
         }
         if self.layout != DEFAULT_LAYOUT:
             about["folds"] = self.layout.model_dump()
-        labels = pc.take(pa.array(self.classes, pa.string()), self.tracks["label"])
-        table = pa.table(
-            [self.tracks["track"], labels, *(self.tracks[name] for name in ("group", "fold", "size")), names],
-            schema=TRACKS_SCHEMA.with_metadata({PLAN_KEY: json.dumps(about).encode()}),
-        ).sort_by("track")
-        write_table(folder / "tracks.parquet", table)
+        shard = np.repeat(np.arange(len(self.names), dtype=np.int32), np.diff(self.bounds))
+        metadata = {PLAN_KEY: json.dumps(about).encode()}
+        path = folder / "tracks.parquet"
+        write_plan_table(path, self.tracks, self.by_track, self.classes, (self.names, shard), metadata)
 
 
 def make_plan(
@@ -121,43 +117,41 @@ def make_plan(
         FeaturizeError: There are too few groups or folds.
     """
     settings = feature_settings(config)
-    ids = catalog.tracks["track"].combine_chunks()
+    ids = one_array(catalog.tracks["track"])
     previous_rows = rows_in_previous(ids, previous)
     classes, labels = _resolve_classes(catalog, previous)
-    given = GivenFolds(*(catalog.tracks[name].combine_chunks() for name in ("split", "fold")))
+    given = GivenFolds(*(one_array(catalog.tracks[name]) for name in ("split", "fold")))
     kept = None
     if previous is not None and previous.grouping == groups.grouping:
         previous_folds = np.where(previous_rows >= 0, previous.tracks["fold"].to_numpy()[previous_rows], -1)
         kept = PreviousFolds(previous_folds, previous.layout)
     folds, layout = resolve_folds(groups, labels, given, kept)
     remarks = tuple(fold_remarks(groups.groups, given, folds, layout, kept))
-    digests = np.fromiter(
-        (int.from_bytes(hashlib.sha256(track.as_py().encode()).digest()[:8], "big") for track in ids),
-        np.uint64,
-        len(ids),
-    )
+    digests = _digests(ids)
     indices = _resolve_shard_indices(folds, digests, config.tracks_per_shard, settings, previous, previous_rows)
     order = np.lexsort((digests, indices, folds))
+    del digests
+    fold, index = folds[order].astype(np.int32), indices[order].astype(np.int32)
+    changes = np.flatnonzero((fold[1:] != fold[:-1]) | (index[1:] != index[:-1])) + 1
+    bounds = np.concatenate([[0], changes, [len(ids)]])
     tracks = pa.table(
         {
-            "track": ids,
-            "path": catalog.tracks["path"],
-            "label": pa.array(labels.astype(np.int32)),
-            "group": groups.groups,
-            "fold": pa.array(folds.astype(np.int32)),
-            "size": catalog.tracks["size"],
+            "track": take(ids, order),
+            "path": take(one_array(catalog.tracks["path"]), order),
+            "label": pa.array(labels[order].astype(np.int32)),
+            "group": take(groups.groups, order),
+            "fold": pa.array(fold),
+            "size": one_array(catalog.tracks["size"]).take(pa.array(order)),
         }
-    ).take(pa.array(order))
-    changes = np.flatnonzero(np.diff(folds[order]) | np.diff(indices[order])) + 1
-    bounds = np.concatenate([[0], changes, [len(ids)]])
+    )
+    firsts = bounds[:-1]
+    fingerprints = _fingerprints(tracks, classes, settings, bounds)
     names = [
-        shard_name(
-            int(folds[order[first]]),
-            int(indices[order[first]]),
-            _fingerprint(tracks, classes, settings, first, stop),
-        )
-        for first, stop in itertools.pairwise(bounds.tolist())
+        shard_name(*place)
+        for place in zip(fold[firsts].tolist(), index[firsts].tolist(), fingerprints, strict=True)
     ]
+    by_track = np.empty(len(ids), np.int32)
+    by_track[order] = np.arange(len(ids), dtype=np.int32)
     return Plan(
         catalog.root,
         settings,
@@ -166,18 +160,34 @@ def make_plan(
         tracks,
         names,
         bounds,
+        by_track,
         layout,
         remarks,
         catalog.unreachable,
     )
 
 
-def _fingerprint(tracks: pa.Table, classes: list[str], settings: FeatureSettings, first: int, stop: int) -> str:
-    rows = tracks.slice(first, stop - first)
-    columns = (rows[name].to_pylist() for name in ("track", "label", "size"))
-    return fingerprint(
-        settings, [[track, classes[label], label, size] for track, label, size in zip(*columns, strict=True)]
-    )
+def _digests(ids: pa.Array) -> NDArray[np.uint64]:
+    """Return the first eight bytes of the SHA-256 of each id, uint64 [tracks]."""
+    digests = np.empty(len(ids), np.uint64)
+    done = 0
+    for part in parts(ids):
+        hashes = b"".join(hashlib.sha256(track.encode()).digest()[:8] for track in part.to_pylist())
+        digests[done : done + len(part)] = np.frombuffer(hashes, ">u8")
+        done += len(part)
+    return digests
+
+
+def _fingerprints(tracks: pa.Table, classes: list[str], settings: FeatureSettings, bounds: Int64) -> Iterator[str]:
+    """Yield the fingerprint of each shard; Python objects are made for some shards at a time."""
+    shards_at_once = max(1, ROWS_AT_ONCE * (len(bounds) - 1) // max(len(tracks), 1))
+    for begin in range(0, len(bounds) - 1, shards_at_once):
+        some = bounds[begin : begin + shards_at_once + 1]
+        rows = tracks.slice(some[0], some[-1] - some[0])
+        columns = (rows[name].to_pylist() for name in ("track", "label", "size"))
+        listed = [[track, classes[label], label, size] for track, label, size in zip(*columns, strict=True)]
+        for first, stop in itertools.pairwise((some - some[0]).tolist()):
+            yield fingerprint(settings, listed[first:stop])
 
 
 def _resolve_classes(catalog: Catalog, previous: PreviousPlan | None) -> tuple[list[str], Int64]:
@@ -186,7 +196,7 @@ def _resolve_classes(catalog: Catalog, previous: PreviousPlan | None) -> tuple[l
     Classes of the previous plan come first, in their order, so that they keep their indices unless one is removed.
     New classes follow in alphabetical order.
     """
-    labels = catalog.tracks["label"].combine_chunks()
+    labels = one_array(catalog.tracks["label"])
     present = set(labels.dictionary.take(labels.indices.unique()).to_pylist())
     known = [label for label in previous.classes if label in present] if previous else []
     classes = known + sorted(present - set(known))
@@ -211,10 +221,11 @@ def _resolve_shard_indices(
     indices = np.full(len(folds), -1)
     next_index = np.zeros(FOLD_NUMBERS, np.int64)
     if previous is not None and previous.settings == settings:
-        shard = previous.tracks["shard"].combine_chunks()
+        shard = one_array(previous.tracks["shard"])
         by_name = np.array([fold_and_index(name) for name in shard.dictionary.to_pylist()], np.int64)
-        previous_fold, previous_index = by_name[shard.indices.to_numpy()].T
-        np.maximum.at(next_index, previous_fold, previous_index + 1)
+        previous_fold, previous_index = (column[shard.indices.to_numpy()] for column in by_name.T.astype(np.int32))
+        present = by_name[shard.indices.unique().to_numpy()]
+        np.maximum.at(next_index, present[:, 0], present[:, 1] + 1)
         stay = (previous_rows >= 0) & (previous_fold[previous_rows] == folds)
         indices[stay] = previous_index[previous_rows[stay]]
     for fold in range(FOLD_NUMBERS):

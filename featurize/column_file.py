@@ -26,25 +26,18 @@ MOST_COLUMN_BYTES = (1 << 31) - 1  # of a column: Arrow's strings have 32-bit of
 class ColumnFile:
     """A column of strings or binary values that is written in parts and then mapped into memory."""
 
-    def __init__(self, kind: pa.DataType, rows: int, in_memory: int = _ROWS_IN_MEMORY) -> None:
+    def __init__(self, kind: pa.DataType, in_memory: int = _ROWS_IN_MEMORY) -> None:
         """Create an empty column.
 
         Args:
             kind: `pa.string()` or `pa.binary()`.
-            rows: Number of rows that will be appended.
-            in_memory: Columns of fewer rows stay in memory.
-
-        Raises:
-            FeaturizeError: There is no room for temporary files.
+            in_memory: Columns of at most so many rows stay in memory.
         """
-        self._kind, self._rows, self._bytes = kind, 0, 0
-        self._parts: list[pa.Array] | None = [] if rows < in_memory else None
+        self._kind, self._in_memory = kind, in_memory
+        self._parts: list[pa.Array] = []  # in memory
+        self._files: tuple[BinaryIO, BinaryIO] | None = None  # values, and offsets of 32 bits
         self._valid: list[NDArray[np.uint8]] = []
-        self._nulls = 0
-        if self._parts is None:
-            with explained():
-                self._values, self._offsets = _unnamed_file(), _unnamed_file()
-                self._offsets.write(np.zeros(1, np.int32).tobytes())
+        self._rows = self._bytes = self._nulls = 0
 
     def append(self, part: pa.Array) -> None:
         """Append values.
@@ -52,19 +45,22 @@ class ColumnFile:
         Raises:
             FeaturizeError: There is no room for temporary files, or the column holds more than 2 GiB.
         """
-        if self._parts is not None:
-            self._parts.append(part)
+        self._rows += len(part)
+        self._parts.append(part)
+        if self._rows <= self._in_memory:
             return
-        for begin in range(0, len(part), ROWS_AT_ONCE):
-            self._write(part.slice(begin, ROWS_AT_ONCE))
+        waiting, self._parts = self._parts, []
+        for whole in waiting:
+            for begin in range(0, len(whole), ROWS_AT_ONCE):
+                self._write(whole.slice(begin, ROWS_AT_ONCE))
 
     def finish(self) -> pa.Array:
         """Return the column; all of it is one array."""
-        if self._parts is not None:
+        if self._files is None:
             return pa.concat_arrays(self._parts) if self._parts else pa.array([], self._kind)
         valid = pa.py_buffer(np.packbits(np.concatenate(self._valid), bitorder="little")) if self._nulls else None
         with explained():
-            offsets, values = _mapped(self._offsets), _mapped(self._values)
+            values, offsets = (_mapped(file) for file in self._files)
         return pa.Array.from_buffers(self._kind, self._rows, [valid, offsets, values], self._nulls)
 
     def _write(self, part: pa.Array) -> None:
@@ -76,18 +72,20 @@ class ColumnFile:
                 f"a column of the collection has more than {MOST_COLUMN_BYTES:,} bytes. Divide the collection."
             )
         with explained():
+            if self._files is None:
+                self._files = _unnamed_file(), _unnamed_file()
+                self._files[1].write(np.zeros(1, np.int32).tobytes())
             if values is not None:
-                self._values.write(memoryview(values)[int(offsets[0]) : int(offsets[-1])])
-            self._offsets.write((offsets[1:] - offsets[0] + np.int32(self._bytes)).tobytes())
+                self._files[0].write(memoryview(values)[int(offsets[0]) : int(offsets[-1])])
+            self._files[1].write((offsets[1:] - offsets[0] + np.int32(self._bytes)).tobytes())
         self._valid.append(np.asarray(part.is_valid().to_numpy(zero_copy_only=False), np.uint8))
         self._nulls += part.null_count
-        self._rows += len(part)
         self._bytes += int(offsets[-1] - offsets[0])
 
 
 def take(column: pa.Array, rows: NDArray[np.int64]) -> pa.Array:
     """Return the values of a column of strings at some rows; of many rows, in a temporary file."""
-    taken = ColumnFile(column.type, len(rows))
+    taken = ColumnFile(column.type)
     for begin in range(0, len(rows), ROWS_AT_ONCE):
         taken.append(column.take(pa.array(rows[begin : begin + ROWS_AT_ONCE])))
     return taken.finish()

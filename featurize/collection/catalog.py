@@ -174,7 +174,7 @@ def _from_table(source: Source, rows: TrackRows) -> tuple[StoragePath, pa.Table,
         else:
             _log.warning("%s. They become rejects.", audio.missing)
     # Only paths that are not plainly below the folder are looked at one by one.
-    ids, outside = ColumnFile(pa.string(), len(paths)), ColumnFile(pa.binary(), len(paths))
+    ids, outside = ColumnFile(pa.string()), ColumnFile(pa.binary())
     for part in parts(paths):
         odd = pc.match_substring_regex(part, _NOT_PLAIN)
         named = pa.array([_below(path, root) for path in part.filter(odd).to_pylist()], pa.string())

@@ -41,8 +41,16 @@ class FolderTree:
         Returns:
             Path below the root as it is on the disk.
         """
+        below = self.folder(parts[:-1])
+        if below is None:
+            return None
+        name = self._names(below).match(parts[-1], is_file=True)
+        return f"{below}/{name}".lstrip("/") if name else None
+
+    def folder(self, parts: Sequence[str]) -> str | None:
+        """Return the only folder below the root whose path has these parts, up to spelling; None without it."""
         below = ""
-        for part in parts[:-1]:
+        for part in parts:
             key = (below, part)
             if key not in self._below:
                 if len(self._below) >= _MOST_REMEMBERED:
@@ -53,8 +61,7 @@ class FolderTree:
             if found is None:
                 return None
             below = found
-        name = self._names(below).match(parts[-1], is_file=True)
-        return f"{below}/{name}".lstrip("/") if name else None
+        return below
 
     def folders(self) -> list[str]:
         """Return the names of the folders directly below the root, without hidden ones."""
@@ -141,17 +148,26 @@ def find_missing(
     """
     found: dict[int, tuple[str, str, str]] = {}
     bare: dict[int, str] = {}
+    absent = None  # the last folder of a path that is nowhere below the root
     for index, path in enumerate(paths):
+        folder = None if "\\" in path else path.rpartition("/")[0]
+        if folder and folder == absent:
+            continue
         parts = _parts(path)
+        is_absent = bool(folder)
         for start in range(len(parts)) if shorten and len(parts) <= _MOST_PARTS else range(min(len(parts), 1)):
             is_bare = start > 0 and start == len(parts) - 1
             if is_bare and not _is_absolute(path):
                 break
+            if tree.folder(parts[start:-1]) is None:
+                continue
+            is_absent = False
             if name := tree.find(parts[start:]):
                 found[index] = (name, "/".join(parts[:start]), path)
                 if is_bare:
                     bare[index] = found[index][1]
                 break
+        absent = folder if is_absent else absent
     if len(set(bare.values())) > 1:
         found = {index: match for index, match in found.items() if index not in bare}
     uses = Counter(name for name, _, _ in found.values())

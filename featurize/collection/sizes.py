@@ -1,5 +1,6 @@
 """Sizes of the files that a table names, and which buckets do not answer."""
 
+import os
 import queue
 import threading
 from collections import defaultdict
@@ -42,10 +43,15 @@ def sizes_of(root: StoragePath, paths: pa.Array, listed: bool = True) -> tuple[I
     known = dict(root.files()) if root.scheme and listed else {}
     sizes = np.empty(len(paths), np.int64)
     outside: defaultdict[str, list[int]] = defaultdict(list)
-    folder = f"{root.path.rstrip('/')}/"
+    is_local, root_path = not root.scheme, f"{root.path.rstrip('/')}/"
+    absent = None  # the last folder that was found not to exist
     for row, path in enumerate(texts(paths)):
-        if root.local and path and "://" not in path and "\0" not in path and path[0] != "/":
-            sizes[row] = size_of_local(folder + path)  # as below, in a fourth of the time
+        if is_local and path and "://" not in path and "\0" not in path and path[0] != "/":
+            # As below, in a fourth of the time.
+            folder = path.rpartition("/")[0]
+            sizes[row] = -1 if folder == absent else size_of_local(root_path + path)
+            if sizes[row] < 0 and folder and folder != absent and not os.path.isdir(root_path + folder):
+                absent = folder
             continue
         size = known.get(path)
         if size is None and is_outside(root, path):

@@ -95,7 +95,7 @@ def _without_placeholders(groups: pa.Array, ids: pa.Array, grouping: str) -> pa.
     found = pa.concat_arrays(placeholders)
     log_placeholders(found, grouping)
     nothing_named = found.unique()
-    kept = ColumnFile(pa.string(), len(groups))
+    kept = ColumnFile(pa.string())
     for part, part_ids in zip(parts(groups), parts(ids), strict=True):
         kept.append(pc.if_else(pc.is_in(part, value_set=nothing_named), part_ids, part))
     return kept.finish()
@@ -103,7 +103,7 @@ def _without_placeholders(groups: pa.Array, ids: pa.Array, grouping: str) -> pa.
 
 def _each_name(names: pa.Array, ids: pa.Array, function: Callable[[str], str | None]) -> pa.Array:
     """Apply a function to each name, once for many tracks that have it; the id of the track stands for None."""
-    changed = ColumnFile(pa.string(), len(names))
+    changed = ColumnFile(pa.string())
     for part, part_ids in zip(parts(names), parts(ids), strict=True):
         encoded = part.dictionary_encode()
         values = pa.array([function(name) for name in encoded.dictionary.to_pylist()], pa.string())

@@ -76,7 +76,7 @@ def read_plan_table(path: StoragePath) -> pa.Table:
         raise ValueError(f"has {rows:,} rows in {size:,} bytes, more than a plan can have")
     names = [field.name for field in TRACKS_SCHEMA if field.type == pa.string()]
     file = pq.ParquetFile(path.path, read_dictionary=names, page_checksum_verification=True, **path.arrow)
-    texts = {name: ColumnFile(pa.string(), rows) for name in names}
+    texts = {name: ColumnFile(pa.string()) for name in names}
     numbers: dict[str, list[pa.Array]] = {"fold": [], "size": []}
     shards = _Numbered()
     read, decoded = 0, dict.fromkeys(names, 0)

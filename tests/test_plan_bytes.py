@@ -8,9 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from featurize.collection.catalog import build_catalog
+from featurize.collection.manifest import read_table
 from featurize.config import FeaturizeConfig
 from featurize.execution.table_reading import read_table_apart
-from featurize.planning.groups import add_tags, known_groups, unread_files
+from featurize.planning.groups import add_tags, count_unread, known_groups
 from featurize.planning.plan import Plan, make_plan
 from featurize.planning.previous_plan import PreviousPlan, read_plan
 from featurize.storage import StoragePath
@@ -83,9 +84,10 @@ def row(number: int, kind: str) -> dict[str, str | int | None]:
 
 def plan_of(table: str, kind: str, previous: PreviousPlan | None = None) -> Plan:
     """Return the plan of a collection as the driver makes it, without reading tags."""
-    catalog, config = build_catalog(table, read=read_table_apart), FeaturizeConfig.model_validate(SETTINGS[kind])
+    read = read_table_apart if kind == "groups" else read_table  # a process of its own takes a second
+    catalog, config = build_catalog(table, read=read), FeaturizeConfig.model_validate(SETTINGS[kind])
     groups = known_groups(catalog, config, previous)
-    groups = add_tags(catalog, groups, [None] * len(unread_files(catalog, groups)))
+    groups = add_tags(catalog, groups, [None] * count_unread(groups))
     return make_plan(catalog, config, previous, groups)
 
 
@@ -107,9 +109,7 @@ def test_names_and_table_of_a_plan_are_those_of_earlier_versions(kind: str, tmp_
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
     second.mkdir()
-    plan = plan_of(collection(tmp_path / "music", kind), kind)
-    assert plan.names == plan_of(collection(tmp_path / "music", kind), kind).names
-    check(plan, kind, first)
+    check(plan_of(collection(tmp_path / "music", kind), kind), kind, first)
     previous = read_plan(StoragePath.of(first))
     check(
         plan_of(collection(tmp_path / "music", kind, first=100, tracks=1700), kind, previous),

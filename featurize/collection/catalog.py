@@ -96,8 +96,8 @@ def build_catalog(
         if place.is_folder() or (place.is_file() and is_table_name(place.name)):
             source = find_source(place, layout, place.is_folder())
             if source.layout != FOLDERS:
-                rows = read_table(source, request) if source.is_listing else read(source, request)
-                root, tracks, unreachable = _from_table(source, rows)
+                reader = read_table if source.is_listing else read
+                root, tracks, unreachable = _from_table(source, reader(source, request))
             elif request.columns:
                 raise FeaturizeError(
                     f"--columns is about a table, and {place} is a folder of classes. Give the table."
@@ -173,20 +173,28 @@ def _from_table(source: Source, rows: TrackRows) -> tuple[StoragePath, pa.Table,
             _log.info("%s. These rows are left out.", audio.missing)
         else:
             _log.warning("%s. They become rejects.", audio.missing)
-    # Only paths that are not plainly below the folder are looked at one by one.
+    ids, outside = _ids(paths, root)
+    given = [
+        one_array(table[name]) if name in table.column_names else empty
+        for name, empty in zip(("group", "fold", "split"), _nothing_given(paths), strict=True)
+    ]
+    columns = [ids, outside, pc.dictionary_encode(one_array(table["label"])), *given, sizes]
+    return root, pa.table(columns, schema=CATALOG_SCHEMA), frozenset(audio.unreachable)
+
+
+def _ids(paths: pa.Array, root: StoragePath) -> tuple[pa.Array, pa.Array]:
+    """Return the columns `track` and `path` of a catalog for the paths of a table."""
+    if not any(pc.any(pc.match_substring_regex(part, _NOT_PLAIN)).as_py() for part in parts(paths)):
+        return paths, pa.nulls(len(paths), pa.binary())
     ids, outside = ColumnFile(pa.string()), ColumnFile(pa.binary())
     for part in parts(paths):
+        # Only paths that are not plainly below the folder are looked at one by one.
         odd = pc.match_substring_regex(part, _NOT_PLAIN)
         named = pa.array([_below(path, root) for path in part.filter(odd).to_pylist()], pa.string())
         names = pc.replace_with_mask(part, odd, named)
         ids.append(names)
         outside.append(pc.if_else(pc.equal(names, part), pa.scalar(None, pa.binary()), pc.cast(part, pa.binary())))
-    given = [
-        one_array(table[name]) if name in table.column_names else empty
-        for name, empty in zip(("group", "fold", "split"), _nothing_given(paths), strict=True)
-    ]
-    columns = [ids.finish(), outside.finish(), pc.dictionary_encode(one_array(table["label"])), *given, sizes]
-    return root, pa.table(columns, schema=CATALOG_SCHEMA), frozenset(audio.unreachable)
+    return ids.finish(), outside.finish()
 
 
 def _table_hint(place: StoragePath, source: Source) -> str:

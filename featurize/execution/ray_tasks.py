@@ -218,25 +218,27 @@ class RayTaskPool(Generic[Key]):
                 yield key, getattr(error, "cause", None) or error
 
 
-def run_all(function: Callable[..., Result], calls: Iterable[tuple[Any, ...]]) -> list[Result]:
-    """Call a function in Ray tasks and return the results in order; the first error is raised.
+def run_all(function: Callable[..., Result], calls: Iterable[tuple[Any, ...]]) -> Iterator[tuple[int, Result]]:
+    """Call a function in Ray tasks; the first error is raised.
 
     Args:
         function: Module-level function.
         calls: Arguments of each call.
+
+    Yields:
+        The index of a call and its result, in the order in which they are ready.
     """
     pool: RayTaskPool[int] = RayTaskPool()
-    results: dict[int, Result] = {}
     waiting = enumerate(calls)
     while True:
         while not pool.full and (call := next(waiting, None)):
             pool.submit(call[0], function, *call[1])
         if not len(pool):
-            return [results[index] for index in sorted(results)]
+            return
         for index, result in pool.finished():
             if isinstance(result, BaseException):
                 raise result
-            results[index] = result
+            yield index, result
 
 
 def run_on_every_node(function: Callable[..., Result], *arguments: object) -> dict[str, Result]:

@@ -32,14 +32,16 @@ def read_table_apart(source: Source, request: TableRequest) -> TrackRows:
     table_bytes = sum(max(size_of(table), 0) for table in source.tables)
     memory = _MEMORY_BYTES + _MEMORY_PER_BYTE * table_bytes if source.tables else _WITHOUT_TABLES_BYTES
     with explained(), tempfile.TemporaryDirectory(prefix="earmark-") as folder:
-        path = os.path.join(folder, "rows.arrow")
-        with ChildProcess(*limited(memory, _read_into, path, source, request)) as child:
+        with ChildProcess(*limited(memory, _read_into, folder, source, request)) as child:
             try:
                 kind, value = child.receive(_SECONDS)
             except TimeoutError as error:
                 raise _unusable(source, f"it takes longer than {_SECONDS:g} s") from error
         if kind == "returned":
-            rows: TrackRows = dataclasses.replace(value, table=map_table(path))
+            # A file for each column, so that one that is no longer used takes no memory.
+            columns = [map_table(os.path.join(folder, f"{i}.arrow")) for i in range(len(value.table.schema))]
+            table = pa.table([column[0] for column in columns], schema=value.table.schema)
+            rows: TrackRows = dataclasses.replace(value, table=table)
             return rows
     if isinstance(value, MemoryError):
         raise _unusable(source, "it takes more memory than a table of its size should")
@@ -48,11 +50,13 @@ def read_table_apart(source: Source, request: TableRequest) -> TrackRows:
     raise _unusable(source, describe_death(value))
 
 
-def _read_into(path: str, source: Source, request: TableRequest) -> TrackRows:
-    """Read a table and write its rows to an Arrow file; return everything else."""
+def _read_into(folder: str, source: Source, request: TableRequest) -> TrackRows:
+    """Read a table and write its columns to Arrow files, `0.arrow` and so on; return everything else."""
     rows = read_table(source, request)
-    with explained(), pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, rows.table.schema) as writer:
-        writer.write_table(rows.table)
+    for index, name in enumerate(rows.table.column_names):
+        column, path = rows.table.select([name]), os.path.join(folder, f"{index}.arrow")
+        with explained(), pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, column.schema) as writer:
+            writer.write_table(column)
     return dataclasses.replace(rows, table=rows.table.slice(0, 0))
 
 

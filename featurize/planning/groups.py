@@ -1,7 +1,7 @@
 """Group of each track: from the collection's table, the previous plan, or a tag of the file."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -51,11 +51,37 @@ def known_groups(catalog: Catalog, config: FeaturizeConfig, previous: PreviousPl
     return Groups(config.group_by, given)
 
 
-def unread_files(catalog: Catalog, groups: Groups) -> list[StoragePath | None]:
-    """Return the files whose tags must be read, in catalog order; None for one that cannot be opened."""
+@dataclasses.dataclass(frozen=True)
+class UnreadFiles:
+    """Files whose tags must be read.
+
+    Attributes:
+        tracks: Ids of the tracks.
+        sizes: Sizes in bytes.
+        paths: The files; None for one that cannot be opened.
+    """
+
+    tracks: list[str]
+    sizes: list[int]
+    paths: list[StoragePath | None]
+
+
+def count_unread(groups: Groups) -> int:
+    """Return the number of tracks whose group is not known."""
+    return int(groups.groups.null_count)
+
+
+def unread_files(catalog: Catalog, groups: Groups, at_once: int) -> Iterator[UnreadFiles]:
+    """Yield the files whose tags must be read in catalog order, so many at once."""
     unread = pc.indices_nonzero(pc.is_null(groups.groups))
-    rows = catalog.tracks.select(["track", "path"]).take(unread).to_pylist()
-    return [_file(catalog, stored_path(row["track"], row["path"])) for row in rows]
+    for begin in range(0, len(unread), at_once):
+        some = unread.slice(begin, at_once)
+        rows = catalog.tracks.select(["track", "path", "size"]).take(some).to_pylist()
+        yield UnreadFiles(
+            [row["track"] for row in rows],
+            [row["size"] for row in rows],
+            [_file(catalog, stored_path(row["track"], row["path"])) for row in rows],
+        )
 
 
 def add_tags(catalog: Catalog, groups: Groups, tags: Sequence[str | UnreadableTags | None]) -> Groups:
@@ -66,7 +92,7 @@ def add_tags(catalog: Catalog, groups: Groups, tags: Sequence[str | UnreadableTa
     Args:
         catalog: Tracks of the collection.
         groups: Groups from `known_groups`.
-        tags: Tag of each file of `unread_files`; None for files without it.
+        tags: Tag of each file of `unread_files`, in order; None for files without it.
     """
     ids = one_array(catalog.tracks["track"])
     unread = pc.is_null(groups.groups)

@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,7 @@ from featurize.planning.groups import Groups
 from featurize.planning.plan_table import write_plan_table
 from featurize.planning.previous_plan import PreviousPlan, rows_in_previous
 from featurize.planning.shard_plan import ShardPlan, Track, feature_settings, fingerprint
+from featurize.planning.shard_size import cut, resolve_tracks_per_shard
 from featurize.storage import StoragePath
 
 Int64 = NDArray[np.int64]
@@ -80,6 +81,11 @@ class Plan:
             self.names[position], self.root, tracks, self.settings, previous, retry_rejects, self.unreachable
         )
 
+    def shard_bytes(self) -> Int64:
+        """Return the total size of the files of each shard in bytes, int64 [shards]."""
+        sizes = np.maximum(one_array(self.tracks["size"]).to_numpy(), 0)
+        return np.add.reduceat(sizes, self.bounds[:-1])
+
     def save(self, folder: StoragePath) -> None:
         """Write `tracks.parquet`, sorted by track id."""
         about: dict[str, Any] = {
@@ -128,7 +134,10 @@ def make_plan(
     folds, layout = resolve_folds(groups, labels, given, kept)
     remarks = tuple(fold_remarks(groups.groups, given, folds, layout, kept))
     digests = _digests(ids)
-    indices = _resolve_shard_indices(folds, digests, config.tracks_per_shard, settings, previous, previous_rows)
+    sizes = one_array(catalog.tracks["size"]).to_numpy()
+    indices = _resolve_shard_indices(
+        folds, digests, sizes, config.tracks_per_shard, settings, previous, previous_rows
+    )
     order = np.lexsort((digests, indices, folds))
     del digests
     fold, index = folds[order].astype(np.int32), indices[order].astype(np.int32)
@@ -208,7 +217,8 @@ def _resolve_classes(catalog: Catalog, previous: PreviousPlan | None) -> tuple[l
 def _resolve_shard_indices(
     folds: Int64,
     digests: NDArray[np.uint64],
-    tracks_per_shard: int,
+    sizes: Int64,
+    tracks_per_shard: int | Literal["auto"],
     settings: FeatureSettings,
     previous: PreviousPlan | None,
     previous_rows: Int64,
@@ -218,6 +228,7 @@ def _resolve_shard_indices(
     Tracks of the previous plan keep their shard if settings and fold are unchanged. The other tracks of a fold are
     divided among new shards of nearly equal size.
     """
+    most = resolve_tracks_per_shard(tracks_per_shard, len(folds))
     indices = np.full(len(folds), -1)
     next_index = np.zeros(FOLD_NUMBERS, np.int64)
     if previous is not None and previous.settings == settings:
@@ -231,7 +242,5 @@ def _resolve_shard_indices(
     for fold in range(FOLD_NUMBERS):
         new = np.flatnonzero((folds == fold) & (indices < 0))
         new = new[np.argsort(digests[new], kind="stable")]
-        shards = -(-len(new) // tracks_per_shard)
-        cuts = np.arange(shards + 1) * len(new) // max(shards, 1)
-        indices[new] = np.repeat(next_index[fold] + np.arange(shards), np.diff(cuts))
+        indices[new] = next_index[fold] + cut(sizes[new], most, by_bytes=tracks_per_shard == "auto")
     return indices

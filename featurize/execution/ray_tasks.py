@@ -161,7 +161,7 @@ class RayTaskPool(Generic[Key]):
             self._max_tasks = workers
             self._at_least = TASKS_AT_LEAST_ON_CLUSTER
         self._checked_at = -_SECONDS_BETWEEN_CHECKS
-        self._limit = self.nodes = 0
+        self._limit = self._cores = self.nodes = 0
 
     def __len__(self) -> int:
         return len(self._running)
@@ -179,7 +179,22 @@ class RayTaskPool(Generic[Key]):
         self._checked_at = time.monotonic()
         cores = [node["Resources"].get("CPU", 0) for node in self._ray.nodes() if node["Alive"]]
         self.nodes = sum(1 for count in cores if count)
-        self._limit = self._max_tasks or max(_TASKS_PER_WORKER * int(sum(cores)), self._at_least)
+        self._cores = int(sum(cores))
+        self._limit = self._max_tasks or max(_TASKS_PER_WORKER * self._cores, self._at_least)
+
+    @property
+    def idle(self) -> int:
+        """Number of cores without a task."""
+        self._count_cores()
+        return max(min(self._cores, self._limit) - len(self._running), 0)
+
+    def cancel(self, key: Key) -> None:
+        """Interrupt the task of a key; it is not yielded. One that is in native code goes on, unnoticed."""
+        for reference, (running, _) in list(self._running.items()):
+            if running is key:
+                del self._running[reference]
+                self._nodes_lost.pop(reference, None)
+                self._ray.cancel(reference)
 
     def share(self, value: Argument) -> Argument:
         """Put an argument of many tasks into Ray's object store; pass the returned reference instead of it."""
@@ -204,6 +219,8 @@ class RayTaskPool(Generic[Key]):
         self._ray.wait(running, num_returns=1, timeout=_SECONDS_BETWEEN_CHECKS)
         ended, _ = self._ray.wait(running, num_returns=len(running), timeout=0)
         for reference in ended:
+            if reference not in self._running:  # cancelled meanwhile
+                continue
             key, start = self._running.pop(reference)
             nodes_lost = self._nodes_lost.pop(reference, 0)
             try:

@@ -8,7 +8,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from featurize.collection.catalog import Catalog, stored_path
-from featurize.column_file import ROWS_AT_ONCE, one_array, parts, take
+from featurize.column_file import ROWS_AT_ONCE, ColumnFile, one_array, parts, take
 from featurize.config import FeaturizeConfig
 from featurize.dataset.info import DEFAULT_LAYOUT, FeatureSettings, FoldLayout
 from featurize.dataset.output_folder import PLAN_KEY
@@ -139,26 +138,25 @@ def make_plan(
         folds, digests, sizes, config.tracks_per_shard, settings, previous, previous_rows
     )
     order = np.lexsort((digests, indices, folds))
-    del digests
     fold, index = folds[order].astype(np.int32), indices[order].astype(np.int32)
+    del digests, indices, folds, previous_rows
     changes = np.flatnonzero((fold[1:] != fold[:-1]) | (index[1:] != index[:-1])) + 1
     bounds = np.concatenate([[0], changes, [len(ids)]])
+    label = labels[order].astype(np.int32)
+    size = sizes[order]
+    track, fingerprints = _in_shards(ids, order, bounds, classes, label, size, settings)
     tracks = pa.table(
         {
-            "track": take(ids, order),
+            "track": track,
             "path": take(one_array(catalog.tracks["path"]), order),
-            "label": pa.array(labels[order].astype(np.int32)),
+            "label": pa.array(label),
             "group": take(groups.groups, order),
             "fold": pa.array(fold),
-            "size": one_array(catalog.tracks["size"]).take(pa.array(order)),
+            "size": pa.array(size),
         }
     )
-    firsts = bounds[:-1]
-    fingerprints = _fingerprints(tracks, classes, settings, bounds)
-    names = [
-        shard_name(*place)
-        for place in zip(fold[firsts].tolist(), index[firsts].tolist(), fingerprints, strict=True)
-    ]
+    places = zip(fold[bounds[:-1]].tolist(), index[bounds[:-1]].tolist(), fingerprints, strict=True)
+    names = [shard_name(*place) for place in places]
     by_track = np.empty(len(ids), np.int32)
     by_track[order] = np.arange(len(ids), dtype=np.int32)
     return Plan(
@@ -187,16 +185,42 @@ def _digests(ids: pa.Array) -> NDArray[np.uint64]:
     return digests
 
 
-def _fingerprints(tracks: pa.Table, classes: list[str], settings: FeatureSettings, bounds: Int64) -> Iterator[str]:
-    """Yield the fingerprint of each shard; Python objects are made for some shards at a time."""
-    shards_at_once = max(1, ROWS_AT_ONCE * (len(bounds) - 1) // max(len(tracks), 1))
+def _in_shards(
+    ids: pa.Array,
+    order: Int64,
+    bounds: Int64,
+    classes: list[str],
+    label: NDArray[np.int32],
+    size: Int64,
+    settings: FeatureSettings,
+) -> tuple[pa.Array, list[str]]:
+    """Return the ids in the order of a plan, and the fingerprint of each shard.
+
+    Both in one pass over some shards at a time, so that neither the Python objects nor the mapped pages of all
+    tracks are in memory.
+
+    Args:
+        ids: Ids in the order of the catalog, string [tracks].
+        order: int64 [tracks], the rows of the plan.
+        bounds: As in `Plan`.
+        classes: Names of the classes.
+        label: int32 [tracks], class indices in the order of the plan.
+        size: int64 [tracks], sizes in bytes in the order of the plan.
+        settings: Feature settings.
+    """
+    track = ColumnFile(pa.string())
+    fingerprints: list[str] = []
+    shards_at_once = max(1, ROWS_AT_ONCE * (len(bounds) - 1) // len(order))
     for begin in range(0, len(bounds) - 1, shards_at_once):
-        some = bounds[begin : begin + shards_at_once + 1]
-        rows = tracks.slice(some[0], some[-1] - some[0])
-        columns = (rows[name].to_pylist() for name in ("track", "label", "size"))
-        listed = [[track, classes[label], label, size] for track, label, size in zip(*columns, strict=True)]
-        for first, stop in itertools.pairwise((some - some[0]).tolist()):
-            yield fingerprint(settings, listed[first:stop])
+        some = bounds[begin : begin + shards_at_once + 1].tolist()
+        rows = slice(some[0], some[-1])
+        part = ids.take(pa.array(order[rows]))
+        track.append(part)
+        columns = (part.to_pylist(), label[rows].tolist(), size[rows].tolist())
+        listed = [[name, classes[number], number, length] for name, number, length in zip(*columns, strict=True)]
+        for first, stop in itertools.pairwise(some):
+            fingerprints.append(fingerprint(settings, listed[first - some[0] : stop - some[0]]))
+    return track.finish(), fingerprints
 
 
 def _resolve_classes(catalog: Catalog, previous: PreviousPlan | None) -> tuple[list[str], Int64]:

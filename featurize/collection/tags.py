@@ -96,7 +96,7 @@ def _repaired(text: str) -> str:
 class _LimitedFile(io.RawIOBase):
     """A file of which only so many bytes can be read, also by jumping to and fro."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: Any) -> None:
         super().__init__()
         self._file = file
         self._left = _MOST_BYTES
@@ -114,12 +114,12 @@ class _LimitedFile(io.RawIOBase):
             self.exhausted = True
             raise OSError("too many bytes are read")
         with memoryview(buffer) as view:
-            content = self._file.read(len(view))
+            content: bytes = self._file.read(len(view))
             view[: len(content)] = content
         return len(content)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
+        return int(self._file.seek(offset, whence))
 
     def tell(self) -> int:
-        return self._file.tell()
+        return int(self._file.tell())

@@ -213,8 +213,8 @@ def read_all_tags(folder: StoragePath, catalog: Catalog, groups: Groups, on_work
         files = started.pop(index)
         new = [position for position, (_, is_new) in enumerate(found) if is_new]
         if new:
-            columns = ([values[position] for position in new] for values in (files.tracks, files.sizes))
-            keep_tags(folder, *columns, [found[position][0] for position in new], tag)
+            tracks, sizes = [files.tracks[i] for i in new], [files.sizes[i] for i in new]
+            keep_tags(folder, tracks, sizes, [found[i][0] for i in new], tag)
         tags[index] = [value.tag for value, _ in found]
     return [value for index in sorted(tags) for value in tags[index]]
 

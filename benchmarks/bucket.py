@@ -10,6 +10,8 @@ writes benchmarks/results/bucket.json:
     ratio_featurize_100ms   wall time a track with 100 ms before each answer / from the local disk
     ratio_featurize_30ms    the same with 30 ms
     requests_per_track      requests that the server counted, by kind
+    tag_requests_per_track  GET requests of the tag pass, for ranges of 64 KiB; Arrow adds a HEAD for each file
+    tag_bytes_per_track     bytes read for the tags
     ratio_bytes_excerpt     bytes read for an excerpt of 10 s from the start of 5-minute tracks / size of the files
 """
 
@@ -32,6 +34,7 @@ from benchmarks.waiting_bucket import requests, uri, waiting_bucket
 from featurize.audio.mfcc import Filters
 from featurize.config import FeaturizeConfig
 from featurize.dataset_build.worker import write_features
+from featurize.execution.tag_reading import read_tags
 from featurize.planning.shard_plan import ShardPlan, Track, feature_settings
 from featurize.storage import StoragePath
 
@@ -61,6 +64,7 @@ def main() -> None:
             "requests_per_track": {
                 kind: counts[kind] / len(clips) / arguments.rounds / len(WAITS) for kind in ("HEAD", "GET")
             },
+            **tag_requests(music, clips),
             "ratio_bytes_excerpt": bytes_of_excerpts(scratch),
         }
     print_table(results)
@@ -112,6 +116,19 @@ def build_shard(
     assert not result.rejects, f"{result.rejects} files were rejected"
 
 
+def tag_requests(music: Path, clips: Sequence[Path]) -> dict[str, float]:
+    """Return the requests, besides one HEAD, and the bytes that reading the artist of a file takes."""
+    with waiting_bucket(music, 0) as address:
+        places = [StoragePath.of(uri(address, clip.relative_to(music).as_posix())) for clip in clips]
+        read_tags(places, "artist")
+        found = requests(address)
+    return {
+        "tag_requests_per_track": found["GET"] / len(clips),
+        "tag_heads_per_track": found["HEAD"] / len(clips),
+        "tag_bytes_per_track": found["bytes"] / len(clips),
+    }
+
+
 def bytes_of_excerpts(scratch: Path) -> float:
     """Return the share of long files that is read for an excerpt from their start."""
     music = scratch / "long"
@@ -137,6 +154,8 @@ def print_table(results: dict[str, Any]) -> None:
         print(f"  {name:<24}{value['median']:8.2f}  ({value['least']:.2f} to {value['most']:.2f})")
     counts = ", ".join(f"{count:.2f} {kind}" for kind, count in results["requests_per_track"].items())
     print(f"  requests a track: {counts}")
+    for name in ("tag_requests_per_track", "tag_heads_per_track", "tag_bytes_per_track"):
+        print(f"  {name:<24}{results[name]:10,.2f}")
     print(f"  {'ratio_bytes_excerpt':<24}{results['ratio_bytes_excerpt']:8.3f}")
 
 

@@ -15,10 +15,11 @@ from featurize.dataset.reader import Shard, list_shards
 from featurize.dataset.schema import MFCC_SHAPE, fold_of, shard_name
 from featurize.dataset_build.shard_writer import ShardWriter
 from featurize.planning.shard_plan import ShardPlan, Track, feature_settings
+from featurize.planning.shard_size import SMALLEST
 from featurize.storage import StoragePath
 
 SETTINGS = feature_settings(FeaturizeConfig())
-TRACKS_PER_SHARD = FeaturizeConfig().tracks_per_shard
+TRACKS_PER_SHARD = SMALLEST
 TRACK_SECONDS = 17  # segments overlap so much that shards are a quarter of the raw floats, as real ones are
 CLASSES = 10
 

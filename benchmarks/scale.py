@@ -43,6 +43,7 @@ from featurize.storage import StoragePath
 RESULTS = Path(__file__).parent / "results" / "scale.json"
 CLASSES = 20
 TRACKS_PER_ARTIST = 10
+ROWS_AT_ONCE = 1 << 20  # of the table that is written
 CONFIG = FeaturizeConfig(segments_per_track=1)
 
 
@@ -100,20 +101,28 @@ def run_in_subprocess(function: Callable[..., None], *arguments: object) -> None
 
 def write_table(path: Path, numbers: range) -> None:
     """Write a table of tracks, all but one nonexistent, with names of realistic length."""
+    schema = pa.schema([(name, pa.string()) for name in ("path", "label", "group")])
+    with pq.ParquetWriter(path, schema) as writer:
+        for begin in range(0, len(numbers), ROWS_AT_ONCE):
+            rows = table_rows(numbers[begin : begin + ROWS_AT_ONCE])
+            writer.write_table(pa.table(rows, schema=schema))
+    # A table none of whose files exists is refused.
+    existing = path.parent / rows["path"][-1]
+    existing.parent.mkdir(parents=True, exist_ok=True)
+    existing.touch()
+
+
+def table_rows(numbers: range) -> dict[str, list[str]]:
+    """Return the columns of some rows of the table."""
     number = np.arange(numbers.start, numbers.stop)
     artist = number // TRACKS_PER_ARTIST
-    columns = {
+    return {
         "path": [f"{a % 997:03}/artist {a:07}/an album/{n % 97:02} a song title {n:08}.mp3" for a, n in zip(
             artist.tolist(), number.tolist(), strict=True
         )],
         "label": [f"genre {label:02}" for label in (artist % CLASSES).tolist()],
         "group": [f"artist {a:07}" for a in artist.tolist()],
     }  # fmt: skip
-    pq.write_table(pa.table(columns), path)
-    # A table none of whose files exists is refused.
-    existing = path.parent / columns["path"][-1]
-    existing.parent.mkdir(parents=True, exist_ok=True)
-    existing.touch()
 
 
 def write_zeros(

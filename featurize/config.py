@@ -49,8 +49,10 @@ class FeaturizeConfig(BaseModel):
     max_reject_fraction: float = Field(
         0.1, ge=0, le=1, description="maximum share of rejected tracks; the command fails if more are rejected"
     )
-    tracks_per_shard: TracksPerShard = Field(
-        64, description="tracks per Parquet file; an interrupted run computes unfinished files again"
+    tracks_per_shard: TracksPerShard | Literal["auto"] = Field(
+        "auto",
+        description="maximum number of tracks per Parquet file; auto: 64, beyond 100,000 tracks 128 and beyond a "
+        "million 256, and fewer where files are very large (an interrupted run computes unfinished files again)",
     )
     track_timeout: float = Field(
         120, gt=0, le=_DAY, description="time limit per track, in seconds; slower tracks are rejected as timed out"

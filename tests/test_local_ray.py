@@ -22,7 +22,7 @@ def pid(number):
     return os.getpid()
 
 with ray_workers(2):
-    workers = run_all(pid, [(number,) for number in range(4)])
+    workers = [found for _, found in run_all(pid, [(number,) for number in range(4)])]
     me = psutil.Process()
     listening = [
         connection.laddr.ip

@@ -44,6 +44,8 @@ class FakePool:
         self.running.append((key, outcome))
         self.max_running = max(self.max_running, len(self))
 
+    idle = 0
+
     def finished(self):
         yield self.running.pop(-1 if self.newest_first else 0)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from featurize.collection.found_paths import FolderTree, find_missing, first_names
 from featurize.collection.layouts.source import Source
 from featurize.collection.sizes import sizes_of
+from featurize.column_file import ROWS_AT_ONCE, texts
 from featurize.display import one_line
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath
@@ -59,19 +61,25 @@ def find_audio(source: Source, paths: pa.Array, beside: bool) -> AudioFiles:
     root, notes = source.audio or source.folder, []
     sizes, unreachable = sizes_of(root, paths)
     missing = _missing(paths, sizes, unreachable)
-    if len(missing) == len(paths) > 0 and source.audio is None:
-        texts = paths.to_pylist()
-        if not find_missing(FolderTree(root), texts, shorten=False)[0] and (
-            other := _other_folder(root, texts, beside)
-        ):
-            root = other
-            notes.append(f"The audio is in {root}.")
-            sizes, unreachable = sizes_of(root, paths)
-            missing = _missing(paths, sizes, unreachable)
+    if (
+        len(missing) == len(paths) > 0
+        and source.audio is None
+        and not find_missing(FolderTree(root), texts(paths), shorten=False)[0]
+        and (other := _other_folder(root, paths, beside))
+    ):
+        root = other
+        notes.append(f"The audio is in {root}.")
+        sizes, unreachable = sizes_of(root, paths)
+        missing = _missing(paths, sizes, unreachable)
     first = paths[int(missing[0])].as_py() if len(missing) else ""
     if len(missing):
-        taken = frozenset(paths.filter(pa.array(sizes >= 0)).to_pylist())
-        names, kinds = find_missing(FolderTree(root), paths.take(pa.array(missing)).to_pylist(), taken)
+        existing = paths
+
+        def taken(names: list[str]) -> list[str]:
+            same = pc.is_in(existing, value_set=pa.array(names, pa.string()))
+            return list(existing.filter(pc.and_(same, pa.array(sizes >= 0))).to_pylist())
+
+        names, kinds = find_missing(FolderTree(root), _at(paths, missing), taken)
         if names:
             rows = missing[sorted(names)]
             mask = np.zeros(len(paths), bool)
@@ -92,6 +100,12 @@ def find_audio(source: Source, paths: pa.Array, beside: bool) -> AudioFiles:
     return AudioFiles(root, paths, pa.array(sizes), unreachable, tuple(notes), sentence)
 
 
+def _at(paths: pa.Array, rows: Int64) -> Iterator[str]:
+    """Yield the paths of some rows."""
+    for begin in range(0, len(rows), ROWS_AT_ONCE):
+        yield from paths.take(pa.array(rows[begin : begin + ROWS_AT_ONCE])).to_pylist()
+
+
 def _missing(paths: pa.Array, sizes: Int64, unreachable: dict[str, str]) -> Int64:
     """Return the rows whose files do not exist, without those in buckets that do not answer."""
     lost = np.zeros(len(paths), bool)
@@ -100,17 +114,17 @@ def _missing(paths: pa.Array, sizes: Int64, unreachable: dict[str, str]) -> Int6
     return np.flatnonzero((sizes < 0) & ~lost)
 
 
-def _other_folder(folder: StoragePath, paths: list[str], beside: bool) -> StoragePath | None:
+def _other_folder(folder: StoragePath, paths: pa.Array, beside: bool) -> StoragePath | None:
     """Return the folder near the table that has files of it, if there is one."""
     above = folder.parent
     around = [folder / name for name in FolderTree(folder).folders()]
     if above.path.strip("/"):
         around += [above, *(above / name for name in FolderTree(above).folders() if beside)]
-    wanted = first_names(paths)
+    wanted = first_names(texts(paths))
     counts: dict[str, tuple[StoragePath, int]] = {}
     for place in around:
         tree = FolderTree(place)
-        if tree.has_any(wanted) and (found := len(find_missing(tree, paths, shorten=False)[0])):
+        if tree.has_any(wanted) and (found := len(find_missing(tree, texts(paths), shorten=False)[0])):
             counts[os.path.realpath(place.path) if place.local else place.path] = (place, found)
     if len(counts) > 1:
         listed = ", ".join(f"{place} ({found})" for place, found in list(counts.values())[:_SHOWN])

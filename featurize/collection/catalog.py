@@ -23,6 +23,7 @@ from featurize.collection.layouts.source import Source
 from featurize.collection.location import own_bucket, parse_allowed
 from featurize.collection.manifest import TableRequest, TrackRows, read_table
 from featurize.collection.table_file import TABLE_SUFFIXES, is_table_name
+from featurize.column_file import ColumnFile, is_ascending, one_array, parts, take
 from featurize.display import one_line
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath, describe, is_safe_name
@@ -95,8 +96,8 @@ def build_catalog(
         if place.is_folder() or (place.is_file() and is_table_name(place.name)):
             source = find_source(place, layout, place.is_folder())
             if source.layout != FOLDERS:
-                rows = read_table(source, request) if source.is_listing else read(source, request)
-                root, tracks, unreachable = _from_table(source, rows)
+                reader = read_table if source.is_listing else read
+                root, tracks, unreachable = _from_table(source, reader(source, request))
             elif request.columns:
                 raise FeaturizeError(
                     f"--columns is about a table, and {place} is a folder of classes. Give the table."
@@ -113,10 +114,10 @@ def build_catalog(
             _explain_absence(place)
     except OSError as error:
         raise FeaturizeError(f"cannot read {place}: {describe(error)}.") from error
-    tracks = tracks.sort_by("track")
+    tracks = _sorted(tracks)
     _refuse_repeated(tracks)
     refuse_unusable_classes(tracks, place, _table_hint(place, source))
-    labels = pc.value_counts(pc.cast(tracks["label"], pa.string())).to_pylist()
+    labels = pc.value_counts(tracks["label"]).to_pylist()
     log_doubtful_classes({label["values"]: label["counts"] for label in labels})
     return Catalog(root, tracks, unreachable)
 
@@ -150,7 +151,7 @@ def _from_table(source: Source, rows: TrackRows) -> tuple[StoragePath, pa.Table,
     """Return the folder of a table's tracks, the tracks, and the buckets that do not answer."""
     for note in rows.notes:
         _log.info("%s", note)
-    audio = find_audio(source, rows.table["path"].combine_chunks(), rows.audio_beside)
+    audio = find_audio(source, one_array(rows.table["path"]), rows.audio_beside)
     for note in audio.notes:
         _log.info("%s", note)
     table, paths, sizes, root = rows.table, audio.paths, audio.sizes, audio.root
@@ -172,17 +173,28 @@ def _from_table(source: Source, rows: TrackRows) -> tuple[StoragePath, pa.Table,
             _log.info("%s. These rows are left out.", audio.missing)
         else:
             _log.warning("%s. They become rejects.", audio.missing)
-    # Only paths that are not plainly below the folder are looked at one by one.
-    odd = pc.match_substring_regex(paths, _NOT_PLAIN)
-    named = pa.array([_below(path, root) for path in paths.filter(odd).to_pylist()], pa.string())
-    ids = pc.replace_with_mask(paths, odd, named)
-    outside = pc.if_else(pc.equal(ids, paths), pa.scalar(None, pa.binary()), pc.cast(paths, pa.binary()))
+    ids, outside = _ids(paths, root)
     given = [
-        table[name].combine_chunks() if name in table.column_names else empty
-        for name, empty in zip(("group", "fold", "split"), _nothing_given(ids), strict=True)
+        one_array(table[name]) if name in table.column_names else empty
+        for name, empty in zip(("group", "fold", "split"), _nothing_given(paths), strict=True)
     ]
-    columns = [ids, outside, pc.dictionary_encode(table["label"].combine_chunks()), *given, sizes]
+    columns = [ids, outside, pc.dictionary_encode(one_array(table["label"])), *given, sizes]
     return root, pa.table(columns, schema=CATALOG_SCHEMA), frozenset(audio.unreachable)
+
+
+def _ids(paths: pa.Array, root: StoragePath) -> tuple[pa.Array, pa.Array]:
+    """Return the columns `track` and `path` of a catalog for the paths of a table."""
+    if not any(pc.any(pc.match_substring_regex(part, _NOT_PLAIN)).as_py() for part in parts(paths)):
+        return paths, pa.nulls(len(paths), pa.binary())
+    ids, outside = ColumnFile(pa.string()), ColumnFile(pa.binary())
+    for part in parts(paths):
+        # Only paths that are not plainly below the folder are looked at one by one.
+        odd = pc.match_substring_regex(part, _NOT_PLAIN)
+        named = pa.array([_below(path, root) for path in part.filter(odd).to_pylist()], pa.string())
+        names = pc.replace_with_mask(part, odd, named)
+        ids.append(names)
+        outside.append(pc.if_else(pc.equal(names, part), pa.scalar(None, pa.binary()), pc.cast(part, pa.binary())))
+    return ids.finish(), outside.finish()
 
 
 def _table_hint(place: StoragePath, source: Source) -> str:
@@ -221,9 +233,25 @@ def printable(name: str) -> str:
     return name
 
 
+def _sorted(tracks: pa.Table) -> pa.Table:
+    """Return the tracks sorted by their ids."""
+    ids = one_array(tracks["track"])
+    if is_ascending(ids):
+        return tracks
+    order = pc.sort_indices(ids).to_numpy()
+    columns = []
+    for field in CATALOG_SCHEMA:
+        column = one_array(tracks[field.name])
+        is_text = field.type in (pa.string(), pa.binary())
+        columns.append(take(column, order) if is_text else column.take(pa.array(order)))
+    return pa.table(columns, schema=CATALOG_SCHEMA)
+
+
 def _refuse_repeated(tracks: pa.Table) -> None:
     """Refuse files with the same name: two paths to one file, or bytes that look like an escape."""
-    names = tracks["track"].combine_chunks()
+    names = one_array(tracks["track"])
+    if is_ascending(names):
+        return
     later = names.slice(1)
     repeated = later.filter(pc.equal(later, names.slice(0, len(later))))
     if len(repeated):

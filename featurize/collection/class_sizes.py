@@ -26,7 +26,7 @@ def refuse_unusable_classes(tracks: pa.Table, place: StoragePath, hint: str = ""
     Raises:
         FeaturizeError: They are not.
     """
-    labels = pc.cast(tracks["label"], pa.string())
+    labels = tracks["label"]
     sizes = _count(labels)
     if len(sizes) < 2:
         raise FeaturizeError(

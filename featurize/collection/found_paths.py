@@ -7,7 +7,7 @@ with the suffix of another copy. A file is only taken if exactly one fits, and w
 import os
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import pyarrow.fs as pafs
 
@@ -17,6 +17,7 @@ from featurize.storage import StoragePath
 
 # MTG-Jamendo's smaller download is named `214.low.mp3` where the table has `214.mp3`.
 _SMALLER = ".low"
+_MOST_REMEMBERED = 50_000  # folders
 _MOST_PARTS = 64  # of a path whose beginning may be left out
 
 
@@ -27,7 +28,9 @@ class FolderTree:
         """Remember the folder; nothing is listed yet."""
         self._root = root
         self._folders: dict[str, _Names] = {}
-        self._below: dict[tuple[str, str], str | None] = {}  # folder by the one above it and its name in a path
+        # Folder by the one above it and its name in a path. Emptied when it is full: most files of a large table
+        # may be missing, and paths in the same folder mostly stand together.
+        self._below: dict[tuple[str, str], str | None] = {}
 
     def find(self, parts: Sequence[str]) -> str | None:
         """Return the only file below the root whose path has these parts, up to spelling; None if there is none.
@@ -38,18 +41,27 @@ class FolderTree:
         Returns:
             Path below the root as it is on the disk.
         """
+        below = self.folder(parts[:-1])
+        if below is None:
+            return None
+        name = self._names(below).match(parts[-1], is_file=True)
+        return f"{below}/{name}".lstrip("/") if name else None
+
+    def folder(self, parts: Sequence[str]) -> str | None:
+        """Return the only folder below the root whose path has these parts, up to spelling; None without it."""
         below = ""
-        for part in parts[:-1]:
+        for part in parts:
             key = (below, part)
             if key not in self._below:
+                if len(self._below) >= _MOST_REMEMBERED:
+                    self._below.clear()
                 name = self._names(below).match(part, is_file=False)
                 self._below[key] = f"{below}/{name}".lstrip("/") if name else None
             found = self._below[key]
             if found is None:
                 return None
             below = found
-        name = self._names(below).match(parts[-1], is_file=True)
-        return f"{below}/{name}".lstrip("/") if name else None
+        return below
 
     def folders(self) -> list[str]:
         """Return the names of the folders directly below the root, without hidden ones."""
@@ -117,42 +129,55 @@ class _Names:
 
 
 def find_missing(
-    tree: FolderTree, paths: Sequence[str], taken: Collection[str] = (), shorten: bool = True
+    tree: FolderTree,
+    paths: Iterable[str],
+    taken: Callable[[list[str]], Collection[str]] = lambda names: (),
+    shorten: bool = True,
 ) -> tuple[dict[int, str], dict[str, int]]:
     """Find files under other names.
 
     Args:
         tree: Folder of the collection.
         paths: Paths that do not exist, from a table.
-        taken: Paths below the folder that other rows have.
+        taken: Returns those of some paths below the folder that other rows have.
         shorten: Whether folders at the beginning of a path may be left out, as in `/home/x/genres/blues/a.wav`.
             A bare name may be that of any file, so it counts only for absolute paths that are all in one folder.
 
     Returns:
         Paths below the folder by index in `paths`, no file twice; and the number of files by what was different.
     """
-    found: dict[int, tuple[str, str]] = {}
+    found: dict[int, tuple[str, str, str]] = {}
     bare: dict[int, str] = {}
+    absent = None  # the last folder of a path that is nowhere below the root
     for index, path in enumerate(paths):
+        folder = None if "\\" in path else path.rpartition("/")[0]
+        if folder and folder == absent:
+            continue
         parts = _parts(path)
+        is_absent = bool(folder)
         for start in range(len(parts)) if shorten and len(parts) <= _MOST_PARTS else range(min(len(parts), 1)):
             is_bare = start > 0 and start == len(parts) - 1
             if is_bare and not _is_absolute(path):
                 break
+            if tree.folder(parts[start:-1]) is None:
+                continue
+            is_absent = False
             if name := tree.find(parts[start:]):
-                found[index] = (name, "/".join(parts[:start]))
+                found[index] = (name, "/".join(parts[:start]), path)
                 if is_bare:
                     bare[index] = found[index][1]
                 break
+        absent = folder if is_absent else absent
     if len(set(bare.values())) > 1:
         found = {index: match for index, match in found.items() if index not in bare}
-    uses = Counter(name for name, _ in found.values())
-    kept = {index: match for index, match in found.items() if uses[match[0]] == 1 and match[0] not in taken}
-    kinds = Counter(_difference(paths[index], name, lost) for index, (name, lost) in kept.items())
-    return {index: name for index, (name, _) in kept.items()}, dict(kinds)
+    uses = Counter(name for name, _, _ in found.values())
+    others = frozenset(taken(list(uses)))
+    kept = {index: match for index, match in found.items() if uses[match[0]] == 1 and match[0] not in others}
+    kinds = Counter(_difference(path, name, lost) for name, lost, path in kept.values())
+    return {index: name for index, (name, _, _) in kept.items()}, dict(kinds)
 
 
-def first_names(paths: Sequence[str]) -> frozenset[str]:
+def first_names(paths: Iterable[str]) -> frozenset[str]:
     """Return the first parts of relative paths, up to spelling, to compare with those of `FolderTree.folders`."""
     firsts = {parts[0] for path in paths if not _is_absolute(path) and (parts := _parts(path))}
     return frozenset(_key(text) for name in firsts for text in (name, os.path.splitext(name)[0]))

@@ -119,9 +119,19 @@ def shown(names: Sequence[str]) -> str:
 
 def size_of(path: StoragePath) -> int:
     """Return the size of a file in bytes, -1 if it does not exist."""
+    if not path.scheme:
+        return size_of_local(path.path)
     try:
-        return os.stat(path.path).st_size if path.local else int(path.filesystem.get_file_info(path.path).size)
+        return int(path.filesystem.get_file_info(path.path).size)
     except (OSError, TypeError):  # a missing object has the size None
+        return -1
+
+
+def size_of_local(path: str) -> int:
+    """Return the size of a file of this machine in bytes, -1 if it does not exist."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
         return -1
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -10,6 +11,7 @@ from featurize.collection.layouts.readers import read_rows
 from featurize.collection.layouts.source import Source
 from featurize.collection.role_values import MOST_FOLDS, read_folds, read_splits, spelled_splits
 from featurize.collection.row_paths import refused_rows
+from featurize.column_file import texts
 from featurize.display import one_line
 from featurize.errors import FeaturizeError
 
@@ -108,10 +110,17 @@ def read_table(source: Source, request: TableRequest = TableRequest()) -> TrackR
 
 def _repeated(paths: pa.Array) -> pa.Array:
     """Mark rows that repeat the path of an earlier row."""
-    rows = pa.array(range(len(paths)), pa.int64())
-    first = pa.table({"path": paths, "row": rows}).group_by("path").aggregate([("row", "min")])
-    again = pc.invert(pc.is_in(rows, value_set=first["row_min"].combine_chunks()))
-    return pc.and_(again, pc.not_equal(paths, ""))
+    # Most paths have a hash of their own; only the others are compared.
+    hashes = np.fromiter((hash(path) for path in texts(paths)), np.int64, len(paths))
+    ordered = np.sort(hashes)
+    shared = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    rows = np.flatnonzero(np.isin(hashes, shared)) if len(shared) else shared
+    seen: set[str] = {""}
+    again = np.zeros(len(paths), bool)
+    for row, path in zip(rows.tolist(), paths.take(pa.array(rows)).to_pylist(), strict=True):
+        again[row] = path in seen and path != ""
+        seen.add(path)
+    return pa.array(again)
 
 
 def _examples(texts: pa.Array, where: pa.Array) -> str:

@@ -1,5 +1,6 @@
 """Sizes of the files that a table names, and which buckets do not answer."""
 
+import os
 import queue
 import threading
 from collections import defaultdict
@@ -11,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from featurize.collection.listing import size_of
+from featurize.collection.listing import size_of, size_of_local
 from featurize.collection.location import is_outside, locate, parse_uri
+from featurize.column_file import texts
 from featurize.errors import CollectionLostError, Reject
 from featurize.storage import StoragePath, describe
 
@@ -39,14 +41,23 @@ def sizes_of(root: StoragePath, paths: pa.Array, listed: bool = True) -> tuple[I
         OSError: The root's own bucket cannot be listed.
     """
     known = dict(root.files()) if root.scheme and listed else {}
-    sizes = []
+    sizes = np.empty(len(paths), np.int64)
     outside: defaultdict[str, list[int]] = defaultdict(list)
-    for row, path in enumerate(scalar.as_py() for scalar in paths):
+    is_local, root_path = not root.scheme, f"{root.path.rstrip('/')}/"
+    absent = None  # the last folder that was found not to exist
+    for row, path in enumerate(texts(paths)):
+        if is_local and path and "://" not in path and "\0" not in path and path[0] != "/":
+            # As below, in a fourth of the time.
+            folder = path.rpartition("/")[0]
+            sizes[row] = -1 if folder == absent else size_of_local(root_path + path)
+            if sizes[row] < 0 and folder and folder != absent and not os.path.isdir(root_path + folder):
+                absent = folder
+            continue
         size = known.get(path)
         if size is None and is_outside(root, path):
             outside[parse_uri(path).store].append(row)
             size = -1
-        sizes.append(_size(root, path) if size is None else size)
+        sizes[row] = _size(root, path) if size is None else size
     unreachable = {}
     with ThreadPoolExecutor(_READERS) as readers:
         for store, rows in sorted(outside.items()):
@@ -56,7 +67,7 @@ def sizes_of(root: StoragePath, paths: pa.Array, listed: bool = True) -> tuple[I
             found = readers.map(lambda row: _size(root, paths[row].as_py()), rows)
             for row, size in zip(rows, found, strict=True):
                 sizes[row] = size
-    return np.array(sizes, np.int64), unreachable
+    return sizes, unreachable
 
 
 def _size(root: StoragePath, path: str) -> int:

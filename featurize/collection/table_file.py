@@ -26,6 +26,7 @@ from featurize.collection.table_limits import (
 )
 from featurize.collection.table_parquet import ParquetTable
 from featurize.collection.table_text import TableText, detect_text
+from featurize.column_file import ColumnFile
 from featurize.display import one_line
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath, describe
@@ -101,7 +102,7 @@ class TableFile:
         Raises:
             TableError: The file cannot be parsed, or exceeds a limit.
         """
-        parts: dict[str, list[pa.Array]] = {name: [] for name in wanted}
+        columns = {name: ColumnFile(pa.string()) for name in wanted}
         lines: list[pa.Array] = []
         rows, sizes = 0, dict.fromkeys(wanted, 0)
         for numbers, batch in self._format.batches(list(wanted.values())):
@@ -110,13 +111,13 @@ class TableFile:
             for (name, index), column in zip(wanted.items(), batch, strict=True):
                 text = _as_text(column, self.names[index])
                 sizes[name] += text.nbytes
-                parts[name].append(text)
+                columns[name].append(text)
             if rows > MOST_ROWS:
                 raise TableError(f"it has more than {MOST_ROWS:,} rows. {DIVIDE}")
             if max(sizes.values()) > MOST_COLUMN_BYTES:
                 raise TableError(f"a column holds more than {MOST_COLUMN_BYTES:,} bytes of text. {DIVIDE}")
-        columns = {name: pa.chunked_array(part, pa.string()).combine_chunks() for name, part in parts.items()}
-        return TableColumns(columns, pa.chunked_array(lines, pa.int64()).combine_chunks(), self._unit)
+        texts = {name: column.finish() for name, column in columns.items()}
+        return TableColumns(texts, pa.chunked_array(lines, pa.int64()).combine_chunks(), self._unit)
 
 
 @contextmanager

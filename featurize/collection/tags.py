@@ -7,6 +7,7 @@ from typing import Any, BinaryIO
 from featurize.collection.ape import read_ape
 from featurize.collection.group_names import comparable
 from featurize.collection.id3 import decode_unlabeled, read_id3
+from featurize.collection.tag_windows import WindowedFile
 from featurize.ffmpeg import open_container
 from featurize.storage import StoragePath
 
@@ -17,7 +18,7 @@ _KEYS = {
 }
 _LONGEST = 300  # characters of an artist name; damaged tags hold megabytes
 _MOST_BYTES = 64 << 20  # read from one file; covers are up to 16 MB
-_LOCAL_BUFFER, _REMOTE_BUFFER = 1 << 13, 1 << 16  # bytes
+_BUFFER = 1 << 13  # bytes
 _SECONDS = 20.0  # for FFmpeg to open a file
 # Tags stand before the samples or, where FFmpeg knows to find them, behind: it need not decode any.
 _NO_PROBING = {"probesize": str(1 << 15), "analyzeduration": "0", "fpsprobesize": "0"}
@@ -49,8 +50,8 @@ def read_tag(path: StoragePath, tag: str) -> str | UnreadableTags | None:
     """
     try:
         with path.open() as raw:
-            limited = _LimitedFile(raw)
-            buffered = io.BufferedReader(limited, _LOCAL_BUFFER if path.local else _REMOTE_BUFFER)
+            limited = _LimitedFile(WindowedFile(raw) if path.scheme else raw)
+            buffered = io.BufferedReader(limited, _BUFFER)
             values: list[str] = []
             try:
                 values = read_id3(buffered, tag) or read_ape(buffered, tag) or _read_with_ffmpeg(buffered, tag)
@@ -101,7 +102,7 @@ class _LimitedFile(io.RawIOBase):
     for each, which takes half a minute.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: Any) -> None:
         super().__init__()
         self._file = file
         self._left = _MOST_BYTES
@@ -119,12 +120,12 @@ class _LimitedFile(io.RawIOBase):
             self.exhausted = True
             return 0
         with memoryview(buffer) as view:
-            content = self._file.read(len(view))
+            content: bytes = self._file.read(len(view))
             view[: len(content)] = content
         return len(content)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
+        return int(self._file.seek(offset, whence))
 
     def tell(self) -> int:
-        return self._file.tell()
+        return int(self._file.tell())

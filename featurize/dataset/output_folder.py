@@ -29,7 +29,7 @@ def refuse_foreign_dataset_folder(folder: StoragePath) -> None:
     def is_ours(name: str) -> bool:
         if name == "shards":  # empty, or with temporary files of a killed run
             return all(path.rpartition("/")[2].startswith(".") for path, _ in (folder / name).files())
-        return name == "music.json"
+        return name in ("music.json", "groups.parquet")
 
     _refuse(folder, is_ours)
 

@@ -22,13 +22,14 @@ from featurize.dataset_build.finalize import Summary, finish, summarize
 from featurize.dataset_build.worker import ShardResult, write_features
 from featurize.errors import CollectionLostError, FeaturizeError, Reject
 from featurize.execution.folder_lock import only_run_in
+from featurize.execution.kept_tags import KeptTag, forget_tags, keep_tags, read_kept_tags, read_new_tags
 from featurize.execution.node_mounts import refuse_unseen
 from featurize.execution.ray_tasks import RayTaskPool, on_cluster, ray_workers, run_all
 from featurize.execution.retries import PlanAttempts, run_with_retries
 from featurize.execution.subprocess_task import SubprocessTask
 from featurize.execution.table_reading import read_table_apart
-from featurize.execution.tag_reading import Tag, read_tags
-from featurize.planning.groups import Groups, add_tags, known_groups, unread_files
+from featurize.execution.tag_reading import Tag
+from featurize.planning.groups import Groups, UnreadFiles, add_tags, count_unread, known_groups, unread_files
 from featurize.planning.plan import Plan, make_plan
 from featurize.planning.previous_plan import PreviousPlan, read_plan
 from featurize.planning.recovered_plan import recover_plan
@@ -121,12 +122,10 @@ def featurize(
         previous = read_plan(folder)
         lost = previous is None
         groups = known_groups(catalog, config, previous)
-        unread = unread_files(catalog, groups)
-        if on_cluster() or len(unread) > _TAGS_AT_ONCE:
+        on_workers = on_cluster() or count_unread(groups) > _TAGS_AT_ONCE
+        if on_workers:
             stack.enter_context(ray_workers(workers))
-            tags = _read_tags_on_workers(unread, config.group_by)
-        else:
-            tags = read_tags(unread, config.group_by)
+        tags = read_all_tags(folder, catalog, groups, on_workers)
         groups = add_tags(catalog, groups, tags)
         plan = make_plan(catalog, config, previous, groups)
         finished = list_shards(folder)
@@ -136,7 +135,7 @@ def featurize(
             plan = make_plan(catalog, config, previous, groups)
         for remark in plan.remarks:
             _log.warning(remark)
-        del catalog, groups, previous, tags, unread  # memory of a million tracks; the plan has its own columns
+        del catalog, groups, previous, tags  # memory of a million tracks; the plan has its own columns
         retried = _shards_with_rejects(folder, plan, finished) if retry_rejects else set()
         missing = [i for i, name in enumerate(plan.names) if name not in finished or name in retried]
         if not (missing or lost) and (summary := _already_complete(folder, plan, finished)):
@@ -144,6 +143,7 @@ def featurize(
         # Until `finish` writes it again, readers must not take the folder for a complete dataset.
         (folder / "dataset.json").remove()
         plan.save(folder)
+        forget_tags(folder)
         total = len(plan.tracks)
         done = total - sum(int(plan.bounds[i + 1] - plan.bounds[i]) for i in missing)
         on_progress(FeaturizeProgress(done, total))
@@ -154,6 +154,9 @@ def featurize(
                 process.submit("filters", Filters.from_librosa)
                 stack.enter_context(ray_workers(workers))
                 filters = process.result()
+            # The largest first, so that no worker is left with one at the end.
+            shard_bytes = plan.shard_bytes()
+            missing.sort(key=lambda position: -shard_bytes[position])
             plans = _shard_plans(plan, missing, finished, retried)
             pool: RayTaskPool[PlanAttempts] = RayTaskPool(workers)
             done_now = rejected_now = 0
@@ -183,10 +186,40 @@ def refuse_too_many_rejects(summary: Summary, config: FeaturizeConfig, folder: S
         )
 
 
-def _read_tags_on_workers(files: list[StoragePath | None], tag: str) -> list[Tag]:
-    """Read tags as `read_tags` does, on Ray workers."""
-    calls = ((files[i : i + _TAGS_AT_ONCE], tag) for i in range(0, len(files), _TAGS_AT_ONCE))
-    return [group for part in run_all(read_tags, calls) for group in part]
+def read_all_tags(folder: StoragePath, catalog: Catalog, groups: Groups, on_workers: bool) -> list[Tag]:
+    """Return the tag of each file of `unread_files`; keep them in the folder in case that this run is interrupted.
+
+    Args:
+        folder: Dataset folder.
+        catalog: Tracks of the collection.
+        groups: Groups from `known_groups`.
+        on_workers: Whether Ray workers read the tags; Ray must be running.
+    """
+    tag = groups.grouping
+    kept = read_kept_tags(folder, tag) if count_unread(groups) else {}
+    if kept:
+        _log.info("The tags of %d files were read by an earlier run.", len(kept))
+    started: dict[int, UnreadFiles] = {}
+
+    def calls() -> Iterator[tuple[list[StoragePath | None], list[KeptTag | None], str]]:
+        for index, files in enumerate(unread_files(catalog, groups, _TAGS_AT_ONCE)):
+            started[index] = files
+            yield files.paths, [kept.get(key) for key in zip(files.tracks, files.sizes, strict=True)], tag
+
+    results = (
+        run_all(read_new_tags, calls())
+        if on_workers
+        else enumerate(read_new_tags(*arguments) for arguments in calls())
+    )
+    tags: dict[int, list[Tag]] = {}
+    for index, found in results:
+        files = started.pop(index)
+        new = [position for position, (_, is_new) in enumerate(found) if is_new]
+        if new:
+            tracks, sizes = [files.tracks[i] for i in new], [files.sizes[i] for i in new]
+            keep_tags(folder, tracks, sizes, [found[i][0] for i in new], tag)
+        tags[index] = [value.tag for value, _ in found]
+    return [value for index in sorted(tags) for value in tags[index]]
 
 
 def _recover_plan(

@@ -169,7 +169,7 @@ class RayTaskPool(Generic[Key]):
             self._max_tasks = workers
             self._at_least = TASKS_AT_LEAST_ON_CLUSTER
         self._checked_at = -_SECONDS_BETWEEN_CHECKS
-        self._limit = self.nodes = 0
+        self._limit = self._cores = self.nodes = 0
 
     def __len__(self) -> int:
         return len(self._running)
@@ -187,7 +187,22 @@ class RayTaskPool(Generic[Key]):
         self._checked_at = time.monotonic()
         cores = [node["Resources"].get("CPU", 0) for node in self._ray.nodes() if node["Alive"]]
         self.nodes = sum(1 for count in cores if count)
-        self._limit = self._max_tasks or max(_TASKS_PER_WORKER * int(sum(cores)), self._at_least)
+        self._cores = int(sum(cores))
+        self._limit = self._max_tasks or max(_TASKS_PER_WORKER * self._cores, self._at_least)
+
+    @property
+    def idle(self) -> int:
+        """Number of cores without a task."""
+        self._count_cores()
+        return max(min(self._cores, self._limit) - len(self._running), 0)
+
+    def cancel(self, key: Key) -> None:
+        """Interrupt the task of a key; it is not yielded. One that is in native code goes on, unnoticed."""
+        for reference, (running, _) in list(self._running.items()):
+            if running is key:
+                del self._running[reference]
+                self._nodes_lost.pop(reference, None)
+                self._ray.cancel(reference)
 
     def share(self, value: Argument) -> Argument:
         """Put an argument of many tasks into Ray's object store; pass the returned reference instead of it."""
@@ -212,6 +227,8 @@ class RayTaskPool(Generic[Key]):
         self._ray.wait(running, num_returns=1, timeout=_SECONDS_BETWEEN_CHECKS)
         ended, _ = self._ray.wait(running, num_returns=len(running), timeout=0)
         for reference in ended:
+            if reference not in self._running:  # cancelled meanwhile
+                continue
             key, start = self._running.pop(reference)
             nodes_lost = self._nodes_lost.pop(reference, 0)
             try:
@@ -226,25 +243,27 @@ class RayTaskPool(Generic[Key]):
                 yield key, getattr(error, "cause", None) or error
 
 
-def run_all(function: Callable[..., Result], calls: Iterable[tuple[Any, ...]]) -> list[Result]:
-    """Call a function in Ray tasks and return the results in order; the first error is raised.
+def run_all(function: Callable[..., Result], calls: Iterable[tuple[Any, ...]]) -> Iterator[tuple[int, Result]]:
+    """Call a function in Ray tasks; the first error is raised.
 
     Args:
         function: Module-level function.
         calls: Arguments of each call.
+
+    Yields:
+        The index of a call and its result, in the order in which they are ready.
     """
     pool: RayTaskPool[int] = RayTaskPool()
-    results: dict[int, Result] = {}
     waiting = enumerate(calls)
     while True:
         while not pool.full and (call := next(waiting, None)):
             pool.submit(call[0], function, *call[1])
         if not len(pool):
-            return [results[index] for index in sorted(results)]
+            return
         for index, result in pool.finished():
             if isinstance(result, BaseException):
                 raise result
-            results[index] = result
+            yield index, result
 
 
 def run_on_every_node(function: Callable[..., Result], *arguments: object) -> dict[str, Result]:

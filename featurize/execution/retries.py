@@ -2,6 +2,8 @@
 
 If the process of a plan dies even after Ray's retries, `find_crashing_tracks` loads the tracks of the plan one
 after another in a child process. The tracks that crash it are excluded, and the plan is processed without them.
+
+A plan that runs much longer than others while workers have nothing to do is started a second time (`stragglers`).
 """
 
 import dataclasses
@@ -11,12 +13,13 @@ from typing import Any, Protocol
 from featurize.display import one_line
 from featurize.errors import CollectionLostError, FeaturizeError, Reject
 from featurize.execution.crash_isolation import find_crashing_tracks
+from featurize.execution.stragglers import Stragglers
 from featurize.planning.shard_plan import ShardPlan
 
 _MAX_FAILURES = 3  # of one plan; Ray has tried each attempt up to three times
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class PlanAttempts:
     """A plan in progress.
 
@@ -25,12 +28,14 @@ class PlanAttempts:
         excluded: Tracks to leave out, a Reject by track ID.
         failures: Number of failed attempts.
         isolating: Whether the next task searches for crashing tracks.
+        twin: The same plan, while it runs twice.
     """
 
     plan: ShardPlan
     excluded: dict[str, Reject] = dataclasses.field(default_factory=dict)
     failures: int = 0
     isolating: bool = False
+    twin: "PlanAttempts | None" = None
 
 
 class TaskPool(Protocol):
@@ -42,6 +47,13 @@ class TaskPool(Protocol):
     @property
     def full(self) -> bool:
         """Whether the pool takes no more tasks at present."""
+
+    @property
+    def idle(self) -> int:
+        """Number of workers without a task."""
+
+    def cancel(self, key: PlanAttempts) -> None:
+        """Stop a task, or let it run on unnoticed; it is not yielded."""
 
     def submit(self, key: PlanAttempts, function: Callable[..., Any], *arguments: object) -> None:
         """Start a task."""
@@ -77,8 +89,11 @@ def run_with_retries(
         FeaturizeError: A plan failed three times, or the function raised it.
         OSError: Raised by the function.
     """
+    stragglers: Stragglers[PlanAttempts] = Stragglers()
 
     def submit(attempts: PlanAttempts) -> None:
+        if attempts.twin is None:
+            stragglers.start(attempts)
         if attempts.isolating:
             pool.submit(attempts, find_crashing_tracks, attempts.plan, track_timeout)
         else:
@@ -90,8 +105,16 @@ def run_with_retries(
         if not len(pool):
             return
         on_wait()
+        for attempts in stragglers.choose(pool.idle):
+            if not attempts.isolating:
+                attempts.twin = dataclasses.replace(attempts, twin=attempts)
+                submit(attempts.twin)
         for attempts, outcome in pool.finished():
-            if isinstance(outcome, Exception):
+            twin = attempts.twin
+            if twin is not None and isinstance(outcome, Exception):
+                twin.twin = None  # the other copy goes on: this is no failure of the plan
+                stragglers.start(twin)
+            elif isinstance(outcome, Exception):
                 _record_failure(attempts, outcome)
                 submit(attempts)
             elif attempts.isolating:
@@ -99,6 +122,9 @@ def run_with_retries(
                 attempts.isolating = False
                 submit(attempts)
             else:
+                if twin is not None:
+                    pool.cancel(twin)
+                stragglers.end(attempts)
                 yield outcome
 
 

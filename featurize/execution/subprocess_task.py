@@ -33,6 +33,17 @@ class SubprocessTask(Generic[Key]):
         """Whether a function is running."""
         return self._running is not None
 
+    @property
+    def idle(self) -> int:
+        """0: a second copy would run on the same machine, and no faster."""
+        return 0
+
+    def cancel(self, key: Key) -> None:
+        """Kill the running function if its key is this one."""
+        if self._running and self._running[0] is key:
+            self._running[1].kill()
+            self._running = None
+
     def share(self, value: Argument) -> Argument:
         """Return the argument; child processes share no memory."""
         return value

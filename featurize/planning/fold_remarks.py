@@ -13,6 +13,7 @@ from featurize.planning.folds import GivenFolds, PreviousFolds
 
 _NAMES_SHOWN = 5
 _PURPOSES = {"train": "to train", "validation": "to validate", "test": "to test"}
+_PARTS = tuple(_PURPOSES)
 
 
 def fold_remarks(
@@ -37,16 +38,14 @@ def fold_remarks(
     was_official = previous is not None and bool(previous.layout.official)
     if not (layout.official or was_official) and given.fold.null_count == len(given.fold):
         return
-    parts = np.full(len(folds), "train", dtype="<U10")
-    for part, number in layout.official.items():
-        parts[folds == number] = part
+    parts = _parts(folds, layout)
     if layout.official:
-        present, counts = np.unique(parts, return_counts=True)
-        count_of = dict(zip(present.tolist(), counts.tolist(), strict=True))
+        counts = np.bincount(parts, minlength=len(_PARTS)).tolist()
+        count_of = {part: count for part, count in zip(_PARTS, counts, strict=True) if count}
         sizes = [f"{count_of[part]} tracks {purpose}" for part, purpose in _PURPOSES.items() if part in count_of]
         yield f"The collection has an official split: {', '.join(sizes)}. Training uses the first part only."
         yield from _divided(groups, parts, "in more than one part of the official split")
-    training = parts == "train"
+    training = parts == 0
     if given.fold.filter(pa.array(training)).null_count < training.sum():
         inside = groups.filter(pa.array(training))
         yield from _divided(inside, folds[training], "in more than one fold, as the fold column says")
@@ -59,8 +58,7 @@ def fold_remarks(
 def _divided(groups: pa.Array, places: NDArray[np.generic], where: str) -> Iterator[str]:
     """Yield a remark on the groups that are in more than one place."""
     names = groups.dictionary_encode()
-    _, place = np.unique(places, return_inverse=True)
-    pairs = pa.table({"group": names.indices, "place": place}).group_by("group").aggregate(
+    pairs = pa.table({"group": names.indices, "place": places}).group_by("group").aggregate(
         [("place", "count_distinct")]
     )  # fmt: skip
     several = pairs.filter(pc.greater(pairs["place_count_distinct"], 1))["group"].combine_chunks()
@@ -75,13 +73,19 @@ def _divided(groups: pa.Array, places: NDArray[np.generic], where: str) -> Itera
     )
 
 
-def _changes(parts: NDArray[np.str_], previous: PreviousFolds) -> Iterator[str]:
+def _parts(folds: NDArray[np.int64], layout: FoldLayout) -> NDArray[np.int8]:
+    """Return the part of the official split that each track is in, an index into _PARTS, int8 [tracks]."""
+    parts = np.zeros(len(folds), np.int8)
+    for part, number in layout.official.items():
+        parts[folds == number] = _PARTS.index(part)
+    return parts
+
+
+def _changes(parts: NDArray[np.int8], previous: PreviousFolds) -> Iterator[str]:
     """Yield a remark if tracks of an earlier plan have entered or left an official split."""
-    before = np.full(len(parts), "train", dtype="<U10")
-    for part, number in previous.layout.official.items():
-        before[previous.fold == number] = part
+    before = _parts(previous.fold, previous.layout)
     changed = (before != parts) & (previous.fold >= 0)
-    if moved := int((changed & (parts != "train")).sum()):
+    if moved := int((changed & (parts != 0)).sum()):
         yield f"The official split has changed: it moved {moved} tracks of an earlier run, which are now held out."
-    if moved := int((changed & (parts == "train")).sum()):
+    if moved := int((changed & (parts == 0)).sum()):
         yield f"{moved} tracks are no longer in an official split, and have been assigned to folds."

@@ -3,13 +3,14 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from featurize.column_file import is_ascending
 from featurize.dataset.info import FoldLayout
 from featurize.dataset.schema import FOLDS
 from featurize.display import one_line
@@ -20,6 +21,7 @@ Int64 = NDArray[np.int64]
 
 # tolerances of numpy.isclose, which scikit-learn uses to compare folds
 _RELATIVE, _ABSOLUTE = 1e-5, 1e-8
+_GROUPS_AT_ONCE = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +86,7 @@ def resolve_folds(
     """
     training = given.training
     fold = np.where(training, given.fold.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False), -1)
-    names, group = _numbered(groups.groups.filter(pa.array(training)))
+    names, group = _numbered(groups.groups if training.all() else groups.groups.filter(pa.array(training)))
     is_given = bool((fold >= 0).any())
     numbers = _training_folds(given, fold[training], len(names), previous)
     if not (is_given or given.has_test) and len(names) < len(numbers):
@@ -158,10 +160,14 @@ def _deal(labels: Int64, group: Int64, given: Int64, previous: Int64, numbers: I
     kept = np.where(kept >= 0, kept, _majority(group, _positions(previous, numbers), count))
     # Tracks of a group that are given another fold than the rest are a unit of their own, so that their classes
     # count in that fold.
-    units, unit = np.unique(group * (count + 1) + own + 1, return_inverse=True)
-    owner, own_of_unit = np.divmod(units, count + 1)
-    fixed = np.where(own_of_unit > 0, own_of_unit - 1, kept[owner])
-    without_gaps = np.unique(labels, return_inverse=True)[1]
+    if (own >= 0).any():
+        units, unit = np.unique(group * (count + 1) + own + 1, return_inverse=True)
+        owner, own_of_unit = np.divmod(units, count + 1)
+        fixed = np.where(own_of_unit > 0, own_of_unit - 1, kept[owner])
+    else:
+        unit, fixed = group, kept
+    present = np.bincount(labels) > 0
+    without_gaps = (np.cumsum(present) - 1)[labels]
     folds: Int64 = numbers[assign_folds(without_gaps, unit, fixed, count)[unit]]
     return folds
 
@@ -214,11 +220,8 @@ def assign_folds(labels: Int64, groups: Int64, fixed: Int64, n_folds: int = FOLD
     # Python lists: for so few numbers, NumPy's call overhead would dominate.
     totals, held_by = np.bincount(label, counts).tolist(), filled.tolist()
     spreads = [_spread(row, total) for row, total in zip(held_by, totals, strict=True)]
-    bounds, members = first.tolist(), list(zip(label.tolist(), counts.tolist(), strict=True))
-    for group in np.argsort(-unevenness, kind="stable").tolist():
-        if fixed[group] >= 0:
-            continue
-        held = members[bounds[group] : bounds[group + 1]]
+    order = np.argsort(-unevenness, kind="stable")
+    for group, held in _members(order[fixed[order] < 0], first, label, counts):
         others = sum(spreads) - sum(spreads[c] for c, _ in held)
         best, least, fewest = 0, math.inf, math.inf
         for fold in range(n_folds):
@@ -239,6 +242,28 @@ def assign_folds(labels: Int64, groups: Int64, fixed: Int64, n_folds: int = FOLD
     return folds
 
 
+def _members(
+    groups: Int64, first: Int64, label: Int64, counts: Int64
+) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """Yield groups with their classes and the counts of these; Python objects are made for some at a time.
+
+    Args:
+        groups: int64, the groups to yield, in this order.
+        first: int64 [all groups + 1], bounds of each group in `label` and `counts`.
+        label: int64, class of each pair of a group and a class.
+        counts: int64, number of tracks of each pair.
+    """
+    for begin in range(0, len(groups), _GROUPS_AT_ONCE):
+        some = groups[begin : begin + _GROUPS_AT_ONCE]
+        stops = np.cumsum(first[some + 1] - first[some])
+        rows = np.arange(stops[-1]) + np.repeat(first[some + 1] - stops, first[some + 1] - first[some])
+        members = list(zip(label[rows].tolist(), counts[rows].tolist(), strict=True))
+        start = 0
+        for group, stop in zip(some.tolist(), stops.tolist(), strict=True):
+            yield group, members[start:stop]
+            start = stop
+
+
 def _spread(counts: list[int], total: float) -> float:
     """Return the standard deviation, over the folds, of the share of a class in each fold."""
     mean = sum(counts) / len(counts)
@@ -247,6 +272,8 @@ def _spread(counts: list[int], total: float) -> float:
 
 def _numbered(groups: pa.Array) -> tuple[pa.Array, Int64]:
     """Return the group names in alphabetical order, and the index of each track's group, int64 [tracks]."""
+    if is_ascending(groups):  # as where each track is its own group
+        return groups, np.arange(len(groups))
     encoded = groups.dictionary_encode()
     by_name = pc.sort_indices(encoded.dictionary)
     rank = np.empty(len(by_name), np.int64)

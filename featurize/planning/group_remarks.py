@@ -3,13 +3,16 @@
 import logging
 import os
 import re
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from featurize.collection.tags import UnreadableTags
+from featurize.column_file import ROWS_AT_ONCE
 from featurize.dataset.schema import FOLDS
 
 _log = logging.getLogger(__name__)
@@ -80,14 +83,16 @@ def log_placeholders(groups: pa.Array, grouping: str) -> None:
         )
 
 
-def log_large_group(groups: pa.Array, grouping: str) -> None:
+def log_large_group(ids: pa.Array, groups: pa.Array, grouping: str) -> None:
     """Log the largest group if it has more tracks than a fold should have.
 
     Args:
+        ids: Tracks, string [tracks]; a track that is its own group is not counted.
         groups: Group of each track, string [tracks].
         grouping: As in Groups.
     """
-    counts = pc.value_counts(groups)
+    together = groups.filter(pc.not_equal(ids, groups))
+    counts = pc.value_counts(together)
     sizes = counts.field("counts")
     largest = pc.max(sizes).as_py() or 0
     if largest * FOLDS <= len(groups):
@@ -118,15 +123,21 @@ def log_parts(ids: pa.Array, labels: pa.DictionaryArray, groups: pa.Array) -> No
         labels: Class of each track.
         groups: Group of each track, string [tracks].
     """
-    alone = pc.equal(ids, groups)
-    parts_of: dict[int, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for track, label in zip(ids.filter(alone).to_pylist(), labels.indices.filter(alone).to_pylist(), strict=True):
-        if recording := _recording(os.path.splitext(track.rpartition("/")[2])[0].casefold()):
-            parts_of[label][recording].append(track)
-    recordings = [parts for stems in parts_of.values() for parts in _recordings(list(stems.values()))]
-    count = sum(map(len, recordings))
+    alone = np.flatnonzero(pc.equal(ids, groups).to_numpy(zero_copy_only=False))
+    label_of = labels.indices.to_numpy()[alone]
+    recordings: list[int] = []
+    example: list[str] = []
+    _, first_of_label = np.unique(label_of, return_index=True)
+    for label in label_of[np.sort(first_of_label)]:  # one class at a time: its names are Python objects
+        inside = alone[label_of == label]
+        found = _recordings(Counter(name for _, name in _named_recordings(ids, inside)))
+        recordings += found.values()
+        if found and not example:
+            recording = next(iter(found))
+            example = [track for track, name in _named_recordings(ids, inside) if name == recording]
+    count = sum(recordings)
     if count >= _FEWEST_PARTS:
-        first, second = sorted(recordings[0])[:2]
+        first, second = sorted(example)[:2]
         _log.warning(
             "%d tracks without a group look like parts of %d recordings (such as %r and %r), and parts of one "
             "recording may be in different folds, which makes scores too high; give a table whose column group "
@@ -151,11 +162,19 @@ def _recording(name: str) -> str | None:
     return None if word.rstrip("0123456789") in _DISC_WORDS else stem
 
 
-def _recordings(stems: list[list[str]]) -> list[list[str]]:
-    """Return the tracks of each name that has several numbers; nothing if there are not several such names."""
-    several = [tracks for tracks in stems if len(tracks) > 1]
-    if len(several) < 2 or max(map(len, several)) > _LARGEST_SHARE * sum(map(len, stems)):
-        return []
+def _named_recordings(ids: pa.Array, rows: NDArray[np.int64]) -> Iterator[tuple[str, str]]:
+    """Yield the tracks of some rows that may be parts of a recording, each with the name of the recording."""
+    for begin in range(0, len(rows), ROWS_AT_ONCE):
+        for track in ids.take(pa.array(rows[begin : begin + ROWS_AT_ONCE])).to_pylist():
+            if recording := _recording(os.path.splitext(track.rpartition("/")[2])[0].casefold()):
+                yield track, recording
+
+
+def _recordings(stems: Mapping[str, int]) -> dict[str, int]:
+    """Return the names that have several numbers, with how many; nothing if there are not several such names."""
+    several = {stem: tracks for stem, tracks in stems.items() if tracks > 1}
+    if len(several) < 2 or max(several.values()) > _LARGEST_SHARE * sum(stems.values()):
+        return {}
     return several
 
 

@@ -8,24 +8,25 @@ import dataclasses
 import hashlib
 import itertools
 import json
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from featurize.collection.catalog import Catalog, stored_path
+from featurize.column_file import ROWS_AT_ONCE, ColumnFile, one_array, parts, take
 from featurize.config import FeaturizeConfig
 from featurize.dataset.info import DEFAULT_LAYOUT, FeatureSettings, FoldLayout
 from featurize.dataset.output_folder import PLAN_KEY
-from featurize.dataset.schema import FOLD_NUMBERS, FORMAT_VERSION, TRACKS_SCHEMA, fold_and_index, shard_name
-from featurize.dataset.tables import write_table
+from featurize.dataset.schema import FOLD_NUMBERS, FORMAT_VERSION, fold_and_index, shard_name
 from featurize.planning.fold_remarks import fold_remarks
 from featurize.planning.folds import GivenFolds, PreviousFolds, resolve_folds
 from featurize.planning.groups import Groups
+from featurize.planning.plan_table import write_plan_table
 from featurize.planning.previous_plan import PreviousPlan, rows_in_previous
 from featurize.planning.shard_plan import ShardPlan, Track, feature_settings, fingerprint
+from featurize.planning.shard_size import cut, resolve_tracks_per_shard
 from featurize.storage import StoragePath
 
 Int64 = NDArray[np.int64]
@@ -44,6 +45,7 @@ class Plan:
             tracks of a shard are consecutive rows.
         names: Names of the shards below `shards/`.
         bounds: int64 [shards + 1]; the tracks of `names[i]` are the rows [bounds[i], bounds[i + 1]).
+        by_track: Rows of `tracks` in the order of the ids, int32 [tracks].
         layout: What the folds are for.
         remarks: What a user should know about the folds, for the log.
         unreachable: As in `Catalog`.
@@ -56,6 +58,7 @@ class Plan:
     tracks: pa.Table
     names: list[str]
     bounds: Int64
+    by_track: NDArray[np.int32]
     layout: FoldLayout
     remarks: tuple[str, ...]
     unreachable: frozenset[str]
@@ -77,13 +80,13 @@ class Plan:
             self.names[position], self.root, tracks, self.settings, previous, retry_rejects, self.unreachable
         )
 
+    def shard_bytes(self) -> Int64:
+        """Return the total size of the files of each shard in bytes, int64 [shards]."""
+        sizes = np.maximum(one_array(self.tracks["size"]).to_numpy(), 0)
+        return np.add.reduceat(sizes, self.bounds[:-1])
+
     def save(self, folder: StoragePath) -> None:
         """Write `tracks.parquet`, sorted by track id."""
-        lengths = np.diff(self.bounds)
-        names = pa.DictionaryArray.from_arrays(
-            pa.array(np.repeat(np.arange(len(self.names), dtype=np.int32), lengths)),
-            pa.array(self.names, pa.string()),
-        )
         about: dict[str, Any] = {
             "format": FORMAT_VERSION,
             "settings": self.settings.model_dump(),
@@ -92,12 +95,10 @@ class Plan:
         }
         if self.layout != DEFAULT_LAYOUT:
             about["folds"] = self.layout.model_dump()
-        labels = pc.take(pa.array(self.classes, pa.string()), self.tracks["label"])
-        table = pa.table(
-            [self.tracks["track"], labels, *(self.tracks[name] for name in ("group", "fold", "size")), names],
-            schema=TRACKS_SCHEMA.with_metadata({PLAN_KEY: json.dumps(about).encode()}),
-        ).sort_by("track")
-        write_table(folder / "tracks.parquet", table)
+        shard = np.repeat(np.arange(len(self.names), dtype=np.int32), np.diff(self.bounds))
+        metadata = {PLAN_KEY: json.dumps(about).encode()}
+        path = folder / "tracks.parquet"
+        write_plan_table(path, self.tracks, self.by_track, self.classes, (self.names, shard), metadata)
 
 
 def make_plan(
@@ -121,43 +122,43 @@ def make_plan(
         FeaturizeError: There are too few groups or folds.
     """
     settings = feature_settings(config)
-    ids = catalog.tracks["track"].combine_chunks()
+    ids = one_array(catalog.tracks["track"])
     previous_rows = rows_in_previous(ids, previous)
     classes, labels = _resolve_classes(catalog, previous)
-    given = GivenFolds(*(catalog.tracks[name].combine_chunks() for name in ("split", "fold")))
+    given = GivenFolds(*(one_array(catalog.tracks[name]) for name in ("split", "fold")))
     kept = None
     if previous is not None and previous.grouping == groups.grouping:
         previous_folds = np.where(previous_rows >= 0, previous.tracks["fold"].to_numpy()[previous_rows], -1)
         kept = PreviousFolds(previous_folds, previous.layout)
     folds, layout = resolve_folds(groups, labels, given, kept)
     remarks = tuple(fold_remarks(groups.groups, given, folds, layout, kept))
-    digests = np.fromiter(
-        (int.from_bytes(hashlib.sha256(track.as_py().encode()).digest()[:8], "big") for track in ids),
-        np.uint64,
-        len(ids),
+    digests = _digests(ids)
+    sizes = one_array(catalog.tracks["size"]).to_numpy()
+    indices = _resolve_shard_indices(
+        folds, digests, sizes, config.tracks_per_shard, settings, previous, previous_rows
     )
-    indices = _resolve_shard_indices(folds, digests, config.tracks_per_shard, settings, previous, previous_rows)
     order = np.lexsort((digests, indices, folds))
+    fold, index = folds[order].astype(np.int32), indices[order].astype(np.int32)
+    del digests, indices, folds, previous_rows
+    changes = np.flatnonzero((fold[1:] != fold[:-1]) | (index[1:] != index[:-1])) + 1
+    bounds = np.concatenate([[0], changes, [len(ids)]])
+    label = labels[order].astype(np.int32)
+    size = sizes[order]
+    track, fingerprints = _in_shards(ids, order, bounds, classes, label, size, settings)
     tracks = pa.table(
         {
-            "track": ids,
-            "path": catalog.tracks["path"],
-            "label": pa.array(labels.astype(np.int32)),
-            "group": groups.groups,
-            "fold": pa.array(folds.astype(np.int32)),
-            "size": catalog.tracks["size"],
+            "track": track,
+            "path": take(one_array(catalog.tracks["path"]), order),
+            "label": pa.array(label),
+            "group": take(groups.groups, order),
+            "fold": pa.array(fold),
+            "size": pa.array(size),
         }
-    ).take(pa.array(order))
-    changes = np.flatnonzero(np.diff(folds[order]) | np.diff(indices[order])) + 1
-    bounds = np.concatenate([[0], changes, [len(ids)]])
-    names = [
-        shard_name(
-            int(folds[order[first]]),
-            int(indices[order[first]]),
-            _fingerprint(tracks, classes, settings, first, stop),
-        )
-        for first, stop in itertools.pairwise(bounds.tolist())
-    ]
+    )
+    places = zip(fold[bounds[:-1]].tolist(), index[bounds[:-1]].tolist(), fingerprints, strict=True)
+    names = [shard_name(*place) for place in places]
+    by_track = np.empty(len(ids), np.int32)
+    by_track[order] = np.arange(len(ids), dtype=np.int32)
     return Plan(
         catalog.root,
         settings,
@@ -166,18 +167,60 @@ def make_plan(
         tracks,
         names,
         bounds,
+        by_track,
         layout,
         remarks,
         catalog.unreachable,
     )
 
 
-def _fingerprint(tracks: pa.Table, classes: list[str], settings: FeatureSettings, first: int, stop: int) -> str:
-    rows = tracks.slice(first, stop - first)
-    columns = (rows[name].to_pylist() for name in ("track", "label", "size"))
-    return fingerprint(
-        settings, [[track, classes[label], label, size] for track, label, size in zip(*columns, strict=True)]
-    )
+def _digests(ids: pa.Array) -> NDArray[np.uint64]:
+    """Return the first eight bytes of the SHA-256 of each id, uint64 [tracks]."""
+    digests = np.empty(len(ids), np.uint64)
+    done = 0
+    for part in parts(ids):
+        hashes = b"".join(hashlib.sha256(track.encode()).digest()[:8] for track in part.to_pylist())
+        digests[done : done + len(part)] = np.frombuffer(hashes, ">u8")
+        done += len(part)
+    return digests
+
+
+def _in_shards(
+    ids: pa.Array,
+    order: Int64,
+    bounds: Int64,
+    classes: list[str],
+    label: NDArray[np.int32],
+    size: Int64,
+    settings: FeatureSettings,
+) -> tuple[pa.Array, list[str]]:
+    """Return the ids in the order of a plan, and the fingerprint of each shard.
+
+    Both in one pass over some shards at a time, so that neither the Python objects nor the mapped pages of all
+    tracks are in memory.
+
+    Args:
+        ids: Ids in the order of the catalog, string [tracks].
+        order: int64 [tracks], the rows of the plan.
+        bounds: As in `Plan`.
+        classes: Names of the classes.
+        label: int32 [tracks], class indices in the order of the plan.
+        size: int64 [tracks], sizes in bytes in the order of the plan.
+        settings: Feature settings.
+    """
+    track = ColumnFile(pa.string())
+    fingerprints: list[str] = []
+    shards_at_once = max(1, ROWS_AT_ONCE * (len(bounds) - 1) // len(order))
+    for begin in range(0, len(bounds) - 1, shards_at_once):
+        some = bounds[begin : begin + shards_at_once + 1].tolist()
+        rows = slice(some[0], some[-1])
+        part = ids.take(pa.array(order[rows]))
+        track.append(part)
+        columns = (part.to_pylist(), label[rows].tolist(), size[rows].tolist())
+        listed = [[name, classes[number], number, length] for name, number, length in zip(*columns, strict=True)]
+        for first, stop in itertools.pairwise(some):
+            fingerprints.append(fingerprint(settings, listed[first - some[0] : stop - some[0]]))
+    return track.finish(), fingerprints
 
 
 def _resolve_classes(catalog: Catalog, previous: PreviousPlan | None) -> tuple[list[str], Int64]:
@@ -186,7 +229,7 @@ def _resolve_classes(catalog: Catalog, previous: PreviousPlan | None) -> tuple[l
     Classes of the previous plan come first, in their order, so that they keep their indices unless one is removed.
     New classes follow in alphabetical order.
     """
-    labels = catalog.tracks["label"].combine_chunks()
+    labels = one_array(catalog.tracks["label"])
     present = set(labels.dictionary.take(labels.indices.unique()).to_pylist())
     known = [label for label in previous.classes if label in present] if previous else []
     classes = known + sorted(present - set(known))
@@ -198,7 +241,8 @@ def _resolve_classes(catalog: Catalog, previous: PreviousPlan | None) -> tuple[l
 def _resolve_shard_indices(
     folds: Int64,
     digests: NDArray[np.uint64],
-    tracks_per_shard: int,
+    sizes: Int64,
+    tracks_per_shard: int | Literal["auto"],
     settings: FeatureSettings,
     previous: PreviousPlan | None,
     previous_rows: Int64,
@@ -208,19 +252,19 @@ def _resolve_shard_indices(
     Tracks of the previous plan keep their shard if settings and fold are unchanged. The other tracks of a fold are
     divided among new shards of nearly equal size.
     """
+    most = resolve_tracks_per_shard(tracks_per_shard, len(folds))
     indices = np.full(len(folds), -1)
     next_index = np.zeros(FOLD_NUMBERS, np.int64)
     if previous is not None and previous.settings == settings:
-        shard = previous.tracks["shard"].combine_chunks()
+        shard = one_array(previous.tracks["shard"])
         by_name = np.array([fold_and_index(name) for name in shard.dictionary.to_pylist()], np.int64)
-        previous_fold, previous_index = by_name[shard.indices.to_numpy()].T
-        np.maximum.at(next_index, previous_fold, previous_index + 1)
+        previous_fold, previous_index = (column[shard.indices.to_numpy()] for column in by_name.T.astype(np.int32))
+        present = by_name[shard.indices.unique().to_numpy()]
+        np.maximum.at(next_index, present[:, 0], present[:, 1] + 1)
         stay = (previous_rows >= 0) & (previous_fold[previous_rows] == folds)
         indices[stay] = previous_index[previous_rows[stay]]
     for fold in range(FOLD_NUMBERS):
         new = np.flatnonzero((folds == fold) & (indices < 0))
         new = new[np.argsort(digests[new], kind="stable")]
-        shards = -(-len(new) // tracks_per_shard)
-        cuts = np.arange(shards + 1) * len(new) // max(shards, 1)
-        indices[new] = np.repeat(next_index[fold] + np.arange(shards), np.diff(cuts))
+        indices[new] = next_index[fold] + cut(sizes[new], most, by_bytes=tracks_per_shard == "auto")
     return indices

@@ -1,5 +1,6 @@
 """Read the plan of the previous run back from `tracks.parquet`."""
 
+import bisect
 import dataclasses
 from typing import Any
 
@@ -9,13 +10,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from featurize.column_file import ROWS_AT_ONCE, is_ascending, one_array
 from featurize.dataset.info import DEFAULT_LAYOUT, FeatureSettings, FoldLayout
 from featurize.dataset.json_text import parse_json
 from featurize.dataset.output_folder import PLAN_KEY
 from featurize.dataset.reader import UNREADABLE
-from featurize.dataset.schema import FORMAT_VERSION, TRACKS_SCHEMA, fold_of
-from featurize.dataset.tables import read_table
+from featurize.dataset.schema import FORMAT_VERSION, fold_of
 from featurize.errors import DatasetError
+from featurize.planning.plan_table import read_plan_table
 from featurize.storage import StoragePath
 
 
@@ -54,7 +56,7 @@ def read_plan(folder: StoragePath) -> PreviousPlan | None:
     if not path.is_file():
         return None
     try:
-        tracks = read_table(path, schema=TRACKS_SCHEMA)
+        tracks = read_plan_table(path)
         about = _About.model_validate(parse_json((tracks.schema.metadata or {})[PLAN_KEY]))
         _refuse_inconsistent(tracks, about)
     except (DatasetError, *UNREADABLE):
@@ -73,7 +75,7 @@ def _refuse_inconsistent(tracks: pa.Table, about: _About) -> None:
     ids, labels = tracks["track"], set(tracks["label"].unique().to_pylist())
     if not len(ids):
         raise ValueError("it has no tracks")
-    if pc.count_distinct(ids).as_py() < len(ids):
+    if not is_ascending(one_array(ids)) and pc.count_distinct(ids).as_py() < len(ids):
         raise ValueError("it has a track twice")
     if labels - set(about.classes):
         raise ValueError("it has a label that is not one of its classes")
@@ -90,5 +92,24 @@ def rows_in_previous(ids: pa.Array, previous: PreviousPlan | None) -> NDArray[np
     """Return the row of each track in the previous plan, int64 [tracks]; -1 for new tracks."""
     if previous is None:
         return np.full(len(ids), -1)
-    rows = pc.fill_null(pc.index_in(ids, value_set=previous.tracks["track"].combine_chunks()), -1)
+    known = one_array(previous.tracks["track"])
+    if not (is_ascending(ids) and is_ascending(known)):
+        return _indices(ids, known)
+    rows = np.empty(len(ids), np.int64)
+    for begin in range(0, len(ids), ROWS_AT_ONCE):
+        part = ids.slice(begin, ROWS_AT_ONCE)
+        first, stop = _position(known, part[0]), _position(known, part[-1]) + 1
+        found = _indices(part, known.slice(first, stop - first))
+        rows[begin : begin + len(part)] = np.where(found >= 0, found + first, -1)
+    return rows
+
+
+def _indices(ids: pa.Array, known: pa.Array) -> NDArray[np.int64]:
+    rows = pc.fill_null(pc.index_in(ids, value_set=known), -1)
     return np.asarray(rows.to_numpy(zero_copy_only=False), np.int64)
+
+
+def _position(ids: pa.Array, track: pa.StringScalar) -> int:
+    """Return the index of the first id that is not before a track, in the order of their bytes."""
+    wanted = track.as_py().encode()
+    return bisect.bisect_left(range(len(ids)), wanted, key=lambda row: ids[row].as_py().encode())

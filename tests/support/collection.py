@@ -14,12 +14,17 @@ from featurize.planning.plan import make_plan
 from support.logs import logged
 
 
+def files_without_group(catalog, groups):
+    """The files whose tags must be read."""
+    return [file for part in unread_files(catalog, groups, 2000) for file in part.paths]
+
+
 def plan_of(music, config):
     """The tracks of a collection sorted by id, its classes, and the logged messages."""
     with logged("featurize") as messages:
         catalog = build_catalog(str(music))
         groups = known_groups(catalog, config, None)
-        tags = read_tags(unread_files(catalog, groups), config.group_by)
+        tags = read_tags(files_without_group(catalog, groups), config.group_by)
         plan = make_plan(catalog, config, None, add_tags(catalog, groups, tags))
     tracks = [
         SimpleNamespace(

@@ -1,0 +1,76 @@
+"""A file in a bucket that is read in a few large pieces: tags stand at its beginning or at its end."""
+
+import io
+from typing import Any
+
+_WINDOW_BYTES = 64 << 10
+
+
+class WindowedFile(io.RawIOBase):
+    """A file of which what was read once stays in memory, in pieces of 64 KiB.
+
+    The first piece is the beginning of the file. A piece near the end is the end of the file, so that readers that
+    step backwards from there need no other one.
+    """
+
+    def __init__(self, file: Any) -> None:
+        """Create the file at position 0.
+
+        Args:
+            file: An open file of Arrow; each call of its `read_at` is a request.
+        """
+        super().__init__()
+        self._file, self._size = file, int(file.size())
+        self._position = 0
+        self._windows: list[tuple[int, bytes]] = []  # start and content, the latest first
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def tell(self) -> int:
+        """Return the current position in bytes."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Seek; raise a ValueError for a position before the start of the file."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        if start + offset < 0:
+            raise ValueError("a position before the start of the file")
+        self._position = start + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Read from a piece in memory, or request the next one.
+
+        Raises:
+            OSError: The bucket does not answer.
+        """
+        if self._position >= self._size:
+            return 0
+        with memoryview(buffer) as view:
+            start, content = self._window()
+            found = content[self._position - start : self._position - start + len(view)]
+            view[: len(found)] = found
+        self._position += len(found)
+        return len(found)
+
+    def _window(self) -> tuple[int, bytes]:
+        """Return the piece that has the current position."""
+        for start, content in self._windows:
+            if start <= self._position < start + len(content):
+                return start, content
+        start = self._position
+        if start < _WINDOW_BYTES and not self._windows:
+            start = 0
+        elif start >= self._size - _WINDOW_BYTES:
+            start = self._size - _WINDOW_BYTES
+        content = self._file.read_at(_WINDOW_BYTES, max(start, 0))
+        if self._position >= max(start, 0) + len(content):
+            raise OSError("the file has become shorter")
+        self._windows.insert(0, (max(start, 0), content))
+        return self._windows[0]

@@ -126,4 +126,5 @@ def _describe_shards(dataset: Dataset) -> "list[ShardVectors]":
     if not on_cluster():
         return list(in_threads(lambda call: describe_shard(*call), calls))
     with ray_workers(None):
-        return run_all(describe_shard, calls)
+        described = dict(run_all(describe_shard, calls))
+    return [described[index] for index in range(len(calls))]

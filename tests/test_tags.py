@@ -15,6 +15,7 @@ from support.hostile_tags import comments, compressed_id3, external_ape, huge_pi
 from support.logs import logged
 
 from benchmarks.waiting_bucket import requests, uri, waiting_bucket
+from featurize.collection import tags
 from featurize.collection.catalog import build_catalog
 from featurize.collection.tags import UnreadableTags, read_tag
 from featurize.config import FeaturizeConfig

@@ -60,7 +60,12 @@ FILES = {
         "epochs": 3,
         "dataset": "eb7d",
     },
-    "run.json": {"dataset": "eb7d", "features": "features", "train": TrainConfig(patience=None).model_dump()},
+    "run.json": {
+        "dataset": "eb7d",
+        "features": "features",
+        "train": TrainConfig(patience=None).model_dump(),
+        "order": 2,
+    },
     "crossval.json": {
         "model": "conv2",
         "classes": ["a", "ü"],

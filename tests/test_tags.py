@@ -170,7 +170,7 @@ def test_a_file_in_a_bucket_takes_few_requests(mp3, wav, tmp_path):
         "x.flac": (encode_with_tags(".flac", NAMES), 1),
         "x.m4a": (encode_with_tags(".m4a", NAMES), 1),
         "x.ogg": (encode_with_tags(".ogg", NAMES), 1),
-        "x.wav": (riff_file(wav[12:36] + music[16:]), 2),
+        "x.wav": (riff_file(wav[12:36] + music[16:]), 3),
     }
     for name, (content, _) in most.items():
         (tmp_path / name).write_bytes(content)
@@ -180,8 +180,8 @@ def test_a_file_in_a_bucket_takes_few_requests(mp3, wav, tmp_path):
             assert isinstance(read_tag(StoragePath.of(uri(address, name)), "artist"), str)
             spent = requests(address) - before
             assert spent["HEAD"] == 1, name
-            assert spent["GET"] <= gets, name
-            assert spent["bytes"] <= gets * (64 << 10), name
+            assert spent["GET"] <= gets, (name, spent)
+            assert spent["bytes"] <= gets * (64 << 10) + 200, name  # and the answers about requests
 
 
 @pytest.mark.parametrize("make", [many_comments, huge_picture])

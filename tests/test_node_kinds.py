@@ -26,8 +26,9 @@ def test_a_job_featurizes_where_tensorflow_is_missing_and_trains_where_it_is(tmp
     with nodes({}) as cluster:
         # As cluster.yaml declares them: `cpu` has a label, and `train-cpu` has no memory for featurization.
         cluster.join("127.0.0.3", 4, without, ("--labels", "earmark/packages=featurize"))
+        cluster.until_joined("127.0.0.3")
         cluster.join("127.0.0.4", 2, options=("--memory", "0"))
-        cluster.until_joined("127.0.0.3", "127.0.0.4")
+        cluster.until_joined("127.0.0.4")
         words = [word for setting in SETTINGS for word in ("--set", setting)]
         job = submit(cluster, "--shared", tmp_path, "--", "run", music, "--out", out, *words)
         stdout, stderr = job.communicate(timeout=600)

@@ -83,11 +83,10 @@ class Nodes:
             assert all(process.poll() is None for process in self.processes.values()), self.logs()
             time.sleep(0.2)
 
-    def until_joined(self, *ips: str) -> None:
-        """Wait until nodes have started; on a busy machine, Ray gives up at times, which fails."""
-        for ip in ips:
-            log = self.scratch / f"{ip}.log"
-            self._until(lambda log=log: "Ray runtime started" in log.read_text(), 120)
+    def until_joined(self, ip: str) -> None:
+        """Wait until a node has started: on a busy machine, two that start at once can fail."""
+        log = self.scratch / f"{ip}.log"
+        self._until(lambda: "Ray runtime started" in log.read_text(), 120)
 
     def logs(self) -> str:
         return "\n".join(path.read_text(errors="replace")[-3000:] for path in self.scratch.glob("*.log"))

@@ -30,6 +30,7 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 SECONDS_TO_END = {signal.SIGKILL: 60, signal.SIGTERM: 5, signal.SIGINT: 5}
 VERBS = ("featurize", "run", "train", "crossval", "evaluate", "export", "compare", "predict", "verify", "demo")
 TIMED = (".json", ".yaml", ".html")  # they hold times, places or the process's own settings
+MOMENTS = ("tensorboard", "checkpoints")  # a run that was stopped has checkpoints of those moments, too
 
 
 @pytest.fixture(scope="module")
@@ -110,10 +111,14 @@ def results(folder: Path, stdout: str, verb: str) -> dict[str, bytes]:
     """Return what two runs have in common, by name: weights, predictions, shards, and the output of queries."""
     found = {"stdout": stdout.encode()} if verb in ("predict", "verify") else {}
     for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
+        name, parts = str(path.relative_to(folder)), path.relative_to(folder).parts
         if path.suffix == ".keras":
             found[name] = zipfile.ZipFile(path).read("model.weights.h5")
-        elif path.is_file() and path.suffix not in TIMED and "board" not in name and "/." not in f"/{name}":
+        elif (
+            path.is_file()
+            and path.suffix not in TIMED
+            and not any(part in MOMENTS or part[0] == "." for part in parts)
+        ):
             found[name] = path.read_bytes()
     return found
 

@@ -1,4 +1,4 @@
-"""Featurizing from a bucket far away: one worker, files on a disk and in a bucket that waits before each answer.
+"""Featurizing and training from a bucket far away: on a disk, and in a bucket that waits before each answer.
 
     make bench-bucket
     make bench-bucket EARMARK_MUSIC=FOLDER
@@ -13,6 +13,10 @@ writes benchmarks/results/bucket.json:
     tag_requests_per_track  GET requests of the tag pass, for ranges of 64 KiB; Arrow adds a HEAD for each file
     tag_bytes_per_track     bytes read for the tags
     ratio_bytes_excerpt     bytes read for an excerpt of 10 s from the start of 5-minute tracks / size of the files
+    ratio_stream_100ms      training rows per second with 100 ms before each answer / from the local disk
+    requests_per_visit      requests for each visit to a row group in training, counted by the server
+
+and the other figures of benchmarks.bucket_stream.
 """
 
 import argparse
@@ -28,6 +32,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from benchmarks.bucket_stream import measure_stream
 from benchmarks.clips import add_options, chosen_clips
 from benchmarks.featurize import ratio, summary
 from benchmarks.waiting_bucket import requests, uri, waiting_bucket
@@ -47,6 +52,7 @@ def main() -> None:
     """Run the benchmark, print the table and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser, rounds=5, clips=64)
+    parser.add_argument("--segments", type=int, default=30720, help="synthetic rows to train on")
     parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file to write")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -66,10 +72,17 @@ def main() -> None:
             },
             **tag_requests(music, clips),
             "ratio_bytes_excerpt": bytes_of_excerpts(scratch),
+            **measure_stream(existing(scratch / "rows"), arguments.segments, arguments.rounds),
         }
     print_table(results)
     arguments.results.parent.mkdir(exist_ok=True)
     arguments.results.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def existing(folder: Path) -> Path:
+    """Create a folder and return it."""
+    folder.mkdir()
+    return folder
 
 
 def measure_featurizing(
@@ -157,6 +170,12 @@ def print_table(results: dict[str, Any]) -> None:
     for name in ("tag_requests_per_track", "tag_heads_per_track", "tag_bytes_per_track"):
         print(f"  {name:<24}{results[name]:10,.2f}")
     print(f"  {'ratio_bytes_excerpt':<24}{results['ratio_bytes_excerpt']:8.3f}")
+    for name, value in results["stream_rows_per_second"].items():
+        print(f"  {name:<24}{value['median']:8.0f} rows/s  ({value['least']:.0f} to {value['most']:.0f})")
+    for name in ("ratio_stream_100ms", "ratio_evaluation_100ms", "ratio_evaluation_stream"):
+        value = results[name]
+        print(f"  {name:<24}{value['median']:8.2f}  ({value['least']:.2f} to {value['most']:.2f})")
+    print(f"  {'requests_per_visit':<24}{results['requests_per_visit']:8.2f}")
 
 
 if __name__ == "__main__":

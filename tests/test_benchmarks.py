@@ -28,11 +28,16 @@ SMALLEST = {
         },
     ),
     "bucket": (
-        ["--rounds", 1, "--clips", 3, "--tracks", 5],
+        ["--rounds", 1, "--clips", 3, "--tracks", 5, "--segments", 1200],
         {
             "clips",
             "rounds",
             "ms_per_track",
+            "stream_rows_per_second",
+            "ratio_stream_100ms",
+            "ratio_evaluation_stream",
+            "requests_per_visit",
+            "tag_requests_per_track",
             "ratio_featurize_30ms",
             "ratio_featurize_100ms",
             "requests_per_track",

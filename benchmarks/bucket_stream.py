@@ -28,10 +28,10 @@ def measure_stream(scratch: Path, segments: int, rounds: int) -> dict[str, Any]:
         rounds: Timed rounds, after one that is not timed: it reads the footers.
 
     Returns:
-        `stream_rows_per_second` by place; `ratio_stream_100ms`, training rows per second from the bucket over those
-        from the disk; `ratio_evaluation_100ms`, the same for evaluation; `ratio_evaluation_stream`, evaluation
-        rows over training rows per second in the bucket; and `requests_per_visit`, GET requests that the server
-        counted for each visit to a row group in training.
+        `stream_rows_per_second` by place; `ratio_stream_100ms`, training rows per second from the bucket over
+        those from the disk; `ratio_evaluation_100ms`, the same for evaluation; `ratio_evaluation_stream`,
+        evaluation rows over training rows per second in the bucket; and `requests_per_visit`, GET requests that
+        the server counted for each visit to a row group in training.
     """
     compose(scratch, segments)
     sizes = shard_sizes(scratch)

@@ -27,7 +27,7 @@ DATASET = {
     "duplicates.parquet": (["evaluate"], ["evaluate"]),
     "music.json": (["evaluate"], []),
     "config.yaml": (["train"], []),
-    "shard": (["status", "verify", "train", "evaluate"], ["verify", "train", "evaluate"]),
+    "shard": (["status", "verify", "train", "evaluate"], ["verify", "evaluate"]),  # a finished run reads no shard
 }
 RUN = {
     "run.json": (["status", "train", "evaluate", "compare", "export"], ["evaluate", "compare"]),

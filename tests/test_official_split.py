@@ -183,7 +183,7 @@ def test_a_run_resumes_with_the_default_and_with_the_split_named(dataset, run):
 
 def test_a_cross_validation_uses_the_training_part_only(dataset):
     from train.evaluation.cross_validation import describe_left_out, fold_configs
-    from train.evaluation.svm_baseline import describe_tracks, evaluate_svm
+    from train.evaluation.svm_baseline import describe_shard, evaluate_svm, join_shards, shards_to_describe
     from train.folds import fold_roles
 
     configs = fold_configs(TrainConfig(test_fold="split"), dataset.layout)
@@ -194,7 +194,7 @@ def test_a_cross_validation_uses_the_training_part_only(dataset):
         "A cross-validation uses the training part only: the official validation split (6 tracks) and the "
         "official test split (6 tracks) are left out."
     )
-    tracks = describe_tracks(dataset)
+    tracks = join_shards((describe_shard(*call) for call in shards_to_describe(dataset)), dataset.classes)
     assert set(tracks.folds) == {0, 1, 2}
     assert evaluate_svm(tracks, 1).count == 6
     for settings, message in (

@@ -67,6 +67,14 @@ class Dataset:
         """Return all tracks of the collection, with TRACKS_SCHEMA."""
         return _read_table(self.folder, "tracks.parquet", TRACKS_SCHEMA)
 
+    def refuse_broken_tracks(self) -> None:
+        """Check that the table of all tracks can be read; training needs it at its end only.
+
+        Raises:
+            DatasetError: `tracks.parquet` is missing or broken.
+        """
+        _read_table(self.folder, "tracks.parquet", TRACKS_SCHEMA, ["fold"])
+
     def rejects(self) -> pa.Table:
         """Return the rejected tracks, with REJECTS_SCHEMA."""
         return _read_table(self.folder, "rejects.parquet", REJECTS_SCHEMA)

@@ -70,6 +70,7 @@ def begin(dataset: Dataset, run: Run, config: TrainConfig, config_text: str) -> 
             f"{run.folder} has been trained for {finished} epochs already, but train.epochs = {config.epochs}. "
             f"Type --set train.epochs={finished} or more, or give another --out."
         )
+    dataset.refuse_broken_tracks()
     refuse_missing_classes(dataset, config)
     if dataset.layout.official:
         _log.info(describe_folds(config, dataset.layout))

@@ -19,7 +19,7 @@ from featurize.dataset.schema import (
 )
 from featurize.dataset.shard_table import NAME as MANIFEST
 from featurize.dataset.shard_table import read_record, read_to_open, row_group_sizes
-from featurize.dataset.tables import read_table
+from featurize.dataset.tables import MOST_BYTES, MOST_PLAN_BYTES, read_table
 from featurize.display import one_line
 from featurize.errors import DatasetError
 from featurize.storage import StoragePath, describe, refuse_undecodable
@@ -178,7 +178,9 @@ def _read_table(folder: StoragePath, name: str, schema: pa.Schema, columns: list
         DatasetError: The file is missing, broken, too large, or has another schema.
     """
     try:
-        return read_table(folder / name, columns, schema)
+        return read_table(
+            folder / name, columns, schema, MOST_PLAN_BYTES if schema is TRACKS_SCHEMA else MOST_BYTES
+        )
     except UNREADABLE as error:
         raise _broken_table(folder, name, error) from error
 

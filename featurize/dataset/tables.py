@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 from featurize.storage import StoragePath
 
 _MOST_ROWS = 50_000_000
-MOST_BYTES = 1 << 30  # decoded; the plan of a million tracks takes 0.2 GB
+MOST_BYTES = 1 << 30  # decoded
+MOST_PLAN_BYTES = 4 << 30  # encoded; the plan of ten million tracks takes 0.9 GB
 
 
 def read_table(

@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from featurize.column_file import MOST_COLUMN_BYTES, ColumnFile, explained, one_array
 from featurize.dataset.schema import TRACKS_SCHEMA
-from featurize.dataset.tables import refuse_other_schema
+from featurize.dataset.tables import MOST_PLAN_BYTES, refuse_other_schema
 from featurize.storage import StoragePath
 
 # Rows of a row group, as `pyarrow.parquet.write_table` has them: the bytes of a plan must not change.
 _ROWS = 1 << 20
 _ROWS_READ = 1 << 16  # at a time
 _MOST_ROWS = 50_000_000
-_MOST_BYTES = 4 << 30  # encoded; the plan of ten million tracks takes 0.9 GB
 _MOST_BYTES_READ = 256 << 20  # decoded strings of _ROWS_READ rows: an encoded string may be repeated in each row
 
 
@@ -72,7 +71,7 @@ def read_plan_table(path: StoragePath) -> pa.Table:
     refuse_other_schema(found, TRACKS_SCHEMA)
     rows = metadata.num_rows
     size = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
-    if rows > _MOST_ROWS or size > _MOST_BYTES:
+    if rows > _MOST_ROWS or size > MOST_PLAN_BYTES:
         raise ValueError(f"has {rows:,} rows in {size:,} bytes, more than a plan can have")
     names = [field.name for field in TRACKS_SCHEMA if field.type == pa.string()]
     file = pq.ParquetFile(path.path, read_dictionary=names, page_checksum_verification=True, **path.arrow)

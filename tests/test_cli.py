@@ -125,6 +125,7 @@ def test_featurizing_stopped_by_a_signal_prints_how_to_continue(how, music, tmp_
         pq.ParquetFile(path).read()  # raises if the file is not complete
 
 
+@pytest.mark.slow
 def test_train_gives_the_same_metrics_as_run(finished, tmp_path):
     reference, _ = finished
     done = earmark("train", reference / "features", "--out", tmp_path / "run", *SETTINGS[4:])
@@ -174,28 +175,30 @@ def test_errors_are_printed_without_a_traceback(arguments, status, sentence, tmp
     assert not os.listdir(tmp_path)
 
 
-def test_a_run_with_too_many_rejects_fails_after_a_table_of_reasons(music, tmp_path):
+def music_with_rejects(music, tmp_path):
+    """Return a copy of the collection with six more files that are no music."""
     root = tmp_path / "music"
     subprocess.run(["cp", "-r", music, root], check=True)
     for n in range(6):
         (root / "bells" / f"[bold]{n}.mp3").write_text("<script>not music</script>")
+    return root
+
+
+def test_a_run_with_too_many_rejects_fails_after_a_table_of_reasons(music, tmp_path):
+    root = music_with_rejects(music, tmp_path)
     done = earmark("run", root, "--out", tmp_path / "run", *SETTINGS)
     assert done.returncode == 1
     assert "6 of 36 tracks rejected" in done.stderr
     assert "not decodable" in done.stderr
     assert "more than featurize.max_reject_fraction = 0.1 allows" in done.stderr
     assert not (tmp_path / "run" / "model.keras").exists()
-    done = earmark(
-        "run",
-        root,
-        "--out",
-        tmp_path / "run",
-        *SETTINGS,
-        "--set",
-        "featurize.max_reject_fraction=0.2",
-        "--set",
-        "train.epochs=1",
-    )
+
+
+@pytest.mark.slow
+def test_rejects_within_the_limit_are_in_the_report(music, tmp_path):
+    root = music_with_rejects(music, tmp_path)
+    settings = ["--set", "featurize.max_reject_fraction=0.2", "--set", "train.epochs=1"]
+    done = earmark("run", root, "--out", tmp_path / "run", *SETTINGS, *settings)
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "run" / "report.html").read_text()
     assert "6 of 36 tracks could not be used" in page

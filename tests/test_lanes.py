@@ -73,7 +73,7 @@ def of_workers(shards, workers, start, stop, replicas_each=1, **settings):
     }
 
 
-@pytest.mark.parametrize("kind", ["all", "balanced", "mixup"])
+@pytest.mark.parametrize("kind", [pytest.param("all", marks=pytest.mark.slow), "balanced", "mixup"])
 def test_all_numbers_of_workers_and_replicas_read_the_same_batches(kind, shards):
     """Two epochs of ragged batches; other numbers of workers resume in the middle."""
     steps = 2 * stream_of(shards, kind).steps_per_epoch

@@ -97,10 +97,9 @@ def test_two_replicas_give_the_result_of_one(features):
 @pytest.mark.parametrize(
     ("model", "replicas"),
     [
-        ("modulation", 1),
-        ("conv3-norm", 2),
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("conv2", 2), ("conv3", 1), ("conv3-norm", 1))),
-        pytest.param("modulation", 2, marks=pytest.mark.slow),
+        ("modulation", 2),
+        *(pytest.param(model, 1, marks=pytest.mark.slow) for model in ("conv3", "conv3-norm", "modulation")),
+        *(pytest.param(model, 2, marks=pytest.mark.slow) for model in ("conv2", "conv3-norm")),
     ],
 )
 def test_steps_of_one_call_give_the_bits_of_single_steps(model, replicas, features):

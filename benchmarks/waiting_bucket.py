@@ -125,12 +125,18 @@ def _handler(root: Path, seconds: float) -> type[http.server.BaseHTTPRequestHand
 
 
 def _listing(files: dict[str, Path], query: dict[str, str]) -> str:
-    """Return the answer to ListObjectsV2, without delimiters."""
+    """Return the answer to ListObjectsV2; with the delimiter `/`, only what is directly below the prefix."""
     prefix, after = query.get("prefix", ""), query.get("continuation-token", "")
-    names = [name for name in files if name.startswith(prefix) and name > after]
+    names = [name for name in files if name.startswith(prefix)]
+    if query.get("delimiter"):
+        parts = [name[len(prefix) :].partition("/") for name in names]
+        names = sorted({f"{prefix}{part}{slash}" for part, slash, _ in parts})
+    names = [name for name in names if name > after]
     page = names[: min(_PAGE, int(query.get("max-keys", _PAGE)))]
     objects = "".join(
-        f"<Contents><Key>{escape(name)}</Key><Size>{files[name].stat().st_size}</Size>"
+        f"<CommonPrefixes><Prefix>{escape(name)}</Prefix></CommonPrefixes>"
+        if name.endswith("/")
+        else f"<Contents><Key>{escape(name)}</Key><Size>{files[name].stat().st_size}</Size>"
         "<LastModified>2020-01-01T00:00:00.000Z</LastModified></Contents>"
         for name in page
     )

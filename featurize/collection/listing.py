@@ -8,6 +8,7 @@ import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from featurize.collection.bucket_listing import list_by_prefix
 from featurize.display import one_line
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath, describe, is_safe_name
@@ -189,7 +190,7 @@ def _size_of_entry(entry: "os.DirEntry[str]") -> int | None:
 def _remote_files(root: StoragePath, searched: set[str], system: set[str]) -> Iterator[tuple[str, int | None]]:
     """List a remote folder as `_local_files` does."""
     try:
-        for path, size in root.files():
+        for path, size in list_by_prefix(root):
             parts = path.split("/")[:-1]
             if not is_safe_name(path):
                 yield path, size

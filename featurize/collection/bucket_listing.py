@@ -1,7 +1,8 @@
 """List a large folder of a bucket: many prefixes at a time.
 
-A listing has at most a thousand objects in an answer, and each answer names the place where the next one begins; so
-a folder with a million objects takes a thousand requests, one after another. Its folders can be listed side by side.
+A listing has at most a thousand objects in an answer, and each answer names the place where the next one begins.
+So a folder with a million objects takes a thousand requests, one after another. Its folders can be listed side by
+side.
 """
 
 import collections

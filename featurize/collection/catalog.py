@@ -14,10 +14,11 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
 from featurize.collection.audio_folder import find_audio
-from featurize.collection.class_folders import list_class_folders
+from featurize.collection.class_folders import LabeledFiles, list_class_folders
 from featurize.collection.class_names import log_doubtful_classes
 from featurize.collection.class_sizes import refuse_unusable_classes
 from featurize.collection.column_roles import parse_columns
+from featurize.collection.inventory import find_inventory
 from featurize.collection.layouts.readers import FOLDERS, find_source
 from featurize.collection.layouts.source import Source
 from featurize.collection.location import own_bucket, parse_allowed
@@ -75,9 +76,9 @@ def build_catalog(
     """List a collection.
 
     Args:
-        music: A folder whose subfolders are the classes, a table, or a folder with the files of a published
-            dataset; a path or a URI.
-        allowed: Names of buckets, besides the table's own, that a table may name files in.
+        music: A folder whose subfolders are the classes, a table, a folder with the files of a published dataset,
+            or the manifest.json of an S3 Inventory; a path or a URI.
+        allowed: Names of buckets, besides the table's own, that a table or an inventory may name files in.
         read: Reads a table.
         layout: Layout of the collection, one of LAYOUT_NAMES; None to recognize it.
         columns: Columns of the table by role, such as `path=file_name,label=genre`; others are found by their
@@ -92,18 +93,19 @@ def build_catalog(
         TableRequest(parse_columns(columns), own_bucket(music), parse_allowed(allowed)),
     )
     unreachable: frozenset[str] = frozenset()
+    source: Source | None = None
     try:
-        if place.is_folder() or (place.is_file() and is_table_name(place.name)):
+        if (inventory := find_inventory(place, request)) is not None:
+            _refuse_columns(request, f"{place} is an inventory of objects in folders of classes")
+            root, tracks = inventory.root, _labeled(inventory.list_class_folders(layout))
+        elif place.is_folder() or (place.is_file() and is_table_name(place.name)):
             source = find_source(place, layout, place.is_folder())
             if source.layout != FOLDERS:
                 reader = read_table if source.is_listing else read
                 root, tracks, unreachable = _from_table(source, reader(source, request))
-            elif request.columns:
-                raise FeaturizeError(
-                    f"--columns is about a table, and {place} is a folder of classes. Give the table."
-                )
             else:
-                root, tracks = place, _from_folder(place, layout)
+                _refuse_columns(request, f"{place} is a folder of classes")
+                root, tracks = place, _labeled(list_class_folders(place, layout))
         elif place.is_file() or (place.local and os.path.exists(place.path)):
             raise FeaturizeError(
                 f"{place} is neither a folder nor a table ({', '.join(sorted(TABLE_SUFFIXES))}; text may "
@@ -127,8 +129,12 @@ def stored_path(track: str, path: bytes | None) -> str:
     return track if path is None else os.fsdecode(path)
 
 
-def _from_folder(root: StoragePath, layout: str | None) -> pa.Table:
-    found = list_class_folders(root, layout)
+def _refuse_columns(request: TableRequest, found: str) -> None:
+    if request.columns:
+        raise FeaturizeError(f"--columns is about a table, and {found}. Give the table.")
+
+
+def _labeled(found: LabeledFiles) -> pa.Table:
     paths = [file.path for file in found.files]
     ids = pa.array([printable(path) for path in paths], pa.string())
     raw = pa.array([_raw_name(path) for path in paths], pa.binary())
@@ -197,9 +203,9 @@ def _ids(paths: pa.Array, root: StoragePath) -> tuple[pa.Array, pa.Array]:
     return ids.finish(), outside.finish()
 
 
-def _table_hint(place: StoragePath, source: Source) -> str:
+def _table_hint(place: StoragePath, source: Source | None) -> str:
     """Return the advice to give a table that is in a folder, if there is one."""
-    if source.layout != FOLDERS:
+    if source is None or source.layout != FOLDERS:
         return ""
     tables = sorted(name for name in place.names() if is_table_name(name) and not name.lower().endswith(".txt"))
     return (

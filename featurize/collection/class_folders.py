@@ -6,7 +6,7 @@ A class is a first-level folder, or a second-level folder if the first level is 
 import dataclasses
 import logging
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from featurize.collection.listing import AudioFile, list_audio, shown
 from featurize.errors import FeaturizeError
@@ -50,9 +50,23 @@ def list_class_folders(root: StoragePath, layout: str | None) -> LabeledFiles:
         FeaturizeError: A folder cannot be listed, or the folders are a split without common classes.
     """
     folders: set[str] = set()
+    return class_folders(list_audio(root, folders), folders, layout)
+
+
+def class_folders(audio: Iterable[AudioFile], folders: set[str], layout: str | None) -> LabeledFiles:
+    """Return audio files with their classes; log what is skipped, and how the folders are read.
+
+    Args:
+        audio: The audio files below the folder of the collection.
+        folders: All folders of the first and the second level, complete when `audio` ends.
+        layout: As in `list_class_folders`.
+
+    Raises:
+        FeaturizeError: A folder cannot be listed, or the folders are a split without common classes.
+    """
     files: list[AudioFile] = []
     loose = 0
-    for found in list_audio(root, folders):
+    for found in audio:
         if "/" in found.path:
             files.append(found)
         else:

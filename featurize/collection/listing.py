@@ -6,7 +6,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from featurize.collection.bucket_listing import list_by_prefix
 from featurize.display import one_line
@@ -83,10 +83,31 @@ def list_audio(root: StoragePath, folders: set[str] | None = None) -> Iterator[A
     Raises:
         FeaturizeError: A folder cannot be listed.
     """
-    skipped: Counter[str] = Counter()
     system: set[str] = set()
     searched: set[str] = set() if folders is None else folders
-    found = _local_files(root.path, searched, system) if root.local else _remote_files(root, searched, system)
+    if root.local:
+        yield from _audio_among(_local_files(root.path, searched, system), system)
+        return
+    try:
+        yield from audio_of_bucket(list_by_prefix(root), searched)
+    except OSError as error:
+        raise FeaturizeError(f"cannot list {root}: {describe(error)}.") from error
+
+
+def audio_of_bucket(found: Iterable[tuple[str, int]], folders: set[str]) -> Iterator[AudioFile]:
+    """Return the audio files among the objects below a folder of a bucket; log what is skipped.
+
+    Args:
+        found: Path below the folder, and size in bytes, of each object.
+        folders: As in `list_audio`.
+    """
+    system: set[str] = set()
+    yield from _audio_among(_outside_system_folders(found, folders, system), system)
+
+
+def _audio_among(found: Iterable[tuple[str, int | None]], system: set[str]) -> Iterator[AudioFile]:
+    """Yield the audio files among files with their sizes; log how many others there are, and system folders."""
+    skipped: Counter[str] = Counter()
     for path, size in found:
         name = path.rpartition("/")[2]
         stem, dot, suffix = name.rpartition(".")
@@ -187,19 +208,18 @@ def _size_of_entry(entry: "os.DirEntry[str]") -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def _remote_files(root: StoragePath, searched: set[str], system: set[str]) -> Iterator[tuple[str, int | None]]:
-    """List a remote folder as `_local_files` does."""
-    try:
-        for path, size in list_by_prefix(root):
-            parts = path.split("/")[:-1]
-            if not is_safe_name(path):
-                yield path, size
-                continue
-            first = next((i for i, part in enumerate(parts) if is_system_name(part)), None)
-            if first is not None:
-                system.add("/".join(parts[: first + 1]))
-                continue
-            searched.update("/".join(parts[:depth]) for depth in (1, 2) if depth <= len(parts))
+def _outside_system_folders(
+    found: Iterable[tuple[str, int]], searched: set[str], system: set[str]
+) -> Iterator[tuple[str, int]]:
+    """Yield the objects that are in no folder of a system; collect the folders, as `_local_files` does."""
+    for path, size in found:
+        parts = path.split("/")[:-1]
+        if not is_safe_name(path):
             yield path, size
-    except OSError as error:
-        raise FeaturizeError(f"cannot list {root}: {describe(error)}.") from error
+            continue
+        first = next((i for i, part in enumerate(parts) if is_system_name(part)), None)
+        if first is not None:
+            system.add("/".join(parts[: first + 1]))
+            continue
+        searched.update("/".join(parts[:depth]) for depth in (1, 2) if depth <= len(parts))
+        yield path, size

@@ -8,7 +8,8 @@ import typer
 
 _MUSIC_HELP = (
     "Music collection: a folder with one subfolder per class, a CSV, Parquet or JSON-lines table of paths and "
-    "labels, or a folder with the files of a published dataset. A path or a URI (s3://, gs://, hdfs://)."
+    "labels, a folder with the files of a published dataset, or the manifest.json of an S3 Inventory. A path or a "
+    "URI (s3://, gs://, hdfs://)."
 )
 Music = Annotated[str, typer.Argument(metavar="MUSIC", help=_MUSIC_HELP)]
 Features = Annotated[

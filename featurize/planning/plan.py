@@ -63,7 +63,7 @@ class Plan:
     remarks: tuple[str, ...]
     unreachable: frozenset[str]
 
-    def shard(self, position: int, previous: str | None, retry_rejects: bool) -> ShardPlan:
+    def shard(self, position: int, previous: tuple[str, ...], retry_rejects: bool) -> ShardPlan:
         """Return the plan of the shard `names[position]`; `previous` and `retry_rejects` as in `ShardPlan`."""
         first, stop = self.bounds[position : position + 2]
         rows = self.tracks.slice(first, stop - first)

@@ -183,6 +183,12 @@ class ConsoleReporter:
         return problems
 
     @contextmanager
+    def compacting(self) -> Iterator[Callable[[int, int], None]]:
+        """Yield a function of (written shards, shards to write) that shows the progress of a compaction."""
+        with self._bar("shards") as show:
+            yield lambda done, total: show(done, total, "")
+
+    @contextmanager
     def _bar(self, unit: str) -> Iterator[Callable[[int, int, str], None]]:
         """Yield a function of (done, total, remark): it updates a bar, or prints a line every 30 seconds."""
         if not self._console.is_terminal:

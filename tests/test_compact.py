@@ -25,6 +25,7 @@ from featurize.dataset_build.finalize import finish
 from featurize.dataset_build.shard_writer import ShardWriter
 from featurize.dataset_build.verify import verify
 from featurize.errors import DatasetError, Reject
+from featurize.execution.folder_lock import holder_of
 from featurize.planning import plan as planning
 from featurize.planning.groups import known_groups
 from featurize.planning.plan import make_plan
@@ -247,7 +248,7 @@ def test_killed_compactions_end_with_the_same_bytes(added, compacted, tmp_path):
         if not folder.exists():
             shutil.copytree(added[1], folder)
         with subprocess.Popen(command, cwd=tmp_path, **quiet) as running:
-            while running.poll() is None and (folder / ".lock").read_text() != str(running.pid):
+            while running.poll() is None and holder_of(StoragePath.of(folder)) != str(running.pid):
                 time.sleep(0.002)
             time.sleep(chance.uniform(0, 0.7))
             if running.poll() is None:

@@ -6,6 +6,7 @@ this process do the work, on a cluster as well: reading, compressing and writing
 """
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from typing import Literal
 from featurize.dataset.advice import how_to_featurize
 from featurize.dataset.info import FeatureSettings, read_info
 from featurize.dataset.reader import list_shards
+from featurize.dataset.schema import MFCC_SHAPE
 from featurize.dataset.shard_table import ShardRecord
 from featurize.dataset_build.finalize import finish
 from featurize.dataset_build.previous_rows import RowSources, read_previous
@@ -27,7 +29,8 @@ from featurize.planning.previous_plan import PreviousPlan, read_plan
 from featurize.planning.shard_plan import ShardPlan
 from featurize.storage import StoragePath, describe, refuse_undecodable
 
-_THREADS = min(4, os.cpu_count() or 1)  # each holds the rows of a shard: 0.1 GB for 256 tracks of 12 segments
+_THREADS = min(4, os.cpu_count() or 1)
+_BYTES_IN_MEMORY = 2 << 30  # of rows: a thread has those of a shard
 _TRACKS_SHOWN = 5
 
 
@@ -91,7 +94,7 @@ def _compact(
         return result
     sources = RowSources(folder, finished - set(plan.names), settings)
     plans = [_shard_plan(plan, position, sources) for position in missing]
-    with ThreadPoolExecutor(_THREADS) as threads:
+    with ThreadPoolExecutor(_threads(plans)) as threads:
         # Read once more before anything changes: a dataset whose music is gone must not lose its other rows to a
         # damaged shard.
         lost = [track for some in threads.map(lambda shard: _without_rows(shard, folder), plans) for track in some]
@@ -157,6 +160,11 @@ def _shard_plan(plan: Plan, position: int, sources: RowSources) -> ShardPlan:
     first, stop = plan.bounds[position : position + 2]
     tracks = plan.tracks["track"].slice(first, stop - first).to_pylist()
     return plan.shard(position, sources.of(tracks), retry_rejects=False)
+
+
+def _threads(plans: list[ShardPlan]) -> int:
+    largest = max((len(plan.tracks) * plan.settings.segments_per_track for plan in plans), default=0)
+    return max(1, min(_THREADS, _BYTES_IN_MEMORY // max(1, largest * 4 * math.prod(MFCC_SHAPE))))
 
 
 def _without_rows(plan: ShardPlan, folder: StoragePath) -> list[str]:

@@ -99,16 +99,20 @@ def _tracks(folder) -> dict[str, tuple]:
     return found
 
 
-@pytest.fixture(scope="module")
-def added(tmp_path_factory):
-    """Return the table of 50 small additions, and the dataset that is never compacted."""
-    root = tmp_path_factory.mktemp("added")
+def _grow(root: Path, times: int) -> tuple[Path, Path]:
+    """Return a table after some small additions, and its dataset, which is never compacted."""
     table, folder = root / "tracks.parquet", root / "features"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(planning, "merge_small_shards", lambda folds, indices, *_, **__: indices)
-        for n in range(TIMES + 1):
+        for n in range(times + 1):
             _add(table, StoragePath.of(folder), FIRST + n * ADDED)
     return table, folder
+
+
+@pytest.fixture(scope="module")
+def added(tmp_path_factory):
+    """Return the table of 50 small additions, and the dataset that is never compacted."""
+    return _grow(tmp_path_factory.mktemp("added"), TIMES)
 
 
 @pytest.fixture(scope="module")
@@ -160,22 +164,22 @@ def test_additions_are_merged_as_they_come(added, compacted, tmp_path):
     assert all(count <= 10 + 2 * (n + 1) * ADDED // 8 for n, count in enumerate(counts))
 
 
+def _copy(music: Path, root: Path, some: list[Path], name: str) -> None:
+    for n, path in enumerate(some):
+        target = root / path.relative_to(music).parts[0] / f"{name} {n}{path.suffix}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+
+
 def test_featurize_copies_the_rows_of_shards_that_it_merges(music, ray_here, tmp_path):
     root, folder = tmp_path / "music", tmp_path / "features"
     config = FeaturizeConfig(segments_per_track=2, tracks_per_shard=16, group_by="none")
     files = sorted(music.rglob("*.*"))
-
-    def copy(some, name):
-        for n, path in enumerate(some):
-            target = root / path.relative_to(music).parts[0] / f"{name} {n}{path.suffix}"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, target)
-
-    copy(files[::2], "old")
+    _copy(music, root, files[::2], "old")
     featurize(str(root), folder, config)
     assert len(list_shards(folder)) == 5
     before = _tracks(folder)
-    copy(files[1::2], "new")
+    _copy(music, root, files[1::2], "new")
     for path in root.rglob("old *"):  # a file that is featurized again would be rejected
         path.write_bytes(bytes(path.stat().st_size))
     featurize(str(root), folder, config)
@@ -183,6 +187,47 @@ def test_featurize_copies_the_rows_of_shards_that_it_merges(music, ray_here, tmp
     assert len(list_shards(folder)) == 5
     assert len(after) == 2 * len(before) == 30
     assert {track: after[track] for track in before} == before
+
+
+@pytest.mark.slow
+def test_a_killed_run_that_merges_writes_the_same_bytes(music, ray_here, tmp_path):
+    root, before, folder = tmp_path / "music", tmp_path / "before", tmp_path / "features"
+    config = FeaturizeConfig(segments_per_track=2, tracks_per_shard=16, group_by="none")
+    files = sorted(music.rglob("*.*"))
+    _copy(music, root, files[::2], "old")
+    featurize(str(root), before, config)
+    _copy(music, root, files[1::2], "new")
+    shutil.copytree(before, tmp_path / "expected")
+    featurize(str(root), tmp_path / "expected", config)
+    expected = contents(tmp_path / "expected")
+    assert len(list_shards(tmp_path / "expected")) == 5
+    command = [sys.executable, "-m", "jobs.cli", "featurize", str(root), "--out", str(folder), *SETTING]
+    command += ["--set", "featurize.segments_per_track=2", "--set", "featurize.group_by=none"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    chance, killed, after_plan = random.Random(0), 0, 0
+    while killed < 8:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(before, folder)
+        status = -9
+        while status == -9:
+            with subprocess.Popen(command, **quiet) as running:
+                while running.poll() is None and holder_of(StoragePath.of(folder)) != str(running.pid):
+                    time.sleep(0.002)
+                while running.poll() is None and (folder / "dataset.json").exists():
+                    time.sleep(0.002)
+                if killed < 8:
+                    time.sleep(chance.uniform(0, 8))
+                    running.kill()
+                running.wait()
+            status = running.returncode
+            killed += status == -9
+            after_plan += status == -9 and (folder / "tracks.parquet").read_bytes() == expected["tracks.parquet"]
+        assert status == 0
+        found = contents(folder)
+        found.pop("config.yaml")
+        assert found == expected
+    print(f"{killed} kills, {after_plan} of them after the plan was stored")
+    assert after_plan
 
 
 class Killed(BaseException):
@@ -244,7 +289,7 @@ def test_killed_compactions_end_with_the_same_bytes(added, compacted, tmp_path):
     command = [sys.executable, "-m", "jobs.cli", "compact", "features", *SETTING]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     folder = tmp_path / "features"
-    while killed < 50 or not finished:
+    while killed < 20 or not finished:
         if not folder.exists():
             shutil.copytree(added[1], folder)
         with subprocess.Popen(command, cwd=tmp_path, **quiet) as running:
@@ -300,3 +345,19 @@ def test_the_command_says_what_it_did(added, tmp_path):
     with pytest.raises(DatasetError, match=r"none/tracks\.parquet, the plan of a dataset, does not exist\. Type:"):
         compact(tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_a_dataset_in_a_bucket_is_merged_as_a_local_one(client, uri, tmp_path):
+    _, folder = _grow(tmp_path, 3)
+    for name, content in contents(folder).items():
+        client.put_object(Bucket="music", Key=f"features/{name}", Body=content)
+    remote = uri("music/features")
+    leases = set()
+
+    def on_progress(done, total):
+        leases.update(name for name in StoragePath.of(remote).names() if name.startswith(".lease-"))
+
+    assert compact(remote, 16, on_progress) == compact(folder, 16)
+    assert len(leases) == 1
+    assert contents(remote) == contents(folder)
+    assert len(list_shards(remote)) == 5

@@ -9,7 +9,7 @@ import typer
 from jobs.config import load_config, to_yaml
 from jobs.remote.code_bundle import SETTINGS
 
-_REMOTE_COMMANDS = ("run", "featurize", "compact", "train", "crossval", "evaluate")
+_REMOTE_COMMANDS = ("run", "featurize", "verify", "compact", "train", "crossval", "evaluate")
 _PATH_PARAMETERS = {"music": "MUSIC", "features": "FEATURES", "run": "RUN", "out": "--out"}
 
 

@@ -157,7 +157,7 @@ def test_a_shard_with_other_settings_is_reported_with_the_differences(features, 
         open_dataset(folder)
 
 
-def test_verify_finds_changed_values(features, tmp_path):
+def test_verify_finds_changed_values(features, ray_here, monkeypatch, tmp_path):
     folder = tmp_path / "features"
     shutil.copytree(features, folder)
     assert earmark("verify", folder).stdout == "verified  10 shards, 120 segments: no differences\n"
@@ -174,6 +174,12 @@ def test_verify_finds_changed_values(features, tmp_path):
     assert done.returncode == 1
     assert f"{shard.name}: {read_track_ids(shard, 4)[0]} has values that differ from those written" in done.stderr
     assert done.stderr.count("  - ") == 1
+    dataset = open_dataset(folder)
+    problems = {shard.name: found for shard, found in verify(dataset)}
+    assert sum(map(len, problems.values())) == 1
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # Ray runs already, and is taken for that of a cluster
+    monkeypatch.setattr("featurize.dataset_build.verify.in_threads", pytest.fail)
+    assert {shard.name: found for shard, found in verify(dataset)} == problems
 
 
 def test_status_counts_finished_and_missing_shards(features, music, ray_here, tmp_path):

@@ -20,6 +20,7 @@ MODULES = {
 COMMANDS = (
     "run",
     "featurize",
+    "compact",
     "status",
     "verify",
     "train",

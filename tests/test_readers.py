@@ -332,7 +332,7 @@ def test_a_remark_is_stored_in_the_shard_and_kept_when_its_rows_are_copied(tmp_p
     assert remark.path == "jazz/damaged.aac"
     assert "skipped" in remark.message
     (tmp_path / "jazz" / "damaged.aac").unlink()  # its rows are copied
-    write_features(ShardPlan(second, StoragePath.of(tmp_path), tracks[:1], SETTINGS, first), folder, filters)
+    write_features(ShardPlan(second, StoragePath.of(tmp_path), tracks[:1], SETTINGS, (first,)), folder, filters)
     assert read_footer(folder, second).remarks == [remark]
 
 

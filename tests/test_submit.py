@@ -115,6 +115,7 @@ def test_a_dry_run_lists_every_file_and_sends_nothing():
         (["--", "run", "music", "--out", "s3://b/run"], 1, f"- MUSIC: {Path.cwd() / 'music'}"),
         (["--", "run", "file:///music", "--out", "runs/x"], 1, "- MUSIC: file:///music\n  - --out: "),
         (["--", "evaluate", "runs/x"], 1, "- RUN: "),
+        (["--", "compact", "data/x", "--set", "featurize.tracks_per_shard=512"], 1, "- FEATURES: "),
         (["--", "run", "s3://b/m", "--out", "s3://b/r", "--set", "train.modl=x"], 2, "did you mean train.model?"),
         (["--", "run", "s3://b/m"], 2, "--out"),
         (["--", "demo"], 2, "a cluster runs run,"),

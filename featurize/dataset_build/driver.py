@@ -15,10 +15,11 @@ from featurize.dataset.info import FeatureSettings, read_info
 from featurize.dataset.music_root import write_music
 from featurize.dataset.output_folder import refuse_foreign_dataset_folder
 from featurize.dataset.reader import UNREADABLE, in_threads, list_shards, shard_sizes
-from featurize.dataset.schema import DUPLICATES_SCHEMA, REJECTS_SCHEMA, fold_and_index
+from featurize.dataset.schema import DUPLICATES_SCHEMA, REJECTS_SCHEMA
 from featurize.dataset.shard_table import ShardRecord, read_to_open
 from featurize.dataset.tables import read_table
 from featurize.dataset_build.finalize import Summary, finish, summarize
+from featurize.dataset_build.previous_rows import RowSources
 from featurize.dataset_build.worker import ShardResult, write_features
 from featurize.errors import CollectionLostError, FeaturizeError, Reject
 from featurize.execution.folder_lock import only_run_in
@@ -157,7 +158,8 @@ def featurize(
             # The largest first, so that no worker is left with one at the end.
             shard_bytes = plan.shard_bytes()
             missing.sort(key=lambda position: -shard_bytes[position])
-            plans = _shard_plans(plan, missing, finished, retried)
+            sources = RowSources(folder, finished - set(plan.names), plan.settings)
+            plans = _shard_plans(plan, missing, sources, retried)
             pool: RayTaskPool[PlanAttempts] = RayTaskPool(workers)
             done_now = rejected_now = 0
 
@@ -262,13 +264,13 @@ def _shards_with_rejects(folder: StoragePath, plan: Plan, finished: set[str]) ->
     return {name for name, rejects in zip(names, rejects_of_shards, strict=True) if rejects is None or rejects}
 
 
-def _shard_plans(plan: Plan, missing: list[int], finished: set[str], retried: set[str]) -> Iterator[ShardPlan]:
-    """Yield the plans of the missing shards, each with the name of the shard that it replaces, if any."""
-    replaced = {fold_and_index(name): name for name in sorted(finished - set(plan.names))}
+def _shard_plans(plan: Plan, missing: list[int], sources: RowSources, retried: set[str]) -> Iterator[ShardPlan]:
+    """Yield the plans of the missing shards, each with the names of the shards that have rows of its tracks."""
     for position in missing:
         name = plan.names[position]
-        previous = name if name in retried else replaced.get(fold_and_index(name))
-        yield plan.shard(position, previous, name in retried)
+        first, stop = plan.bounds[position : position + 2]
+        tracks = plan.tracks["track"].slice(first, stop - first).to_pylist()
+        yield plan.shard(position, (name,) if name in retried else sources.of(tracks), name in retried)
 
 
 @contextmanager

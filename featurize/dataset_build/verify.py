@@ -19,6 +19,8 @@ from featurize.dataset_build.shard_writer import digest
 from featurize.display import one_line
 from featurize.errors import DatasetError
 from featurize.execution.folder_lock import holder_of
+from featurize.execution.node_mounts import refuse_unseen
+from featurize.execution.ray_tasks import on_cluster, ray_workers, run_all
 from featurize.planning.previous_plan import read_plan
 from featurize.storage import StoragePath, describe
 
@@ -96,8 +98,15 @@ def verify(dataset: Dataset) -> Iterator[tuple[Shard, list[str]]]:
     Args:
         dataset: Dataset to verify.
 
+    On a cluster each shard is a Ray task; elsewhere threads read the shards.
+
     Yields:
-        Each shard with the problems found, an empty list if there are none.
+        Each shard with the problems found, an empty list if there are none; on a cluster in the order in which
+        they are read.
+
+    Raises:
+        DatasetError: The plan or the manifest is broken.
+        FeaturizeError: The cluster cannot be used, or a node does not see the dataset.
     """
     tracks = dataset.tracks()
     columns = (tracks[name].to_pylist() for name in ("track", "label", "fold", "shard"))
@@ -122,18 +131,39 @@ def verify(dataset: Dataset) -> Iterator[tuple[Shard, list[str]]]:
             f"Delete it, then type: earmark featurize MUSIC --out {dataset.folder.quoted}"
         ) from error
 
-    def check(shard: Shard) -> list[str]:
-        try:
-            listed = manifest.get(shard.name)
-            return list(_problems(shard, dataset.segments_per_track, planned.get(shard.name, {}), listed))
-        except (
-            DatasetError
-        ) as error:  # raised by the reader of the features; its first sentence says what is wrong
-            return [f"cannot be read: {error.__cause__ or error}"]
-        except UNREADABLE as error:
-            return [f"cannot be read: {describe(error) if isinstance(error, OSError) else error}"]
+    calls = (
+        (shard, dataset.segments_per_track, planned.pop(shard.name, {}), manifest.get(shard.name))
+        for shard in dataset.shards
+    )
+    if not on_cluster():
+        yield from zip(dataset.shards, in_threads(lambda call: check_shard(*call), calls), strict=True)
+        return
+    with ray_workers(None):
+        refuse_unseen([dataset.folder])
+        for index, problems in run_all(check_shard, calls):
+            yield dataset.shards[index], problems
 
-    yield from zip(dataset.shards, in_threads(check, dataset.shards), strict=True)
+
+def check_shard(
+    shard: Shard,
+    segments: int,
+    planned: dict[str, tuple[int, int]],
+    listed: tuple[ShardRecord, int, int] | None,
+) -> list[str]:
+    """Return what is wrong with a shard. Called in a worker on a cluster.
+
+    Args:
+        shard: The shard.
+        segments: Segments per track.
+        planned: Class index and fold of each of its tracks in the plan, by id.
+        listed: What the manifest has of it, as in `read_all_records`; None if there is no manifest.
+    """
+    try:
+        return list(_problems(shard, segments, planned, listed))
+    except DatasetError as error:  # raised by the reader of the features; its first sentence says what is wrong
+        return [f"cannot be read: {error.__cause__ or error}"]
+    except UNREADABLE as error:
+        return [f"cannot be read: {describe(error) if isinstance(error, OSError) else error}"]
 
 
 def _problems(

@@ -9,21 +9,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from featurize.audio.fetch_ahead import FetchAhead
 from featurize.audio.load import OnRemark, load
 from featurize.audio.mfcc import Filters, mfcc_segments, segment_starts
 from featurize.collection.location import is_outside
-from featurize.dataset.footer import parse_footer
 from featurize.dataset.info import FeatureSettings
-from featurize.dataset.reader import UNREADABLE
-from featurize.dataset.schema import MFCC_SHAPE, SHARD_SCHEMA, mfcc_array
 from featurize.dataset.shard_table import ShardRecord
-from featurize.dataset.tables import refuse_other_schema
+from featurize.dataset_build.previous_rows import read_previous
 from featurize.dataset_build.reject_advice import ADVICE_FOR_DATASETS, with_advice
-from featurize.dataset_build.shard_writer import ShardWriter, digest
+from featurize.dataset_build.shard_writer import ShardWriter
 from featurize.errors import CollectionLostError, Reject
 from featurize.planning.shard_plan import ShardPlan, Track
 from featurize.storage import StoragePath, describe
@@ -76,15 +72,15 @@ def write_features(
         raise CollectionLostError(
             f"{folder} does not exist on {socket.gethostname()}. Mount it on every node, or use a URI."
         )
-    had_rows, had_rejects, had_remarks = _read_previous(plan, folder)
+    had_rows, had_rejects = read_previous(plan, folder)
     writer = ShardWriter(plan)
     known = had_rejects.keys() | (excluded or {}).keys()
     computed = [track for track in plan.tracks if (track.id, track.size) not in had_rows and track.id not in known]
     with fetching_ahead(plan, computed) as fetch:
         for track in plan.tracks:
-            if (key := (track.id, track.size)) in had_rows:
-                writer.add(track, *had_rows[key])
-                for message in had_remarks.get(track.id, []):
+            if copied := had_rows.get((track.id, track.size)):
+                writer.add(track, copied.mfcc, copied.starts)
+                for message in copied.remarks:
                     writer.remark(track, message)
                 continue
             if rejected := had_rejects.get(track.id):
@@ -157,45 +153,6 @@ def time_limit(seconds: float | None) -> Iterator[None]:
         yield
     finally:
         faulthandler.cancel_dump_traceback_later()
-
-
-def _read_previous(
-    plan: ShardPlan, folder: StoragePath
-) -> tuple[dict[tuple[str, int], TrackSegments], dict[str, Reject], dict[str, list[str]]]:
-    """Read the shard that this one replaces, if its settings are the same.
-
-    Returns:
-        Segments by id and file size, without those that differ from what was written; rejects by id; and
-        remarks by id.
-    """
-    if plan.previous is None:
-        return {}, {}, {}
-    path = folder / "shards" / plan.previous
-    try:
-        file = pq.ParquetFile(path.path, page_checksum_verification=True, **path.arrow)
-        footer = parse_footer(file.metadata)
-        if footer.settings != plan.settings.model_dump():
-            return {}, {}, {}
-        refuse_other_schema(file.schema_arrow, SHARD_SCHEMA)
-        table = file.read(["start", "mfcc"], use_threads=False)
-        segments = plan.settings.segments_per_track
-        mfcc = mfcc_array(table["mfcc"]).reshape(len(footer.tracks.track), segments, *MFCC_SHAPE)
-        starts = table["start"].to_numpy().reshape(len(mfcc), segments)
-    except UNREADABLE:
-        return {}, {}, {}  # broken or missing: compute all tracks
-    # Rows that a disk has damaged are computed again: a copy would get a new digest, and look whole.
-    kept = zip(footer.tracks.track, footer.tracks.size, footer.tracks.digest, strict=True)
-    rows = {
-        (track, size): (mfcc[i], starts[i])
-        for i, (track, size, written) in enumerate(kept)
-        if digest(mfcc[i]) == written
-    }
-    remarks: dict[str, list[str]] = {}
-    for remark in footer.remarks:
-        remarks.setdefault(remark.path, []).append(remark.message)
-    if plan.retry_rejects:
-        return rows, {}, remarks
-    return rows, {r.path: Reject(r.stage, r.reason, r.message) for r in footer.rejects}, remarks
 
 
 def _rows(

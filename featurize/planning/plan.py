@@ -5,8 +5,6 @@ plan keep their fold and shard, new tracks go to new shards, and a shard that lo
 """
 
 import dataclasses
-import hashlib
-import itertools
 import json
 from typing import Any, Literal
 
@@ -15,18 +13,20 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from featurize.collection.catalog import Catalog, stored_path
-from featurize.column_file import ROWS_AT_ONCE, ColumnFile, one_array, parts, take
+from featurize.column_file import one_array
 from featurize.config import FeaturizeConfig
 from featurize.dataset.info import DEFAULT_LAYOUT, FeatureSettings, FoldLayout
 from featurize.dataset.output_folder import PLAN_KEY
-from featurize.dataset.schema import FOLD_NUMBERS, FORMAT_VERSION, fold_and_index, shard_name
+from featurize.dataset.schema import FOLD_NUMBERS, FORMAT_VERSION
+from featurize.planning.arrangement import Numbers, arrange, id_digests
 from featurize.planning.fold_remarks import fold_remarks
 from featurize.planning.folds import GivenFolds, PreviousFolds, resolve_folds
 from featurize.planning.groups import Groups
 from featurize.planning.plan_table import write_plan_table
-from featurize.planning.previous_plan import PreviousPlan, rows_in_previous
-from featurize.planning.shard_plan import ShardPlan, Track, feature_settings, fingerprint
+from featurize.planning.previous_plan import PreviousPlan, previous_places, rows_in_previous
+from featurize.planning.shard_plan import ShardPlan, Track, feature_settings
 from featurize.planning.shard_size import cut, resolve_tracks_per_shard
+from featurize.planning.small_shards import merge_small_shards
 from featurize.storage import StoragePath
 
 Int64 = NDArray[np.int64]
@@ -63,7 +63,7 @@ class Plan:
     remarks: tuple[str, ...]
     unreachable: frozenset[str]
 
-    def shard(self, position: int, previous: str | None, retry_rejects: bool) -> ShardPlan:
+    def shard(self, position: int, previous: tuple[str, ...], retry_rejects: bool) -> ShardPlan:
         """Return the plan of the shard `names[position]`; `previous` and `retry_rejects` as in `ShardPlan`."""
         first, stop = self.bounds[position : position + 2]
         rows = self.tracks.slice(first, stop - first)
@@ -132,95 +132,26 @@ def make_plan(
         kept = PreviousFolds(previous_folds, previous.layout)
     folds, layout = resolve_folds(groups, labels, given, kept)
     remarks = tuple(fold_remarks(groups.groups, given, folds, layout, kept))
-    digests = _digests(ids)
+    digests = id_digests(ids)
     sizes = one_array(catalog.tracks["size"]).to_numpy()
     indices = _resolve_shard_indices(
         folds, digests, sizes, config.tracks_per_shard, settings, previous, previous_rows
     )
     order = np.lexsort((digests, indices, folds))
-    fold, index = folds[order].astype(np.int32), indices[order].astype(np.int32)
-    del digests, indices, folds, previous_rows
-    changes = np.flatnonzero((fold[1:] != fold[:-1]) | (index[1:] != index[:-1])) + 1
-    bounds = np.concatenate([[0], changes, [len(ids)]])
-    label = labels[order].astype(np.int32)
-    size = sizes[order]
-    track, fingerprints = _in_shards(ids, order, bounds, classes, label, size, settings)
-    tracks = pa.table(
-        {
-            "track": track,
-            "path": take(one_array(catalog.tracks["path"]), order),
-            "label": pa.array(label),
-            "group": take(groups.groups, order),
-            "fold": pa.array(fold),
-            "size": pa.array(size),
-        }
-    )
-    places = zip(fold[bounds[:-1]].tolist(), index[bounds[:-1]].tolist(), fingerprints, strict=True)
-    names = [shard_name(*place) for place in places]
-    by_track = np.empty(len(ids), np.int32)
-    by_track[order] = np.arange(len(ids), dtype=np.int32)
+    numbers = Numbers.of(order, folds, indices, labels, sizes)
+    del digests, indices, folds, labels, previous_rows
+    paths = one_array(catalog.tracks["path"])
+    arranged = arrange(order, ids, paths, groups.groups, numbers, classes, settings)
     return Plan(
         catalog.root,
         settings,
         classes,
         groups.grouping,
-        tracks,
-        names,
-        bounds,
-        by_track,
+        *arranged,
         layout,
         remarks,
         catalog.unreachable,
     )
-
-
-def _digests(ids: pa.Array) -> NDArray[np.uint64]:
-    """Return the first eight bytes of the SHA-256 of each id, uint64 [tracks]."""
-    digests = np.empty(len(ids), np.uint64)
-    done = 0
-    for part in parts(ids):
-        hashes = b"".join(hashlib.sha256(track.encode()).digest()[:8] for track in part.to_pylist())
-        digests[done : done + len(part)] = np.frombuffer(hashes, ">u8")
-        done += len(part)
-    return digests
-
-
-def _in_shards(
-    ids: pa.Array,
-    order: Int64,
-    bounds: Int64,
-    classes: list[str],
-    label: NDArray[np.int32],
-    size: Int64,
-    settings: FeatureSettings,
-) -> tuple[pa.Array, list[str]]:
-    """Return the ids in the order of a plan, and the fingerprint of each shard.
-
-    Both in one pass over some shards at a time, so that neither the Python objects nor the mapped pages of all
-    tracks are in memory.
-
-    Args:
-        ids: Ids in the order of the catalog, string [tracks].
-        order: int64 [tracks], the rows of the plan.
-        bounds: As in `Plan`.
-        classes: Names of the classes.
-        label: int32 [tracks], class indices in the order of the plan.
-        size: int64 [tracks], sizes in bytes in the order of the plan.
-        settings: Feature settings.
-    """
-    track = ColumnFile(pa.string())
-    fingerprints: list[str] = []
-    shards_at_once = max(1, ROWS_AT_ONCE * (len(bounds) - 1) // len(order))
-    for begin in range(0, len(bounds) - 1, shards_at_once):
-        some = bounds[begin : begin + shards_at_once + 1].tolist()
-        rows = slice(some[0], some[-1])
-        part = ids.take(pa.array(order[rows]))
-        track.append(part)
-        columns = (part.to_pylist(), label[rows].tolist(), size[rows].tolist())
-        listed = [[name, classes[number], number, length] for name, number, length in zip(*columns, strict=True)]
-        for first, stop in itertools.pairwise(some):
-            fingerprints.append(fingerprint(settings, listed[first - some[0] : stop - some[0]]))
-    return track.finish(), fingerprints
 
 
 def _resolve_classes(catalog: Catalog, previous: PreviousPlan | None) -> tuple[list[str], Int64]:
@@ -250,21 +181,24 @@ def _resolve_shard_indices(
     """Return the index of each track's shard in its fold, int64 [tracks].
 
     Tracks of the previous plan keep their shard if settings and fold are unchanged. The other tracks of a fold are
-    divided among new shards of nearly equal size.
+    divided among new shards of nearly equal size. If there are new tracks beside kept ones, and more than half of
+    the shards are less than half full, these are merged.
     """
     most = resolve_tracks_per_shard(tracks_per_shard, len(folds))
     indices = np.full(len(folds), -1)
     next_index = np.zeros(FOLD_NUMBERS, np.int64)
     if previous is not None and previous.settings == settings:
-        shard = one_array(previous.tracks["shard"])
-        by_name = np.array([fold_and_index(name) for name in shard.dictionary.to_pylist()], np.int64)
-        previous_fold, previous_index = (column[shard.indices.to_numpy()] for column in by_name.T.astype(np.int32))
-        present = by_name[shard.indices.unique().to_numpy()]
-        np.maximum.at(next_index, present[:, 0], present[:, 1] + 1)
+        previous_fold, previous_index = previous_places(previous)
+        np.maximum.at(next_index, previous_fold, previous_index + 1)
         stay = (previous_rows >= 0) & (previous_fold[previous_rows] == folds)
         indices[stay] = previous_index[previous_rows[stay]]
+    added = 0
     for fold in range(FOLD_NUMBERS):
         new = np.flatnonzero((folds == fold) & (indices < 0))
         new = new[np.argsort(digests[new], kind="stable")]
         indices[new] = next_index[fold] + cut(sizes[new], most, by_bytes=tracks_per_shard == "auto")
+        added += len(new)
+    # A run that goes on after a kill adds nothing, so it keeps the plan that the first one stored.
+    if added and added < len(folds):
+        return merge_small_shards(folds, indices, sizes, tracks_per_shard, only_if_many=True)
     return indices

@@ -15,7 +15,7 @@ from featurize.dataset.info import DEFAULT_LAYOUT, FeatureSettings, FoldLayout
 from featurize.dataset.json_text import parse_json
 from featurize.dataset.output_folder import PLAN_KEY
 from featurize.dataset.reader import UNREADABLE
-from featurize.dataset.schema import FORMAT_VERSION, fold_of
+from featurize.dataset.schema import FORMAT_VERSION, fold_and_index, fold_of
 from featurize.errors import DatasetError
 from featurize.planning.plan_table import read_plan_table
 from featurize.storage import StoragePath
@@ -102,6 +102,18 @@ def rows_in_previous(ids: pa.Array, previous: PreviousPlan | None) -> NDArray[np
         found = _indices(part, known.slice(first, stop - first))
         rows[begin : begin + len(part)] = np.where(found >= 0, found + first, -1)
     return rows
+
+
+def previous_places(previous: PreviousPlan) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return the fold of each track, and the index of its shard in the fold, both int32 [tracks]."""
+    shard = one_array(previous.tracks["shard"])
+    by_name = (
+        np.array([fold_and_index(name) for name in shard.dictionary.to_pylist()], np.int64)
+        .reshape(-1, 2)
+        .astype(np.int32)
+    )
+    rows = shard.indices.to_numpy()
+    return by_name[rows, 0], by_name[rows, 1]
 
 
 def _indices(ids: pa.Array, known: pa.Array) -> NDArray[np.int64]:

@@ -45,9 +45,8 @@ class ShardPlan:
         root: Root folder of the collection.
         tracks: Tracks, in row order.
         settings: Feature settings.
-        previous: Name of the shard that this one replaces; its rows are copied instead of computed again. None if
-            there is no such shard.
-        retry_rejects: Whether tracks rejected in the previous shard are tried again.
+        previous: Names of finished shards with some of the tracks; their rows are copied, not computed again.
+        retry_rejects: Whether tracks rejected in the previous shards are tried again.
         unreachable: Buckets, as URIs, that did not answer when the collection was listed.
     """
 
@@ -55,7 +54,7 @@ class ShardPlan:
     root: StoragePath
     tracks: list[Track]
     settings: FeatureSettings
-    previous: str | None = None
+    previous: tuple[str, ...] = ()
     retry_rejects: bool = False
     unreachable: frozenset[str] = frozenset()
 

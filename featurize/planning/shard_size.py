@@ -13,7 +13,7 @@ SMALLEST = 64
 _SIZES = ((100_000, SMALLEST), (1_000_000, 128))
 _LARGEST = 256
 # 64 MiB a track: an hour of 16-bit stereo takes 600 MiB, and five minutes 50.
-_BYTES_PER_TRACK = 64 << 20
+BYTES_PER_TRACK = 64 << 20
 
 
 def resolve_tracks_per_shard(setting: int | Literal["auto"], tracks: int) -> int:
@@ -40,7 +40,7 @@ def cut(sizes: Int64, tracks_per_shard: int, by_bytes: bool) -> Int64:
     shards = -(-len(sizes) // tracks_per_shard)
     cuts = np.arange(shards + 1) * len(sizes) // max(shards, 1)
     number = np.repeat(np.arange(shards), np.diff(cuts))
-    most = tracks_per_shard * _BYTES_PER_TRACK
+    most = tracks_per_shard * BYTES_PER_TRACK
     held = np.maximum(sizes, 0)
     if not by_bytes or not len(sizes) or np.add.reduceat(held, cuts[:-1]).max() <= most:
         return number

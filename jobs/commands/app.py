@@ -36,6 +36,7 @@ def options(
 for command in (
     build.run,
     build.featurize,
+    build.compact,
     build.train,
     build.crossval,
     build.submit,

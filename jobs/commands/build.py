@@ -82,6 +82,28 @@ def featurize(
         echo(f"features  {shown}\nnext      earmark train {quoted} --out RUN")
 
 
+def compact(features: Features, config: ConfigFile = None, overrides: Overrides = None) -> None:
+    """Merge the shards of a dataset that are less than half full, as many small additions leave them.
+
+    Rows are copied: the music is not needed, and every track keeps its fold and its features.
+    A shard has at most featurize.tracks_per_shard tracks.
+    The dataset gets another id, so finish and evaluate the runs that are trained on it first.
+    After an interruption, run the same command again: it continues where it stopped.
+    """
+    with plain_errors():
+        from featurize.dataset_build.compact import compact as merge_small
+        from featurize.storage import StoragePath
+        from jobs.config import load_config
+        from jobs.terminal.console import ConsoleReporter
+
+        size, path = load_config(config, overrides or []).featurize.tracks_per_shard, StoragePath.of(features)
+        with ConsoleReporter().compacting() as on_progress:
+            done = merge_small(path, size, on_progress)
+        shown = path if path.scheme else one_line(features)
+        merged = f"merged from {done.before}" if done.after < done.before else "none to merge"
+        echo(f"features  {shown}\nshards    {done.after}, {merged}")
+
+
 def train(features: Features, out: RunFolder, config: ConfigFile = None, overrides: Overrides = None) -> None:
     """Train a model on a dataset, evaluate it and write the report.
 

@@ -9,7 +9,7 @@ import typer
 from jobs.config import load_config, to_yaml
 from jobs.remote.code_bundle import SETTINGS
 
-_REMOTE_COMMANDS = ("run", "featurize", "train", "crossval", "evaluate")
+_REMOTE_COMMANDS = ("run", "featurize", "verify", "compact", "train", "crossval", "evaluate")
 _PATH_PARAMETERS = {"music": "MUSIC", "features": "FEATURES", "run": "RUN", "out": "--out"}
 
 
@@ -22,7 +22,7 @@ class RemoteCommand:
         arguments: Command line after `earmark`; reads its settings from `jobs.remote.code_bundle.SETTINGS`.
         settings: Settings of --config and --set combined, as YAML.
         paths: Paths and URIs that the command reads and writes, keyed by argument (MUSIC, --out).
-        out: Output folder or URI.
+        out: Output folder or URI, or the folder that is changed.
     """
 
     name: str
@@ -53,9 +53,8 @@ def read_command(commands: Mapping[str, Any], words: Sequence[str]) -> RemoteCom
     values = command.make_context(f"earmark {name}", list(rest)).params
     config = load_config(values.get("config"), values.get("overrides") or [])
     paths = {label: str(values[key]) for key, label in _PATH_PARAMETERS.items() if values.get(key)}
-    return RemoteCommand(
-        name, _rebuild(command, values), to_yaml(config), paths, str(values.get("out") or values.get("run"))
-    )
+    out = next(str(values[key]) for key in ("out", "run", "features") if values.get(key))
+    return RemoteCommand(name, _rebuild(command, values), to_yaml(config), paths, out)
 
 
 def _rebuild(command: Any, values: dict[str, Any]) -> list[str]:

@@ -180,7 +180,13 @@ class ConsoleReporter:
             for done, (shard, shard_problems) in enumerate(shards, 1):
                 problems += [one_line(f"{shard.name}: {problem}") for problem in shard_problems]
                 show(done, total, f"{len(problems)} problems" if problems else "")
-        return problems
+        return sorted(problems, key=lambda problem: problem.partition(":")[0])  # a cluster reads in any order
+
+    @contextmanager
+    def compacting(self) -> Iterator[Callable[[int, int], None]]:
+        """Yield a function of (written shards, shards to write) that shows the progress of a compaction."""
+        with self._bar("shards") as show:
+            yield lambda done, total: show(done, total, "")
 
     @contextmanager
     def _bar(self, unit: str) -> Iterator[Callable[[int, int, str], None]]:

@@ -34,7 +34,8 @@ def evaluate_run(run: Run, dataset: Dataset) -> Metrics:
     if model_info.dataset != dataset.id:
         raise TrainError(
             f"{run.folder} was trained on the dataset {one_line(model_info.dataset)}, but {dataset.folder} is now "
-            f"{one_line(dataset.id)}: tracks or settings have changed. Train again into another folder."
+            f"{one_line(dataset.id)}: tracks or settings have changed, or small shards were merged. Train again "
+            "into another folder."
         )
     run.refuse_other_model(model_info, dataset)
     config = run.config()

@@ -1,0 +1,118 @@
+"""Find and read rows in finished shards that are not in the plan, so that they are copied and not computed again.
+
+Such shards remain from the plan before: a shard lost a track, or small shards are merged. After a kill they are
+still there, because only `finalize.finish` deletes them.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from featurize.dataset.footer import parse_footer, read_footer
+from featurize.dataset.info import FeatureSettings
+from featurize.dataset.reader import UNREADABLE, in_threads
+from featurize.dataset.schema import MFCC_SHAPE, SHARD_SCHEMA, mfcc_array
+from featurize.dataset.tables import refuse_other_schema
+from featurize.dataset_build.shard_writer import digest
+from featurize.errors import Reject
+from featurize.planning.shard_plan import ShardPlan
+from featurize.storage import StoragePath
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CopiedTrack:
+    """Rows of a track in a finished shard.
+
+    Attributes:
+        mfcc: float32 [segments, 40, 217].
+        starts: float64 [segments], start of each segment in seconds.
+        remarks: Remarks on the track.
+    """
+
+    mfcc: NDArray[np.float32]
+    starts: NDArray[np.float64]
+    remarks: tuple[str, ...]
+
+
+class RowSources:
+    """Index of the tracks in some finished shards: 12 bytes a track, because there may be ten million."""
+
+    def __init__(self, folder: StoragePath, names: Iterable[str], settings: FeatureSettings) -> None:
+        """Read the footers of shards; those that are broken or have other settings are left out.
+
+        Args:
+            folder: Dataset folder.
+            names: Names of shards.
+            settings: Feature settings that the rows must have.
+        """
+        self._names = sorted(names)
+        stored = settings.model_dump()
+
+        def read(name: str) -> NDArray[np.int64]:
+            footer = read_footer(folder, name)
+            if footer is None or footer.settings != stored:
+                return np.zeros(0, np.int64)
+            return _hashes([*footer.tracks.track, *(reject.path for reject in footer.rejects)])
+
+        hashes = list(in_threads(read, self._names))
+        owners = np.repeat(np.arange(len(hashes), dtype=np.int32), [len(some) for some in hashes])
+        found = np.concatenate([*hashes, np.zeros(0, np.int64)])
+        order = np.argsort(found, kind="stable")
+        self._hashes, self._owners = found[order], owners[order]
+
+    def of(self, tracks: Sequence[str]) -> tuple[str, ...]:
+        """Return the names of the shards that have some tracks, given by their ids, in ascending order."""
+        wanted = _hashes(tracks)
+        first, stop = (np.searchsorted(self._hashes, wanted, side) for side in ("left", "right"))
+        owners = {owner for a, b in zip(first, stop, strict=True) for owner in self._owners[a:b].tolist()}
+        return tuple(self._names[owner] for owner in sorted(owners))
+
+
+def read_previous(
+    plan: ShardPlan, folder: StoragePath
+) -> tuple[dict[tuple[str, int], CopiedTrack], dict[str, Reject]]:
+    """Read what the shards `plan.previous` have of the tracks of a plan.
+
+    Returns:
+        Rows by id and file size, without those that differ from what was written; and rejects by id, none if the
+        plan has `retry_rejects`.
+    """
+    wanted = {(track.id, track.size) for track in plan.tracks}
+    ids = {track.id for track in plan.tracks}
+    rows: dict[tuple[str, int], CopiedTrack] = {}
+    rejects: dict[str, Reject] = {}
+    for name in plan.previous:
+        path = folder / "shards" / name
+        try:
+            file = pq.ParquetFile(path.path, page_checksum_verification=True, **path.arrow)
+            footer = parse_footer(file.metadata)
+            if footer.settings != plan.settings.model_dump():
+                continue
+            refuse_other_schema(file.schema_arrow, SHARD_SCHEMA)
+            table = file.read(["start", "mfcc"], use_threads=False)
+            segments = plan.settings.segments_per_track
+            mfcc = mfcc_array(table["mfcc"]).reshape(len(footer.tracks.track), segments, *MFCC_SHAPE)
+            starts = table["start"].to_numpy().reshape(len(mfcc), segments)
+        except UNREADABLE:
+            continue  # broken or missing: its tracks are computed again
+        remarks: dict[str, list[str]] = {}
+        for remark in footer.remarks:
+            remarks.setdefault(remark.path, []).append(remark.message)
+        kept = zip(footer.tracks.track, footer.tracks.size, footer.tracks.digest, strict=True)
+        for i, (track, size, written) in enumerate(kept):
+            # Rows that a disk has damaged are computed again: a copy would get a new digest, and look whole.
+            if (track, size) in wanted and (track, size) not in rows and digest(mfcc[i]) == written:
+                rows[track, size] = CopiedTrack(mfcc[i], starts[i], tuple(remarks.get(track, ())))
+        if not plan.retry_rejects:
+            for reject in footer.rejects:
+                if reject.path in ids:
+                    rejects.setdefault(reject.path, Reject(reject.stage, reject.reason, reject.message))
+    return rows, rejects
+
+
+def _hashes(tracks: Sequence[str]) -> NDArray[np.int64]:
+    """Return a number for each id; two ids with one number cost a shard that is read in vain."""
+    return np.fromiter(map(hash, tracks), np.int64, len(tracks))

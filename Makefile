@@ -10,7 +10,7 @@ help:
 	@echo "make demo     synthesize a small collection, featurize it, train on it, write the report"
 	@echo "make test     run the tests (EARMARK_MUSIC=folder adds those on real music)"
 	@echo "make test-slow  run the tests that take minutes: many kills, full disks, crashing decoders"
-	@echo "make test-matrix  run every command on many hostile files and in hostile folders (half an hour)"
+	@echo "make test-matrix  run every command on many hostile files and in hostile folders (an hour)"
 	@echo "make fuzz     damage audio, tags, tables, settings, datasets and models at random (MINUTES=10 for each)"
 	@echo "make check    run ruff and mypy, as CI does"
 	@echo "make format   format the code and fix what ruff can fix"

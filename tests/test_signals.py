@@ -30,6 +30,8 @@ SECONDS = {  # that a command takes about; a signal arrives within them
     "demo": 5,
 }
 
+_SECONDS_TO_END = 0.5  # that a command takes after it has done its work
+
 
 @pytest.fixture(scope="module")
 def trained(features, tmp_path_factory):
@@ -57,7 +59,10 @@ def stop(words: list[str], signum: signal.Signals, delay: float, group: bool) ->
         running.communicate()
         return stop(words, signum, delay / 2, group)
     (os.killpg if group else os.kill)(running.pid, signum)
+    sent = time.monotonic()
     stdout, stderr = running.communicate(timeout=60)
+    if running.returncode == 0 and time.monotonic() - sent < _SECONDS_TO_END:  # it was ending already
+        return stop(words, signum, delay / 2, group)
     deadline = time.monotonic() + 5
     while (left := processes(mark)) and time.monotonic() < deadline:
         time.sleep(0.1)

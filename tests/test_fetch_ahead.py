@@ -103,7 +103,7 @@ def test_a_missing_file_and_one_that_changed_are_rejects(folder, address):
         rest.read(10)
 
 
-@pytest.mark.parametrize(("size", "expected"), [(1 << 20, 8), (20 << 20, 3), (32 << 20, 2)])
+@pytest.mark.parametrize(("size", "expected"), [(1 << 20, 16), (20 << 20, 3), (32 << 20, 2)])
 def test_what_is_on_the_way_is_bounded_in_files_and_in_bytes(monkeypatch, address, size, expected):
     begun, go_on = [], threading.Semaphore(0)
 

@@ -98,6 +98,7 @@ def test_an_empty_entry_of_pythonpath_is_not_the_working_directory(hostile, scri
     # Python itself imports these two before any of our code, and `jobs` is first where the installation is first.
     for name in ("sitecustomize", "usercustomize"):
         (hostile / f"{name}.py").write_text("")
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # for these two
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}")
     assert script("config", cwd=hostile).stdout
 

@@ -10,7 +10,7 @@ from featurize.audio.source import WHOLE_BYTES
 from featurize.dataset.info import FeatureSettings
 from featurize.storage import StoragePath
 
-_FILES_AHEAD = 8
+_FILES_AHEAD = 16
 _BYTES_AHEAD = 64 << 20  # of files that are on the way or wait for the decoder
 # Of an excerpt from the start: tags with a cover, and the sound, up to 16-bit stereo at 44.1 kHz.
 _TAG_BYTES, _BYTES_PER_SECOND = 256 << 10, 44_100 * 2 * 2

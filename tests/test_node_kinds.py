@@ -6,7 +6,7 @@ from support.nodes import nodes, submit
 
 from jobs.demo.demo import compose_collection
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.matrix
 
 SETTINGS = [
     "train.device=cpu",

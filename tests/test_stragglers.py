@@ -87,7 +87,7 @@ def slow_at_first(plan, folder, timeout, excluded):
     return plan.name, first
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 def test_the_first_copy_to_finish_wins_and_counts_once(tmp_path, monkeypatch):
     monkeypatch.setattr("featurize.execution.stragglers._LEAST_SECONDS", 3.0)
     tracks = [Track("a.mp3", "a.mp3", 0, 1)]

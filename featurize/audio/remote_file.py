@@ -1,8 +1,8 @@
 """A file in a bucket of which the beginning is in memory."""
 
-import io
 from typing import Any, NamedTuple
 
+from featurize.positioned_file import PositionedFile
 from featurize.storage import StoragePath
 
 
@@ -30,35 +30,14 @@ def read_beginning(path: StoragePath, length: int) -> Beginning:
         return Beginning(file.read_at(length, 0), size)
 
 
-class PartlyReadFile(io.RawIOBase):
+class PartlyReadFile(PositionedFile):
     """A remote file of which the beginning is in memory; the rest is opened when it is needed."""
 
     def __init__(self, path: StoragePath, beginning: Beginning) -> None:
         """Create the file at position 0."""
-        super().__init__()
+        super().__init__(beginning.size)
         self._path, self._beginning = path, beginning
-        self._position = 0
         self._rest: Any = None
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def tell(self) -> int:
-        """Return the current position in bytes."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Seek; raise a ValueError for a position before the start of the file."""
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._beginning.size}[whence]
-        if start + offset < 0:
-            raise ValueError("a position before the start of the file")
-        self._position = start + offset
-        return self._position
 
     def readinto(self, buffer: Any) -> int:
         """Read from memory, or from the bucket behind the beginning.

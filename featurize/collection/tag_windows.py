@@ -1,12 +1,13 @@
 """A file in a bucket that is read in a few large pieces: tags stand at its beginning or at its end."""
 
-import io
 from typing import Any
+
+from featurize.positioned_file import PositionedFile
 
 _WINDOW_BYTES = 64 << 10
 
 
-class WindowedFile(io.RawIOBase):
+class WindowedFile(PositionedFile):
     """A file of which what was read once stays in memory, in pieces of 64 KiB.
 
     The first piece is the beginning of the file. A piece near the end is the end of the file, so that readers that
@@ -19,30 +20,9 @@ class WindowedFile(io.RawIOBase):
         Args:
             file: An open file of Arrow; each call of its `read_at` is a request.
         """
-        super().__init__()
-        self._file, self._size = file, int(file.size())
-        self._position = 0
+        super().__init__(int(file.size()))
+        self._file = file
         self._windows: list[tuple[int, bytes]] = []  # start and content, the latest first
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def tell(self) -> int:
-        """Return the current position in bytes."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Seek; raise a ValueError for a position before the start of the file."""
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        if start + offset < 0:
-            raise ValueError("a position before the start of the file")
-        self._position = start + offset
-        return self._position
 
     def readinto(self, buffer: Any) -> int:
         """Read from a piece in memory, or request the next one.

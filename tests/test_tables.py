@@ -31,7 +31,8 @@ from jobs.config import load_config
 from jobs.remote.remote_command import read_command
 from jobs.terminal.status import progress_lines
 
-# A process of its own, since the largest child of the tests' process may be any program that they ran before.
+# The table is read by a child of this process. It is not a child of the tests' own process, which may be large:
+# Linux counts the memory of a parent as that of a program that it starts.
 READ_TABLE = """
 import json, resource, sys
 from featurize.collection.layouts.readers import find_source
@@ -40,8 +41,7 @@ from featurize.execution.table_reading import read_table_apart
 from featurize.storage import StoragePath
 
 table = read_table_apart(find_source(StoragePath.of(sys.argv[1]), None, False), TableRequest()).table
-largest = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-print(json.dumps([table.column_names, table.num_rows, largest]))
+print(json.dumps([table.column_names, table.num_rows, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]))
 """
 
 

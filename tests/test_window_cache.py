@@ -6,15 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from support.rows import write_shards
 
-from featurize.audio.mfcc import segment_starts
-from featurize.config import FeaturizeConfig
 from featurize.dataset.reader import Shard, read_row_group
 from featurize.dataset.row_group_reader import RowGroupReader
-from featurize.dataset.schema import MFCC_SHAPE, shard_name
-from featurize.dataset_build.shard_writer import ShardWriter
-from featurize.planning.shard_plan import ShardPlan, Track, feature_settings
-from featurize.storage import StoragePath
+from featurize.dataset.schema import MFCC_SHAPE
 from train.input.lanes import Span
 from train.input.sampler import SequentialSampler, ShuffleSampler
 from train.input.window_cache import WindowCache, allocate
@@ -39,25 +35,7 @@ class Rows:
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
-    import pyarrow.parquet as pq
-
-    folder = tmp_path_factory.mktemp("rows")
-    settings = feature_settings(FeaturizeConfig(segments_per_track=SEGMENTS))
-    starts = segment_starts(6 * 22050, SEGMENTS) / 22050
-    random = np.random.default_rng(0)
-    shards, tracks = [], []
-    for index, count in enumerate(TRACKS):
-        name = shard_name(0, index, "0" * 16)
-        writer = ShardWriter(ShardPlan(name, StoragePath.of(folder), [], settings))
-        for number in range(count):
-            tracks += [f"{index}/{number}"] * SEGMENTS
-            mfcc = random.standard_normal((SEGMENTS, *MFCC_SHAPE), np.float32)
-            writer.add(Track(f"{index}/{number}", "", int(random.integers(3)), 0), mfcc, starts)
-        writer.finish(StoragePath.of(folder))
-        path = StoragePath.of(folder) / "shards" / name
-        metadata = pq.read_metadata(path.path)
-        sizes = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
-        shards.append(Shard(name, path, 0, sizes))
+    shards, tracks = write_shards(tmp_path_factory.mktemp("rows"), TRACKS, SEGMENTS)
     parts = [read_row_group(shard, index) for shard in shards for index in range(len(shard.row_groups))]
     mfcc, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Rows(shards, mfcc, labels, tracks)

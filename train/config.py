@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from featurize.dataset.schema import MAX_FOLDS
 from train.model_names import ModelName, describe_models
@@ -150,6 +150,15 @@ class TrainConfig(BaseModel):
         "while windows are replaced, up to a quarter more, and twice as much for small collections)",
     )
 
+    cache: Annotated[str | None, MayChange(), NotCompared()] = Field(
+        None,
+        description="folder on a disk of each machine where rows are kept when they are first read, so that later "
+        "epochs do not read the bucket; null: none are kept",
+    )
+    cache_gigabytes: Annotated[float, MayChange(), NotCompared()] = Field(
+        100, gt=0, le=1_000_000, description="most gigabytes in the folder `cache`, other datasets included"
+    )
+
     device: Annotated[Literal["auto", "cpu", "gpu"], MayChange(), NotCompared()] = Field(
         "auto",
         description="auto: the GPUs, or the CPU of a single machine without GPUs; on a cluster, set cpu to "
@@ -185,6 +194,16 @@ class TrainConfig(BaseModel):
                 "must not be the one that evaluates it"
             )
         return self
+
+    @field_validator("cache")
+    @classmethod
+    def _check_cache(cls, folder: str | None) -> str | None:
+        if folder is not None and not folder.startswith(("/", "~/")):
+            raise ValueError(
+                f"{folder!r} is not an absolute path of a folder; expected one on a disk of each machine that "
+                "trains, such as /mnt/nvme/earmark"
+            )
+        return folder
 
     @model_validator(mode="after")
     def _check_combinations(self) -> "TrainConfig":

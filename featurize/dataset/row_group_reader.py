@@ -17,7 +17,11 @@ from featurize.dataset.reader import (
     refuse_other_rows,
     unreadable_shard,
 )
+from featurize.dataset.row_group_cache import Group, RowGroupCache
 from featurize.dataset.schema import SHARD_SCHEMA, mfcc_array
+from featurize.errors import DatasetError
+
+Rows = tuple[NDArray[np.float32], NDArray[np.int32]]
 
 # Row groups that are read at once, 3.3 MB each; from a bucket a whole window, because each answer takes long.
 _AHEAD, _AHEAD_REMOTE = 16, 48
@@ -33,13 +37,18 @@ class RowGroupReader:
     and the columns. It may be used from several threads.
     """
 
-    def __init__(self) -> None:
-        """Create a reader; nothing is opened yet."""
+    def __init__(self, cache: RowGroupCache | None = None) -> None:
+        """Create a reader; nothing is opened yet.
+
+        Args:
+            cache: Copies on this machine, which are made and read instead of the dataset; None for no copies.
+        """
+        self._cache = cache
         self._format = pads.ParquetFileFormat(default_fragment_scan_options=_OPTIONS)
         self._open: OrderedDict[str, pads.ParquetFileFragment] = OrderedDict()
         self._lock = threading.Lock()
 
-    def read(self, groups: Sequence[tuple[Shard, int]]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int32]]]:
+    def read(self, groups: Sequence[Group]) -> Iterator[Rows]:
         """Read row groups with Arrow's threads and read-ahead.
 
         Arrow scans all row groups in one call because Python threads would compete for the interpreter lock.
@@ -54,6 +63,36 @@ class RowGroupReader:
         Raises:
             DatasetError: A shard was lost or damaged after the dataset was opened.
         """
+        if self._cache is None:
+            yield from self._read(groups)
+            return
+        try:
+            copies = self._cache.copies(groups)
+        except UNREADABLE as error:
+            raise _unreadable_group(groups, error) from error
+        of_copies = self._read_copies(groups, copies)
+        of_dataset = self._read([group for group, copy in zip(groups, copies, strict=True) if copy is None])
+        for copy in copies:
+            yield next(of_copies if copy else of_dataset)
+
+    def _read_copies(self, groups: Sequence[Group], copies: Sequence[Shard | None]) -> Iterator[Rows]:
+        """Read the row groups that have a copy; from the dataset if a copy is damaged or was removed."""
+        copied = [(group, (copy, group[1])) for group, copy in zip(groups, copies, strict=True) if copy]
+        done = 0
+        try:
+            for rows in self._read([copy for _, copy in copied]):
+                yield rows
+                done += 1
+        except DatasetError:
+            originals = [group for group, _ in copied[done:]]
+            if self._cache is not None:
+                self._cache.forget(originals)
+            yield from self._read(originals)
+
+    def _read(self, groups: Sequence[Group]) -> Iterator[Rows]:
+        """Read row groups from the files of their shards."""
+        if not groups:
+            return
         done = 0
         try:
             for batch in self._scan(groups):
@@ -66,12 +105,9 @@ class RowGroupReader:
         except UNREADABLE as error:
             with self._lock:
                 self._open.clear()  # a shard that is written again has other metadata
-            # Arrow reads ahead, and its message may not name the file: look for the broken row group.
-            for shard, index in groups[done:]:
-                read_row_group(shard, index)
-            raise unreadable_shard(groups[min(done, len(groups) - 1)][0], error) from error
+            raise _unreadable_group(groups[done:] or groups[-1:], error) from error
 
-    def _scan(self, groups: Sequence[tuple[Shard, int]]) -> Iterator[pa.RecordBatch]:
+    def _scan(self, groups: Sequence[Group]) -> Iterator[pa.RecordBatch]:
         """Yield the labels and features of row groups, a batch for each."""
         opened = self._fragments([shard for shard, _ in groups])
         fragments = [opened[shard.path.path].subset(row_group_ids=[index]) for shard, index in groups]
@@ -105,3 +141,16 @@ class RowGroupReader:
         fragment = self._format.make_fragment(shard.path.path, shard.path.filesystem, file_size=shard.size)
         fragment.ensure_complete_metadata()
         return fragment
+
+
+def _unreadable_group(groups: Sequence[Group], error: Exception) -> DatasetError:
+    """Return the error for the first of some row groups that cannot be read.
+
+    Arrow reads ahead, and its message may not name the file.
+    """
+    for shard, index in groups:
+        try:
+            read_row_group(shard, index)
+        except DatasetError as found:
+            return found
+    return unreadable_shard(groups[0][0], error)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from featurize.dataset.dataset import Dataset
 from featurize.dataset.reader import Shard, read_segments, read_track_ids
+from featurize.dataset.row_group_reader import RowGroupReader
 from train.config import TrainConfig
 from train.errors import TrainError
 from train.evaluation.metrics import Float64, Int32, score_both
@@ -80,7 +81,7 @@ class HeldOut:
         return read_segments(self.shards).filter(pa.array(np.outer(self.track_mask, self.segment_mask).ravel()))
 
 
-def held_out(dataset: Dataset, config: TrainConfig, fold: int) -> HeldOut:
+def held_out(dataset: Dataset, config: TrainConfig, fold: int, reader: RowGroupReader | None = None) -> HeldOut:
     """Return the segments of a fold on which a model is evaluated.
 
     Raises:
@@ -91,7 +92,7 @@ def held_out(dataset: Dataset, config: TrainConfig, fold: int) -> HeldOut:
     segment_mask = np.isin(np.arange(dataset.segments_per_track), segments)
     sizes = [rows for shard in shards for rows in shard.row_groups]
     sampler = SequentialSampler(sizes, dataset.segments_per_track, segments, config.batch_size)
-    stream = SegmentStream(shards, sampler)
+    stream = SegmentStream(shards, sampler, reader=reader)
     copies = dataset.copies_across(fold)
     if copies:
         tracks = (track for shard in shards for track in read_track_ids(shard, dataset.segments_per_track))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from featurize.dataset.dataset import Dataset
 from featurize.dataset.reader import in_threads, read_labels
+from featurize.dataset.row_group_reader import RowGroupReader
 from featurize.io_errors import naming
 from train.callbacks import Callbacks
 from train.config import TrainConfig
@@ -25,6 +26,7 @@ from train.fit.optimizer import make_optimizer
 from train.fit.tensorboard import TensorBoardWriter
 from train.fit.train_step import StepConfig, refuse_random_layers
 from train.folds import describe_folds, fold_roles, resolve_folds
+from train.input.cached_rows import make_reader
 from train.input.class_counts import class_warnings, class_weights, segment_counts
 from train.input.missing_classes import refuse_missing_classes
 from train.input.mixup import mixup_shares
@@ -109,7 +111,8 @@ def learn(
     if not compiled:
         # Not with XLA, which rejects the gradient of max pooling as nondeterministic.
         tf.config.experimental.enable_op_determinism()
-    stream = training_stream(dataset, config)
+    reader = make_reader(dataset, config)
+    stream = training_stream(dataset, config, reader)
     statistics = training_statistics(dataset, config)
     with strategy.scope():
         model = build_model(
@@ -140,7 +143,7 @@ def learn(
     )
 
     roles = fold_roles(config, dataset.layout)
-    held_out_folds = {part: held_out(dataset, config, fold) for part, fold in roles.held_out.items()}
+    held_out_folds = {part: held_out(dataset, config, fold, reader) for part, fold in roles.held_out.items()}
     step_config = make_step_config(config, segment_counts(dataset, config)["train"], statistics)
     example_segments, example_labels = stream.examples()
     parts = ["train", *held_out_folds]
@@ -213,7 +216,7 @@ def make_step_config(config: TrainConfig, counts: NDArray[np.int64], statistics:
     )
 
 
-def training_stream(dataset: Dataset, config: TrainConfig) -> TimedStream:
+def training_stream(dataset: Dataset, config: TrainConfig, reader: RowGroupReader | None = None) -> TimedStream:
     """Return the batches of the training folds, with the configured shuffling, sampling and mixup."""
     shards = dataset.in_folds(fold_roles(config, dataset.layout).train)
     labels = None
@@ -228,7 +231,8 @@ def training_stream(dataset: Dataset, config: TrainConfig) -> TimedStream:
         config.segments_per_epoch,
         labels,
     )
-    return TimedStream(shards, sampler, mixup_shares(config.mixup, config.seed) if config.mixup else None)
+    mixup = mixup_shares(config.mixup, config.seed) if config.mixup else None
+    return TimedStream(shards, sampler, mixup, reader)
 
 
 def _save_model(run: Run, model: keras.Sequential, dataset: Dataset, config: TrainConfig) -> None:

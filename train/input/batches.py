@@ -8,6 +8,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from featurize.dataset.reader import Shard
+from featurize.dataset.row_group_reader import RowGroupReader
 from featurize.dataset.schema import MFCC_SHAPE
 from featurize.errors import EarmarkError
 from train.errors import TrainError
@@ -60,13 +61,20 @@ class SegmentStream:
     reading batch n. Whoever reads a part of each batch reads only the lanes of the dataset that are in this part.
     """
 
-    def __init__(self, shards: Sequence[Shard], sampler: Sampler, mixup: MixupShares | None = None) -> None:
+    def __init__(
+        self,
+        shards: Sequence[Shard],
+        sampler: Sampler,
+        mixup: MixupShares | None = None,
+        reader: RowGroupReader | None = None,
+    ) -> None:
         """Prepare to read batches; nothing is read yet.
 
         Args:
             shards: Shards to read.
             sampler: Order of their rows, and their division into batches.
             mixup: Weights from `train.input.mixup.mixup_shares`; None for no mixing.
+            reader: Reader of the shards; None for one of its own.
 
         Raises:
             TrainError: The sampler has no rows.
@@ -74,7 +82,9 @@ class SegmentStream:
         self._lanes = sampler.lanes
         if not self._lanes.rows:
             raise TrainError("there are no segments to read in these folds")
-        self._cache = WindowCache(shards, sampler, lookback=_BATCHES_AT_ONCE * self._lanes.most_rows)
+        self._cache = WindowCache(
+            shards, sampler, lookback=_BATCHES_AT_ONCE * self._lanes.most_rows, reader=reader
+        )
         self._mixup = mixup
         self._failures: list[EarmarkError] = []
 

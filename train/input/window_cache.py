@@ -56,7 +56,9 @@ class WindowCache:
     Only lanes that are read are loaded.
     """
 
-    def __init__(self, shards: Sequence[Shard], sampler: Sampler, lookback: int) -> None:
+    def __init__(
+        self, shards: Sequence[Shard], sampler: Sampler, lookback: int, reader: RowGroupReader | None = None
+    ) -> None:
         """Prepare to read; nothing is loaded yet.
 
         Args:
@@ -64,6 +66,7 @@ class WindowCache:
             sampler: Order of the rows.
             lookback: How far behind the newest read of a lane another read may start, in positions. A window is
                 kept until reads have passed its end by that distance.
+            reader: Reader of the row groups; None for one of its own.
         """
         self._lookback = lookback
         self._groups = [(shard, index) for shard in shards for index in range(len(shard.row_groups))]
@@ -72,7 +75,7 @@ class WindowCache:
         # Of each lane, the windows in memory by (epoch, window), the least recently used first.
         self._windows: dict[int, dict[tuple[int, int], Future[LabeledSegments]]] = {}
         self._lock = threading.Lock()
-        self._reader = RowGroupReader()
+        self._reader = reader or RowGroupReader()
         is_remote = bool(shards and shards[0].path.scheme)
         self._loader = ThreadPoolExecutor(_LOADERS_REMOTE if is_remote else _LOADERS, "window")
 

@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
+TOOLS  := $(VENV)/ready-tools
 
 .PHONY: help demo test test-slow test-matrix fuzz check format bench-featurize bench-bucket bench-scale bench-stream bench-train bench-skewed lock clean
 
@@ -20,17 +21,22 @@ help:
 	@echo "make bench-stream      compare training batches from shards with TFRecord, Ray Data and memory"
 	@echo "make bench-train       compare an epoch from shards with keras.Model.fit on arrays in memory"
 	@echo "make bench-skewed      measure whether balancing helps classes of very different sizes"
-	@echo "make lock     resolve pyproject.toml into requirements.lock, and those of the nodes of a cluster"
+	@echo "make lock     resolve pyproject.toml into requirements.lock (all), requirements-run.lock and those of cluster nodes"
 	@echo "make clean    remove the environment and the files of the tools"
 
-# Built once, and again when the lock or the project file changes.
-$(READY): requirements.lock pyproject.toml
+# What Earmark needs; built once, and again when the lock or the project file changes.
+$(READY): requirements-run.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
 	  f"Earmark needs Python 3.11 to 3.13; $(PYTHON) is {v[0]}.{v[1]}. Type: make PYTHON=python3.12 ...")'
 	@echo "Setting up $(VENV): about 1.2 GB to download, 4.2 GB on disk. This takes some minutes, once."
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --progress-bar on --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --progress-bar on --disable-pip-version-check -r requirements-run.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# What its tests and benchmarks need as well: the same versions, and those of pytest, mypy, moto and the exporters.
+$(TOOLS): $(READY) requirements.lock
+	$(BIN)/python -m pip install --progress-bar on --disable-pip-version-check -r requirements.lock
 	@touch $@
 
 demo: $(READY)
@@ -40,25 +46,25 @@ demo: $(READY)
 # Files in the order of tests/conftest.py, the longest first: one that begins last would run alone.
 TWO_AT_ONCE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-test: $(READY)
+test: $(TOOLS)
 	$(BIN)/python -m pytest -m "not slow and not matrix" $(TWO_AT_ONCE)
 
-test-slow: $(READY)
+test-slow: $(TOOLS)
 	$(BIN)/python -m pytest -m slow $(TWO_AT_ONCE)
 
-test-matrix: $(READY)
+test-matrix: $(TOOLS)
 	$(BIN)/python -m pytest -m matrix $(TWO_AT_ONCE)
 
 MINUTES ?= 10
-fuzz: $(READY)
+fuzz: $(TOOLS)
 	cd tests && PYTHONPATH=. ../$(BIN)/python -m fuzz --minutes $(MINUTES)
 
-check: $(READY)
+check: $(TOOLS)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-format: $(READY)
+format: $(TOOLS)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -66,33 +72,35 @@ format: $(READY)
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 export EARMARK_MUSIC
 
-bench-featurize: $(READY)
+bench-featurize: $(TOOLS)
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.featurize
 
-bench-bucket: $(READY)
+bench-bucket: $(TOOLS)
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.bucket
 
 TRACKS ?= 1000000
-bench-scale: $(READY)
+bench-scale: $(TOOLS)
 	$(BIN)/python -m benchmarks.scale --tracks $(TRACKS)
 
 DEVICE ?= cpu
-bench-stream: $(READY)
+bench-stream: $(TOOLS)
 	$(BIN)/python -m benchmarks.stream --device $(DEVICE)
 
-bench-train: $(READY)
+bench-train: $(TOOLS)
 	$(BIN)/python -m benchmarks.train --device $(DEVICE)
 
-bench-skewed: $(READY)
+bench-skewed: $(TOOLS)
 	$(BIN)/python -m benchmarks.skewed_classes
 
-# One lock for all supported Python versions and platforms; it pins versions and names no package index. The locks for
-# the nodes of a cluster have the same versions.
+# One lock for all supported Python versions and platforms; it pins versions and names no package index. The lock of what
+# running needs, and those for the nodes of a cluster, have the same versions.
 lock:
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check uv
 	$(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --extra dev --upgrade \
 	  --no-emit-index-url --no-header --no-annotate pyproject.toml --output-file requirements.lock
+	$(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --upgrade --constraint requirements.lock \
+	  --no-emit-index-url --no-header --no-annotate pyproject.toml --output-file requirements-run.lock
 	sed -n 's/^tensorflow==/tensorflow-cpu==/p' requirements.lock > $(VENV)-lock/tensorflow-cpu
 	for group in featurize train-cpu train-gpu; do \
 	  $(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --group $$group --upgrade \

@@ -1,6 +1,7 @@
 """Entry point: signals are handled before the first library is imported, which takes a fifth of a second."""
 
-import jobs.import_path  # noqa: F401 - decides where the others come from
+import jobs.import_path  # decides where the others come from
+import jobs.supported_system  # noqa: F401 - refuses Windows, which lacks modules that the others import
 
 # isort: split
 import os

@@ -88,12 +88,13 @@ def new_user(tmp_path) -> dict[str, str]:
             path = folder / (f"{name} {n}.flac" if n < 5 or s else "piece.flac")
             path.write_bytes(encode(samples, SAMPLE_RATE, path.suffix))
     project.mkdir()
-    for name in ("configs", "docs", "Makefile", "requirements.lock", "pyproject.toml"):
+    for name in ("configs", "docs", "Makefile", "requirements.lock", "requirements-run.lock", "pyproject.toml"):
         (project / name).symlink_to(ROOT / name)
     # A separate virtual environment, because make would clear it before a rebuild; its programs are linked.
     (project / ".venv").mkdir()
     (project / ".venv" / "bin").symlink_to(Path(sys.prefix, "bin"))
     (project / ".venv" / "ready").touch()
+    (project / ".venv" / "ready-tools").touch()
     tools = tmp_path / "tools"
     tools.mkdir()
     # A stand-in for a desktop: it checks that the file exists and is not empty.

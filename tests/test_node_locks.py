@@ -48,6 +48,20 @@ def test_a_node_has_the_versions_of_every_other_machine(kind):
     }
 
 
+def test_running_needs_no_tools_of_development():
+    """`make demo` installs requirements-run.lock, in the versions of all other machines."""
+    everywhere, found = pins(lock()), pins(lock("run"))
+    needed = {Requirement(each).name.lower() for each in PYPROJECT["project"]["dependencies"]}
+    assert needed <= found.keys()
+    assert {name: everywhere[name] for name in found} == found
+    tools = {
+        Requirement(each).name
+        for extra in ("dev", "export")
+        for each in PYPROJECT["project"]["optional-dependencies"][extra]
+    }
+    assert not (tools - {"earmark", "ray", "pandas"}) & found.keys()
+
+
 def test_a_node_that_featurizes_has_what_featurize_imports_and_no_tensorflow():
     imports = set()
     for path in (ROOT / "featurize").rglob("*.py"):

@@ -1,5 +1,6 @@
 """A Python without Earmark's packages, as on the PATH of a cluster's node: a sentence with the command to type."""
 
+import ast
 import os
 import re
 import shlex
@@ -39,3 +40,13 @@ def test_a_python_without_packages_is_named_with_the_command(address, tmp_path):
     python, *words = shlex.split(done.stderr.rpartition("type on each node: ")[2])
     assert (python, *words[:3]) == (sys.executable, "-m", "pip", "install")
     assert words[3:] == list(REQUIREMENTS.values())
+
+
+def test_windows_is_refused_with_a_sentence():
+    """The module is loaded as on Windows, where `os.name` is `nt`; nothing of Earmark comes before it."""
+    first, second = ast.parse((ROOT / "jobs" / "cli.py").read_text()).body[1:3]
+    assert (first.names[0].name, second.names[0].name) == ("jobs.import_path", "jobs.supported_system")
+    code = "import os, runpy; os.name = 'nt'; runpy.run_path('jobs/supported_system.py')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(r"earmark: it runs on Linux .* wsl --install; .*\n", done.stderr)

@@ -44,6 +44,7 @@ for command in (
     query.verify,
     build.evaluate,
     query.compare,
+    query.labels,
     query.predict,
     query.export,
     query.config,

@@ -77,6 +77,34 @@ def compare(
         echo(f"page      {page if page.scheme else one_line(out)}")
 
 
+def labels(
+    folds: Annotated[
+        str, typer.Argument(metavar="FOLDS", help="Folder or URI of a cross-validation, made by earmark crossval.")
+    ],
+    out: Annotated[
+        str, typer.Option("--out", metavar="FILE", help="Output HTML page, with players and a corrected table.")
+    ] = "labels.html",
+    features: Annotated[
+        str | None, typer.Option(metavar="FEATURES", help="Folder or URI of the dataset, if it has moved.")
+    ] = None,
+) -> None:
+    """Find tracks whose label is probably wrong, copies of one recording, and outliers.
+
+    A cross-validation predicts each track by a model that was not trained on it; its predictions are reused, and
+    nothing is trained. The music and the labels are not changed.
+    """
+    with plain_errors(kept=""):
+        from featurize.storage import StoragePath
+        from jobs.label_review import describe_review, review_labels
+        from train.report.labels_page import render_labels
+
+        page, moved = StoragePath.of(out), StoragePath.of(features) if features is not None else None
+        review, dataset = review_labels(StoragePath.of(folds), moved)
+        page.write(render_labels(review, dataset, page.parent, folds).encode())
+        echo(describe_review(review))
+        echo(f"page      {page if page.scheme else one_line(out)}")
+
+
 def predict(
     run: Annotated[
         str,

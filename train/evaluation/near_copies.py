@@ -1,13 +1,13 @@
 """Find copies of a recording whose rows differ: other encodings, other bit rates, another volume.
 
-The digest of the rows cannot find these. What stays the same is how the spectral envelope moves in time, so a track
-is described by the course of its lower coefficients in three of its segments, without the first coefficient, which
-is the volume. Two tracks are compared by the correlation of their courses. The idea is that of audio fingerprints
-(Haitsma and Kalker, ISMIR 2002), but without an index: all pairs are computed.
+The digest of the rows cannot find these. What stays the same is how the spectral envelope moves in time, so a
+track is described by the course of its lower coefficients in three of its segments, without the first coefficient,
+which is the volume. Two tracks are compared by the correlation of their courses. The idea is that of audio
+fingerprints (Haitsma and Kalker, ISMIR 2002), but without an index: all pairs are computed.
 
-Measured on 135 excerpts of music: 23 of them encoded again as Ogg Vorbis or MP3, the latter at half the volume too,
-had a correlation of 0.85 to 0.99 with the original; different recordings had at most 0.53. Copies that begin at
-another time are not found.
+Measured on 135 excerpts of music: 23 of them encoded again as Ogg Vorbis or MP3, also at half the volume, had a
+correlation of 0.85 to 0.99 with the original; different recordings had 0.53 and less. Copies that begin at another
+time are not found.
 """
 
 from collections.abc import Iterator, Sequence

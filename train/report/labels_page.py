@@ -1,0 +1,95 @@
+"""The page of a label review: doubtful labels, copies and outliers, each with a player, and a corrected table."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from featurize.dataset.dataset import Dataset
+from featurize.storage import StoragePath
+from featurize.version import VERSION
+from train.evaluation.label_review import Copies, DoubtfulLabel, Outlier
+from train.evaluation.predictions import audio_link
+from train.report.html import class_colors, environment
+
+_MOST_ROWS = 2000  # of each table
+_FORMULA = ("=", "+", "-", "@")
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelReview:
+    """The content of the page.
+
+    Attributes:
+        doubtful: Tracks whose label is probably wrong.
+        copies: Tracks that are one recording.
+        copies_compared: False if there were too many tracks to look for copies in other encodings.
+        outliers: Tracks that resemble no other one.
+        timelines: Predicted class index of each segment, by track, of the doubtful tracks.
+        classes: Class names.
+    """
+
+    doubtful: Sequence[DoubtfulLabel]
+    copies: Sequence[Copies]
+    copies_compared: bool
+    outliers: Sequence[Outlier]
+    timelines: Mapping[str, Sequence[int]]
+    classes: Sequence[str]
+
+
+def render_labels(review: LabelReview, dataset: Dataset, folder: StoragePath, name: str) -> str:
+    """Render a label review as HTML.
+
+    Args:
+        review: What was found.
+        dataset: Dataset of the cross-validation.
+        folder: Folder of the page, which links to audio files are relative to.
+        name: Folder of the cross-validation, as the user typed it.
+
+    Returns:
+        A self-contained HTML page. Names of tracks and classes are escaped.
+    """
+    music = dataset.music()
+    shown = {finding.track for finding in [*review.doubtful[:_MOST_ROWS], *review.outliers[:_MOST_ROWS]]}
+    shown |= {track for copies in review.copies[:_MOST_ROWS] for track in copies.tracks}
+    return (
+        environment()
+        .get_template("labels.html.j2")
+        .render(
+            review=review,
+            limit=_MOST_ROWS,
+            disagreeing=sum(copies.disagree for copies in review.copies),
+            tracks=dataset.info.tracks,
+            links={track: link for track in sorted(shown) if (link := audio_link(track, music, folder))},
+            colors=class_colors(len(review.classes)),
+            stripes={track: _stripes(timeline) for track, timeline in review.timelines.items()},
+            table=corrected_rows(dataset, music),
+            name=name,
+            version=VERSION,
+        )
+    )
+
+
+def corrected_rows(dataset: Dataset, music: StoragePath | None) -> list[dict[str, Any]]:
+    """Return `track`, `path`, `label` and `group` of every track, for the table that the page offers.
+
+    Paths are absolute, so that the table may be anywhere; relative to the music if its place is not known.
+    """
+    rows = dataset.tracks().select(["track", "label", "group"]).to_pylist()
+    for row in rows:
+        track = row["track"]
+        if music is not None:
+            place = music.below(track)
+            row["path"] = place.path if place.local else place.stored
+        else:
+            row["path"] = f"./{track}" if track.startswith(_FORMULA) else track
+    return rows
+
+
+def _stripes(timeline: Sequence[int]) -> str:
+    """Return a CSS gradient with a band in the color of each predicted class."""
+    width = 100 / len(timeline)
+    bands = [
+        f"var(--class-{index}) {position * width:.2f}% {(position + 1) * width:.2f}%"
+        for position, index in enumerate(timeline)
+    ]
+    return f"linear-gradient(to right, {', '.join(bands)})"

@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 
-.PHONY: help demo test test-slow test-matrix fuzz check format bench-featurize bench-bucket bench-scale bench-stream bench-train bench-skewed lock clean
+.PHONY: help demo test test-slow test-matrix fuzz check format bench-featurize bench-bucket bench-scale bench-stream bench-train bench-evaluate bench-skewed lock clean
 
 help:
 	@echo "make demo     synthesize a small collection, featurize it, train on it, write the report"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench-scale       measure the driver with a collection of a million tracks"
 	@echo "make bench-stream      compare training batches from shards with TFRecord, Ray Data and memory"
 	@echo "make bench-train       compare an epoch from shards with keras.Model.fit on arrays in memory"
+	@echo "make bench-evaluate    measure memory and speed of evaluation from ten thousand to a million rows"
 	@echo "make bench-skewed      measure whether balancing helps classes of very different sizes"
 	@echo "make lock     resolve pyproject.toml into requirements.lock, and those of the nodes of a cluster"
 	@echo "make clean    remove the environment and the files of the tools"
@@ -82,6 +83,9 @@ bench-stream: $(READY)
 
 bench-train: $(READY)
 	$(BIN)/python -m benchmarks.train --device $(DEVICE)
+
+bench-evaluate: $(READY)
+	$(BIN)/python -m benchmarks.evaluation
 
 bench-skewed: $(READY)
 	$(BIN)/python -m benchmarks.skewed_classes

@@ -16,7 +16,8 @@ from featurize.dataset_build.shard_writer import ShardWriter
 from featurize.planning.shard_plan import ShardPlan, Track, feature_settings
 from featurize.storage import StoragePath
 from train.input.lanes import Span
-from train.input.sampler import SequentialSampler, ShuffleSampler
+from train.input.sampler import ShuffleSampler
+from train.input.stored_order import SequentialSampler
 from train.input.window_cache import WindowCache, allocate
 
 SEGMENTS = 4

@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 TOOLS  := $(VENV)/ready-tools
 
-.PHONY: help demo test test-slow test-matrix fuzz check format bench-featurize bench-bucket bench-scale bench-stream bench-train bench-skewed lock clean
+.PHONY: help demo test test-slow test-matrix fuzz check format bench-featurize bench-bucket bench-scale bench-stream bench-train bench-evaluate bench-skewed lock clean
 
 help:
 	@echo "make demo     synthesize a small collection, featurize it, train on it, write the report"
@@ -20,6 +20,7 @@ help:
 	@echo "make bench-scale       measure the driver with a collection of a million tracks"
 	@echo "make bench-stream      compare training batches from shards with TFRecord, Ray Data and memory"
 	@echo "make bench-train       compare an epoch from shards with keras.Model.fit on arrays in memory"
+	@echo "make bench-evaluate    measure memory and speed of evaluation from ten thousand to a million rows"
 	@echo "make bench-skewed      measure whether balancing helps classes of very different sizes"
 	@echo "make lock     resolve pyproject.toml into requirements.lock (all), requirements-run.lock and those of cluster nodes"
 	@echo "make clean    remove the environment and the files of the tools"
@@ -88,6 +89,9 @@ bench-stream: $(TOOLS)
 
 bench-train: $(TOOLS)
 	$(BIN)/python -m benchmarks.train --device $(DEVICE)
+
+bench-evaluate: $(TOOLS)
+	$(BIN)/python -m benchmarks.evaluation
 
 bench-skewed: $(TOOLS)
 	$(BIN)/python -m benchmarks.skewed_classes

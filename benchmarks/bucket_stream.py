@@ -13,7 +13,8 @@ from benchmarks.waiting_bucket import requests, uri, waiting_bucket
 from featurize.dataset.reader import Shard, shard_sizes
 from featurize.storage import StoragePath
 from train.input.batches import SegmentStream
-from train.input.sampler import SequentialSampler, ShuffleSampler
+from train.input.sampler import ShuffleSampler
+from train.input.stored_order import EvaluationStream
 
 BATCH_SIZE, WINDOW = 256, 8192
 WAIT_SECONDS = 0.1
@@ -82,13 +83,12 @@ def training(shards: list[Shard]) -> Callable[[], Any]:
 
 def evaluation(shards: list[Shard]) -> Callable[[], Any]:
     """Return a function that begins to read all rows in stored order."""
-    sizes = [rows for shard in shards for rows in shard.row_groups]
     segments = SETTINGS.segments_per_track
-    stream = SegmentStream(shards, SequentialSampler(sizes, segments, range(segments), BATCH_SIZE))
+    stream = EvaluationStream(shards, segments, range(segments), BATCH_SIZE)
 
     def begin() -> Any:
         stream.release()
-        return stream.dataset(0, stream.steps_per_epoch, 1, [0])
+        return stream.dataset(0, len(stream.batches), 1, [0])
 
     return begin
 

@@ -86,13 +86,17 @@ SMALLEST = {
         ["--tracks", 10, "--rounds", 1, "--batch-size", 16],
         {"rounds", "batch_size", "cores", "device", "models", "host_ms_per_step"},
     ),
+    "evaluation": (
+        ["--rows", 2000],
+        {"model", "batch_size", "cores", "sizes"},
+    ),
     "skewed_classes": (
         ["--classes", 2, "--seeds", 1, "--epochs", 1, "--evaluated", 1],
         {"tracks", "evaluated", "seeds", "macro_f1", "gain"},
     ),
 }
 # These import TensorFlow in many child processes.
-SLOW = {"featurize", "skewed_classes", "stream", "train"}
+SLOW = {"evaluation", "featurize", "skewed_classes", "stream", "train"}
 
 
 def test_every_benchmark_has_a_smallest_size():

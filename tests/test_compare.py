@@ -1,5 +1,6 @@
 """Comparison of runs: the table in the terminal and on the page, the figures read from the runs, escaped names."""
 
+import dataclasses
 import json
 import shutil
 
@@ -13,7 +14,7 @@ from train.errors import TrainError
 from train.evaluation.cross_validation import summarize
 from train.evaluation.evaluate import evaluate_run
 from train.records import Scores
-from train.report.comparison import read_entries, table_of
+from train.report.comparison import read_entries, remarks_on, table_of
 from train.run import Run
 
 
@@ -24,7 +25,9 @@ def runs(features, logical_cpus, tmp_path_factory):
     metrics = []
     for fold, settings in enumerate([{"validation_fold": "next"}, {"validation_fold": "none", "epochs": 3}]):
         folder = root / f"<b>{fold}" / "run"
-        trained(features, folder, model="modulation", test_fold=fold, seed=fold, **settings)
+        trained(
+            features, folder, model="modulation", test_fold=fold, seed=fold, best_epoch_on_test=True, **settings
+        )
         metrics.append(evaluate_run(Run(folder), open_dataset(features)))
         shutil.copytree(folder, root / "folds" / f"fold={fold}")
     svm = [Scores(count=0, accuracy=0.5, macro_f1=0.5, per_class=[], confusion=[[0] * 3] * 3)] * 2
@@ -50,6 +53,17 @@ def test_only_settings_that_differ_are_listed(runs):
     best = [max(epoch.test.accuracy for epoch in history) for history in histories]
     assert rows["best epoch on test, segments"].cells == [f"{value:.3f}" for value in best]
     assert rows["epochs"].cells == ["2", "3"]
+    # A run that did not evaluate the test fold in training, or only in its first epochs, has no such figure.
+    *early, last = histories[1]
+    histories[1] = [*early, last.model_copy(update={"test": None})]
+    entries = read_entries([first, second])
+    table = {
+        row.label: row for row in table_of([entries[0], dataclasses.replace(entries[1], histories=histories[1:])])
+    }
+    assert table["best epoch on test, segments"].cells == [f"{best[0]:.3f}", "-"]
+    without = [dataclasses.replace(entries[1], histories=histories[1:])]
+    assert "best epoch on test, segments" not in {row.label for row in table_of(without)}
+    assert not any("best epoch on test" in remark for remark in remarks_on(without))
     # 160 filters of 25 weights, batch normalization of 320 features (4 numbers each), dense layers of 256 and 3
     assert rows["parameters"].cells == [f"{40 * 4 * 25 + 4 * 320 + 321 * 256 + 257 * 3:,}"] * 2
 

@@ -138,8 +138,8 @@ def test_the_config_command_refuses_mistakes_with_status_2(tmp_path):
 
 def test_the_settings_that_may_change_are_those_of_the_documentation(request):
     where = {"device", "replicas", "workers", "gpus_per_worker", "wait_minutes", "all_reduce"}
-    always = where | {"patience", "checkpoint_every", "keep_checkpoints", "steps_per_call"}
-    always |= {"cache", "cache_gigabytes"}
+    always = where | {"patience", "checkpoint_every", "keep_checkpoints", "steps_per_call", "profile_steps"}
+    always |= {"evaluate_every", "best_epoch_on_test", "cache", "cache_gigabytes"}
     assert TrainConfig().may_change == always | {"epochs"}
     assert TrainConfig(schedule="cosine").may_change == always
     text = (request.config.rootpath / "docs" / "training.md").read_text()
@@ -155,7 +155,7 @@ def test_the_settings_that_may_change_are_those_of_the_documentation(request):
 
 def test_compare_shows_all_settings_but_those_that_affect_no_score():
     hidden = {"checkpoint_every", "keep_checkpoints", "device", "workers", "gpus_per_worker", "wait_minutes"}
-    hidden |= {"steps_per_call", "cache", "cache_gigabytes"}
+    hidden |= {"steps_per_call", "profile_steps", "best_epoch_on_test", "cache", "cache_gigabytes"}
     config = TrainConfig(epochs=7)
     assert config.compared == {key: value for key, value in config.model_dump().items() if key not in hidden}
     assert hidden < config.may_change

@@ -72,3 +72,13 @@ def test_training_ends_with_the_last_epoch_for_any_patience():
         config = TrainConfig(validation_fold="next", epochs=4, patience=patience)
         assert not should_stop(FOUR[:3], config)
         assert should_stop(FOUR, config)
+
+
+def test_epochs_without_an_evaluation_are_not_selected_and_do_not_end_training():
+    entries = history((0.5, 1.0), (0.6, 1.0), (0.4, 1.0), (0.3, 1.0))
+    skipped = [entry.model_copy(update={"validation": None}) if entry.epoch % 2 else entry for entry in entries]
+    config = TrainConfig(validation_fold="next", epochs=40, patience=1, evaluate_every=2)
+    assert [config.is_evaluated_after(epoch) for epoch in (1, 2, 3, 39, 40)] == [False, True, False, False, True]
+    assert best_epoch(skipped[:1], config) == 0
+    assert [is_best(skipped[:epochs], config) for epochs in (1, 2, 3, 4)] == [False, True, False, False]
+    assert [should_stop(skipped[:epochs], config) for epochs in (1, 2, 3, 4)] == [False, False, False, True]

@@ -124,7 +124,13 @@ def test_only_these_modules_import_ray():
         ),
         ("av", {"featurize.audio.av_decoder", "featurize.ffmpeg", "jobs.doctor.smoke_test"}),
         ("jinja2", {"train.report.html"}),
-        ("matplotlib", {"train.report.comparison_page", "train.report.figures", "train.report.html"}),
+        (
+            "matplotlib",
+            {
+                *(f"train.report.{name}" for name in ("comparison_page", "figures", "html")),
+                "train.evaluation.confusion_image",
+            },
+        ),
     ],
 )
 def test_only_these_modules_import_the_library(library, modules):

@@ -77,3 +77,19 @@ def test_training_refuses_such_a_model_before_the_first_step(features, tmp_path,
         trained(features, tmp_path, model="conv2")
     assert not list(tmp_path.glob("checkpoints/*"))
     assert not list(tmp_path.glob("tensorboard/*"))
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "precision"),
+    [
+        ([], "float32"),  # no GPU
+        ([(7, 5)], "float32"),
+        ([(8, 0), (9, 0)], "mixed_bfloat16"),
+        ([(8, 0), (7, 0)], "float32"),  # replicas compute alike
+    ],
+)
+def test_bfloat16_is_used_where_all_gpus_have_it(capabilities, precision):
+    from train.model.strategy import precision_for, resolve_precision
+
+    assert precision_for(capabilities) == precision
+    assert resolve_precision("mixed_float16") == "mixed_float16"

@@ -15,7 +15,8 @@ from train.input.lanes import (
     replica_bounds,
     steps_per_epoch,
 )
-from train.input.sampler import SequentialSampler, ShuffleSampler
+from train.input.sampler import ShuffleSampler
+from train.input.stored_order import SequentialSampler
 
 row_groups = st.lists(st.integers(1, 200), min_size=1, max_size=40)
 many_row_groups = st.lists(st.integers(1, 12), min_size=1, max_size=300)

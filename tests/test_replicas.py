@@ -62,25 +62,52 @@ def train_in_new_process(*arguments, **settings):
 
 def train_on_workers(features, workers, steps, **settings):
     """Train in one process per worker, connected by TF_CONFIG; return the result of the first."""
+    results = on_workers(workers, train_steps, features, None, steps, workers=workers, **settings)
+    losses, weights = differences(*results)
+    assert losses == weights == 0  # every worker has the same result
+    return results[0]
+
+
+def on_workers(workers, function, *arguments, **settings):
+    """Call a function in one process per worker, connected by TF_CONFIG; return the result of each."""
     with socket.socket() as one, socket.socket() as other:
         for free in (one, other):
             free.bind(("127.0.0.1", 0))
         addresses = [f"127.0.0.1:{free.getsockname()[1]}" for free in (one, other)]
     with ProcessPoolExecutor(workers, get_context("spawn")) as processes:
         running = [
-            processes.submit(train_as_worker, addresses, index, features, None, steps, workers=workers, **settings)
+            processes.submit(as_worker, addresses, index, function, *arguments, **settings)
             for index in range(workers)
         ]
-        results = [process.result() for process in running]
-    losses, weights = differences(*results)
-    assert losses == weights == 0  # every worker has the same result
-    return results[0]
+        return [process.result() for process in running]
 
 
-def train_as_worker(addresses, index, *arguments, **settings):
+def as_worker(addresses, index, function, *arguments, **settings):
     task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
     os.environ["TF_CONFIG"] = json.dumps(task)
-    return train_steps(*arguments, **settings)
+    return function(*arguments, **settings)
+
+
+def evaluate_fold(features, workers):
+    """Evaluate a new model on a fold of two lanes; return the scores, and how many rows this worker predicted."""
+    import keras
+
+    from train.evaluation.held_out import held_out
+    from train.evaluation.predictor import Predictor
+    from train.model.architectures import build_model
+    from train.model.strategy import make_strategy
+
+    config = TrainConfig(batch_size=5, workers=workers, model="conv3-norm")
+    keras.utils.set_random_seed(3)
+    strategy = make_strategy(config)
+    with strategy.scope():
+        model = build_model(config.model, 3, config.dropout, None)
+    rows = []
+    predictor = Predictor(strategy, model)
+    fold = held_out(open_dataset(features), config, 0)
+    scores = [fold.score(predictor, lambda _, labels: rows.append(len(labels))) for _ in range(2)]
+    assert scores[0] == scores[1]
+    return scores[0], sum(rows) // 2
 
 
 def differences(one, other):
@@ -138,6 +165,14 @@ def test_fifty_steps_on_two_workers(model, features):
     assert differences(two, train_in_new_process(features, 2, 50, **settings)) == (0, 0)
     # So do steps of one call.
     assert differences(two, train_on_workers(features, 2, 50, calls=(32, 7, 11), **settings)) == (0, 0)
+
+
+@pytest.mark.slow
+def test_two_workers_evaluate_their_shares_and_get_the_bits_of_one(features):
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        one, rows = process.submit(evaluate_fold, features, 1).result()
+    assert rows == one.segments.count == 24
+    assert on_workers(2, evaluate_fold, features, 2) == [(one, 12), (one, 12)]
 
 
 def test_dropout_masks_differ_between_rows_and_steps():

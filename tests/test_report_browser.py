@@ -45,7 +45,7 @@ def metrics(run):
 @pytest.fixture(scope="module")
 def many(dataset, run, tmp_path_factory):
     """A report with thirty classes and more tracks than it lists, rendered by the same code."""
-    from train.evaluation.metrics import score_both
+    from train.evaluation.totals import FoldTotals
     from train.report.run_page import render
 
     classes = [f"a class with a long name, number {i}" for i in range(30)]
@@ -60,7 +60,9 @@ def many(dataset, run, tmp_path_factory):
             "start": [0.0, 5.0] * tracks,
         }
     )
-    of_segments, of_tracks = score_both(probabilities, labels, 2, classes)
+    totals = FoldTotals(len(classes), per_track=2, lanes=1)
+    totals.add(0, probabilities, labels)
+    of_segments, of_tracks = totals.scores(classes)
     scores = {"classes": classes, "segments": of_segments, "tracks": of_tracks}
     metrics = Run(run).metrics().model_copy(update=scores)
     counts = [ClassFoldCount(label=label, fold=0, tracks=70, groups=9, segments=140) for label in classes]
@@ -68,7 +70,7 @@ def many(dataset, run, tmp_path_factory):
     of_thirty = dataclasses.replace(dataset, info=info)
     predictions = Predictions(segments, probabilities, labels, 2, classes)
     path = tmp_path_factory.mktemp("many") / "report.html"
-    path.write_text(render(Run(run), of_thirty, TrainConfig(), metrics, predictions))
+    path.write_text(render(Run(run), of_thirty, TrainConfig(), metrics, [predictions]))
     return path, metrics.to_json()
 
 

@@ -18,10 +18,12 @@ from support.report import COPIED, DOLLARS, EVALUATED, JAZZ, REJECT, SEGMENTS
 from featurize.dataset.reader import read_row_group, read_segments
 from train.config import TrainConfig
 from train.errors import TrainError
+from train.evaluation.prediction_parts import read_predictions
 from train.evaluation.predictions import PREDICTIONS, Predictions
 from train.run import Run
 
 ROOT = Path(__file__).parent.parent
+PART = f"{PREDICTIONS}/part-00000-of-00001.parquet"
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,7 @@ def test_a_run_without_its_predictions_counts_as_not_evaluated(run, tmp_path):
 
     assert is_evaluated(Run(run))
     shutil.copytree(run, tmp_path / "run")
-    (tmp_path / "run" / "predictions.parquet").unlink()
+    (tmp_path / "run" / PART).unlink()
     assert not is_evaluated(Run(tmp_path / "run"))
 
 
@@ -153,7 +155,7 @@ def test_only_files_on_this_machine_have_a_link(tmp_path):
 
 
 def test_predictions_read_from_the_file_agree_with_the_metrics(run, metrics):
-    read = Predictions.read(Run(run).folder / PREDICTIONS)
+    [read] = read_predictions(Run(run))
     assert read.classes == metrics["classes"]
     assert len(read.labels) == metrics["segments"]["count"] == read.per_track * metrics["tracks"]["count"]
     assert (read.probabilities.argmax(axis=1) == read.labels).mean() == metrics["segments"]["accuracy"]
@@ -169,8 +171,9 @@ def test_evaluation_removes_the_old_report(run, dataset, tmp_path):
     again = Run(tmp_path / "run")
     evaluate_run(again, dataset)
     assert not again.report.is_file()
-    (tmp_path / "run" / PREDICTIONS).write_bytes(b"not Parquet")
-    with pytest.raises(TrainError, match=r"(?s)cannot read .*predictions.parquet.*earmark evaluate"):
+    (tmp_path / "run" / PART).write_bytes(b"not Parquet")
+    message = rf"(?s)cannot read .*{PART}: .*Type: earmark evaluate {re.escape(again.folder.quoted)}$"
+    with pytest.raises(TrainError, match=message):
         write_run_page(again, dataset)
 
 
@@ -184,7 +187,7 @@ def test_broken_predictions_are_an_error_and_a_run_without_a_report_is_evaluated
     folder = tmp_path / "run"
     shutil.copytree(run, folder)
     (folder / "report.html").unlink()
-    file = folder / PREDICTIONS
+    file = folder / PART
     table = pq.ParquetFile(file).read()
     damaged = {
         "column": lambda: table.drop_columns(["start"]),
@@ -196,7 +199,7 @@ def test_broken_predictions_are_an_error_and_a_run_without_a_report_is_evaluated
         pq.write_table(damaged[damage](), file)
     else:
         file.write_bytes(file.read_bytes()[:99] if damage == "cut" else b"no Parquet")
-    with pytest.raises(TrainError, match=rf"cannot read .*{PREDICTIONS}: .*[^.]\. Type: earmark evaluate"):
+    with pytest.raises(TrainError, match=rf"cannot read .*{PART}: .*[^.]\. Type: earmark evaluate"):
         Predictions.read(StoragePath.of(file))
     assert evaluate_model(StoragePath.of(folder), dataset.folder).to_json() == metrics
     assert Predictions.read(StoragePath.of(file)).table().equals(table)

@@ -12,7 +12,8 @@ from featurize.dataset.reader import Shard, read_row_group
 from featurize.dataset.row_group_reader import RowGroupReader
 from featurize.dataset.schema import MFCC_SHAPE
 from train.input.lanes import Span
-from train.input.sampler import SequentialSampler, ShuffleSampler
+from train.input.sampler import ShuffleSampler
+from train.input.stored_order import SequentialSampler
 from train.input.window_cache import WindowCache, allocate
 
 SEGMENTS = 4

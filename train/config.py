@@ -16,6 +16,7 @@ WindowSize = Annotated[int, Field(strict=True, ge=1, le=1 << 22)]
 Processes = Annotated[int, Field(strict=True, ge=1, le=4096)]
 SmallCount = Annotated[int, Field(strict=True, ge=1, le=1000)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+MOST_PROFILED = 200  # steps: a profile is held in memory, and takes some hundred kilobytes a step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +131,18 @@ class TrainConfig(BaseModel):
         "all", description="segments of each held-out track to evaluate: all, or first_last"
     )
 
+    evaluate_every: Annotated[Epochs, MayChange()] = Field(
+        1,
+        description="epochs between two evaluations on the validation fold; the last epoch is always evaluated. "
+        "The test fold is evaluated once, after training",
+    )
+    best_epoch_on_test: Annotated[bool, MayChange(), NotCompared()] = Field(
+        False,
+        description="evaluate the test fold, too, each time, and let earmark compare show the best of these "
+        "accuracies, as published experiments report it: an overestimate, for comparison with them only. It "
+        "selects no epoch",
+    )
+
     checkpoint_every: Annotated[str, MayChange(), NotCompared()] = Field(
         "1 minute",
         pattern=r"^[1-9]\d{0,5} (minute|step|epoch)s?$",
@@ -143,6 +156,12 @@ class TrainConfig(BaseModel):
         "auto",
         description="most training steps in one call of TensorFlow, which saves time between steps; fewer where "
         "they would take more than half a second; auto: 50",
+    )
+    profile_steps: Annotated[str | None, MayChange(), NotCompared()] = Field(
+        None,
+        pattern=r"^[1-9]\d{0,9}\.\.[1-9]\d{0,9}$",
+        description="training steps of which TensorBoard gets a profile, such as 100..110, counted from 1; null: "
+        "none",
     )
     shuffle_window: WindowSize = Field(
         32768,
@@ -176,8 +195,10 @@ class TrainConfig(BaseModel):
     wait_minutes: Annotated[float, MayChange(), NotCompared()] = Field(
         20, ge=0, le=10_080, description="minutes to wait for cluster nodes that are still starting"
     )
-    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
-        "float32", description="data type in which layers compute; weights are always float32"
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16", "auto"] = Field(
+        "float32",
+        description="data type in which layers compute; weights are always float32. auto: mixed_bfloat16 on GPUs "
+        "that compute in it, else float32",
     )
     jit_compile: Literal["auto", "always", "never"] = Field(
         "auto", description="compile the training step with XLA; auto: only on GPUs, because it is slower on CPUs"
@@ -223,6 +244,11 @@ class TrainConfig(BaseModel):
                 f"patience = {self.patience} needs a validation_fold to watch: next, a number, or split if the "
                 "collection has an official validation split. The test fold must not decide when to stop"
             )
+        if self.profiled and not self.profiled[0] <= self.profiled[1] < self.profiled[0] + MOST_PROFILED:
+            raise ValueError(
+                f"profile_steps = {self.profile_steps} should be from a step to a later one, at most "
+                f"{MOST_PROFILED} of them, such as 100..110"
+            )
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs = {self.warmup_epochs:g} must be less than epochs = {self.epochs}")
         return self
@@ -231,6 +257,18 @@ class TrainConfig(BaseModel):
     def selects_epoch(self) -> bool:
         """Whether a validation fold selects the epoch; `auto` must have been resolved, see `train.folds`."""
         return self.validation_fold not in ("auto", "none")
+
+    @property
+    def profiled(self) -> tuple[int, int] | None:
+        """The first and the last step of `profile_steps`; None for no profile."""
+        if self.profile_steps is None:
+            return None
+        first, last = map(int, self.profile_steps.split(".."))
+        return first, last
+
+    def is_evaluated_after(self, epoch: int) -> bool:
+        """Return whether a model is evaluated after an epoch; the number of the first epoch is 1."""
+        return epoch % self.evaluate_every == 0 or epoch == self.epochs
 
     @property
     def worker_resources(self) -> dict[str, float]:

@@ -173,8 +173,9 @@ class EpochRecord(Record):
         seconds: Duration of the steps.
         examples_per_second: Segments trained on per second.
         wait_fraction: Share of the duration spent waiting for batches.
-        validation: Figures of the validation fold; None without one.
-        test: Figures of the test fold.
+        validation: Figures of the validation fold; None without one, or if the epoch was not evaluated.
+        test: Figures of the test fold; None unless `train.best_epoch_on_test` is set. Earlier versions evaluated
+            it after each epoch.
     """
 
     epoch: Epoch
@@ -184,16 +185,17 @@ class EpochRecord(Record):
     examples_per_second: NotNegative
     wait_fraction: NotNegative
     validation: HeldOutFigures | None = None
-    test: HeldOutFigures
+    test: HeldOutFigures | None = None
 
     @property
     def held_out(self) -> dict[str, HeldOutFigures]:
-        """Figures of `validation`, if there is one, and of `test`."""
-        return {"validation": self.validation, "test": self.test} if self.validation else {"test": self.test}
+        """Figures of `validation` and of `test`, of those that were evaluated."""
+        parts = {"validation": self.validation, "test": self.test}
+        return {part: figures for part, figures in parts.items() if figures}
 
     @property
     def parts(self) -> dict[str, TrainFigures]:
-        """Figures of `train`, of `validation` if there is one, and of `test`."""
+        """Figures of `train`, and of the held-out parts that were evaluated."""
         return {"train": self.train, **self.held_out}
 
 

@@ -129,7 +129,7 @@ class Run:
         """Return the record of each finished epoch."""
         history = self._load("history.json", list[EpochRecord], _TRAIN_AGAIN) or []
         for number, entry in enumerate(history, 1):
-            if entry.epoch != number or entry.held_out.keys() != history[0].held_out.keys():
+            if entry.epoch != number:
                 problem = f"entry {number} is not epoch {number} of one training"
                 raise self._invalid("history.json", problem, _TRAIN_AGAIN)
         return history

@@ -1,4 +1,4 @@
-"""Evaluation of a finished run on its test fold: `predictions.parquet` and `metrics.json`."""
+"""Evaluation of a finished run on its test fold: predictions, metrics, and TensorBoard's final figures."""
 
 import hashlib
 
@@ -9,9 +9,10 @@ from featurize.dataset.dataset import Dataset
 from featurize.display import one_line
 from train.config import TrainConfig
 from train.errors import TrainError
+from train.evaluation.final_events import write_final_events
 from train.evaluation.held_out import held_out
 from train.evaluation.inference import load_model
-from train.evaluation.predictions import PREDICTIONS, Predictions
+from train.evaluation.prediction_parts import PredictionWriter, has_predictions
 from train.evaluation.predictor import Predictor
 from train.folds import fold_roles
 from train.model.strategy import make_strategy
@@ -22,7 +23,8 @@ from train.run import Run
 def evaluate_run(run: Run, dataset: Dataset) -> Metrics:
     """Evaluate the model of a run on the test fold; write `predictions.parquet`, then `metrics.json`.
 
-    The report is removed first, so that a run never has a report of older metrics.
+    The report and earlier predictions are removed first, so that a run never has a report of older metrics. Memory
+    does not grow with the fold: its segments are read, predicted and written part by part.
 
     Returns:
         The content of `metrics.json`.
@@ -44,9 +46,8 @@ def evaluate_run(run: Run, dataset: Dataset) -> Metrics:
         model = load_model(run)
     test_fold = fold_roles(config, dataset.layout).held_out["test"]
     fold = held_out(dataset, config, test_fold)
-    probabilities, labels = fold.predict(Predictor(strategy, model))
-    predictions = Predictions(fold.segments(), probabilities, labels, fold.per_track, dataset.classes)
-    scores = fold.score_predicted(probabilities, labels)
+    run.report.remove()
+    scores = fold.score(Predictor(strategy, model), PredictionWriter(run, fold).add)
     metrics = Metrics(
         model=config.model,
         epoch=model_info.epoch,
@@ -58,16 +59,15 @@ def evaluate_run(run: Run, dataset: Dataset) -> Metrics:
         split=describe_split(dataset, config),
         model_sha256=_sha256(run),
     )
-    run.report.remove()
-    (run.folder / PREDICTIONS).write(predictions.encode())
     run.write("metrics.json", metrics.to_json())
+    write_final_events(run, config, model_info, metrics)
     return metrics
 
 
 def is_evaluated(run: Run) -> bool:
     """Return whether a run has both metrics and predictions of its current model."""
     metrics = run.metrics()
-    files_exist = (run.folder / PREDICTIONS).is_file() and run.model.is_file()
+    files_exist = has_predictions(run) and run.model.is_file()
     return bool(metrics and files_exist and metrics.model_sha256 == _sha256(run))
 
 

@@ -1,14 +1,16 @@
-"""Predictions of a model on the test fold: `predictions.parquet`, and the tracks of the report."""
+"""Predictions of a model for the segments of some tracks, as a Parquet file and as the tracks of the report."""
 
 import dataclasses
 import json
 import os
+from collections.abc import Iterable
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter
 
 from featurize.dataset.json_text import parse_json
@@ -18,7 +20,7 @@ from featurize.storage import StoragePath, describe
 from train.errors import TrainError
 from train.evaluation.metrics import Float64, Int32, pool_tracks
 
-PREDICTIONS = "predictions.parquet"
+PREDICTIONS = "predictions.parquet"  # in the folder of a run: a folder of parts, or one file of an earlier version
 _Classes = TypeAdapter(Annotated[list[str], Field(min_length=1, max_length=100_000)])
 
 
@@ -75,9 +77,8 @@ class Predictions:
                 raise ValueError(f"{len(table)} rows are not those of tracks with {per_track} segments each")
         except (pa.ArrowException, IndexError, KeyError, OSError, TypeError, ValueError, MemoryError) as error:
             reason = describe(error) if isinstance(error, OSError) else str(error).rstrip(".")
-            raise TrainError(
-                f"cannot read {path}: {reason}. Type: earmark evaluate {path.parent.quoted}"
-            ) from error
+            run = path.parent.parent if path.name != PREDICTIONS else path.parent
+            raise TrainError(f"cannot read {path}: {reason}. Type: earmark evaluate {run.quoted}") from error
         segments = table.select(["track", "segment", "start"])
         return cls(segments, probabilities.reshape(-1, len(classes)), labels, per_track, classes)
 
@@ -85,13 +86,25 @@ class Predictions:
         """Return the table as a Parquet file."""
         return encode_table(self.table())
 
-    def tracks(self, limit: int) -> list[dict[str, Any]]:
-        """Describe tracks for the report.
+    def select(self, tracks: NDArray[np.int64]) -> "Predictions":
+        """Return the predictions of some tracks, by their indices, in this order."""
+        rows = (tracks[:, None] * self.per_track + np.arange(self.per_track)).ravel()
+        segments = self.segments.take(pa.array(rows))
+        return dataclasses.replace(
+            self, segments=segments, probabilities=self.probabilities[rows], labels=self.labels[rows]
+        )
+
+    def most_notable(self, limit: int) -> "Predictions":
+        """Return the tracks that the report lists, at most `limit`.
 
         The most confident errors come first, then the correct predictions, the least confident first.
+        """
+        pooled, labels = pool_tracks(self.probabilities, self.labels, self.per_track)
+        confidence, correct = pooled.max(axis=1), pooled.argmax(axis=1) == labels
+        return self.select(np.lexsort((np.where(correct, confidence, -confidence), correct))[:limit])
 
-        Args:
-            limit: Maximum number of tracks.
+    def tracks(self) -> list[dict[str, Any]]:
+        """Describe each track for the report.
 
         Returns:
             A dictionary for each track:
@@ -104,25 +117,42 @@ class Predictions:
             - `segment_predictions`: Predicted class index of each segment.
         """
         pooled, labels = pool_tracks(self.probabilities, self.labels, self.per_track)
-        predicted, confidence = pooled.argmax(axis=1), pooled.max(axis=1)
-        correct = predicted == labels
-        order = np.lexsort((np.where(correct, confidence, -confidence), correct))[:limit]
-        rows = order[:, None] * self.per_track + np.arange(self.per_track)
-        names = self.segments["track"].take(pa.array(rows[:, 0])).to_pylist()
-        starts = self.segments["start"].to_numpy()[rows].round(2)
-        segment_probabilities = self.probabilities[rows]
+        names = self.segments["track"].to_pylist()[:: self.per_track]
+        starts = self.segments["start"].to_numpy().reshape(-1, self.per_track).round(2)
+        segment_probabilities = self.probabilities.reshape(len(labels), self.per_track, -1)
         return [
             {
                 "track": name,
-                "actual": int(labels[track]),
-                "predicted": int(predicted[track]),
-                "probabilities": _thousandths(pooled[track]),
+                "actual": int(labels[i]),
+                "predicted": int(pooled[i].argmax()),
+                "probabilities": _thousandths(pooled[i]),
                 "starts": starts[i].tolist(),
                 "segment_probabilities": _thousandths(segment_probabilities[i]),
                 "segment_predictions": segment_probabilities[i].argmax(axis=1).tolist(),
             }
-            for i, (track, name) in enumerate(zip(order, names, strict=True))
+            for i, name in enumerate(names)
         ]
+
+
+def join(one: Predictions, other: Predictions) -> Predictions:
+    """Return the tracks of two sets of predictions by one model."""
+    return dataclasses.replace(
+        one,
+        segments=pa.concat_tables([one.segments, other.segments]),
+        probabilities=np.concatenate([one.probabilities, other.probabilities]),
+        labels=np.concatenate([one.labels, other.labels]),
+    )
+
+
+def most_notable(parts: Iterable[Predictions], limit: int) -> Predictions | None:
+    """Return the tracks of all parts that the report lists, at most `limit`; None without parts.
+
+    No more than the tracks found so far and those of one part are in memory.
+    """
+    found: Predictions | None = None
+    for part in parts:
+        found = (join(found, part) if found else part).most_notable(limit)
+    return found
 
 
 def audio_link(track: str, music: StoragePath | None, folder: StoragePath) -> str | None:

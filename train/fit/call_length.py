@@ -14,8 +14,8 @@ _FASTEST_GROWTH = 4
 class CallLength:
     """Chooses the number of steps of each call from the time that the steps before it took.
 
-    Everything that happens at a certain step ends a call: the end of an epoch, a checkpoint by steps and a point
-    of TensorBoard. Results do not depend on the numbers chosen.
+    Everything that happens at a certain step ends a call: the end of an epoch, a checkpoint by steps, a point of
+    TensorBoard, and the start and the end of a profile. Results do not depend on the numbers chosen.
     """
 
     def __init__(self, config: TrainConfig, agree: Callable[[float], float] = lambda seconds: seconds) -> None:
@@ -32,15 +32,21 @@ class CallLength:
         self._steps = 1
         self._measured = False  # the first call is not: it also traces the function
 
-    def steps(self, step: int, stop: int) -> int:
+    def steps(self, step: int, stop: int, border: int | None = None) -> int:
         """Return the number of steps of the next call, at least 1.
 
         Args:
             step: Number of finished steps.
             stop: Number of finished steps at the end of the epoch.
+            border: Number of steps after which a call must end; None for no such number.
         """
         intervals = [STEPS_BETWEEN_POINTS, self._between_checkpoints or STEPS_BETWEEN_POINTS]
-        return min(self._steps, stop - step, *(interval - step % interval for interval in intervals))
+        return min(
+            self._steps,
+            stop - step,
+            border or stop - step,
+            *(interval - step % interval for interval in intervals),
+        )
 
     def measure(self, steps: int, seconds: float) -> None:
         """Choose the number for the next calls after a call of `steps` steps that took `seconds`."""

@@ -1,5 +1,6 @@
 """The training loop: steps, epochs, checkpoints and early stopping."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from train.fit.background_writer import BackgroundWriter
 from train.fit.call_length import STEPS_BETWEEN_POINTS, CallLength, mean_over_workers
 from train.fit.checkpoints import Checkpoints, TrainState
 from train.fit.early_stopping import is_best, should_stop
+from train.fit.profiler import StepProfiler
 from train.fit.tensorboard import TensorBoardWriter
 from train.fit.train_step import StepConfig, StepResults, distributed_steps
 from train.input.distributed import DistributedBatches
@@ -118,7 +120,8 @@ class Loop:
             state: Training state, restored from the latest checkpoint or new; updated in place.
             learner: Model and training step.
             stream: Training batches.
-            held_out_folds: Held-out folds by name: `test`, and `validation` if there is one.
+            held_out_folds: Held-out folds to evaluate in training, by name: `validation` if there is one, and
+                `test` if `best_epoch_on_test` is set.
             outputs: Outputs of the run.
             callbacks: Training callbacks.
         """
@@ -134,6 +137,7 @@ class Loop:
         self._averages = _StepAverages()
         agree = [mean_over_workers(learner.strategy)] if config.workers > 1 else []
         self._call_length = CallLength(config, *agree)
+        self._profiler = StepProfiler(config.profiled, outputs.tensorboard.profile_folder)
         self._saved_at = time.monotonic()
 
     def run(self) -> None:
@@ -144,7 +148,10 @@ class Loop:
             TrainError: The loss is not finite, or a checkpoint cannot be written.
         """
         state, steps_per_epoch = self._state, self._stream.steps_per_epoch
-        with DistributedBatches(self._learner.strategy, self._stream, state.step, self._last_step) as batches:
+        with (
+            DistributedBatches(self._learner.strategy, self._stream, state.step, self._last_step) as batches,
+            contextlib.closing(self._profiler),
+        ):
             train_steps = self._learner.steps_function()
             while not should_stop(state.history, self._config):
                 self._train_epoch(train_steps, batches, (len(state.history) + 1) * steps_per_epoch)
@@ -158,7 +165,8 @@ class Loop:
         """Train from the current step to the step `stop`, the end of the epoch."""
         state = self._state
         while state.step < stop:
-            steps = self._call_length.steps(state.step, stop)
+            self._profiler.start_or_stop(state.step)
+            steps = self._call_length.steps(state.step, stop, self._profiler.steps_to_border(state.step))
             start = time.perf_counter()
             self._add_results(state.step, batches.run(train_steps, steps))
             end = time.perf_counter()
@@ -192,16 +200,20 @@ class Loop:
         self._state.correct += int(results.correct.numpy().sum())
 
     def _end_epoch(self) -> None:
-        """Evaluate the model on the held-out folds, and record the epoch."""
+        """Evaluate the model on the held-out folds if it is due, and record the epoch."""
         state, stream = self._state, self._stream
+        self._profiler.start_or_stop(state.step)
+        epoch = len(state.history) + 1
+        folds = self._held_out_folds if self._config.is_evaluated_after(epoch) else {}
+        scores = {part: fold.score(self._predictor) for part, fold in folds.items()}
         record = EpochRecord(
-            epoch=len(state.history) + 1,
+            epoch=epoch,
             train=TrainFigures(loss=state.loss_sum / stream.steps_per_epoch, accuracy=state.correct / stream.rows),
             learning_rate=float(tf.convert_to_tensor(self._learner.optimizer.learning_rate)),
             seconds=state.seconds,
             examples_per_second=stream.rows / state.seconds,
             wait_fraction=state.waited / state.seconds,
-            **{part: _figures(fold.score(self._predictor)) for part, fold in self._held_out_folds.items()},
+            **{part: _figures(of_part) for part, of_part in scores.items()},
         )
         self._outputs.begun.refuse_removed()
         state.history.append(record)
@@ -209,7 +221,7 @@ class Loop:
         if is_best(state.history, self._config):
             self._outputs.checkpoints.save_best(state)
         self._outputs.run.write("history.json", [each.to_json() for each in state.history])
-        self._write_epoch(record)
+        self._write_epoch(record, scores)
         if self._is_due(epoch_ended=True):
             self._save()
         self._callbacks.epoch(record, self._config.epochs)
@@ -263,12 +275,14 @@ class Loop:
             self._outputs.tensorboard.scalars("train", self._state.step, scalars)
             self._averages = _StepAverages()
 
-    def _write_epoch(self, record: EpochRecord) -> None:
-        """Write the scalars and histograms of an epoch to TensorBoard."""
+    def _write_epoch(self, record: EpochRecord, scores: dict[str, HeldOutScores]) -> None:
+        """Write the scalars, confusion matrices and histograms of an epoch to TensorBoard."""
         rates = {"learning_rate": record.learning_rate, "examples_per_second": record.examples_per_second}
         self._outputs.tensorboard.scalars("train", record.epoch, {**record.train.to_json(), **rates})
         for part, figures in record.held_out.items():
             self._outputs.tensorboard.scalars(part, record.epoch, figures.to_json())
+            confusion, classes = scores[part].tracks.confusion, self._held_out_folds[part].classes
+            self._outputs.tensorboard.confusion(part, record.epoch, confusion, classes)
         self._outputs.tensorboard.histograms(record.epoch, self._learner.model, self._outputs.example_segments)
         self._outputs.tensorboard.flush()
 

@@ -16,6 +16,7 @@ from tensorboard.compat.proto import event_pb2
 
 from featurize.processes import temporary_name
 from featurize.storage import StoragePath
+from train.evaluation.confusion_image import draw_confusion
 from train.fit.background_writer import BackgroundWriter
 
 _BY_STEP = ("steps/", "input/")
@@ -27,6 +28,7 @@ class TensorBoardWriter:
 
     All use the same tags, so that TensorBoard draws their curves into one chart. The x-axis of scalars and
     histograms is the epoch, except for tags that begin with `steps/` or `input/`, where it is the step.
+    TensorBoard sorts tags by name: histograms are called so that they come after the curves.
 
     Use it as a context manager. TensorFlow writes to local disks only: if the folder is a URI, files are written
     to a temporary folder, and a background thread copies them after each `flush`.
@@ -39,7 +41,7 @@ class TensorBoardWriter:
 
         Args:
             folder: Folder of the event files.
-            parts: Names of the subfolders: `train`, `validation`, `test`.
+            parts: Names of the subfolders: `train`, and the held-out folds that are evaluated in training.
             epoch: Number of finished epochs.
             step: Number of finished steps.
             background: Writes the copies.
@@ -58,6 +60,11 @@ class TensorBoardWriter:
             self._open.callback(writer.close)
         self._open.callback(self.flush)
         self._copied: dict[str, int] = {}
+
+    @property
+    def profile_folder(self) -> Path:
+        """Folder for a profile of training steps, on this machine."""
+        return self._here / "train"
 
     def __enter__(self) -> "TensorBoardWriter":
         return self
@@ -97,6 +104,11 @@ class TensorBoardWriter:
             for name, value in values.items():
                 tf.summary.scalar(name, value)
 
+    def confusion(self, part: str, epoch: int, confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> None:
+        """Write the confusion matrix of tracks, [actual class][predicted class], as an image."""
+        with self._writers[part].as_default(step=epoch):
+            tf.summary.image("confusion/tracks", draw_confusion(confusion, classes)[None])
+
     def histograms(self, epoch: int, model: keras.Sequential, segments: NDArray[np.float32]) -> None:
         """Write histograms of the weights, and of each layer's activations for some segments [rows, 40, 217]."""
         with self._writers["train"].as_default(step=epoch):
@@ -106,7 +118,7 @@ class TensorBoardWriter:
             activations: Any = segments
             for layer in model.layers:
                 activations = layer(activations, training=False)
-                tf.summary.histogram(f"activations/{layer.name}", activations)
+                tf.summary.histogram(f"unit_activations/{layer.name}", activations)
 
     def flush(self) -> None:
         """Write buffered events to disk, and let changed files be copied if the folder is a URI."""

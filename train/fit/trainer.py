@@ -34,7 +34,7 @@ from train.input.sampler import ShuffleSampler
 from train.input.timed_stream import TimedStream
 from train.model.architectures import build_model
 from train.model.normalization import Statistics, training_statistics
-from train.model.strategy import check_same_step, describe, make_strategy, on_gpus
+from train.model.strategy import check_same_step, describe, make_strategy, on_gpus, resolve_precision
 from train.model_names import MODELS
 from train.records import ModelInfo
 from train.run import Run
@@ -78,6 +78,8 @@ def begin(dataset: Dataset, run: Run, config: TrainConfig, config_text: str) -> 
         _log.info(describe_folds(config, dataset.layout))
     for warning in class_warnings(dataset, config):
         _log.warning(warning)
+    if not config.selects_epoch:
+        _log.info(describe_curves(config))
     if not is_trained(run, config):
         run.refuse_other_order()
     run.begin(dataset, config)
@@ -114,13 +116,14 @@ def learn(
     reader = make_reader(dataset, config)
     stream = training_stream(dataset, config, reader)
     statistics = training_statistics(dataset, config)
+    precision = resolve_precision(config.precision)
     with strategy.scope():
         model = build_model(
             config.model,
             len(dataset.classes),
             config.dropout,
             statistics if config.normalise else None,
-            config.precision,
+            precision,
             synchronized=not compiled,
         )
         refuse_random_layers(model)
@@ -139,11 +142,21 @@ def learn(
         f"Training {config.model} ({model.count_params():,} parameters) on {describe(strategy, config.workers)}: "
         f"{stream.rows:,} segments, {stream.steps_per_epoch} steps per epoch, "
         f"{config.epochs} epoch{'' if config.epochs == 1 else 's'}."
+        + (f" Precision: {precision}." if config.precision == "auto" else "")
         + (f" Resuming after step {state.step}." if state.step else "")
     )
 
+    last_step = config.epochs * stream.steps_per_epoch
+    if config.profiled and config.profiled[0] > last_step:
+        _log.warning(
+            f"train.profile_steps = {config.profile_steps}, but training ends after step {last_step}: there is no "
+            "profile."
+        )
     roles = fold_roles(config, dataset.layout)
+    # All are opened, so that a fold that cannot be evaluated ends the run before training and not after it.
     held_out_folds = {part: held_out(dataset, config, fold, reader) for part, fold in roles.held_out.items()}
+    if not config.best_epoch_on_test:
+        del held_out_folds["test"]
     step_config = make_step_config(config, segment_counts(dataset, config)["train"], statistics)
     example_segments, example_labels = stream.examples()
     parts = ["train", *held_out_folds]
@@ -181,6 +194,20 @@ def is_trained(run: Run, config: TrainConfig) -> bool:
     info = run.model_info()
     history = run.history()
     return bool(run.model.is_file() and info and info.epochs == len(history) and should_stop(history, config))
+
+
+def describe_curves(config: TrainConfig) -> str:
+    """Return a sentence on the curves of a run without a validation fold."""
+    if config.best_epoch_on_test:
+        return (
+            "There is no validation fold. The curves of the test fold (train.best_epoch_on_test) are for "
+            "comparison with published results only: the best of its epochs overestimates the accuracy on other "
+            "music."
+        )
+    return (
+        "There is no validation fold: curves show the training folds only, and the test fold is evaluated once, "
+        "after training. Set train.validation_fold=next for curves on tracks that are not trained on."
+    )
 
 
 def is_compiled(config: TrainConfig, replicas: int) -> bool:

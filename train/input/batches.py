@@ -17,7 +17,7 @@ from train.input.sampler import Sampler
 from train.input.window_cache import LabeledSegments, WindowCache
 
 _BATCHES_AHEAD = 4
-_BATCHES_AT_ONCE = 2  # each in a Python thread; more would wait for the interpreter's lock
+BATCHES_AT_ONCE = 2  # each in a Python thread; more would wait for the interpreter's lock
 
 
 class ReplicaBatch(NamedTuple):
@@ -82,9 +82,7 @@ class SegmentStream:
         self._lanes = sampler.lanes
         if not self._lanes.rows:
             raise TrainError("there are no segments to read in these folds")
-        self._cache = WindowCache(
-            shards, sampler, lookback=_BATCHES_AT_ONCE * self._lanes.most_rows, reader=reader
-        )
+        self._cache = WindowCache(shards, sampler, lookback=BATCHES_AT_ONCE * self._lanes.most_rows, reader=reader)
         self._mixup = mixup
         self._failures: list[EarmarkError] = []
 
@@ -167,34 +165,61 @@ class SegmentStream:
         Returns:
             Elements are `ReplicaBatch`: for each step one for each of `local_replicas`, in their order. They are
             computed in parallel and delivered in order.
+
+        Raises:
+            TrainError: A replica would have no rows, which crashes TensorFlow's layers.
         """
-        types = [spec.dtype for spec in REPLICA_BATCH_SPEC]
-
-        def read(index: int) -> list[Any]:
-            step, position = divmod(index, len(local_replicas))
-            try:
-                return [*self.replica_batch(step, local_replicas[position], replicas)]
-            except EarmarkError as error:
-                self._failures.append(error)
-                raise
-
-        @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
-        def to_tensors(index: tf.Tensor) -> ReplicaBatch:
-            fields = tf.numpy_function(lambda i: read(int(i)), [index], types, stateful=False)
-            return ReplicaBatch(
-                *(
-                    tf.ensure_shape(field, spec.shape)
-                    for field, spec in zip(fields, REPLICA_BATCH_SPEC, strict=True)
-                )
+        if self.smallest_batch < replicas:
+            raise TrainError(
+                f"{replicas} replicas cannot share a batch of {self.smallest_batch} segments. Set a smaller "
+                "train.replicas, or a larger train.batch_size if the folds have more segments than that."
             )
-
         count = len(local_replicas)
-        indices = tf.data.Dataset.range(start * count, stop * count)
-        batches = indices.map(to_tensors, num_parallel_calls=_BATCHES_AT_ONCE, deterministic=True)
-        return batches.prefetch(_BATCHES_AHEAD * count)
+
+        def read(index: int) -> ReplicaBatch:
+            step, position = divmod(index, count)
+            return self.replica_batch(step, local_replicas[position], replicas)
+
+        return pipeline(read, start * count, stop * count, count, self._failures)
 
     def _spans(self, step: int, first: int = 0, last: int | None = None) -> tuple[int, list[Span]]:
         """Return the epoch of a step, and the rows of each lane that the rows [first, last) of its batch are."""
         epoch, step_of_epoch = divmod(step, self._lanes.steps)
         last = self._lanes.batch_rows(step_of_epoch) if last is None else last
         return epoch, list(self._lanes.spans(step_of_epoch, first, last))
+
+
+def pipeline(
+    read: Callable[[int], ReplicaBatch], start: int, stop: int, replicas: int, failures: list[EarmarkError]
+) -> tf.data.Dataset:
+    """Return a dataset of what a function reads, computed in parallel and ahead, and delivered in order.
+
+    Args:
+        read: Function from an index to a `ReplicaBatch` of arrays; called in several threads.
+        start: First index.
+        stop: Index after the last.
+        replicas: Number of replicas that take the elements in turn.
+        failures: Receives the error that ends the dataset, because TensorFlow turns it into text.
+    """
+    types = [spec.dtype for spec in REPLICA_BATCH_SPEC]
+
+    def fields(index: int) -> list[Any]:
+        try:
+            return [*read(index)]
+        except EarmarkError as error:
+            failures.append(error)
+            raise
+
+    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
+    def to_tensors(index: tf.Tensor) -> ReplicaBatch:
+        tensors = tf.numpy_function(lambda i: fields(int(i)), [index], types, stateful=False)
+        return ReplicaBatch(
+            *(
+                tf.ensure_shape(tensor, spec.shape)
+                for tensor, spec in zip(tensors, REPLICA_BATCH_SPEC, strict=True)
+            )
+        )
+
+    indices = tf.data.Dataset.range(start, stop)
+    batches = indices.map(to_tensors, num_parallel_calls=BATCHES_AT_ONCE, deterministic=True)
+    return batches.prefetch(_BATCHES_AHEAD * replicas)

@@ -1,13 +1,22 @@
 """Batches distributed to the replicas of a strategy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import tensorflow as tf
 
-from train.errors import TrainError
-from train.input.batches import REPLICA_BATCH_SPEC, ReplicaBatch, SegmentStream
+from train.input.batches import REPLICA_BATCH_SPEC, ReplicaBatch
+
+
+class Stream(Protocol):
+    """Batches of steps, of which each replica has a part; see `train.input.batches.SegmentStream`."""
+
+    def dataset(self, start: int, stop: int, replicas: int, local_replicas: Sequence[int]) -> tf.data.Dataset:
+        """Return the parts of some replicas of the batches of some steps."""
+
+    def explain(self, error: tf.errors.OpError) -> Exception:
+        """Return the error that a dataset ended with."""
 
 
 class DistributedBatches:
@@ -18,25 +27,20 @@ class DistributedBatches:
     run.
     """
 
-    def __init__(self, strategy: tf.distribute.Strategy, stream: SegmentStream, start: int, stop: int) -> None:
+    def __init__(self, strategy: tf.distribute.Strategy, stream: Stream, start: int, stop: int) -> None:
         """Start reading the batches of the steps [start, stop).
 
         Args:
             strategy: Strategy whose replicas receive the batches.
-            stream: Training batches.
+            stream: Batches.
             start: First step.
             stop: Step after the last.
 
         Raises:
-            TrainError: A replica would have no rows, which crashes TensorFlow's layers.
+            TrainError: As the `dataset` of the stream.
         """
         self._stream = stream
         replicas = strategy.num_replicas_in_sync
-        if stream.smallest_batch < replicas:
-            raise TrainError(
-                f"{replicas} replicas cannot share a batch of {stream.smallest_batch} segments. Set a smaller "
-                "train.replicas, or a larger train.batch_size if the folds have more segments than that."
-            )
         # The dataset is padded to be endless and the steps are counted here: for a finite one, TensorFlow checks
         # in each step whether every replica has a next element, which takes milliseconds.
         padding = tf.data.Dataset.from_tensors(ReplicaBatch(*map(_zeros, REPLICA_BATCH_SPEC))).repeat()

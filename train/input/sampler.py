@@ -36,8 +36,6 @@ from numpy.typing import NDArray
 
 from train.input.lanes import Lanes, lane_count
 
-_WINDOW_GROUPS = 64  # row groups that evaluation reads at once, so that a bucket's latency is hidden
-
 Int64 = NDArray[np.int64]
 
 
@@ -290,53 +288,6 @@ class ShuffleSampler:
             return int(self._first_track[-1]) * self._drawn
         counts = np.bincount(self._labels)
         return int(counts.max() * np.count_nonzero(counts)) * self._drawn
-
-
-class SequentialSampler:
-    """Stored order for evaluation, in one lane: some segments of each track are skipped."""
-
-    def __init__(
-        self, row_groups: Sequence[int], segments_per_track: int, kept: Sequence[int], batch_size: int
-    ) -> None:
-        """Describe the rows.
-
-        Args:
-            row_groups: Number of rows in each row group.
-            segments_per_track: Number of rows of each track; a row group holds whole tracks.
-            kept: Indices of the segments of a track to read.
-            batch_size: Number of rows of a batch.
-        """
-        self._segments = segments_per_track
-        self._kept = np.sort(np.asarray(kept, np.int64))
-        sizes = np.asarray(row_groups, np.int64) // segments_per_track * len(kept)
-        ends = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        groups = np.arange(len(sizes))
-        cuts = [*range(0, len(sizes), _WINDOW_GROUPS), len(sizes)]
-        visits = np.stack([groups, np.zeros_like(groups), np.zeros_like(groups), sizes], axis=1)
-        self._plan = LanePlan(visits, cuts, ends[cuts].tolist())
-        self.lanes = Lanes(int(ends[-1]), batch_size, 1)
-
-    def content_epoch(self, epoch: int, lane: int) -> int:
-        """Return 0: all epochs are the same."""
-        return 0
-
-    def lane_plan(self, epoch: int, lane: int) -> LanePlan:
-        """Return the same plan for every epoch."""
-        return self._plan
-
-    def group_rows(self, epoch: int, visit: Visit) -> Int64:
-        """Return the group rows of the kept segments."""
-        tracks = np.arange(visit.rows // len(self._kept))
-        rows: Int64 = (tracks[:, None] * self._segments + self._kept).reshape(-1)
-        return rows
-
-    def window_slots(self, epoch: int, lane: int, window: int) -> Int64:
-        """Return the slots in ascending order."""
-        return np.arange(self._plan.window_rows(window))
-
-    def partner_slots(self, epoch: int, lane: int, window: int) -> Int64:
-        """Return the slots in ascending order: evaluation mixes nothing."""
-        return self.window_slots(epoch, lane, window)
 
 
 def keyed_generator(draw: Draw, *key: int) -> np.random.Generator:

@@ -2,11 +2,14 @@
 
 import contextlib
 import functools
+from collections.abc import Sequence
 
 import tensorflow as tf
 
 from train.config import TrainConfig
 from train.errors import TrainError
+
+_BFLOAT16 = (8, 0)  # compute capability of the first GPUs of NVIDIA whose tensor cores compute in bfloat16
 
 _ALL_REDUCES = {
     "auto": None,
@@ -29,6 +32,20 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
 def on_gpus() -> bool:
     """Return whether models are trained on GPUs in this process."""
     return bool(tf.config.get_visible_devices("GPU"))
+
+
+def resolve_precision(precision: str) -> str:
+    """Return `train.precision`, or what `auto` stands for on the devices of this process."""
+    if precision != "auto":
+        return precision
+    gpus = tf.config.get_visible_devices("GPU")
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    return precision_for([found.get("compute_capability", (0, 0)) for found in details])
+
+
+def precision_for(capabilities: Sequence[tuple[int, int]]) -> str:
+    """Return mixed_bfloat16 if all GPUs compute in bfloat16, by their compute capabilities; else float32."""
+    return "mixed_bfloat16" if min(capabilities, default=(0, 0)) >= _BFLOAT16 else "float32"
 
 
 def describe(strategy: tf.distribute.Strategy, workers: int) -> str:

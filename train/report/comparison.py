@@ -1,6 +1,7 @@
 """Comparison of finished runs: the settings that differ, scores, model size and training speed."""
 
 import dataclasses
+import math
 import operator
 import os
 from collections.abc import Sequence
@@ -87,7 +88,9 @@ def table_of(entries: Sequence[Entry]) -> list[Row]:
             value_of = operator.attrgetter(f"{part}.{figure}")
             values = [[value_of(metrics) for metrics in entry.metrics] for entry in entries]
             rows.append(_figure(f"{title} of {part}", values))
-    rows.append(_figure("best epoch on test, segments", [_best_on_test(entry) for entry in entries], ranked=False))
+    best = [_best_on_test(entry) for entry in entries]
+    if any(best):
+        rows.append(_figure("best epoch on test, segments", best, ranked=False))
     rows.append(Row("parameters", [_count(entry.parameters) for entry in entries]))
     rows.append(Row("epochs", ["/".join(_distinct(map(len, entry.histories))) for entry in entries]))
     rows.append(Row("segments per second", [_count(round(_rate(entry))) for entry in entries]))
@@ -104,10 +107,11 @@ def remarks_on(entries: Sequence[Entry]) -> list[str]:
         sentences.append("The runs were evaluated on different folds or splits, so on different tracks.")
     if any(len(entry.metrics) > 1 for entry in entries):
         sentences.append("A cross-validation is shown as the mean ± standard deviation over its folds.")
-    sentences.append(
-        "The best epoch on test is selected on the test fold itself, as in many published results: "
-        "it overestimates the accuracy on new music."
-    )
+    if any(_best_on_test(entry) for entry in entries):
+        sentences.append(
+            "The best epoch on test is selected on the test fold itself, as in many published results: "
+            "it overestimates the accuracy on new music."
+        )
     return sentences
 
 
@@ -157,12 +161,12 @@ def _figure(label: str, values: Sequence[Sequence[float]], ranked: bool = True) 
 
     Args:
         label: Label of the row.
-        values: Values of the runs of each entry.
+        values: Values of the runs of each entry; none if the entry does not have the figure.
         ranked: Whether to mark the best entries.
     """
-    means = [float(np.mean(of_runs)) for of_runs in values]
+    means = [float(np.mean(of_runs)) if of_runs else math.nan for of_runs in values]
     cells = [
-        f"{mean:.3f}" + (f" ± {np.std(of_runs):.3f}" if len(of_runs) > 1 else "")
+        f"{mean:.3f}" + (f" ± {np.std(of_runs):.3f}" if len(of_runs) > 1 else "") if of_runs else _ABSENT
         for of_runs, mean in zip(values, means, strict=True)
     ]
     best = [i for i, mean in enumerate(means) if mean == max(means)] if ranked and len(means) > 1 else []
@@ -170,8 +174,14 @@ def _figure(label: str, values: Sequence[Sequence[float]], ranked: bool = True) 
 
 
 def _best_on_test(entry: Entry) -> list[float]:
-    """Return the highest accuracy of segments on the test fold after any epoch, for each run."""
-    return [max(epoch.test.accuracy for epoch in history) for history in entry.histories]
+    """Return the highest accuracy of segments on the test fold after any evaluated epoch, for each run.
+
+    Returns:
+        One value for each run; none if a run was not evaluated on the test fold in training, up to its end.
+    """
+    if not all(history[-1].test for history in entry.histories):
+        return []
+    return [max(epoch.test.accuracy for epoch in history if epoch.test) for history in entry.histories]
 
 
 def _test_set(entry: Entry) -> str:

@@ -11,7 +11,7 @@ from train.report.comparison import Entry, Row, remarks_on
 from train.report.figures import Picture, Theme, draw
 from train.report.html import environment
 
-_STYLES = {"train": ":", "validation": "--", "test": "-"}
+_STYLES = {"train": ":", "validation": "-", "test": "--"}
 
 
 def render_comparison(entries: Sequence[Entry], rows: Sequence[Row]) -> str:
@@ -38,7 +38,8 @@ def render_comparison(entries: Sequence[Entry], rows: Sequence[Row]) -> str:
 def _curves(entries: Sequence[Entry], figure_name: str) -> Picture:
     """Plot a figure over the epochs: a color for each entry, a line style for each part of the split.
 
-    A cross-validation is plotted as the mean over its folds; the band is one standard deviation of the test folds.
+    A cross-validation is plotted as the mean over its folds; the band is one standard deviation of its validation
+    folds.
     """
 
     def figure(theme: Theme) -> Figure:
@@ -46,11 +47,13 @@ def _curves(entries: Sequence[Entry], figure_name: str) -> Picture:
         axes = figure.subplots()
         for index, entry in enumerate(entries):
             color = theme.lines[index % len(theme.lines)]
-            for part in (part for part in _STYLES if all(part in history[0].parts for history in entry.histories)):
-                values = _values(entry, part, figure_name)
-                epochs, mean = np.arange(1, values.shape[1] + 1), values.mean(axis=0)
+            for part in _STYLES:
+                epochs, values = _values(entry, part, figure_name)
+                if not epochs:
+                    continue
+                mean = values.mean(axis=0)
                 axes.plot(epochs, mean, _STYLES[part], color=color, label=f"{index + 1} {part}")
-                if part == "test" and len(values) > 1:
+                if part == "validation" and len(values) > 1:
                     deviation = values.std(axis=0)
                     axes.fill_between(epochs, mean - deviation, mean + deviation, color=color, alpha=0.15, lw=0)
         axes.set(xlabel="epoch", ylabel=figure_name)
@@ -61,9 +64,11 @@ def _curves(entries: Sequence[Entry], figure_name: str) -> Picture:
     return draw(figure)
 
 
-def _values(entry: Entry, part: str, figure_name: str) -> NDArray[np.float64]:
-    """Return a figure of each run after each epoch, float64 [runs, epochs], up to the shortest history."""
-    epochs = min(map(len, entry.histories))
-    return np.array(
-        [[getattr(epoch.parts[part], figure_name) for epoch in history[:epochs]] for history in entry.histories]
-    )
+def _values(entry: Entry, part: str, figure_name: str) -> tuple[list[int], NDArray[np.float64]]:
+    """Return the epochs after which all runs of an entry have a figure, and its values, float64 [runs, epochs]."""
+    by_epoch = [
+        {epoch.epoch: getattr(epoch.parts[part], figure_name) for epoch in history if part in epoch.parts}
+        for history in entry.histories
+    ]
+    epochs = sorted(set.intersection(*map(set, by_epoch)))
+    return epochs, np.array([[values[epoch] for epoch in epochs] for values in by_epoch])

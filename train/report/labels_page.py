@@ -49,7 +49,8 @@ def render_labels(review: LabelReview, dataset: Dataset, folder: StoragePath, na
         A self-contained HTML page. Names of tracks and classes are escaped.
     """
     music = dataset.music()
-    shown = {finding.track for finding in [*review.doubtful[:_MOST_ROWS], *review.outliers[:_MOST_ROWS]]}
+    shown = {finding.track for finding in review.doubtful[:_MOST_ROWS]}
+    shown |= {outlier.track for outlier in review.outliers[:_MOST_ROWS]}
     shown |= {track for copies in review.copies[:_MOST_ROWS] for track in copies.tracks}
     return (
         environment()
@@ -74,7 +75,7 @@ def corrected_rows(dataset: Dataset, music: StoragePath | None) -> list[dict[str
 
     Paths are absolute, so that the table may be anywhere; relative to the music if its place is not known.
     """
-    rows = dataset.tracks().select(["track", "label", "group"]).to_pylist()
+    rows: list[dict[str, Any]] = dataset.tracks().select(["track", "label", "group"]).to_pylist()
     for row in rows:
         track = row["track"]
         if music is not None:

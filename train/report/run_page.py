@@ -1,6 +1,6 @@
 """The report of a run, `report.html`: one self-contained HTML file."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ from featurize.dataset.reader import read_row_group
 from featurize.version import VERSION
 from train.config import TrainConfig
 from train.errors import TrainError
-from train.evaluation.predictions import PREDICTIONS, Predictions, audio_link
+from train.evaluation.prediction_parts import read_predictions
+from train.evaluation.predictions import PREDICTIONS, Predictions, audio_link, most_notable
 from train.folds import fold_roles
 from train.input.class_counts import small_classes
 from train.records import EpochRecord, Metrics
@@ -34,21 +35,39 @@ def write_run_page(run: Run, dataset: Dataset) -> None:
     metrics = run.metrics()
     if not metrics:
         raise TrainError(f"{run.folder} is not evaluated yet. Type: earmark evaluate {run.folder.quoted}")
-    predictions = Predictions.read(run.folder / PREDICTIONS)
     if not run.history():
         raise TrainError(
             f"{run.folder / 'history.json'} is missing or empty. Repeat its run or train command: it writes the "
             "file from the latest checkpoint."
         )
-    if not metrics.classes == predictions.classes == dataset.classes:
+    predictions = _of_one_training(run, dataset, metrics)
+    run.report.write(render(run, dataset, run.config(), metrics, predictions).encode())
+
+
+def _of_one_training(run: Run, dataset: Dataset, metrics: Metrics) -> Iterator[Predictions]:
+    """Yield the predictions of a run part by part, and check that they are those of the metrics and the dataset.
+
+    Raises:
+        TrainError: They are not, or cannot be read.
+    """
+    rows = 0
+    same = metrics.classes == dataset.classes
+    for part in read_predictions(run):
+        rows += len(part.labels)
+        same = same and part.classes == metrics.classes
+        if not same:
+            break
+        yield part
+    if not same or rows != metrics.segments.count:
         raise TrainError(
             f"metrics.json and {PREDICTIONS} in {run.folder} are not those of one training on "
             f"{dataset.folder}. Type: earmark evaluate {run.folder.quoted}"
         )
-    run.report.write(render(run, dataset, run.config(), metrics, predictions).encode())
 
 
-def render(run: Run, dataset: Dataset, config: TrainConfig, metrics: Metrics, predictions: Predictions) -> str:
+def render(
+    run: Run, dataset: Dataset, config: TrainConfig, metrics: Metrics, predictions: Iterable[Predictions]
+) -> str:
     """Render the report of a run as HTML.
 
     Args:
@@ -56,7 +75,7 @@ def render(run: Run, dataset: Dataset, config: TrainConfig, metrics: Metrics, pr
         dataset: Dataset of the run; its counts, its rejects and one segment of each class are shown.
         config: Training settings, for the held-out folds.
         metrics: The content of `metrics.json`.
-        predictions: Predictions for the test fold.
+        predictions: Predictions for the test fold, in parts.
 
     Returns:
         A self-contained HTML page. Names of tracks, classes and groups are escaped.
@@ -66,8 +85,10 @@ def render(run: Run, dataset: Dataset, config: TrainConfig, metrics: Metrics, pr
     roles = {fold: part for part, fold in folds.held_out.items()} | dict.fromkeys(folds.left_out, "unused")
     settings = dataset.info.settings
     seconds = settings.segment_samples / settings.sample_rate
-    probabilities_per_track = predictions.per_track * len(dataset.classes)
-    tracks = predictions.tracks(min(_MAX_TRACKS, max(_MAX_PROBABILITIES // probabilities_per_track, 1)))
+    probabilities_per_track = metrics.segments.count // metrics.tracks.count * len(dataset.classes)
+    limit = min(_MAX_TRACKS, max(_MAX_PROBABILITIES // max(probabilities_per_track, 1), 1))
+    shown = most_notable(predictions, limit)
+    tracks = shown.tracks() if shown else []
     for track in tracks:
         track["audio"] = audio_link(track["track"], music, run.folder)
     return (
@@ -122,8 +143,12 @@ def _curves(history: Sequence[EpochRecord], selected: int) -> list[tuple[str, Pi
             f"{figure.capitalize()} of segments",
             draw_curves(
                 {
-                    part: (epochs, [getattr(entry.parts[part], figure) for entry in history])
-                    for part in history[0].parts
+                    part: (
+                        [entry.epoch for entry in history if part in entry.parts],
+                        [getattr(entry.parts[part], figure) for entry in history if part in entry.parts],
+                    )
+                    for part in ("train", "validation", "test")
+                    if any(part in entry.parts for entry in history)
                 },
                 figure,
                 selected if selected != epochs[-1] else None,

@@ -1,5 +1,7 @@
 """Confidence intervals: against simulations with a known truth, and their invariants."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,28 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
 from train.evaluation import bootstrap
-from train.evaluation.bootstrap import Outcomes, mcnemar, paired_differences, score_intervals
+from train.evaluation.bootstrap import GroupCounts, ScoreIntervals, mcnemar, paired_differences
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcomes:
+    """The predictions of a model: actual and predicted classes, and the group of each example."""
+
+    labels: np.ndarray
+    predicted: np.ndarray
+    groups: np.ndarray
+    classes: int
+
+    def counts(self) -> GroupCounts:
+        counts = GroupCounts(int(self.groups.max()) + 1, self.classes)
+        half = len(self.labels) // 2
+        for part in (slice(None, half), slice(half, None)):
+            counts.add(self.groups[part], self.labels[part], self.predicted[part])
+        return counts
+
+
+def score_intervals(outcomes: Outcomes) -> ScoreIntervals | None:
+    return bootstrap.score_intervals(outcomes.counts())
 
 
 def artists(random, groups, classes, spread=2.0, most_tracks=8):
@@ -86,7 +109,7 @@ def test_a_perfect_score_on_few_groups_is_not_certain():
 def test_one_group_has_no_interval():
     alone = Outcomes(np.array([0, 1]), np.array([0, 0]), np.array([0, 0]), 2)
     assert score_intervals(alone) is None
-    assert paired_differences(alone, alone) is None
+    assert paired_differences(alone.counts(), alone.counts()) is None
 
 
 def test_a_class_without_examples_has_no_interval():
@@ -121,13 +144,13 @@ def test_a_paired_difference_is_narrower_than_the_intervals_of_its_scores():
     first = artists(random, 60, 3)
     worse = random.random(len(first.labels)) < 0.1
     second = Outcomes(first.labels, np.where(worse, (first.labels + 1) % 3, first.predicted), first.groups, 3)
-    found = paired_differences(first, second)
+    found = paired_differences(first.counts(), second.counts())
     for name, index in (("accuracy", 0), ("macro_f1", 1)):
         assert found[name].value == pytest.approx(scores(first)[index] - scores(second)[index])
         assert found[name].interval.low > 0
     alone = score_intervals(first).accuracy
     assert found["accuracy"].interval.high - found["accuracy"].interval.low < (alone.high - alone.low) / 2
-    same = paired_differences(first, first)
+    same = paired_differences(first.counts(), first.counts())
     assert same["accuracy"] == (0.0, (0.0, 0.0))
 
 
@@ -137,7 +160,7 @@ def test_paired_differences_of_equal_models_cover_zero():
         first = artists(random, 30, 3)
         predicted = np.where(random.random(len(first.labels)) < 0.8, first.labels, (first.labels + 1) % 3)
         other = np.where(random.random(len(first.labels)) < 0.8, first.labels, (first.labels + 1) % 3)
-        pair = [Outcomes(first.labels, each, first.groups, 3) for each in (predicted, other)]
+        pair = [Outcomes(first.labels, each, first.groups, 3).counts() for each in (predicted, other)]
         low, high = paired_differences(*pair)["accuracy"].interval
         covered += low <= 0 <= high
     assert 88 <= covered <= 100

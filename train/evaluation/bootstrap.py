@@ -7,22 +7,21 @@ groups, as a t distribution is wider than a normal one.
 """
 
 import dataclasses
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse
 import scipy.stats
 from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
-Int64 = NDArray[np.int64]
 
 CONFIDENCE = 0.95
 DRAWS = 2000
 _SEED = 0
-# More groups than this are first put together at random, which changes neither the mean nor the variance of their
-# sums, so that a million groups take a second.
+# More groups than this are put together at random, which changes neither the mean nor the variance of their sums.
 _MOST_BLOCKS = 5000
+_MOST_COUNTS = 1 << 24
 _DRAWS_AT_ONCE = 200
 
 
@@ -57,71 +56,103 @@ class Difference(NamedTuple):
     interval: Interval
 
 
-@dataclasses.dataclass(frozen=True)
-class Outcomes:
-    """The predictions of one model.
+class GroupCounts:
+    """How often each class is correct, actual and predicted in each group; predictions are added part by part.
 
-    Attributes:
-        labels: int [examples], actual class indices.
-        predicted: int [examples], predicted class indices.
-        groups: int [examples], index of the group of each example, from 0.
-        classes: Number of classes.
+    Memory does not grow with the number of predictions. Beyond 5,000 groups (fewer with very many classes) groups
+    are put together at random.
     """
 
-    labels: NDArray[np.integer]
-    predicted: NDArray[np.integer]
-    groups: NDArray[np.integer]
-    classes: int
+    def __init__(self, groups: int, classes: int) -> None:
+        """Count nothing yet.
+
+        Args:
+            groups: Number of groups.
+            classes: Number of classes.
+        """
+        self.groups, self.classes = groups, classes
+        blocks = min(groups, max(min(_MOST_BLOCKS, _MOST_COUNTS // (3 * classes)), 2))
+        order = np.arange(groups) if blocks == groups else np.random.default_rng(_SEED).permutation(groups)
+        self._block_of = order % blocks
+        self.sizes = np.zeros(groups, np.int64)
+        self.counts = np.zeros((blocks, 3 * classes), np.int64)
+
+    def add(
+        self, groups: NDArray[np.integer], labels: NDArray[np.integer], predicted: NDArray[np.integer]
+    ) -> None:
+        """Add predictions.
+
+        Args:
+            groups: int [examples], index of the group of each example.
+            labels: int [examples], actual class indices.
+            predicted: int [examples], predicted class indices.
+        """
+        self.sizes += np.bincount(groups, minlength=self.groups)
+        rows = self._block_of[groups] * self.counts.shape[1]
+        correct = labels == predicted
+        for part, chosen, indices in (
+            (0, correct, labels),
+            (1, slice(None), labels),
+            (2, slice(None), predicted),
+        ):
+            cells = rows[chosen] + part * self.classes + indices[chosen]
+            self.counts += np.bincount(cells, minlength=self.counts.size).reshape(self.counts.shape)
+
+    @property
+    def groups_present(self) -> int:
+        """Number of groups with examples."""
+        return int((self.sizes > 0).sum())
 
 
-def score_intervals(outcomes: Outcomes) -> ScoreIntervals | None:
+def score_intervals(counts: GroupCounts) -> ScoreIntervals | None:
     """Return the confidence intervals of the scores of a model; None if all examples are of one group.
 
-    The same outcomes give the same intervals.
+    The same predictions give the same intervals, in whatever order they were added.
     """
-    groups = int(outcomes.groups.max()) + 1
-    if groups < 2:
+    if counts.groups_present < 2:
         return None
-    counts = _counts_by_group(outcomes, _blocks(outcomes.groups))
-    drawn = np.concatenate([_f1_and_accuracy(_unstack(part)) for part in _resampled(counts)])
-    observed = _f1_and_accuracy(_unstack(np.asarray(counts.sum(axis=0))))[0]
-    level = _expanded_level(_effective_groups(outcomes.groups))
-    present = np.bincount(outcomes.labels, minlength=outcomes.classes) > 0
-    correct = outcomes.predicted == outcomes.labels
+    drawn = np.concatenate([_f1_and_accuracy(part) for part in _resampled(counts.counts)])
+    observed = _f1_and_accuracy(counts.counts.sum(axis=0, keepdims=True).astype(np.float64))[0]
+    level = _expanded_level(_effective_groups(counts.sizes))
+    actual, predicted = (counts.counts[:, part * counts.classes :][:, : counts.classes] for part in (1, 2))
+    present = actual.sum(axis=0) > 0
+    with_class = ((actual > 0) | (predicted > 0)).sum(axis=0)
     f1 = [
-        _percentiles(drawn[:, 2 + index], observed[2 + index], level, _groups_of(outcomes, index)) if has else None
-        for index, has in enumerate(present)
+        _percentiles(drawn[:, 2 + index], float(observed[2 + index]), level, int(with_class[index]))
+        if present[index]
+        else None
+        for index in range(counts.classes)
     ]
+    groups = counts.groups_present
     return ScoreIntervals(
         groups,
-        _percentiles(drawn[:, 0], float(correct.mean()), level, groups),
-        _percentiles(drawn[:, 1], observed[1], level, groups),
+        _percentiles(drawn[:, 0], float(observed[0]), level, groups),
+        _percentiles(drawn[:, 1], float(observed[1]), level, groups),
         f1,
     )
 
 
-def paired_differences(first: Outcomes, second: Outcomes) -> dict[str, Difference] | None:
+def paired_differences(first: GroupCounts, second: GroupCounts) -> dict[str, Difference] | None:
     """Return how the scores of two models differ on the same examples, first minus second.
 
     Args:
-        first: Outcomes of one model.
-        second: Outcomes of the other; labels, groups and classes are those of the first.
+        first: Counts of one model.
+        second: Counts of the other; examples, labels and groups are those of the first.
 
     Returns:
         Differences of `accuracy` and `macro_f1`; None if all examples are of one group.
     """
-    if int(first.groups.max()) < 1:
+    if first.groups_present < 2:
         return None
-    blocks = _blocks(first.groups)
-    counts = scipy.sparse.hstack([_counts_by_group(each, blocks) for each in (first, second)], format="csr")
-    width = counts.shape[1] // 2
+    counts = np.concatenate([first.counts, second.counts], axis=1)
+    width = first.counts.shape[1]
 
     def difference(sums: Float64) -> Float64:
-        return _f1_and_accuracy(_unstack(sums[:, :width])) - _f1_and_accuracy(_unstack(sums[:, width:]))
+        return _f1_and_accuracy(sums[:, :width]) - _f1_and_accuracy(sums[:, width:])
 
     drawn = np.concatenate([difference(part) for part in _resampled(counts)])
-    observed = difference(np.atleast_2d(counts.sum(axis=0)))[0]
-    level = _expanded_level(_effective_groups(first.groups))
+    observed = difference(counts.sum(axis=0, keepdims=True).astype(np.float64))[0]
+    level = _expanded_level(_effective_groups(first.sizes))
     return {
         name: Difference(
             float(observed[column]), Interval(*np.quantile(drawn[:, column], [level, 1 - level]).tolist())
@@ -146,59 +177,30 @@ def mcnemar(first_correct: NDArray[np.bool_], second_correct: NDArray[np.bool_])
     return float(scipy.stats.binomtest(only_first, only_first + only_second).pvalue)
 
 
-def _blocks(groups: NDArray[np.integer]) -> Int64:
-    """Return the block of each example: its group, or one of at most _MOST_BLOCKS sets of groups."""
-    count = int(groups.max()) + 1
-    if count <= _MOST_BLOCKS:
-        return groups.astype(np.int64)
-    block_of: Int64 = np.random.default_rng(_SEED).permutation(count) % _MOST_BLOCKS
-    blocks: Int64 = block_of[groups]
-    return blocks
-
-
-def _counts_by_group(outcomes: Outcomes, blocks: Int64) -> scipy.sparse.csr_array:
-    """Return [blocks, 3 * classes]: for each block how often each class is correct, actual and predicted."""
-    correct = outcomes.labels == outcomes.predicted
-    rows = np.concatenate([blocks[correct], blocks, blocks])
-    columns = np.concatenate(
-        [
-            outcomes.labels[correct].astype(np.int64),
-            outcomes.labels.astype(np.int64) + outcomes.classes,
-            outcomes.predicted.astype(np.int64) + 2 * outcomes.classes,
-        ]
-    )
-    shape = (int(blocks.max()) + 1, 3 * outcomes.classes)
-    return scipy.sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=shape)
-
-
-def _resampled(counts: scipy.sparse.csr_array) -> list[Float64]:
-    """Return the sums of DRAWS samples of blocks, in parts of float64 [draws, columns]."""
+def _resampled(counts: NDArray[np.int64]) -> Iterator[Float64]:
+    """Yield the sums of DRAWS samples of the blocks that have examples, in parts of float64 [draws, columns]."""
     random = np.random.default_rng(_SEED)
-    blocks = counts.shape[0]
-    even = np.full(blocks, 1 / blocks)
-    parts = []
+    filled = counts[counts.any(axis=1)].astype(np.float64)
+    even = np.full(len(filled), 1 / len(filled))
     for _ in range(0, DRAWS, _DRAWS_AT_ONCE):
-        weights = random.multinomial(blocks, even, size=_DRAWS_AT_ONCE).astype(np.float64)
-        parts.append(np.asarray((counts.T @ weights.T).T))
-    return parts
+        yield random.multinomial(len(filled), even, size=_DRAWS_AT_ONCE).astype(np.float64) @ filled
 
 
-def _unstack(sums: Float64) -> tuple[Float64, Float64, Float64]:
-    correct, actual, predicted = np.split(np.atleast_2d(sums), 3, axis=1)
-    return correct, actual, predicted
+def _f1_and_accuracy(sums: Float64) -> Float64:
+    """Return [draws, 2 + classes]: accuracy, macro-F1 of the classes with examples, F1 of each class or NaN.
 
-
-def _f1_and_accuracy(sums: tuple[Float64, Float64, Float64]) -> Float64:
-    """Return [draws, 2 + classes]: accuracy, macro-F1 of the classes with examples, F1 of each class or NaN."""
-    correct, actual, predicted = sums
+    Args:
+        sums: float64 [draws, 3 * classes]: how often each class is correct, actual and predicted.
+    """
+    correct, actual, predicted = np.split(sums, 3, axis=1)
     f1 = np.where(actual > 0, 2 * correct / np.maximum(actual + predicted, 1), np.nan)
-    return np.column_stack([correct.sum(axis=1) / np.maximum(actual.sum(axis=1), 1), np.nanmean(f1, axis=1), f1])
+    accuracy = correct.sum(axis=1) / np.maximum(actual.sum(axis=1), 1)
+    return np.column_stack([accuracy, np.nanmean(f1, axis=1), f1])
 
 
-def _effective_groups(groups: NDArray[np.integer]) -> float:
+def _effective_groups(sizes: NDArray[np.int64]) -> float:
     """Return the number of equally large groups that vary as much as these (Kish's effective sample size)."""
-    sizes = np.bincount(groups).astype(np.float64)
-    return float(sizes.sum() ** 2 / (sizes**2).sum())
+    return float(sizes.sum() ** 2 / (sizes.astype(np.float64) ** 2).sum())
 
 
 def _expanded_level(groups: float) -> float:
@@ -206,11 +208,6 @@ def _expanded_level(groups: float) -> float:
     freedom = max(groups - 1, 1.0)
     quantile = scipy.stats.t.ppf((1 - CONFIDENCE) / 2, freedom) * np.sqrt((freedom + 1) / freedom)
     return float(scipy.stats.norm.cdf(quantile))
-
-
-def _groups_of(outcomes: Outcomes, label: int) -> int:
-    """Return the number of groups with examples that are of a class or predicted as it."""
-    return len(np.unique(outcomes.groups[(outcomes.labels == label) | (outcomes.predicted == label)]))
 
 
 def _percentiles(drawn: Float64, observed: float, level: float, groups: int) -> Interval:

@@ -53,6 +53,8 @@ def cross_validate(
         Interrupted: A signal stopped training; checkpoints have been written.
     """
     from train.evaluation.cross_validation import describe_left_out, fold_configs, summarize
+    from train.evaluation.intervals import Groups, intervals_of
+    from train.evaluation.prediction_parts import read_predictions
     from train.evaluation.svm_baseline import evaluate_svm, join_shards
     from train.input.missing_classes import refuse_missing_classes
     from train.run import Run
@@ -74,7 +76,12 @@ def cross_validate(
             features, folds, [share_of_gpus(slot, count, config.train) for slot in range(count)], progress, stop
         )
     tracks = join_shards(_describe_shards(dataset), dataset.classes)
-    summary = summarize(metrics, [evaluate_svm(tracks, fold.test_fold) for fold in metrics])
+    predictions = (part for fold in folds for part in read_predictions(Run(fold.folder)))
+    summary = summarize(
+        metrics,
+        [evaluate_svm(tracks, fold.test_fold) for fold in metrics],
+        intervals_of(predictions, Groups(dataset), len(dataset.classes)),
+    )
     Run(out).write("crossval.json", summary.to_json())
     return summary
 

@@ -76,6 +76,32 @@ class ProbabilityScores(Scores):
     loss: NotNegative
 
 
+Interval = Annotated[list[Share], Field(min_length=2, max_length=2)]
+
+
+class ScoreIntervals(Record):
+    """95 % confidence intervals of scores, [low, high], by a bootstrap over groups: `train.evaluation.bootstrap`.
+
+    Attributes:
+        groups: Number of groups.
+        accuracy: Interval of the accuracy.
+        macro_f1: Interval of macro-F1.
+        f1: Interval of the F1 of each class, in the order of the classes; None for a class without rows.
+    """
+
+    groups: Count
+    accuracy: Interval
+    macro_f1: Interval
+    f1: list[Interval | None]
+
+
+class IntervalsByPart(Record):
+    """Confidence intervals of whole tracks and of segments; None if all rows are of one group."""
+
+    tracks: ScoreIntervals | None
+    segments: ScoreIntervals | None
+
+
 class SplitPart(Record):
     """Size of one part of the split: its folds, and the tracks and groups in them.
 
@@ -122,6 +148,7 @@ class Metrics(Record):
         copies_left_out: Number of tracks of the test fold that were not evaluated because another fold has a copy.
         split: Sizes of the parts of the split.
         model_sha256: SHA-256 of the model.keras that was evaluated, in hexadecimal.
+        intervals: Confidence intervals; None in runs of earlier versions.
     """
 
     model: str
@@ -134,6 +161,7 @@ class Metrics(Record):
     split: Split
     # The key on disk stays "judged", so that runs of earlier versions still count as evaluated.
     model_sha256: str = Field(alias="judged")
+    intervals: IntervalsByPart | None = None
 
     @property
     def test_set(self) -> str:
@@ -321,6 +349,7 @@ class CrossValidationSummary(Record):
         mean: Mean over the folds.
         deviation: Population standard deviation over the folds.
         confusion: Confusion matrices, summed over the folds.
+        intervals: Confidence intervals over the tracks of all folds; None in those of earlier versions.
     """
 
     model: str
@@ -329,6 +358,7 @@ class CrossValidationSummary(Record):
     mean: FiguresByPart
     deviation: FiguresByPart
     confusion: ConfusionsByPart
+    intervals: IntervalsByPart | None = None
 
     @model_validator(mode="after")
     def _check_sizes(self) -> "CrossValidationSummary":

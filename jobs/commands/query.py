@@ -61,18 +61,24 @@ def compare(
         str, typer.Option("--out", metavar="FILE", help="Output HTML page, with the training curves in one plot.")
     ] = "compare.html",
 ) -> None:
-    """Compare runs side by side: settings that differ, scores, model size and training speed."""
+    """Compare runs side by side: settings that differ, scores with confidence intervals, model size and speed.
+
+    Each run is also compared with the first, track by track: how their scores differ, and on which tracks.
+    """
     with plain_errors(kept=""):
         from featurize.storage import StoragePath
         from jobs.terminal.console import ConsoleReporter
         from train.report.comparison import read_entries, remarks_on, table_of
         from train.report.comparison_page import render_comparison
+        from train.report.paired import compare_with_first
 
         page, entries = StoragePath.of(out), read_entries(runs)
         rows = table_of(entries)
-        page.write(render_comparison(entries, rows).encode())
+        pairs, unknown = compare_with_first([entry.runs for entry in entries])
+        remarks = [*remarks_on(entries), *unknown]
+        page.write(render_comparison(entries, rows, pairs, remarks, page.parent).encode())
         ConsoleReporter().comparison([entry.name for entry in entries], rows)
-        for remark in remarks_on(entries):
+        for remark in [*(pair.sentence for pair in pairs), *remarks]:
             echo(remark)
         echo(f"page      {page if page.scheme else one_line(out)}")
 

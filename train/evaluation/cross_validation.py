@@ -14,6 +14,7 @@ from train.records import (
     Figures,
     FiguresByPart,
     FoldFigures,
+    IntervalsByPart,
     Metrics,
     Scores,
 )
@@ -67,12 +68,15 @@ def describe_left_out(dataset: Dataset) -> str | None:
     return f"A cross-validation uses the training part only: {' and '.join(left_out)} {verb} left out."
 
 
-def summarize(metrics: Sequence[Metrics], baseline: Sequence[Scores]) -> CrossValidationSummary:
+def summarize(
+    metrics: Sequence[Metrics], baseline: Sequence[Scores], intervals: IntervalsByPart | None = None
+) -> CrossValidationSummary:
     """Summarize a cross-validation: figures of each fold, their mean and deviation, and summed confusion matrices.
 
     Args:
         metrics: Metrics of each fold's run.
         baseline: Scores of the SVM on the tracks of each fold.
+        intervals: Confidence intervals over the tracks of all folds.
 
     Returns:
         The content of `crossval.json`.
@@ -107,6 +111,7 @@ def summarize(metrics: Sequence[Metrics], baseline: Sequence[Scores]) -> CrossVa
             segments=_sum_confusions(segments),
             svm_tracks=_sum_confusions(baseline),
         ),
+        intervals=intervals,
     )
 
 

@@ -12,7 +12,8 @@ from train.errors import TrainError
 from train.evaluation.final_events import write_final_events
 from train.evaluation.held_out import held_out
 from train.evaluation.inference import load_model
-from train.evaluation.prediction_parts import PredictionWriter, has_predictions
+from train.evaluation.intervals import Groups, intervals_of
+from train.evaluation.prediction_parts import PredictionWriter, has_predictions, read_predictions
 from train.evaluation.predictor import Predictor
 from train.folds import fold_roles
 from train.model.strategy import make_strategy
@@ -58,6 +59,7 @@ def evaluate_run(run: Run, dataset: Dataset) -> Metrics:
         copies_left_out=scores.copies_left_out,
         split=describe_split(dataset, config),
         model_sha256=_sha256(run),
+        intervals=intervals_of(read_predictions(run), Groups(dataset), len(dataset.classes)),
     )
     run.write("metrics.json", metrics.to_json())
     write_final_events(run, config, model_info, metrics)

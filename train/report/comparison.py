@@ -11,7 +11,7 @@ import numpy as np
 
 from featurize.storage import StoragePath
 from train.errors import TrainError
-from train.records import EpochRecord, Metrics
+from train.records import CrossValidationSummary, EpochRecord, IntervalsByPart, Metrics
 from train.run import Run
 
 _ABSENT = "-"
@@ -29,6 +29,8 @@ class Entry:
         metrics: The content of `metrics.json` of each run.
         histories: The content of `history.json` of each run.
         parameters: Number of parameters of the model; None if it was not recorded.
+        runs: The run, or the folds of a cross-validation.
+        summary: The content of `crossval.json`; None for a single run.
     """
 
     name: str
@@ -36,6 +38,13 @@ class Entry:
     metrics: list[Metrics]
     histories: list[History]
     parameters: int | None
+    runs: list[Run]
+    summary: CrossValidationSummary | None = None
+
+    @property
+    def intervals(self) -> IntervalsByPart | None:
+        """Confidence intervals of the run, or over all folds; None if an earlier version evaluated it."""
+        return self.summary.intervals if self.summary else self.metrics[0].intervals
 
     @property
     def model(self) -> str:
@@ -88,6 +97,9 @@ def table_of(entries: Sequence[Entry]) -> list[Row]:
             value_of = operator.attrgetter(f"{part}.{figure}")
             values = [[value_of(metrics) for metrics in entry.metrics] for entry in entries]
             rows.append(_figure(f"{title} of {part}", values))
+            intervals = [_interval(entry, part, figure) for entry in entries]
+            if any(cell != _ABSENT for cell in intervals):
+                rows.append(Row("  95% confidence interval", intervals))
     best = [_best_on_test(entry) for entry in entries]
     if any(best):
         rows.append(_figure("best epoch on test, segments", best, ranked=False))
@@ -105,6 +117,13 @@ def remarks_on(entries: Sequence[Entry]) -> list[str]:
         sentences.append("The runs were trained on different datasets: their tracks, folds or features differ.")
     elif len({tuple(sorted(m.test_fold for m in entry.metrics)) for entry in entries}) > 1:
         sentences.append("The runs were evaluated on different folds or splits, so on different tracks.")
+    if any(entry.intervals for entry in entries):
+        sentences.append(
+            "Confidence intervals are by a bootstrap over groups, such as artists; those of a cross-validation "
+            "are over the tracks of all folds. Overlapping intervals do not mean that two runs are equally good."
+        )
+    if len(entries) > 1:
+        sentences.append("Bold: the highest value of the row, whether or not the difference is more than chance.")
     if any(len(entry.metrics) > 1 for entry in entries):
         sentences.append("A cross-validation is shown as the mean ± standard deviation over its folds.")
     if any(_best_on_test(entry) for entry in entries):
@@ -143,6 +162,8 @@ def _read_entry(folder: str) -> Entry:
         metrics,
         [run.history() for run in runs],
         runs[0].trained().parameters,
+        runs,
+        summary,
     )
 
 
@@ -171,6 +192,15 @@ def _figure(label: str, values: Sequence[Sequence[float]], ranked: bool = True) 
     ]
     best = [i for i, mean in enumerate(means) if mean == max(means)] if ranked and len(means) > 1 else []
     return Row(label, cells, frozenset(best))
+
+
+def _interval(entry: Entry, part: str, figure: str) -> str:
+    """Return the confidence interval of a figure."""
+    found = entry.intervals and getattr(entry.intervals, part)
+    if not found:
+        return _ABSENT
+    low, high = getattr(found, figure)
+    return f"{low:.3f} to {high:.3f}"
 
 
 def _best_on_test(entry: Entry) -> list[float]:

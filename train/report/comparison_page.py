@@ -1,25 +1,38 @@
 """HTML page of a comparison: the table, and the training curves of all runs in one plot."""
 
+import os
 from collections.abc import Sequence
+from urllib.parse import quote
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from featurize.storage import StoragePath
 from featurize.version import VERSION
-from train.report.comparison import Entry, Row, remarks_on
+from train.report.comparison import Entry, Row
 from train.report.figures import Picture, Theme, draw
 from train.report.html import environment
+from train.report.paired import Paired
 
 _STYLES = {"train": ":", "validation": "-", "test": "--"}
 
 
-def render_comparison(entries: Sequence[Entry], rows: Sequence[Row]) -> str:
+def render_comparison(
+    entries: Sequence[Entry],
+    rows: Sequence[Row],
+    pairs: Sequence[Paired],
+    remarks: Sequence[str],
+    folder: StoragePath,
+) -> str:
     """Render a comparison as HTML.
 
     Args:
         entries: Entries from `train.report.comparison.read_entries`.
         rows: Rows from `train.report.comparison.table_of`.
+        pairs: Paired comparisons from `train.report.paired.compare_with_first`.
+        remarks: Sentences on how to read the comparison.
+        folder: Folder of the page, which links to reports are relative to.
 
     Returns:
         A self-contained HTML page. Names of folders are escaped.
@@ -31,8 +44,26 @@ def render_comparison(entries: Sequence[Entry], rows: Sequence[Row]) -> str:
     return (
         environment()
         .get_template("compare.html.j2")
-        .render(entries=entries, rows=rows, remarks=remarks_on(entries), curves=curves, version=VERSION)
+        .render(
+            entries=entries,
+            rows=rows,
+            remarks=remarks,
+            pairs=pairs,
+            reports=[_reports(entry, folder) for entry in entries],
+            curves=curves,
+            version=VERSION,
+        )
     )
+
+
+def _reports(entry: Entry, folder: StoragePath) -> list[tuple[str, str]]:
+    """Return a name and a URL relative to the page for each report of an entry that is on this machine."""
+    links = []
+    for run, metrics in zip(entry.runs, entry.metrics, strict=True):
+        if run.report.local and folder.local and run.report.is_file():
+            name = "report" if len(entry.runs) == 1 else f"fold {metrics.test_fold}"
+            links.append((name, quote(os.path.relpath(run.report.path, folder.path))))
+    return links
 
 
 def _curves(entries: Sequence[Entry], figure_name: str) -> Picture:

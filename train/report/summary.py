@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 
 from train.config import TrainConfig
 from train.input.class_counts import FEW_TRACKS
-from train.records import ClassScores, Metrics, Scores
+from train.records import ClassScores, Metrics
 from train.report.html import counted
 
 _SMALL_TEST_SET = 50  # tracks; the 95 % interval of the accuracy is then about 25 percentage points wide
@@ -29,19 +28,41 @@ def summarize_run(metrics: Metrics, config: TrainConfig, epochs: int, small: Map
     tracks, classes = metrics.tracks, metrics.classes
     confusion = np.array(tracks.confusion)
     return [
-        " ".join([_accuracy(tracks), _majority_baseline(confusion, classes)]),
+        " ".join([*_verdict(metrics, confusion), _accuracy(metrics), _majority_baseline(confusion, classes)]),
         " ".join([*_best_and_worst(metrics), _most_frequent_confusion(confusion, classes)]),
         " ".join([*_caveats(metrics, small), _epoch_selection(metrics, epochs, config)]),
     ]
 
 
-def _accuracy(tracks: Scores) -> str:
-    """Return the accuracy and its interval (Wilson, J. Am. Stat. Assoc. 22, 1927), for independent tracks."""
+def _verdict(metrics: Metrics, confusion: Any) -> list[str]:
+    """Return a sentence if the accuracy may be no better than that of the most frequent class alone."""
+    share = confusion.sum(axis=1).max() / confusion.sum()
+    interval = _interval(metrics)
+    if interval is None or interval[0] > share:
+        return []
+    return [
+        "This model is not shown to be better than predicting one class for every track: the confidence interval "
+        f"of its accuracy begins at {_percent(interval[0])}, and the most frequent class alone has "
+        f"{_percent(share)}."
+    ]
+
+
+def _interval(metrics: Metrics) -> list[float] | None:
+    found = metrics.intervals and metrics.intervals.tracks
+    return found.accuracy if found else None
+
+
+def _accuracy(metrics: Metrics) -> str:
+    tracks = metrics.tracks
     count, correct = tracks.count, round(tracks.accuracy * tracks.count)
-    interval = binomtest(correct, count).proportion_ci(0.95, method="wilson")
+    found = metrics.intervals and metrics.intervals.tracks
+    text = f"Correct: {_of(correct, count)}, {_percent(correct / count)}"
+    if not found:
+        return f"{text}."
+    low, high = found.accuracy
     return (
-        f"Correct: {_of(correct, count)}, {_percent(correct / count)} ({_percent(0.95)} confidence interval: "
-        f"{_percent(interval.low)} to {_percent(interval.high)})."
+        f"{text} ({_percent(0.95)} confidence interval: {_percent(low)} to {_percent(high)}, by a bootstrap over "
+        f"{counted(found.groups, 'group')})."
     )
 
 

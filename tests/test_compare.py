@@ -15,6 +15,7 @@ from train.evaluation.cross_validation import summarize
 from train.evaluation.evaluate import evaluate_run
 from train.records import Scores
 from train.report.comparison import read_entries, remarks_on, table_of
+from train.report.paired import TrackResults, compare_pair, compare_with_first
 from train.run import Run
 
 
@@ -95,6 +96,42 @@ def test_the_page_and_the_terminal_have_the_same_figures(runs, tmp_path):
     assert "The runs were evaluated on different folds" in done.stdout
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
     assert "data:image/svg+xml;base64," in page
+
+
+def test_runs_are_compared_on_their_common_tracks(runs, tmp_path):
+    folders = [f"{runs}/{folder}" for folder in ("<b>0/run", "<b>1/run", "folds")]
+    entries = read_entries(folders)
+    pairs, remarks = compare_with_first([entry.runs for entry in entries])
+    assert remarks == ["Runs 1 and 2 have no tracks in common, or other classes."]
+    [pair] = pairs  # the first fold of the cross-validation is the same run
+    assert (pair.first, pair.second, pair.tracks) == (0, 2, 6)
+    assert pair.differences["accuracy"] == (0.0, (0.0, 0.0))
+    assert (pair.only_first, pair.only_second, pair.p_value, pair.disagreements) == (0, 0, 1.0, [])
+    assert sum(count for _, count, _, _ in pair.classes) == 6
+    rows = [row for row in table_of(entries) if "confidence" in row.label]
+    assert len(rows) == 4
+    low, high = entries[0].intervals.tracks.accuracy
+    assert rows[0].cells[0] == f"{low:.3f} to {high:.3f}"
+    assert rows[0].cells[2] == "-"  # this crossval.json was written without intervals
+
+
+def test_tracks_on_which_one_run_is_right_are_named():
+    def results(predicted):
+        tracks = [f"<{n}>.mp3" for n in range(20)]
+        return TrackResults(tracks, np.arange(20, dtype=np.int32) % 2, np.array(predicted), ["jazz", "punk"])
+
+    right = [n % 2 for n in range(20)]
+    wrong = [1 - label if n < 8 else label for n, label in enumerate(right)]
+    pair = compare_pair(0, 1, [results(right), results(wrong)], None)
+    assert (pair.only_first, pair.only_second, pair.tracks, pair.groups) == (8, 0, 20, 20)
+    assert pair.p_value == pytest.approx(2 * 0.5**8)
+    assert pair.differences["accuracy"].value == pytest.approx(0.4)
+    assert "the interval excludes 0" in pair.sentence
+    assert [each.track for each in pair.disagreements] == [f"<{n}>.mp3" for n in range(8)]
+    assert pair.classes == [("jazz", 10, 10, 6), ("punk", 10, 10, 6)]
+    assert (
+        compare_pair(0, 1, [results(right), dataclasses.replace(results(right), classes=["a", "b"])], None) is None
+    )
 
 
 def test_one_error_lists_all_folders_that_cannot_be_compared(runs, tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from train.config import TrainConfig
-from train.records import Metrics, ProbabilityScores, Split
+from train.records import IntervalsByPart, Metrics, ProbabilityScores, ScoreIntervals, Split
 
 
 def summary_of(labels, predicted, classes, **settings):
@@ -12,6 +12,7 @@ def summary_of(labels, predicted, classes, **settings):
     from train.evaluation.metrics import score_predicted
     from train.report.summary import summarize_run
 
+    intervals = settings.pop("intervals", None)
     tracks = score_predicted(np.array(predicted), np.array(labels, np.int32), classes)
     scores = ProbabilityScores(**tracks.to_json(), loss=1.0)
     metrics = Metrics(
@@ -24,6 +25,7 @@ def summary_of(labels, predicted, classes, **settings):
         copies_left_out=0,
         split=Split(parts={}, groups_on_two_sides=[]),
         model_sha256="",
+        intervals=intervals,
     )
     small = settings.pop("small", {})
     text = "\n".join(summarize_run(metrics, TrainConfig(**settings), 5, small))
@@ -34,13 +36,27 @@ def test_the_summary_states_accuracy_baseline_and_confusions():
     text = summary_of(
         [0] * 9 + [1] * 6 + [2] * 6, [0] * 7 + [1, 2] + [1] * 3 + [0] * 3 + [2] * 6, ["pop", "rock", "ska"]
     )
-    # Wilson's interval, by hand: (16 + 1.92 +- 4.27) / 24.84... %
-    assert "Correct: 16 of 21 tracks, 76 % (95 % confidence interval: 55 % to 89 %)." in text
+    assert text.startswith("Correct: 16 of 21 tracks, 76 %. ")  # a run of an earlier version has no intervals
     assert "predicting “pop”, the most frequent class here, for every track would be correct for 9, 43 %." in text
     assert "Best class: “ska” (F1 0.92); worst class: “rock” (F1 0.60)." in text
     assert "Most frequent confusion: “rock” predicted as “pop”, 3 of 6 tracks." in text
     assert "One fold of 21 tracks gives a noisy estimate: earmark crossval" in text
     assert "Without a validation fold, the model is the one after the last epoch, 3." in text
+
+
+def test_the_interval_is_that_of_the_groups_and_decides_the_first_sentence():
+    def summary(low):
+        found = ScoreIntervals(groups=7, accuracy=[low, 0.9], macro_f1=[0.1, 0.9], f1=[None, None])
+        intervals = IntervalsByPart(tracks=found, segments=None)
+        return summary_of([0] * 6 + [1] * 4, [0] * 6 + [0, 1, 1, 1], ["pop", "rock"], intervals=intervals)
+
+    text = summary(0.7)
+    assert text.startswith("Correct: 9 of 10 tracks, 90 % (95 % confidence interval: 70 % to 90 %, by a bootstrap")
+    assert "over 7 groups)" in text
+    assert summary(0.55).startswith(
+        "This model is not shown to be better than predicting one class for every track: the confidence interval "
+        "of its accuracy begins at 55 %, and the most frequent class alone has 60 %. Correct: 9 of 10"
+    )
 
 
 @pytest.mark.parametrize(

@@ -157,10 +157,23 @@ class ConsoleReporter:
             shown = [*_both(figures.tracks), figures.segments.accuracy, *_both(figures.svm_tracks)]
             table.add_row(name, count, *(f"{value:.3f}" for value in shown), end_section=name == rows[-3][0])
         self._console.print(table)
-        confusion = Table("actual, all folds", *(Column(_cell(f"predicted {name}")) for name in summary.classes))
-        for name, counts in zip(summary.classes, summary.confusion.tracks, strict=True):
-            confusion.add_row(_cell(name), *map(str, counts))
+        # Numbers instead of names, so that a table of many classes is not wider than the terminal.
+        numbers = [str(number) for number in range(1, len(summary.classes) + 1)]
+        confusion = Table("actual, all folds", *numbers, title="columns: the predicted class")
+        for column in confusion.columns[1:]:
+            column.justify = "right"
+        for number, name, counts in zip(numbers, summary.classes, summary.confusion.tracks, strict=True):
+            confusion.add_row(_cell(f"{number} {name}"), *map(str, counts))
         self._console.print(confusion)
+        if summary.intervals and summary.intervals.tracks:
+            low, high = summary.intervals.tracks.accuracy
+            groups = summary.intervals.tracks.groups
+            of_svm = summary.confusion.svm_tracks
+            svm = sum(row[label] for label, row in enumerate(of_svm)) / max(sum(map(sum, of_svm)), 1)
+            interval = f"{low:.3f} to {high:.3f} (95% confidence interval, {groups} groups)"
+            self._line(f"accuracy of all tracks: {interval}")
+            if low <= svm:
+                self._line(f"The network is not shown to be better than the SVM, whose accuracy is {svm:.3f}.")
 
     def comparison(self, names: Sequence[str], rows: Sequence["Row"]) -> None:
         """Print runs side by side on standard output, the best value of each row in bold."""

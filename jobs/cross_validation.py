@@ -53,7 +53,7 @@ def cross_validate(
         Interrupted: A signal stopped training; checkpoints have been written.
     """
     from train.evaluation.cross_validation import describe_left_out, fold_configs, summarize
-    from train.evaluation.intervals import Groups, intervals_of
+    from train.evaluation.intervals import Groups, statistics_of
     from train.evaluation.prediction_parts import read_predictions
     from train.evaluation.svm_baseline import evaluate_svm, join_shards
     from train.input.missing_classes import refuse_missing_classes
@@ -80,7 +80,7 @@ def cross_validate(
     summary = summarize(
         metrics,
         [evaluate_svm(tracks, fold.test_fold) for fold in metrics],
-        intervals_of(predictions, Groups(dataset), len(dataset.classes)),
+        statistics_of(predictions, Groups(dataset), len(dataset.classes))[0],
     )
     Run(out).write("crossval.json", summary.to_json())
     return summary

@@ -6,7 +6,15 @@ import scipy.special
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.evaluation.calibration import BINS, fit_temperature, reliability
+from train.evaluation.calibration import BINS, ReliabilityCounts, fit_temperature
+
+
+def reliability(probabilities, labels):
+    counts = ReliabilityCounts()
+    half = len(labels) // 2
+    counts.add(probabilities[:half], labels[:half])
+    counts.add(probabilities[half:], labels[half:])
+    return counts.result()
 
 
 def sampled(random, tracks, classes, per_track=1):

@@ -119,7 +119,7 @@ def test_names_are_inserted_as_text_only(dataset, run, metrics):
     reader.feed(page)
     assert reader.tags["script"] == 3  # data, ours and Alpine's
     assert reader.tags["b"] == 0
-    assert reader.tags["img"] == 4  # two curves, two classes
+    assert reader.tags["img"] == 5  # reliability, two curves, two classes
     for name in (JAZZ, DOLLARS, REJECT):
         assert name in reader.text
     train = next(line for line in reader.text.splitlines() if line.startswith("earmark train"))

@@ -127,6 +127,11 @@ class TrainConfig(BaseModel):
     patience: Annotated[Epochs | None, MayChange()] = Field(
         None, description="stop after this many epochs without an improvement of select_by; null: train all epochs"
     )
+    calibrate: bool = Field(
+        False,
+        description="divide the logits of the trained model by the temperature that fits the validation fold "
+        "best, so that the confidence of a prediction is about its accuracy",
+    )
     test_segments: Literal["all", "first_last"] = Field(
         "all", description="segments of each held-out track to evaluate: all, or first_last"
     )
@@ -249,6 +254,13 @@ class TrainConfig(BaseModel):
                 f"profile_steps = {self.profile_steps} should be from a step to a later one, at most "
                 f"{MOST_PROFILED} of them, such as 100..110"
             )
+        if self.calibrate and not self.selects_epoch:
+            raise ValueError(
+                "calibrate = true needs a validation_fold to fit the confidence to: next, a number, or split if "
+                "the collection has an official validation split"
+            )
+        if self.calibrate and self.workers > 1:
+            raise ValueError("calibrate = true requires workers = 1")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs = {self.warmup_epochs:g} must be less than epochs = {self.epochs}")
         return self

@@ -102,6 +102,22 @@ class IntervalsByPart(Record):
     segments: ScoreIntervals | None
 
 
+class Calibration(Record):
+    """How often predictions of tracks are right, by their confidence: `train.evaluation.calibration.Reliability`.
+
+    Attributes:
+        count: Number of tracks in each of the bins of equal width of the confidence, from 0 to 1.
+        confidence: Mean confidence in each bin; 0 in an empty one.
+        accuracy: Share of correct predictions in each bin; 0 in an empty one.
+        error: Expected calibration error.
+    """
+
+    count: Annotated[list[Count], Field(min_length=1, max_length=100)]
+    confidence: list[Share]
+    accuracy: list[Share]
+    error: Share
+
+
 class SplitPart(Record):
     """Size of one part of the split: its folds, and the tracks and groups in them.
 
@@ -149,6 +165,7 @@ class Metrics(Record):
         split: Sizes of the parts of the split.
         model_sha256: SHA-256 of the model.keras that was evaluated, in hexadecimal.
         intervals: Confidence intervals; None in runs of earlier versions.
+        calibration: How far the confidence of tracks can be trusted; None in runs of earlier versions.
     """
 
     model: str
@@ -162,6 +179,7 @@ class Metrics(Record):
     # The key on disk stays "judged", so that runs of earlier versions still count as evaluated.
     model_sha256: str = Field(alias="judged")
     intervals: IntervalsByPart | None = None
+    calibration: Calibration | None = None
 
     @property
     def test_set(self) -> str:
@@ -239,6 +257,8 @@ class ModelInfo(Record):
         epoch: Epoch after which the model was saved.
         epochs: Number of epochs trained.
         dataset: Identifier of the dataset.
+        temperature: Number by which the weights of the last layer were divided (`train.calibrate`); None if they
+            were not.
     """
 
     classes: Classes
@@ -249,6 +269,7 @@ class ModelInfo(Record):
     epoch: Epoch
     epochs: Epoch
     dataset: str
+    temperature: Annotated[float, Field(gt=0)] | None = None
 
     @field_validator("classes")
     @classmethod

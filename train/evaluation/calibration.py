@@ -31,22 +31,34 @@ class Reliability:
     error: float
 
 
-def reliability(probabilities: Float64, labels: NDArray[np.integer]) -> Reliability:
-    """Compare the confidence of predictions with their accuracy.
+class ReliabilityCounts:
+    """Counts of predictions by their confidence; they are added part by part."""
 
-    Args:
-        probabilities: float64 [examples, classes], at least one example.
-        labels: int [examples], actual class indices.
-    """
-    confidence = probabilities.max(axis=1)
-    correct = probabilities.argmax(axis=1) == labels
-    bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
-    count = np.bincount(bins, minlength=BINS)
-    filled = np.maximum(count, 1)
-    mean_confidence = np.bincount(bins, confidence, BINS) / filled
-    accuracy = np.bincount(bins, correct, BINS) / filled
-    error = float((count * np.abs(mean_confidence - accuracy)).sum() / len(labels))
-    return Reliability(count.tolist(), mean_confidence.tolist(), accuracy.tolist(), error)
+    def __init__(self) -> None:
+        """Count nothing yet."""
+        self._count = np.zeros(BINS, np.int64)
+        self._confidence = np.zeros(BINS)
+        self._correct = np.zeros(BINS, np.int64)
+
+    def add(self, probabilities: Float64, labels: NDArray[np.integer]) -> None:
+        """Add predictions.
+
+        Args:
+            probabilities: float64 [examples, classes].
+            labels: int [examples], actual class indices.
+        """
+        confidence = probabilities.max(axis=1)
+        bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+        self._count += np.bincount(bins, minlength=BINS)
+        self._confidence += np.bincount(bins, confidence, BINS)
+        self._correct += np.bincount(bins[probabilities.argmax(axis=1) == labels], minlength=BINS)
+
+    def result(self) -> Reliability:
+        """Compare the confidence of the predictions with their accuracy; there must be at least one."""
+        filled = np.maximum(self._count, 1)
+        confidence, accuracy = self._confidence / filled, self._correct / filled
+        error = float((self._count * np.abs(confidence - accuracy)).sum() / self._count.sum())
+        return Reliability(self._count.tolist(), confidence.tolist(), accuracy.tolist(), error)
 
 
 def fit_temperature(probabilities: Float64, labels: NDArray[np.integer], per_track: int) -> float:

@@ -12,7 +12,7 @@ from train.errors import TrainError
 from train.evaluation.final_events import write_final_events
 from train.evaluation.held_out import held_out
 from train.evaluation.inference import load_model
-from train.evaluation.intervals import Groups, intervals_of
+from train.evaluation.intervals import Groups, statistics_of
 from train.evaluation.prediction_parts import PredictionWriter, has_predictions, read_predictions
 from train.evaluation.predictor import Predictor
 from train.folds import fold_roles
@@ -49,6 +49,7 @@ def evaluate_run(run: Run, dataset: Dataset) -> Metrics:
     fold = held_out(dataset, config, test_fold)
     run.report.remove()
     scores = fold.score(Predictor(strategy, model), PredictionWriter(run, fold).add)
+    intervals, calibration = statistics_of(read_predictions(run), Groups(dataset), len(dataset.classes))
     metrics = Metrics(
         model=config.model,
         epoch=model_info.epoch,
@@ -59,7 +60,8 @@ def evaluate_run(run: Run, dataset: Dataset) -> Metrics:
         copies_left_out=scores.copies_left_out,
         split=describe_split(dataset, config),
         model_sha256=_sha256(run),
-        intervals=intervals_of(read_predictions(run), Groups(dataset), len(dataset.classes)),
+        intervals=intervals,
+        calibration=calibration,
     )
     run.write("metrics.json", metrics.to_json())
     write_final_events(run, config, model_info, metrics)

@@ -1,5 +1,6 @@
 """Confidence intervals of scores, from predictions and the groups of the tracks of a dataset."""
 
+import dataclasses
 from collections.abc import Iterable
 
 import numpy as np
@@ -9,9 +10,10 @@ from numpy.typing import NDArray
 
 from featurize.dataset.dataset import Dataset
 from train.evaluation.bootstrap import GroupCounts, score_intervals
+from train.evaluation.calibration import ReliabilityCounts
 from train.evaluation.metrics import pool_tracks
 from train.evaluation.predictions import Predictions
-from train.records import IntervalsByPart, ScoreIntervals
+from train.records import Calibration, IntervalsByPart, ScoreIntervals
 
 
 class Groups:
@@ -44,8 +46,10 @@ def first_rows(part: Predictions) -> pa.Array:
     return tracks.take(pa.array(np.arange(0, len(tracks), part.per_track)))
 
 
-def intervals_of(parts: Iterable[Predictions], groups: Groups, classes: int) -> IntervalsByPart:
-    """Return the confidence intervals of tracks and segments; None for scores on a single group.
+def statistics_of(
+    parts: Iterable[Predictions], groups: Groups, classes: int
+) -> tuple[IntervalsByPart, Calibration]:
+    """Return the confidence intervals of tracks and segments, and how far confidence can be trusted.
 
     Args:
         parts: Predictions of one run, or of all folds of a cross-validation.
@@ -56,12 +60,15 @@ def intervals_of(parts: Iterable[Predictions], groups: Groups, classes: int) -> 
         ValueError: A track is not in the dataset.
     """
     of_tracks, of_segments = GroupCounts(groups.count, classes), GroupCounts(groups.count, classes)
+    confidence = ReliabilityCounts()
     for part in parts:
         group = groups.of(first_rows(part))
         pooled, labels = pool_tracks(part.probabilities, part.labels, part.per_track)
         of_tracks.add(group, labels, pooled.argmax(axis=1))
         of_segments.add(np.repeat(group, part.per_track), part.labels, part.probabilities.argmax(axis=1))
-    return IntervalsByPart(tracks=_record(of_tracks), segments=_record(of_segments))
+        confidence.add(pooled, labels)
+    intervals = IntervalsByPart(tracks=_record(of_tracks), segments=_record(of_segments))
+    return intervals, Calibration(**dataclasses.asdict(confidence.result()))
 
 
 def _record(counts: GroupCounts) -> ScoreIntervals | None:

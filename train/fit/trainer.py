@@ -19,6 +19,7 @@ from train.config import TrainConfig
 from train.errors import TrainError
 from train.evaluation.held_out import held_out
 from train.fit.background_writer import BackgroundWriter
+from train.fit.calibrate import calibrate
 from train.fit.checkpoints import Checkpoints
 from train.fit.early_stopping import best_epoch, should_stop
 from train.fit.loop import Learner, Loop, Outputs
@@ -185,8 +186,9 @@ def learn(
         return
     if "validation" in held_out_folds:
         checkpoints.restore_best()
+    temperature = calibrate(model, strategy, held_out_folds["validation"]) if config.calibrate else None
     run.refuse_removed()
-    _save_model(run, model, dataset, config)
+    _save_model(run, model, dataset, config, temperature)
 
 
 def is_trained(run: Run, config: TrainConfig) -> bool:
@@ -262,7 +264,9 @@ def training_stream(dataset: Dataset, config: TrainConfig, reader: RowGroupReade
     return TimedStream(shards, sampler, mixup, reader)
 
 
-def _save_model(run: Run, model: keras.Sequential, dataset: Dataset, config: TrainConfig) -> None:
+def _save_model(
+    run: Run, model: keras.Sequential, dataset: Dataset, config: TrainConfig, temperature: float | None
+) -> None:
     """Write model.keras, and model.json with everything needed to use it on audio."""
     with tempfile.TemporaryDirectory() as folder, naming(folder):
         path = os.path.join(folder, "model.keras")
@@ -279,5 +283,7 @@ def _save_model(run: Run, model: keras.Sequential, dataset: Dataset, config: Tra
         epochs=len(history),
         dataset=dataset.id,
     )
+    if temperature is not None:
+        info = info.model_copy(update={"temperature": temperature})
     run.write("model.json", info.to_json())
     run.model.write(content)

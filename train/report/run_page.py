@@ -18,6 +18,7 @@ from train.input.class_counts import small_classes
 from train.records import EpochRecord, Metrics
 from train.report.figures import Picture, draw_curves, draw_mfcc
 from train.report.html import class_colors, environment
+from train.report.reliability import draw_reliability
 from train.report.summary import summarize_run
 from train.run import Run
 
@@ -102,6 +103,8 @@ def render(
             predictions=PREDICTIONS,
             # Starts are relative to the excerpt, so the player can seek only if excerpts start where files do.
             seekable=settings.excerpt_seconds is None or settings.excerpt_position == "start",
+            reliability=metrics.calibration and draw_reliability(metrics.calibration),
+            temperature=run.trained().temperature,
             curves=_curves(history, metrics.epoch),
             examples=[
                 (dataset.classes[label], draw_mfcc(mfcc, seconds)) for label, mfcc in _first_of_each_class(dataset)

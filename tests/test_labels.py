@@ -152,7 +152,8 @@ def test_changed_labels_are_found(tmp_path):
             rows.append({"path": f"{number} again.mp3", "label": label, "group": str(number)})
     (tmp_path / "tracks.jsonl").write_text("\n".join(map(json.dumps, rows)))
     features, folds, page = tmp_path / "features", tmp_path / "folds", tmp_path / "labels.html"
-    settings = ["featurize.segments_per_track=4", "train.epochs=8", "train.learning_rate=1e-3"]
+    settings = ["featurize.segments_per_track=4", "train.model=modulation", "train.epochs=8"]
+    settings += ["train.learning_rate=1e-3"]
     settings += ["train.normalise=true", "train.batch_size=32"]
     arguments = [word for setting in settings for word in ("--set", setting)]
     for command in (

@@ -36,6 +36,7 @@ VALIDATED = {
     "validation": FIGURES,
     "test": FIGURES,
 }
+INTERVALS = {"groups": 3, "accuracy": [0.2, 0.8], "macro_f1": [0.1, 0.9], "f1": [[0.0, 1.0], None]}
 PARTS = {part: {"accuracy": 0.5, "macro_f1": 0.25} for part in ("tracks", "segments", "svm_tracks")}
 FILES = {
     "metrics.json": {
@@ -48,6 +49,8 @@ FILES = {
         "copies_left_out": 0,
         "split": {"parts": {"train": {"folds": [1, 2], "tracks": 3, "groups": 2}}, "groups_on_two_sides": []},
         "judged": "5f",
+        "intervals": {"tracks": INTERVALS, "segments": None},
+        "calibration": {"count": [0, 2], "confidence": [0.0, 0.9], "accuracy": [0.0, 0.5], "error": 0.4},
     },
     "history.json": [VALIDATED, {**VALIDATED, "epoch": 2}],
     "model.json": {
@@ -59,6 +62,7 @@ FILES = {
         "epoch": 2,
         "epochs": 3,
         "dataset": "eb7d",
+        "temperature": 1.5,
     },
     "run.json": {
         "dataset": "eb7d",
@@ -73,6 +77,7 @@ FILES = {
         "mean": PARTS,
         "deviation": PARTS,
         "confusion": {part: [[1, 0], [1, 0]] for part in PARTS},
+        "intervals": {"tracks": INTERVALS, "segments": INTERVALS},
     },
 }
 READ = {
@@ -92,12 +97,36 @@ ADVICE = {
 }
 
 
+def test_files_of_earlier_versions_lack_the_newer_keys(tmp_path):
+    newer = {
+        "metrics.json": ("intervals", "calibration"),
+        "model.json": ("temperature",),
+        "crossval.json": ("intervals",),
+    }
+    for name, keys in newer.items():
+        older = {key: value for key, value in FILES[name].items() if key not in keys}
+        (tmp_path / name).write_text(json.dumps(older))
+        record = READ[name](Run(tmp_path))
+        assert record.to_json() == older
+        assert all(getattr(record, key) is None for key in keys)
+
+
 def without(content, key):
     return {name: value for name, value in content.items() if name != key}
 
 
 METRICS, MODEL, RUN, CROSSVAL = (FILES[f"{name}.json"] for name in ("metrics", "model", "run", "crossval"))
 BROKEN = [
+    (
+        "metrics.json",
+        {**METRICS, "intervals": {"tracks": {**INTERVALS, "f1": [None]}, "segments": None}},
+        "the confidence intervals are not those of its classes",
+    ),
+    (
+        "metrics.json",
+        {**METRICS, "calibration": {**METRICS["calibration"], "accuracy": []}},
+        "calibration: its lists differ in length",
+    ),
     *((name, {}, "input should be a valid list" if name == "history.json" else " is missing") for name in FILES),
     *((name, [1], "0: input should be an object, found 1") for name in ("history.json",)),
     *((name, [], "input should be an object, found []") for name in FILES if name != "history.json"),

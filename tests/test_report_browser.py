@@ -24,6 +24,7 @@ from support.report import (
 from featurize.dataset.info import ClassFoldCount
 from train.config import TrainConfig
 from train.evaluation.predictions import Predictions
+from train.records import IntervalsByPart, ScoreIntervals
 from train.run import Run
 
 
@@ -63,7 +64,9 @@ def many(dataset, run, tmp_path_factory):
     totals = FoldTotals(len(classes), per_track=2, lanes=1)
     totals.add(0, probabilities, labels)
     of_segments, of_tracks = totals.scores(classes)
-    scores = {"classes": classes, "segments": of_segments, "tracks": of_tracks}
+    interval = ScoreIntervals(groups=50, accuracy=[0.4, 0.6], macro_f1=[0.4, 0.6], f1=[[0.25, 0.75]] * 30)
+    intervals = IntervalsByPart(tracks=interval, segments=interval)
+    scores = {"classes": classes, "segments": of_segments, "tracks": of_tracks, "intervals": intervals}
     metrics = Run(run).metrics().model_copy(update=scores)
     counts = [ClassFoldCount(label=label, fold=0, tracks=70, groups=9, segments=140) for label in classes]
     info = dataset.info.model_copy(update={"classes": classes, "counts": counts})
@@ -281,7 +284,7 @@ def test_text_has_enough_contrast_in_both_themes(dark, page, many):
     expected = page.run(
         f"return [...document.querySelectorAll('picture')].map(p => p.querySelector('[{attribute}]').{attribute})"
     )
-    assert len(expected) == 2 + 2  # curves, and an MFCC image of each class
+    assert len(expected) == 1 + 2 + 2  # reliability, curves, and an MFCC image of each class
     page.wait(lambda: page.run("return [...document.images].map(image => image.currentSrc)") == expected)
     page.wait(lambda: all(page.run("return [...document.images].map(image => image.naturalWidth > 0)")))
     background = page.run("return getComputedStyle(document.body).backgroundColor")
@@ -332,4 +335,4 @@ def test_without_javascript_everything_except_the_tracks_is_shown(page, run, met
     ):
         assert part in text
     assert "Click a number" not in text
-    assert len(page.all("img")) == 4
+    assert len(page.all("img")) == 5  # reliability, two curves, two classes

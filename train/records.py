@@ -117,6 +117,12 @@ class Calibration(Record):
     accuracy: list[Share]
     error: Share
 
+    @model_validator(mode="after")
+    def _check_lengths(self) -> "Calibration":
+        if not len(self.count) == len(self.confidence) == len(self.accuracy):
+            raise ValueError("its lists differ in length")
+        return self
+
 
 class SplitPart(Record):
     """Size of one part of the split: its folds, and the tracks and groups in them.
@@ -192,6 +198,9 @@ class Metrics(Record):
             if not part.count or [scores.label for scores in part.per_class] != self.classes:
                 raise ValueError("the scores are not those of its classes")
             _refuse_other_size(part.confusion, len(self.classes))
+        for intervals in (self.intervals.tracks, self.intervals.segments) if self.intervals else ():
+            if intervals and len(intervals.f1) != len(self.classes):
+                raise ValueError("the confidence intervals are not those of its classes")
         return self
 
 

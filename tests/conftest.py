@@ -9,7 +9,7 @@ import boto3
 import numpy as np
 import pytest
 from support.audio import encode
-from support.s3 import moto_server
+from support.s3 import keys_in_environment, moto_server
 
 from jobs.demo.synthesis import SAMPLE_RATE, STYLES, Habits, compose
 
@@ -23,6 +23,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Ray reads these when it is imported, and some tests import it before `ray_here` starts it.
 os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+# Hundreds of child processes import Earmark; without bytecode each would compile it again, a fifth of a second.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 # Files with long tests, the longest first: started last, they would run alone.
@@ -95,7 +98,8 @@ def ray_here():
     """Ray with two workers, for all tests that featurize in this process."""
     import ray
 
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    with keys_in_environment():  # its workers also read from the S3 server of a test
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
 
@@ -140,7 +144,7 @@ def export_run(features, logical_cpus, tmp_path_factory) -> Path:
     from support.training import trained
 
     folder = tmp_path_factory.mktemp("run")
-    trained(features, folder, model="conv3-norm", normalise=True)
+    trained(features, folder, normalise=True)
     return folder
 
 

@@ -101,7 +101,7 @@ def test_tensorboard_has_graph_scalars_images_and_histograms(run):
     assert tags["graph"]
     assert {"loss", "accuracy", "learning_rate", "examples_per_second"} <= set(tags["tensors"])
     assert {f"mfcc/{name}" for name in ("bells", "reeds", "pulses")} <= set(tags["tensors"])
-    assert {"activations/conv1", "activations/logits", "weights/conv1/kernel", "config"} <= set(tags["tensors"])
+    assert {"activations/dense", "activations/logits", "weights/dense/kernel", "config"} <= set(tags["tensors"])
     history = Run(run).history()
     for part in accumulators:
         for name in ("loss", "accuracy"):

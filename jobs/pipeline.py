@@ -202,13 +202,14 @@ def evaluate_model(out: StoragePath, features: StoragePath | None, again: bool =
         DatasetError: The dataset is incomplete.
         TrainError: The run has no model, or was trained on another dataset.
     """
-    with quiet_tensorflow():
-        from train.evaluation.evaluate import evaluate_run, is_evaluated
-        from train.report.run_page import write_run_page
-        from train.run import Run
+    from train.run import Run
 
     finished = Run(out)
     dataset = open_dataset(features or finished.features())
+    with quiet_tensorflow():
+        from train.evaluation.evaluate import evaluate_run, is_evaluated
+        from train.report.run_page import write_run_page
+
     if not again and finished.report.is_file() and is_evaluated(finished) and (metrics := finished.metrics()):
         return metrics
     if on_cluster():

@@ -9,7 +9,7 @@ import boto3
 import numpy as np
 import pytest
 from support.audio import encode
-from support.s3 import moto_server
+from support.s3 import keys_in_environment, moto_server
 
 from jobs.demo.synthesis import SAMPLE_RATE, STYLES, Habits, compose
 
@@ -24,26 +24,39 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
+# Hundreds of child processes import Earmark; without bytecode each would compile it again, a fifth of a second.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 
 # Files with long tests, the longest first: started last, they would run alone.
 LONGEST = (
     "test_docs",
     "test_cluster",
+    "test_cli",
     "test_export",
+    "test_resume",
+    "test_signals",
+    "test_benchmarks",
+    "test_kill",
+    "test_replicas",
+    "test_compact",
+    "test_fuzz",
+    "test_fold_processes",
+    "test_s3",
     "test_export_samples",
     "test_shared_outputs",
     "test_working_directory",
-    "test_resume",
-    "test_hostile_files",
-    "test_benchmarks",
-    "test_signals",
-    "test_kill",
-    "test_hostile",
-    "test_cli",
-    "test_damage",
-    "test_damage_training",
-    "test_s3",
     "test_doctor",
+    "test_damage_training",
+    "test_hostile",
+    "test_local_ray",
+    "test_tables",
+    "test_changes",
+    "test_damage",
+    "test_train",
+    "test_predict",
+    "test_lanes",
+    "test_hostile_files",
     "test_featurize",
 )
 
@@ -95,7 +108,8 @@ def ray_here():
     """Ray with two workers, for all tests that featurize in this process."""
     import ray
 
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    with keys_in_environment():  # its workers also read from the S3 server of a test
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
 
@@ -140,7 +154,7 @@ def export_run(features, logical_cpus, tmp_path_factory) -> Path:
     from support.training import trained
 
     folder = tmp_path_factory.mktemp("run")
-    trained(features, folder, model="conv3-norm", normalise=True)
+    trained(features, folder, normalise=True)
     return folder
 
 

@@ -95,8 +95,6 @@ SMALLEST = {
         {"tracks", "evaluated", "seeds", "macro_f1", "gain"},
     ),
 }
-# These import TensorFlow in many child processes.
-SLOW = {"evaluation", "featurize", "skewed_classes", "stream", "train"}
 
 
 def test_every_benchmark_has_a_smallest_size():
@@ -104,9 +102,8 @@ def test_every_benchmark_has_a_smallest_size():
     assert modules == SMALLEST.keys()
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in SMALLEST]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALLEST)
 def test_a_benchmark_runs(name, tmp_path):
     arguments, keys = SMALLEST[name]
     results = tmp_path / "results.json"

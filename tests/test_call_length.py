@@ -62,7 +62,7 @@ def test_a_slow_reader_is_seen_as_waiting(features, logical_cpus, monkeypatch, t
     real = SegmentStream.replica_batch
 
     def slow(stream, *arguments):
-        time.sleep(0.5 if arguments[0] < 10 else 0)
+        time.sleep(0.2 if arguments[0] < 10 else 0)
         return real(stream, *arguments)
 
     monkeypatch.setattr(SegmentStream, "replica_batch", slow)

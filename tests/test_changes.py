@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.command_line import contents, earmark
+from support.command_line import contents, earmark_here
 
 from featurize.config import FeaturizeConfig
 from featurize.dataset.dataset import open_dataset
@@ -160,7 +160,7 @@ def test_a_shard_with_other_settings_is_reported_with_the_differences(features, 
 def test_verify_finds_changed_values(features, ray_here, monkeypatch, tmp_path):
     folder = tmp_path / "features"
     shutil.copytree(features, folder)
-    assert earmark("verify", folder).stdout == "verified  10 shards, 120 segments: no differences\n"
+    assert earmark_here("verify", folder).stdout == "verified  10 shards, 120 segments: no differences\n"
     shard = open_dataset(folder).shards[0]
     file = pq.ParquetFile(shard.path.path)
     table = file.read()
@@ -170,7 +170,7 @@ def test_verify_finds_changed_values(features, ray_here, monkeypatch, tmp_path):
     metadata = {FOOTER_KEY: file.metadata.metadata[FOOTER_KEY]}
     pq.write_table(table.replace_schema_metadata(metadata), shard.path.path)
     (folder / "shards.parquet").unlink()  # it has the size of the shard before
-    done = earmark("verify", folder)
+    done = earmark_here("verify", folder)
     assert done.returncode == 1
     assert f"{shard.name}: {read_track_ids(shard, 4)[0]} has values that differ from those written" in done.stderr
     assert done.stderr.count("  - ") == 1
@@ -185,7 +185,7 @@ def test_verify_finds_changed_values(features, ray_here, monkeypatch, tmp_path):
 def test_status_counts_finished_and_missing_shards(features, music, ray_here, tmp_path):
     folder = tmp_path / "features"
     shutil.copytree(features, folder)
-    done = earmark("status", folder)
+    done = earmark_here("status", folder)
     assert done.stdout.splitlines() == [
         "state     complete",
         "shards    10 of 10 done, 0 left",
@@ -200,8 +200,10 @@ def test_status_counts_finished_and_missing_shards(features, music, ray_here, tm
     assert (status.complete, status.shards_done, status.shards, status.tracks) == (False, 9, 10, 30)
     assert status.tracks_done == 27
     assert status.broken == [str(open_shards[1].relative_to(folder / "shards"))]
-    assert earmark("status", tmp_path).stdout.startswith("state     unfinished")  # a run folder with a dataset
-    nothing = earmark("status", tmp_path / "nothing")
+    assert earmark_here("status", tmp_path).stdout.startswith(
+        "state     unfinished"
+    )  # a run folder with a dataset
+    nothing = earmark_here("status", tmp_path / "nothing")
     assert nothing.returncode == 1
     assert "holds neither a dataset nor" in nothing.stderr
 

@@ -5,7 +5,7 @@ import os
 import pytest
 import typer
 from support.collection import plan_of, touch, two_classes, write_table
-from support.command_line import earmark
+from support.command_line import earmark_here
 from support.logs import logged
 
 from featurize.collection.catalog import build_catalog
@@ -189,7 +189,7 @@ def test_the_option_layout_reaches_the_catalog_and_the_cluster(tmp_path):
     sent = read_command(typer.main.get_command(app).commands, command).arguments
     assert " ".join(sent).count("--layout folders") == 1
     _split(tmp_path / "music", "train", "test", per_class=1)
-    done = earmark("featurize", tmp_path / "music", "--out", tmp_path / "out", "--layout", "folders")
+    done = earmark_here("featurize", tmp_path / "music", "--out", tmp_path / "out", "--layout", "folders")
     assert done.returncode == 1
     assert "expected at least 5 tracks in a class" in done.stderr
     assert "found test: 2, train: 2" in done.stderr

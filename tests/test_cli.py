@@ -11,7 +11,7 @@ from importlib import metadata
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from support.command_line import contents, earmark
+from support.command_line import contents, earmark, earmark_here
 
 SETTINGS = [
     "--set", "featurize.tracks_per_shard=3",
@@ -27,15 +27,20 @@ SETTINGS = [
 @pytest.fixture(scope="module")
 def finished(music, tmp_path_factory):
     out = tmp_path_factory.mktemp("reference") / "run"
-    return out, earmark("run", music, "--out", out, *SETTINGS)
+    return out, earmark("run", music, "--out", out, "--workers", 1, *SETTINGS)
 
 
-def test_run_writes_dataset_model_metrics_and_report(finished, features):
+def test_the_number_of_workers_does_not_change_the_bytes(finished, features):
     out, done = finished
     assert done.returncode == 0, done.stderr
+    assert "Featurized: 30 tracks, 120 segments, 0 rejects" in done.stderr
     written = contents(out / "features")
-    written.pop("config.yaml")
-    assert written == contents(features)
+    assert written.pop("config.yaml")
+    assert written == contents(features)  # by two workers
+
+
+def test_run_writes_dataset_model_metrics_and_report(finished):
+    out, done = finished
     metrics = json.loads((out / "metrics.json").read_text())
     for level, count in (("segments", 24), ("tracks", 6)):
         scores = metrics[level]
@@ -68,11 +73,11 @@ def test_the_report_is_self_contained_and_shows_the_split(finished):
     assert "learning_rate: 0.001" in page
 
 
-def test_a_second_run_repeats_nothing(finished, music):
+def test_a_second_run_repeats_nothing(finished, music, logical_cpus):
     out, first = finished
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.suffix in (".parquet", ".keras")}
     events = sorted((out / "tensorboard").rglob("*tfevents*"))
-    again = earmark("run", music, "--out", out, *SETTINGS)
+    again = earmark_here("run", music, "--out", out, *SETTINGS)
     assert again.returncode == 0, again.stderr
     assert again.stdout == first.stdout
     assert {path: path.stat().st_mtime_ns for path in before} == before
@@ -137,13 +142,13 @@ def test_train_gives_the_same_metrics_as_run(finished, tmp_path):
     assert (tmp_path / "run" / "config.yaml").read_text() == (reference / "config.yaml").read_text()
 
 
-def test_a_run_can_be_moved_with_its_features(finished, tmp_path):
+def test_a_run_can_be_moved_with_its_features(finished, logical_cpus, tmp_path):
     reference, done = finished
     moved = tmp_path / "moved"
     subprocess.run(["cp", "-r", reference, moved], check=True)
     (moved / "metrics.json").unlink()
     (moved / "report.html").unlink()
-    evaluated = earmark("evaluate", moved)
+    evaluated = earmark_here("evaluate", moved)
     assert evaluated.returncode == 0, evaluated.stderr
     assert evaluated.stdout == done.stdout.replace(str(reference), str(moved))
     assert (moved / "report.html").exists()
@@ -168,7 +173,7 @@ def test_a_run_can_be_moved_with_its_features(finished, tmp_path):
     ],
 )
 def test_errors_are_printed_without_a_traceback(arguments, status, sentence, tmp_path):
-    done = earmark(*arguments, cwd=tmp_path)
+    done = earmark_here(*arguments, cwd=tmp_path)
     assert done.returncode == status
     assert sentence in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
@@ -184,9 +189,9 @@ def music_with_rejects(music, tmp_path):
     return root
 
 
-def test_a_run_with_too_many_rejects_fails_after_a_table_of_reasons(music, tmp_path):
+def test_a_run_with_too_many_rejects_fails_after_a_table_of_reasons(music, ray_here, tmp_path):
     root = music_with_rejects(music, tmp_path)
-    done = earmark("run", root, "--out", tmp_path / "run", *SETTINGS)
+    done = earmark_here("run", root, "--out", tmp_path / "run", *SETTINGS)
     assert done.returncode == 1
     assert "6 of 36 tracks rejected" in done.stderr
     assert "not decodable" in done.stderr
@@ -207,7 +212,7 @@ def test_rejects_within_the_limit_are_in_the_report(music, tmp_path):
 
 @pytest.mark.parametrize("arguments", [["-h"], ["run", "-h"], ["submit", "-h"]])
 def test_h_prints_the_same_help_as_help(arguments):
-    short, long = earmark(*arguments), earmark(*arguments[:-1], "--help")
+    short, long = earmark_here(*arguments), earmark_here(*arguments[:-1], "--help")
     assert (short.returncode, short.stderr) == (0, "")
     assert "Usage: " in short.stdout
     assert short.stdout == long.stdout
@@ -228,4 +233,4 @@ def test_completion_names_the_commands():
     code = "from jobs.commands.app import app; app(prog_name='earmark')"
     done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["doctor"]
-    assert "--install-completion" in earmark("--help").stdout
+    assert "--install-completion" in earmark_here("--help").stdout

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.command_line import contents, earmark
+from support.command_line import contents, earmark_here
 
 from featurize.collection.catalog import build_catalog
 from featurize.config import FeaturizeConfig
@@ -35,7 +35,7 @@ from featurize.storage import StoragePath
 
 CONFIG = FeaturizeConfig(segments_per_track=2, tracks_per_shard=16)
 FIRST, ADDED = 20, 10  # tracks, and those of each addition
-TIMES = 50
+TIMES = 25
 SETTING = ["--set", "featurize.tracks_per_shard=16"]
 
 
@@ -111,7 +111,7 @@ def _grow(root: Path, times: int) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def added(tmp_path_factory):
-    """Return the table of 50 small additions, and the dataset that is never compacted."""
+    """Return the table of small additions, and the dataset that is never compacted."""
     return _grow(tmp_path_factory.mktemp("added"), TIMES)
 
 
@@ -128,11 +128,11 @@ def compacted(added, tmp_path_factory):
     return folder
 
 
-def test_fifty_additions_are_merged_without_changing_a_track(added, compacted):
+def test_small_additions_are_merged_without_changing_a_track(added, compacted):
     before, after = open_dataset(added[1]), open_dataset(compacted)
     print(f"{len(before.shards)} shards, {len(after.shards)} after compaction, {after.info.tracks} tracks")
-    assert len(before.shards) > 150
-    assert len(after.shards) < 60
+    assert len(before.shards) > 75
+    assert len(after.shards) < 30
     assert _tracks(compacted) == _tracks(added[1])
     assert not [problem for _, problems in verify(after) for problem in problems]
     assert after.info.counts == before.info.counts
@@ -160,7 +160,7 @@ def test_additions_are_merged_as_they_come(added, compacted, tmp_path):
         counts.append(len(list_shards(folder)))
     print(f"shards after each addition: {counts}")
     assert _tracks(folder) == _tracks(compacted)
-    assert counts[-1] <= 100
+    assert counts[-1] <= 50
     assert all(count <= 10 + 2 * (n + 1) * ADDED // 8 for n, count in enumerate(counts))
 
 
@@ -263,7 +263,7 @@ def test_a_compaction_that_stops_at_any_file_ends_with_the_same_bytes(
     added, compacted, ray_here, monkeypatch, tmp_path
 ):
     expected, interrupted = contents(compacted), 0
-    for first in (1, 2, 60):
+    for first in (1, 2, 30):
         folder, writes = tmp_path / str(first), first
         shutil.copytree(added[1], folder)
         while _interrupted(folder, writes, monkeypatch):
@@ -275,7 +275,7 @@ def test_a_compaction_that_stops_at_any_file_ends_with_the_same_bytes(
                     open_dataset(folder)
             if interrupted % 3 == 2:
                 break
-            writes = max(writes, 2) + 100
+            writes = max(writes, 2) + 50
         if (folder / "tracks.parquet").read_bytes() == expected["tracks.parquet"]:
             featurize(str(added[0]), folder, CONFIG)  # as good as `compact`, and reads no music
         compact(folder, 16)
@@ -324,7 +324,7 @@ def test_damaged_rows_are_refused_before_anything_changes(added, tmp_path):
     content[len(content) // 8] ^= 255
     (folder / "shards" / name).write_bytes(content)
     before = contents(folder)
-    done = earmark("compact", folder, *SETTING)
+    done = earmark_here("compact", folder, *SETTING)
     assert done.returncode == 1
     track = read_footer(StoragePath.of(folder), name).tracks.track[0]
     assert f"{folder} was not changed: expected the rows of all tracks in its shards, found none" in done.stderr
@@ -336,12 +336,12 @@ def test_the_command_says_what_it_did(added, tmp_path):
     folder = tmp_path / "features"
     shutil.copytree(added[1], folder)
     before = len(list_shards(folder))
-    done = earmark("compact", folder, *SETTING)
+    done = earmark_here("compact", folder, *SETTING)
     assert done.returncode == 0, done.stderr
     after = len(list_shards(folder))
     assert done.stdout == f"features  {folder}\nshards    {after}, merged from {before}\n"
-    done = earmark("compact", folder)
-    assert done.stdout == f"features  {folder}\nshards    10, merged from {after}\n"
+    done = earmark_here("compact", folder)
+    assert done.stdout == f"features  {folder}\nshards    5, merged from {after}\n"
     with pytest.raises(DatasetError, match=r"none/tracks\.parquet, the plan of a dataset, does not exist\. Type:"):
         compact(tmp_path / "none")
     assert not (tmp_path / "none").exists()

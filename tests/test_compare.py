@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from support.command_line import earmark
+from support.command_line import earmark_here
 from support.training import trained
 
 from featurize.dataset.dataset import open_dataset
@@ -82,7 +82,7 @@ def test_a_cross_validation_is_shown_as_the_mean_over_its_folds(runs):
 
 def test_the_page_and_the_terminal_have_the_same_figures(runs, tmp_path):
     folders = ["<b>0/run", "<b>1/run", "folds"]
-    done = earmark("compare", *folders, "--out", tmp_path / "page.html", cwd=runs)
+    done = earmark_here("compare", *folders, "--out", tmp_path / "page.html", cwd=runs)
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "page.html").read_text()
     rows = table_of(read_entries([f"{runs}/{folder}" for folder in folders]))

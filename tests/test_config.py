@@ -6,7 +6,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.command_line import earmark
+from support.command_line import earmark_here
 
 from jobs.config import JobConfig, load_config, to_yaml
 from jobs.errors import ConfigError
@@ -115,7 +115,7 @@ def test_an_empty_file_or_section_gives_the_defaults(tmp_path):
 
 
 def test_the_config_command_prints_the_settings(tmp_path):
-    done = earmark("config", "--set", "train.epochs=7", "--set", "train.learning_rate=3e-4")
+    done = earmark_here("config", "--set", "train.epochs=7", "--set", "train.learning_rate=3e-4")
     assert done.returncode == 0
     printed = yaml.safe_load(done.stdout)
     assert printed["train"]["epochs"] == 7
@@ -126,12 +126,12 @@ def test_the_config_command_prints_the_settings(tmp_path):
 
 
 def test_the_config_command_refuses_mistakes_with_status_2(tmp_path):
-    done = earmark("config", "--set", "train.epoch=7")
+    done = earmark_here("config", "--set", "train.epoch=7")
     assert done.returncode == 2
     assert done.stdout == ""
     assert "did you mean train.epochs?" in done.stderr
     assert "Traceback" not in done.stderr
-    done = earmark("config", "--config", tmp_path / "absent.yaml")
+    done = earmark_here("config", "--config", tmp_path / "absent.yaml")
     assert done.returncode == 2
     assert "cannot read the config" in done.stderr
 

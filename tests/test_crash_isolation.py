@@ -12,7 +12,7 @@ from featurize.storage import StoragePath
 
 GOOD = encode(0.5 * np.sin(np.arange(6 * 8000) / 5), 8000, ".wav")
 CRASHED = ("decode", "crashed the decoder", "its process ended with SIGABRT")
-TIMEOUT = 8
+TIMEOUT = 5  # a new process loads the decoders first, in one second
 
 
 @pytest.fixture

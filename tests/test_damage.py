@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.command_line import contents, earmark
+from support.command_line import contents, earmark_here
 from support.logs import logged
 
 from featurize.config import FeaturizeConfig
@@ -122,12 +122,12 @@ def test_tables_that_are_lost_beside_a_complete_dataset_are_written_again(music,
 def test_status_says_what_an_empty_plan_and_an_empty_run_json_are(features, tmp_path):
     shutil.copytree(features, tmp_path / "features")
     (tmp_path / "features" / "tracks.parquet").write_bytes(b"")
-    done = earmark("status", tmp_path / "features")
+    done = earmark_here("status", tmp_path / "features")
     assert done.returncode == 1
     assert "tracks.parquet, the plan of 10 shards that are there, is missing or broken" in done.stderr
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_bytes(b"")
-    done = earmark("status", tmp_path / "run")
+    done = earmark_here("status", tmp_path / "run")
     assert done.returncode == 1
     assert "run.json is empty: an interrupted copy or a full disk leaves such a file" in done.stderr
 
@@ -212,7 +212,7 @@ def test_every_shard_with_another_schema_is_refused_by_name(features, tmp_path):
         column = ("label", "start", "mfcc")[number]
         metadata = {FOOTER_KEY: file.metadata.metadata[FOOTER_KEY]}
         pq.write_table(table.drop_columns(column).replace_schema_metadata(metadata), path)
-    done = earmark("train", folder, "--out", tmp_path / "run")
+    done = earmark_here("train", folder, "--out", tmp_path / "run")
     assert done.returncode == 1
     for name, column in zip(names, ("label", "start", "mfcc"), strict=False):
         assert f"{name} is broken: lacks the column {column}" in done.stderr

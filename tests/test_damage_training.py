@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from support.command_line import earmark
+from support.command_line import earmark_here
 
 from featurize.dataset.dataset import open_dataset
 from featurize.errors import DatasetError
@@ -70,7 +70,7 @@ def test_a_dataset_that_is_damaged_before_its_evaluation_is_an_error(features, t
     trained(folder, run, epochs=1)
     [shard, *_] = open_dataset(folder).in_folds({0})
     _damage(shard)
-    done = earmark("evaluate", run)
+    done = earmark_here("evaluate", run)
     assert done.returncode == 1
     assert f"earmark: the shard {shard.path} cannot be read" in done.stderr
     assert "Traceback" not in done.stderr

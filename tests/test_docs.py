@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -88,8 +89,13 @@ def new_user(tmp_path) -> dict[str, str]:
             path = folder / (f"{name} {n}.flac" if n < 5 or s else "piece.flac")
             path.write_bytes(encode(samples, SAMPLE_RATE, path.suffix))
     project.mkdir()
-    for name in ("configs", "docs", "Makefile", "requirements.lock", "requirements-run.lock", "pyproject.toml"):
+    for name in ("docs", "Makefile", "requirements.lock", "requirements-run.lock", "pyproject.toml"):
         (project / name).symlink_to(ROOT / name)
+    # The included settings, with two epochs: whether a command works does not depend on their number.
+    shutil.copytree(ROOT / "configs", project / "configs", ignore=shutil.ignore_patterns("__pycache__"))
+    for config in (project / "configs").glob("*.yaml"):
+        fewer = re.sub(r"(?m)^  epochs: \d+", "  epochs: 2", config.read_text())
+        config.write_text(re.sub(r"(?m)^  warmup_epochs: \d+", "  warmup_epochs: 1", fewer))
     # A separate virtual environment, because make would clear it before a rebuild; its programs are linked.
     (project / ".venv").mkdir()
     (project / ".venv" / "bin").symlink_to(Path(sys.prefix, "bin"))
@@ -100,7 +106,9 @@ def new_user(tmp_path) -> dict[str, str]:
     # A stand-in for a desktop: it checks that the file exists and is not empty.
     (tools / "xdg-open").write_text('#!/bin/sh\ntest -s "$1"\n')
     (tools / "xdg-open").chmod(0o755)
-    kept = {name: os.environ[name] for name in ("PYTHONPATH", "LANG") if name in os.environ}
+    kept = {name: os.environ[name] for name in ("LANG",) if name in os.environ}
+    # `earmark demo` reads the settings that are installed: here those of the project.
+    kept["PYTHONPATH"] = os.pathsep.join([str(project), str(ROOT)])
     path = f"{tools}:{Path(sys.prefix, 'bin')}:{os.environ['PATH']}"
     return {**kept, "HOME": str(home), "PATH": path, "PWD": str(project)}
 

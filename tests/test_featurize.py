@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from support.audio import encode
-from support.command_line import contents, earmark
+from support.command_line import contents
 from support.librosa_reference import TOLERANCE_DB, librosa_mfcc
 
 from featurize.config import FeaturizeConfig
@@ -98,17 +98,6 @@ def test_the_mfcc_column_has_shape_and_dtype_as_metadata(features):
     assert json.loads(field.metadata[b"shape"]) == [40, 217]
     assert field.metadata[b"dtype"] == b"<f4"
     assert not field.nullable
-
-
-def test_the_number_of_workers_does_not_change_the_bytes(music, features, tmp_path):
-    command = ["featurize", music, "--out", tmp_path / "one", "--workers", 1]
-    settings = ["--set", "featurize.tracks_per_shard=3", "--set", "featurize.segments_per_track=4"]
-    done = earmark(*command, *settings)
-    assert done.returncode == 0, done.stderr
-    assert "Featurized: 30 tracks, 120 segments, 0 rejects" in done.stderr
-    found = contents(tmp_path / "one")
-    assert found.pop("config.yaml")
-    assert found == contents(features)
 
 
 def test_workers_read_the_tags_of_many_files(music, features, ray_here, tmp_path, monkeypatch):

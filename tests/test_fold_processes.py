@@ -8,7 +8,7 @@ import sys
 
 import psutil
 import pytest
-from support.command_line import contents, earmark
+from support.command_line import contents, earmark, earmark_here
 
 from jobs.cross_validation import folds_at_once, share_of_gpus
 from train.config import TrainConfig
@@ -100,10 +100,10 @@ def test_stops_deaths_and_folds_at_a_time_leave_the_same_result(features, tmp_pa
         assert contents(out / predictions) == contents(undisturbed / predictions) != {}
 
 
-def test_an_error_of_a_fold_is_that_of_the_command(features, tmp_path):
+def test_an_error_of_a_fold_is_that_of_the_command(features, no_cluster, tmp_path):
     (tmp_path / "fold=0").mkdir()
     (tmp_path / "fold=0" / "run.json").write_text("{")
-    done = earmark("crossval", features, "--out", tmp_path, *SETTINGS)
+    done = earmark_here("crossval", features, "--out", tmp_path, *SETTINGS)
     assert done.returncode == 1
     assert "run.json" in done.stderr
     assert "Traceback" not in done.stderr

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from hostile import hostile_verdicts, write_hostile
 from hostile.verdicts import ROWS, UNDECODABLE, Verdict
-from support.command_line import earmark
+from support.command_line import earmark_here
 
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.reader import read_row_group, read_track_ids
@@ -36,11 +36,11 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def done_and_outcomes(folder, tmp_path_factory):
+def done_and_outcomes(folder, ray_here, tmp_path_factory):
     """The completed process of a run over all files, the outcome of each file, and the dataset folder."""
     out = tmp_path_factory.mktemp("hostile-features")
     settings = ["--set", "featurize.max_reject_fraction=1", "--set", "featurize.segments_per_track=2"]
-    done = earmark("featurize", folder, "--out", out, *settings)
+    done = earmark_here("featurize", folder, "--out", out, *settings)
     assert done.returncode == 0, done.stderr
     dataset = open_dataset(out)
     outcomes = {

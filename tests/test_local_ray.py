@@ -30,12 +30,13 @@ with ray_workers(2):
         for connection in process.net_connections("inet")
         if connection.status == "LISTEN"
     ]
+    commands = " ".join(word for process in me.children(recursive=True) for word in process.cmdline())
     [folder] = Path(os.environ["RAY_TMPDIR"]).iterdir()
     if "die" in sys.argv:
         print(folder, flush=True)
         os.kill(os.getpid(), 9)
     print(json.dumps({"listening": listening, "mode": folder.stat().st_mode & 0o777, "workers": workers,
-                      "statistics": os.environ["RAY_USAGE_STATS_ENABLED"]}))
+                      "commands": commands, "statistics": os.environ["RAY_USAGE_STATS_ENABLED"]}))
 """
 
 
@@ -64,6 +65,9 @@ def test_ray_listens_on_loopback_only_and_leaves_nothing(place):
     assert {ip.removeprefix("::ffff:") for ip in found["listening"]} == {"127.0.0.1"}
     assert len(found["listening"]) > 4
     assert found["mode"] == 0o700
+    assert "raylet" in found["commands"]
+    for unneeded in ("monitor.py", "dashboard.py"):  # of a cluster; `log_monitor.py` is another
+        assert unneeded not in found["commands"]
     assert found["statistics"] == "0"
     assert list(place.iterdir()) == []  # that of the killed run is gone, too
     deadline = time.monotonic() + 5  # the time in which nothing of a command remains, on a busy machine as well

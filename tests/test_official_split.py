@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from support.command_line import earmark
+from support.command_line import earmark, earmark_here
 from support.logs import logged
 
 from featurize.config import FeaturizeConfig
@@ -155,7 +155,7 @@ def test_the_official_splits_are_the_default_and_every_result_says_so(dataset, r
     assert "test (official split)" in page
     assert "selected on the validation split (track_macro_f1), not on the test split" in page
     assert "A fold is one of 3 parts of the training part of the collection" in page
-    assert "on the official test split" in earmark("status", run.folder).stdout
+    assert "on the official test split" in earmark_here("status", run.folder).stdout
 
 
 def test_an_official_split_that_a_run_does_not_use_is_counted_apart(dataset):

@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pyarrow.compute as pc
 import pytest
-from support.command_line import earmark
+from support.command_line import earmark_here
 from support.training import trained
 
 from featurize.dataset.dataset import open_dataset
@@ -107,7 +107,7 @@ def test_the_three_formats_have_the_same_content(results):
 
 def test_unreadable_files_are_listed_and_the_others_are_predicted(run, mixed):
     command = ["predict", run, mixed, mixed / "one.flac", mixed / "notes.txt", mixed / "gone.mp3"]
-    done = earmark(*command, "--format", "json")
+    done = earmark_here(*command, "--format", "json")
     assert done.returncode == 0, done.stderr
     content = json.loads(done.stdout)
     paths = [track["path"] for track in content["tracks"]]
@@ -129,11 +129,11 @@ def test_unreadable_files_are_listed_and_the_others_are_predicted(run, mixed):
 
 def test_a_limit_of_a_file_is_set_and_its_reject_names_it(run, mixed):
     command = ["predict", run, mixed / "one.flac", "--format", "json", "--set"]
-    done = earmark(*command, "featurize.max_seconds=3")
+    done = earmark_here(*command, "featurize.max_seconds=3")
     assert done.returncode == 1
     [reject] = json.loads(done.stdout)["rejects"]
     assert reject["reason"] == ("too long: more than 3 s; allow more with --set featurize.max_seconds=SECONDS")
-    assert earmark(*command, "featurize.segments_per_track=3").returncode == 2
+    assert earmark_here(*command, "featurize.segments_per_track=3").returncode == 2
 
 
 def test_a_large_folder_is_featurized_by_ray_workers(run, music, tmp_path, ray_here, results, capsys):

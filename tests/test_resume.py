@@ -39,7 +39,7 @@ def assert_same(folder, uninterrupted):
 
 # The `stop` callback is called after each step and each evaluated batch. An epoch has five steps, then two batches
 # for each of two folds.
-@pytest.mark.parametrize("moment", [2, 6, 13], ids=["in mid-epoch", "in an evaluation", "in a later epoch"])
+@pytest.mark.parametrize("moment", [2, 6], ids=["in mid-epoch", "in an evaluation"])
 def test_a_stopped_run_resumes_to_the_same_bits(moment, features, uninterrupted, tmp_path):
     from support.training import EVERYTHING, stop_when, trained
 
@@ -101,6 +101,7 @@ def test_curves_have_no_duplicate_points_after_resuming(features, uninterrupted,
     for path in newest.iterdir():  # as after a kill: TensorBoard has epochs that no checkpoint has
         path.unlink()
     trained(features, tmp_path, **settings)
+    assert_same(tmp_path, uninterrupted)
     for part in ("train", "validation"):
         accumulator = EventAccumulator(str(tmp_path / "tensorboard" / part), size_guidance={"tensors": 0}).Reload()
         assert [point.step for point in accumulator.Tensors("loss")] == list(range(1, EPOCHS + 1))

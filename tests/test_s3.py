@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from support.command_line import contents, earmark
+from support.command_line import contents, earmark_here
 
 from featurize.audio.mfcc import Filters
 from featurize.collection.catalog import build_catalog
@@ -32,14 +32,14 @@ def uploaded(client, uri, music) -> str:
 def test_a_dataset_in_a_bucket_equals_a_local_one(client, uri, uploaded, features, tmp_path):
     name = "my features #1 (100%) é"
     out = uri(f"music/{name}")
-    done = earmark("featurize", uploaded, "--out", out, *SETTINGS)
+    done = earmark_here("featurize", uploaded, "--out", out, *SETTINGS)
     assert done.returncode == 0, done.stderr
     assert "2 other files were skipped (.txt: 1, system files: 1)." in done.stderr
     found = contents(out)
     assert found.pop("config.yaml")
     assert found == contents(features)
-    assert earmark("status", out).stdout.startswith("state     complete\nshards    10 of 10 done")
-    assert earmark("verify", out).stdout.startswith("verified  10 shards, 120 segments")
+    assert earmark_here("status", out).stdout.startswith("state     complete\nshards    10 of 10 done")
+    assert earmark_here("verify", out).stdout.startswith("verified  10 shards, 120 segments")
 
     remote, local = open_dataset(out), open_dataset(features)
     np.testing.assert_array_equal(read_row_group(remote.shards[3], 0)[0], read_row_group(local.shards[3], 0)[0])
@@ -54,7 +54,7 @@ def test_a_dataset_in_a_bucket_equals_a_local_one(client, uri, uploaded, feature
         open_dataset(out)
     before = written()
     time.sleep(1)  # S3 reports times in whole seconds
-    done = earmark("featurize", uploaded, "--out", out, *SETTINGS)
+    done = earmark_here("featurize", uploaded, "--out", out, *SETTINGS)
     assert done.returncode == 0, done.stderr
     after = written()
     assert after.pop(gone)
@@ -115,19 +115,19 @@ def secret(client):
     )
 
 
-def test_access_denied_is_an_error_and_not_a_reject(secret, uri, uploaded, tmp_path):
-    done = earmark("featurize", uploaded, "--out", uri("secret/features"), *SETTINGS)
+def test_access_denied_is_an_error_and_not_a_reject(secret, uri, uploaded, ray_here, tmp_path):
+    done = earmark_here("featurize", uploaded, "--out", uri("secret/features"), *SETTINGS)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(
         f"earmark: cannot write to {uri('secret/features')}: access denied; check the credentials"
     )
-    done = earmark("featurize", uri("secret"), "--out", tmp_path / "features", *SETTINGS)
+    done = earmark_here("featurize", uri("secret"), "--out", tmp_path / "features", *SETTINGS)
     assert done.returncode == 1
     assert "access denied; check the credentials" in done.stderr.splitlines()[-1]
     assert list_shards(tmp_path / "features") == set()
 
 
-def test_missing_buckets_and_invalid_uris_are_errors(uri, uploaded, tmp_path):
+def test_missing_buckets_and_invalid_uris_are_errors(uri, uploaded, ray_here, tmp_path):
     with pytest.raises(FeaturizeError, match="the bucket does not exist"):
         build_catalog(uri("absent/music"))
     with pytest.raises(FeaturizeError, match="does not exist"):
@@ -138,7 +138,7 @@ def test_missing_buckets_and_invalid_uris_are_errors(uri, uploaded, tmp_path):
         FeaturizeError, match=r"ftp://a/b cannot be used: .* Expected a path, or a URI such as s3://"
     ):
         build_catalog("ftp://a/b")
-    done = earmark("featurize", uploaded, "--out", uri("absent/features"), *SETTINGS)
+    done = earmark_here("featurize", uploaded, "--out", uri("absent/features"), *SETTINGS)
     assert done.returncode == 1
     assert "the bucket does not exist" in done.stderr.splitlines()[-1]
 
@@ -157,7 +157,7 @@ def test_a_run_in_a_bucket_equals_a_local_one(client, uri, features, logical_cpu
     settings = {"epochs": 3, "model": "modulation", "checkpoint_every": "2 steps", "keep_checkpoints": 2}
     with pytest.raises(Stopped) as stopped:
         trained(features, remote, stop_when(12), **settings)
-    status = earmark("status", remote).stdout
+    status = earmark_here("status", remote).stdout
     assert status.startswith(f"training  unfinished: {len(Run(remote).history())} of 3 epochs")
     assert f"a checkpoint after step {stopped.value.step}" in status
     messages, _ = trained(features, remote, **settings)
@@ -175,7 +175,7 @@ def test_a_run_in_a_bucket_equals_a_local_one(client, uri, features, logical_cpu
     with Run(remote).tensorboard.at_hand() as curves:
         board = EventAccumulator(str(curves / "train"), size_guidance={"tensors": 0}).Reload()
         assert [point.step for point in board.Tensors("loss")] == [1, 2, 3]
-    assert "evaluated tracks accuracy" in earmark("status", remote).stdout
+    assert "evaluated tracks accuracy" in earmark_here("status", remote).stdout
 
 
 def test_a_run_finds_its_dataset_in_a_folder_with_any_name(client, uri, features):

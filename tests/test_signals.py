@@ -145,6 +145,8 @@ def test_a_swallowed_stop_and_a_second_one_end_the_process(tmp_path):
     script = tmp_path / "swallows.py"
     script.write_text(
         "import sys, time\n"
+        "import jobs.terminal.signals\n"
+        "jobs.terminal.signals._CLEANUP_SECONDS = 1.0\n"
         "from jobs.commands.error_exits import plain_errors\n"
         "from jobs.terminal.signals import end_with\n"
         "def command():\n"

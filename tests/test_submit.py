@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
-from support.command_line import earmark
+from support.command_line import earmark, earmark_here
 
 import jobs.terminal.console
 from featurize.dataset_build.driver import FeaturizeProgress
@@ -97,7 +97,7 @@ def test_the_uploaded_files_run_the_command_with_the_same_settings(tmp_path):
 
 
 def test_a_dry_run_lists_every_file_and_sends_nothing():
-    done = earmark("submit", "--dry-run", "--address", "http://127.0.0.1:9", "--", *RUN_IN_BUCKET)
+    done = earmark_here("submit", "--dry-run", "--address", "http://127.0.0.1:9", "--", *RUN_IN_BUCKET)
     assert done.returncode == 0, done.stderr
     *lines, last = done.stdout.splitlines()
     listed = {line.split()[1]: int(line.split()[0].replace(",", "")) for line in lines}
@@ -128,7 +128,7 @@ def test_a_dry_run_lists_every_file_and_sends_nothing():
     ],
 )
 def test_a_mistake_is_reported_before_anything_is_sent(arguments, status, message):
-    done = earmark("submit", *arguments)
+    done = earmark_here("submit", *arguments)
     assert done.returncode == status
     assert message in " ".join(done.stderr.replace("│", " ").split()) or message in done.stderr
     assert "Traceback" not in done.stderr

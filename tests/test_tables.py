@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import typer
-from support.command_line import earmark
+from support.command_line import earmark_here
 from support.logs import logged
 
 from featurize.collection import sizes
@@ -89,7 +89,7 @@ def test_a_row_cannot_choose_a_server_or_an_account(table, listener, tmp_path):
         "s3://key:secret@music/x.wav",
         "abfs://container:password@account/x.wav",
     ]
-    done = earmark("featurize", table(*paths), "--out", tmp_path / "out", "--allow-bucket", "music")
+    done = earmark_here("featurize", table(*paths), "--out", tmp_path / "out", "--allow-bucket", "music")
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1] == (
         "  - 5 rows have a URI with options or credentials, which a row must not set: line 12, 13, 14, 15, 16"
@@ -193,7 +193,7 @@ def test_submit_sends_the_allowed_buckets():
     assert "--allow-bucket" not in command.arguments
 
 
-def test_keys_that_cannot_be_joined_are_rejects_and_never_other_files(client, uri, music, tmp_path):
+def test_keys_that_cannot_be_joined_are_rejects_and_never_other_files(client, uri, music, ray_here, tmp_path):
     secret = next(music.glob("bells/*.wav"))
     for path in sorted(music.glob("*/*.*")):
         client.upload_file(str(path), "music", f"odd/{path.relative_to(music)}")
@@ -202,7 +202,7 @@ def test_keys_that_cannot_be_joined_are_rejects_and_never_other_files(client, ur
     for key in (*unsafe, *classless):
         client.put_object(Bucket="music", Key=f"odd/{key}", Body=b"x")
     settings = ["--set", "featurize.segments_per_track=1", "--set", "featurize.max_reject_fraction=1"]
-    done = earmark("featurize", uri("music/odd"), "--out", tmp_path / "out", *settings)
+    done = earmark_here("featurize", uri("music/odd"), "--out", tmp_path / "out", *settings)
     assert done.returncode == 0, done.stderr
     out = StoragePath.of(tmp_path / "out")
     rejects = {r.path: (r.stage, r.reason) for name in list_shards(out) for r in read_rejects(out, name)}

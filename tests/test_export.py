@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from support.command_line import earmark
+from support.default_features import SETTINGS
 from support.export import NAMES, TOLERANCE, TOLERANCE_DB, all_rows, differences, export, metadata, write_wav
 from support.training import trained
 
@@ -46,7 +47,7 @@ def exports(export_run, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def filters():
-    return Filters.from_librosa()
+    return Filters.from_librosa(SETTINGS)
 
 
 def test_every_example_runs_without_earmark_and_equals_the_model(

@@ -6,12 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from support.default_features import SHAPE
 
 from featurize.audio.mfcc import segment_starts
 from featurize.config import FeaturizeConfig
 from featurize.dataset.reader import Shard, read_row_group
 from featurize.dataset.row_group_reader import RowGroupReader
-from featurize.dataset.schema import MFCC_SHAPE, shard_name
+from featurize.dataset.schema import shard_name
 from featurize.dataset_build.shard_writer import ShardWriter
 from featurize.planning.shard_plan import ShardPlan, Track, feature_settings
 from featurize.storage import StoragePath
@@ -43,7 +44,7 @@ def rows(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("rows")
     settings = feature_settings(FeaturizeConfig(segments_per_track=SEGMENTS))
-    starts = segment_starts(6 * 22050, SEGMENTS) / 22050
+    starts = segment_starts(6 * 22050, settings) / 22050
     random = np.random.default_rng(0)
     shards, tracks = [], []
     for index, count in enumerate(TRACKS):
@@ -51,13 +52,13 @@ def rows(tmp_path_factory):
         writer = ShardWriter(ShardPlan(name, StoragePath.of(folder), [], settings))
         for number in range(count):
             tracks += [f"{index}/{number}"] * SEGMENTS
-            mfcc = random.standard_normal((SEGMENTS, *MFCC_SHAPE), np.float32)
+            mfcc = random.standard_normal((SEGMENTS, *SHAPE), np.float32)
             writer.add(Track(f"{index}/{number}", "", int(random.integers(3)), 0), mfcc, starts)
         writer.finish(StoragePath.of(folder))
         path = StoragePath.of(folder) / "shards" / name
         metadata = pq.read_metadata(path.path)
         sizes = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
-        shards.append(Shard(name, path, 0, sizes))
+        shards.append(Shard(name, path, 0, sizes, format=settings.format))
     parts = [read_row_group(shard, index) for shard in shards for index in range(len(shard.row_groups))]
     mfcc, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Rows(shards, mfcc, labels, tracks)
@@ -171,18 +172,18 @@ def through_tensorflow(array):
 
 @pytest.mark.parametrize("count", [7, 64])
 def test_tensorflow_uses_allocated_memory_without_copying(count, logical_cpus):
-    array = allocate((count, *MFCC_SHAPE))
+    array = allocate((count, *SHAPE))
     assert array.ctypes.data % 64 == 0
     array[:] = 3
     address, output = array.ctypes.data, through_tensorflow(array)
     assert output.ctypes.data == address
     del array
-    others = [allocate((count, *MFCC_SHAPE)) for _ in range(4)]
+    others = [allocate((count, *SHAPE)) for _ in range(4)]
     assert address not in [other.ctypes.data for other in others]  # TensorFlow's array still uses it
     assert (output == 3).all()
 
 
 def test_unaligned_memory_would_be_copied(logical_cpus):
     """Shows that the previous test depends on the alignment."""
-    array = allocate((7 * np.prod(MFCC_SHAPE) + 1,))[1:].reshape(7, *MFCC_SHAPE)
+    array = allocate((7 * np.prod(SHAPE) + 1,))[1:].reshape(7, *SHAPE)
     assert through_tensorflow(array).ctypes.data != array.ctypes.data

@@ -8,7 +8,6 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from featurize.dataset.reader import Shard
-from featurize.dataset.schema import MFCC_SHAPE
 from featurize.errors import EarmarkError
 from train.errors import TrainError
 from train.input.lanes import Span, replica_bounds
@@ -23,7 +22,7 @@ class ReplicaBatch(NamedTuple):
     """One replica's part of a batch, as arrays or as tensors.
 
     Attributes:
-        mfcc: float32 [rows, 40, 217].
+        mfcc: float32 [rows, features, frames]: MFCC, or log-mel features if the dataset has these.
         labels: int32 [rows], class indices.
         others: int32 [rows], classes of the segments mixed in; see `train.input.mixup`.
         shares: float32 [rows], weight of `labels` in each row; `others` has the remaining weight.
@@ -41,14 +40,6 @@ class ReplicaBatch(NamedTuple):
     batch_rows: Any
 
 
-REPLICA_BATCH_SPEC = ReplicaBatch(
-    tf.TensorSpec((None, *MFCC_SHAPE), tf.float32),
-    tf.TensorSpec((None,), tf.int32),
-    tf.TensorSpec((None,), tf.int32),
-    tf.TensorSpec((None,), tf.float32),
-    *(tf.TensorSpec((), tf.int64),) * 3,
-)
-
 # From a step and the rows of its batch to the weight that each row keeps in mixup, float32 [rows].
 MixupShares = Callable[[int, int], NDArray[np.float32]]
 
@@ -64,7 +55,7 @@ class SegmentStream:
         """Prepare to read batches; nothing is read yet.
 
         Args:
-            shards: Shards to read.
+            shards: Shards of one dataset to read.
             sampler: Order of their rows, and their division into batches.
             mixup: Weights from `train.input.mixup.mixup_shares`; None for no mixing.
 
@@ -74,6 +65,7 @@ class SegmentStream:
         self._lanes = sampler.lanes
         if not self._lanes.rows:
             raise TrainError("there are no segments to read in these folds")
+        self._shape = shards[0].format.shape
         self._cache = WindowCache(shards, sampler, lookback=_BATCHES_AT_ONCE * self._lanes.most_rows)
         self._mixup = mixup
         self._failures: list[EarmarkError] = []
@@ -93,6 +85,17 @@ class SegmentStream:
         """Number of segments in the smallest batch of an epoch."""
         return self._lanes.smallest_batch
 
+    @property
+    def spec(self) -> ReplicaBatch:
+        """The `tf.TensorSpec` of each field of the elements of `dataset`."""
+        return ReplicaBatch(
+            tf.TensorSpec((None, *self._shape), tf.float32),
+            tf.TensorSpec((None,), tf.int32),
+            tf.TensorSpec((None,), tf.int32),
+            tf.TensorSpec((None,), tf.float32),
+            *(tf.TensorSpec((), tf.int64),) * 3,
+        )
+
     def batch(self, step: int) -> LabeledSegments:
         """Return the segments of the batch of a step, then those that mixup blends into them.
 
@@ -100,7 +103,7 @@ class SegmentStream:
             step: Step, counted from the start of training.
 
         Returns:
-            float32 [rows, 40, 217], MFCC; and int32 [rows], class indices.
+            float32 [rows, features, frames]; and int32 [rows], class indices.
         """
         epoch, spans = self._spans(step)
         own = self._cache.rows(epoch, spans)
@@ -158,7 +161,8 @@ class SegmentStream:
             Elements are `ReplicaBatch`: for each step one for each of `local_replicas`, in their order. They are
             computed in parallel and delivered in order.
         """
-        types = [spec.dtype for spec in REPLICA_BATCH_SPEC]
+        spec = self.spec
+        types = [field.dtype for field in spec]
 
         def read(index: int) -> list[Any]:
             step, position = divmod(index, len(local_replicas))
@@ -172,10 +176,7 @@ class SegmentStream:
         def to_tensors(index: tf.Tensor) -> ReplicaBatch:
             fields = tf.numpy_function(lambda i: read(int(i)), [index], types, stateful=False)
             return ReplicaBatch(
-                *(
-                    tf.ensure_shape(field, spec.shape)
-                    for field, spec in zip(fields, REPLICA_BATCH_SPEC, strict=True)
-                )
+                *(tf.ensure_shape(field, known.shape) for field, known in zip(fields, spec, strict=True))
             )
 
         count = len(local_replicas)

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from train.errors import TrainError
-from train.input.batches import REPLICA_BATCH_SPEC, ReplicaBatch, SegmentStream
+from train.input.batches import ReplicaBatch, SegmentStream
 
 
 class DistributedBatches:
@@ -39,7 +39,7 @@ class DistributedBatches:
             )
         # The dataset is padded to be endless and the steps are counted here: for a finite one, TensorFlow checks
         # in each step whether every replica has a next element, which takes milliseconds.
-        padding = tf.data.Dataset.from_tensors(ReplicaBatch(*map(_zeros, REPLICA_BATCH_SPEC))).repeat()
+        padding = tf.data.Dataset.from_tensors(ReplicaBatch(*map(_zeros, stream.spec))).repeat()
 
         def worker_dataset(context: tf.distribute.InputContext) -> tf.data.Dataset:
             count = replicas // context.num_input_pipelines  # each worker has one pipeline

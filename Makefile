@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 
-.PHONY: help demo test test-slow test-matrix fuzz check format bench-featurize bench-bucket bench-scale bench-stream bench-train bench-skewed lock clean
+.PHONY: help demo test test-slow test-matrix fuzz check format bench-featurize bench-features bench-bucket bench-scale bench-stream bench-train bench-skewed lock clean
 
 help:
 	@echo "make demo     synthesize a small collection, featurize it, train on it, write the report"
@@ -15,6 +15,7 @@ help:
 	@echo "make check    run ruff and mypy, as CI does"
 	@echo "make format   format the code and fix what ruff can fix"
 	@echo "make bench-featurize   compare featurizing with librosa and with decoding alone"
+	@echo "make bench-features    compare other feature settings with librosa, and float16 with float32"
 	@echo "make bench-bucket   compare featurizing from a bucket that waits before each answer with a local disk"
 	@echo "make bench-scale       measure the driver with a collection of a million tracks"
 	@echo "make bench-stream      compare training batches from shards with TFRecord, Ray Data and memory"
@@ -68,6 +69,9 @@ export EARMARK_MUSIC
 
 bench-featurize: $(READY)
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.featurize
+
+bench-features: $(READY)
+	$(ONE_THREAD) $(BIN)/python -m benchmarks.feature_settings
 
 bench-bucket: $(READY)
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.bucket

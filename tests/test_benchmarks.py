@@ -27,6 +27,10 @@ SMALLEST = {
             "peak_megabytes",
         },
     ),
+    "feature_settings": (
+        ["--rounds", 1, "--clips", 2, "--tracks", 1],
+        {"clips", "rounds", "ratio_librosa", "largest_db", "store"},
+    ),
     "bucket": (
         ["--rounds", 1, "--clips", 3, "--tracks", 5, "--segments", 1200],
         {

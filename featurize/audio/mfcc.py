@@ -175,8 +175,10 @@ def segment_features(
     hops = starts // hop
     # Shared frame j of the track covers n_fft samples from j * hop_length + offset.
     inner = _distinct(hops[:, None] + np.arange(edges.inner))
-    shared = np.lib.stride_tricks.sliding_window_view(samples[edges.offset :], settings.n_fft)[::hop]
     padded = _edge_frames(samples, starts, settings, edges)
+    shared = padded[:0]
+    if edges.inner:
+        shared = np.lib.stride_tricks.sliding_window_view(samples[edges.offset :], settings.n_fft)[::hop]
     log_mel = np.empty((len(inner) + len(padded), settings.n_mels), np.float32)
     _write_log_mel(shared, inner, filters, log_mel[: len(inner)])
     _write_log_mel(padded, np.arange(len(padded)), filters, log_mel[len(inner) :])

@@ -134,6 +134,7 @@ def draw_segment(segment: NDArray[np.float32], settings: FeatureSettings) -> Pic
             extend = "neither" if levels else "both"  # the largest values are beyond the ends
             bar = figure.colorbar(drawn, ax=axes, label=_UNITS[order], extend=extend, aspect=12)
             bar.outline.set_visible(False)
+            assert bar.solids is not None
             bar.solids.set(edgecolor="face", rasterized=True)
             if settings.kind == "log_mel":
                 _label_bands(axes, settings)

@@ -49,7 +49,7 @@ class FeaturizeConfig(BaseModel):
         80, description="dynamic range of a segment: lower values are raised to this far below its loudest, in dB"
     )
     deltas: Deltas = Field(
-        0, description="derivatives over time, below the features in each segment: 0, 1 or 2 (9 frames wide)"
+        0, description="number of derivatives over time that follow the features: 0, 1 or 2 (each 9 frames wide)"
     )
     segment_frames: SegmentFrames = Field(
         217,
@@ -62,7 +62,8 @@ class FeaturizeConfig(BaseModel):
         "/ hop_length frames, rounded down",
     )
     store: Store = Field(
-        "float32", description="type of the stored features: float32, or float16 (half the bytes, 3 digits)"
+        "float32",
+        description="type of the stored features: float32, or float16 (two bytes a value, rounded to 3 digits)",
     )
     segments_per_track: SegmentsPerTrack = Field(
         12, description="segments per track, evenly spaced; they overlap if the track is too short"

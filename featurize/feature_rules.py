@@ -10,8 +10,9 @@ from pydantic import Field
 from featurize.mel_scale import empty_bands
 
 DELTA_FRAMES = 9  # width of the filter of librosa.feature.delta
-# Of the float32 features of a track. A worker holds eight tracks, in less memory than librosa and Ray take.
-_MOST_TRACK_BYTES = 64 << 20
+# Of the float32 features of a track, of which a worker holds eight; and of the frames that they are computed from.
+_MOST_TRACK_BYTES = 40 << 20
+_MOST_FRAME_BYTES = 192 << 20
 
 Kind = Literal["mfcc", "log_mel"]
 Store = Literal["float32", "float16"]
@@ -97,6 +98,15 @@ def impossible(
         problems.append(
             f"the features of a track take {size / 1e6:,.0f} MB (segments_per_track = {segments_per_track}, each "
             f"{features} x {frames}), expected at most {_MOST_TRACK_BYTES / 1e6:.0f} MB"
+        )
+    # Frames that reach into the padding are computed for each segment, from samples of their own.
+    padded = 2 * -(-n_fft // (2 * hop_length))
+    size = 4 * segments_per_track * (frames * n_mels + padded * n_fft)
+    if size > _MOST_FRAME_BYTES:
+        problems.append(
+            f"the frames of a track take {size / 1e6:,.0f} MB (segments_per_track = {segments_per_track}, each "
+            f"{frames} frames of {n_mels} mel bands), expected at most {_MOST_FRAME_BYTES / 1e6:.0f} MB; a longer "
+            "hop_length makes fewer"
         )
     return problems
 

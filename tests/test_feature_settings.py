@@ -143,6 +143,10 @@ def test_empty_bands_are_those_of_librosa(rate, n_fft, n_mels, f_min, f_max):
             {"n_fft": 256, "hop_length": 128},
             ["20 of 128 mel bands are empty", "86.13 Hz apart", "n_mels of 76 or less or an n_fft of 512 or more"],
         ),
+        (
+            {"n_fft": 16384, "hop_length": 1, "segment_frames": 20000, "n_mfcc": 20},
+            ["the frames of a track take 13,008 MB (segments_per_track = 12, each 20000 frames of 128 mel bands)"],
+        ),
         # All problems at once.
         ({"sample_rate": 16000, "f_max": 9000, "n_mfcc": 200}, ["f_max = 9000 Hz", "n_mfcc = 200"]),
     ],

@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 TOOLS  := $(VENV)/ready-tools
 
-.PHONY: help demo test test-slow test-matrix fuzz check format bench-featurize bench-bucket bench-scale bench-stream bench-train bench-evaluate bench-skewed lock clean
+.PHONY: help demo test test-slow test-matrix fuzz check format bench-featurize bench-features bench-bucket bench-scale bench-stream bench-train bench-evaluate bench-skewed lock clean
 
 help:
 	@echo "make demo     synthesize a small collection, featurize it, train on it, write the report"
@@ -16,6 +16,7 @@ help:
 	@echo "make check    run ruff and mypy, as CI does"
 	@echo "make format   format the code and fix what ruff can fix"
 	@echo "make bench-featurize   compare featurizing with librosa and with decoding alone"
+	@echo "make bench-features    compare other feature settings with librosa, and float16 with float32"
 	@echo "make bench-bucket   compare featurizing from a bucket that waits before each answer with a local disk"
 	@echo "make bench-scale       measure the driver with a collection of a million tracks"
 	@echo "make bench-stream      compare training batches from shards with TFRecord, Ray Data and memory"
@@ -75,6 +76,9 @@ export EARMARK_MUSIC
 
 bench-featurize: $(TOOLS)
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.featurize
+
+bench-features: $(TOOLS)
+	$(ONE_THREAD) $(BIN)/python -m benchmarks.feature_settings
 
 bench-bucket: $(TOOLS)
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.bucket

@@ -93,7 +93,7 @@ def measure_featurizing(
     Returns:
         Seconds by place, one value per round; and the requests of all timed rounds.
     """
-    filters = Filters.from_librosa()
+    filters = Filters.from_librosa(feature_settings(FeaturizeConfig()))
     with contextlib.ExitStack() as servers:
         addresses = {name: servers.enter_context(waiting_bucket(music, wait)) for name, wait in WAITS.items()}
         places = {"local": StoragePath.of(music)}
@@ -151,9 +151,10 @@ def bytes_of_excerpts(scratch: Path) -> float:
     for clip in clips:
         soundfile.write(clip, noise, 44100)
     config = FeaturizeConfig(excerpt_seconds=EXCERPT_SECONDS)
+    filters = Filters.from_librosa(feature_settings(config))
     with waiting_bucket(music, 0) as address:
         root = StoragePath.of(uri(address))
-        build_shard(root, music, clips, scratch / "excerpts", Filters.from_librosa(), config)
+        build_shard(root, music, clips, scratch / "excerpts", filters, config)
         return requests(address)["bytes"] / sum(clip.stat().st_size for clip in clips)
 
 

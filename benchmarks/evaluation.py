@@ -17,6 +17,7 @@ Prints a table and writes benchmarks/results/evaluation.json, for each number of
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import resource
@@ -75,8 +76,7 @@ def evaluate(folder: Path, name: str, rows: int, model_name: str) -> dict[str, A
     import numpy as np
 
     from benchmarks.rows import CLASSES, SETTINGS, shards_of
-    from featurize.dataset.reader import Shard
-    from featurize.dataset.schema import MFCC_SHAPE, shard_name
+    from featurize.dataset.schema import shard_name
     from featurize.storage import StoragePath
     from train.config import TrainConfig
     from train.evaluation.held_out import HeldOut
@@ -97,7 +97,7 @@ def evaluate(folder: Path, name: str, rows: int, model_name: str) -> dict[str, A
             link = shard_name(0, index, "0" * 16)
             os.link(shard.path.path, Path(scratch) / "shards" / link)
             path = StoragePath.of(scratch) / "shards" / link
-            shards.append(Shard(link, path, 0, shard.row_groups, CLASSES, size))
+            shards.append(dataclasses.replace(shard, name=link, path=path, fold=0, classes=CLASSES, size=size))
         segments = SETTINGS.segments_per_track
         fold = HeldOut(
             EvaluationStream(shards, segments, range(segments), BATCH_SIZE),
@@ -110,12 +110,12 @@ def evaluate(folder: Path, name: str, rows: int, model_name: str) -> dict[str, A
         with strategy.scope():
             if model_name == "mean":
                 layers = [
-                    keras.Input(MFCC_SHAPE),
+                    keras.Input(SETTINGS.shape),
                     keras.layers.GlobalAveragePooling1D(data_format="channels_first"),
                 ]
                 model = keras.Sequential([*layers, keras.layers.Dense(CLASSES)])
             else:
-                model = build_model(model_name, CLASSES, 0.0, None)
+                model = build_model(model_name, SETTINGS.format, CLASSES, 0.0)
         run = Run(Path(scratch) / "run")
         loaded = _resident_megabytes()
         started = time.perf_counter()

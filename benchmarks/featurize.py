@@ -38,16 +38,7 @@ import soundfile
 
 from benchmarks.clips import add_options, chosen_clips
 from featurize.audio.load import load
-from featurize.audio.mfcc import (
-    HOP_LENGTH,
-    N_FFT,
-    N_MELS,
-    N_MFCC,
-    SAMPLE_RATE,
-    SEGMENT_SAMPLES,
-    Filters,
-    segment_starts,
-)
+from featurize.audio.mfcc import Filters, segment_starts
 from featurize.config import FeaturizeConfig
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.reader import list_shards
@@ -58,7 +49,7 @@ from featurize.storage import StoragePath
 
 RESULTS = Path(__file__).parent / "results" / "featurize.json"
 SETTINGS = feature_settings(FeaturizeConfig())
-FILTERS = Filters.from_librosa()
+FILTERS = Filters.from_librosa(SETTINGS)
 LONG_TRACKS = {"10 s": 10, "30 minutes": 1800, "3 hours": 10800}  # seconds
 
 Contender = Callable[[Path], Any]
@@ -130,9 +121,11 @@ def measure_one_core(clips: Sequence[Path], rounds: int) -> dict[str, list[float
 
 
 def with_librosa(path: Path) -> np.ndarray:
-    """Return the MFCC of each segment as a librosa user would compute it, float32 [segments, 40, 217]."""
+    """Return the MFCC of each segment as a user of librosa would compute it."""
     samples, rate = librosa.load(path)
-    return np.stack([librosa.feature.mfcc(y=segment, sr=rate, n_mfcc=N_MFCC) for segment in segments(samples)])
+    return np.stack(
+        [librosa.feature.mfcc(y=segment, sr=rate, n_mfcc=SETTINGS.n_mfcc) for segment in segments(samples)]
+    )
 
 
 def decode_only(path: Path) -> np.ndarray:
@@ -149,12 +142,15 @@ def peers() -> dict[str, Contender]:
         import essentia.standard as es
 
         essentia.log.infoActive = False
-        window = es.Windowing(type="hann", size=N_FFT, zeroPadding=0, normalized=False)
-        spectrum = es.Spectrum(size=N_FFT)
+        window = es.Windowing(type="hann", size=SETTINGS.n_fft, zeroPadding=0, normalized=False)
+        spectrum = es.Spectrum(size=SETTINGS.n_fft)
         mfcc = es.MFCC(
-            inputSize=N_FFT // 2 + 1, numberBands=N_MELS, numberCoefficients=N_MFCC, sampleRate=SAMPLE_RATE
+            inputSize=SETTINGS.n_fft // 2 + 1,
+            numberBands=SETTINGS.n_mels,
+            numberCoefficients=SETTINGS.n_mfcc,
+            sampleRate=SETTINGS.sample_rate,
         )
-        cut = {"frameSize": N_FFT, "hopSize": HOP_LENGTH, "startFromZero": False}
+        cut = {"frameSize": SETTINGS.n_fft, "hopSize": SETTINGS.hop_length, "startFromZero": False}
         found["essentia"] = lambda path: [
             [mfcc(spectrum(window(frame)))[1] for frame in es.FrameGenerator(segment, **cut)]
             for segment in segments(load(StoragePath.of(path), SETTINGS))
@@ -164,8 +160,8 @@ def peers() -> dict[str, Contender]:
         import torchaudio
 
         torch.set_num_threads(1)
-        spectrogram = {"n_fft": N_FFT, "hop_length": HOP_LENGTH, "n_mels": N_MELS}
-        transform = torchaudio.transforms.MFCC(SAMPLE_RATE, N_MFCC, melkwargs=spectrogram)
+        spectrogram = {"n_fft": SETTINGS.n_fft, "hop_length": SETTINGS.hop_length, "n_mels": SETTINGS.n_mels}
+        transform = torchaudio.transforms.MFCC(SETTINGS.sample_rate, SETTINGS.n_mfcc, melkwargs=spectrogram)
         found["torchaudio"] = lambda path: transform(
             torch.from_numpy(np.stack(list(segments(load(StoragePath.of(path), SETTINGS)))))
         )
@@ -174,8 +170,8 @@ def peers() -> dict[str, Contender]:
 
 def segments(samples: np.ndarray) -> Sequence[np.ndarray]:
     """Return the segments of a track as slices of its samples."""
-    starts = segment_starts(len(samples), SETTINGS.segments_per_track)
-    return [samples[start : start + SEGMENT_SAMPLES] for start in starts]
+    starts = segment_starts(len(samples), SETTINGS)
+    return [samples[start : start + SETTINGS.segment_samples] for start in starts]
 
 
 def measure_workers(music: Path, scratch: Path, rounds: int) -> tuple[dict[int, list[float]], float]:
@@ -207,7 +203,7 @@ def measure_workers(music: Path, scratch: Path, rounds: int) -> tuple[dict[int, 
             ray.shutdown()
             dataset = open_dataset(scratch / "features")
             size = sum(os.path.getsize(shard.path.path) for shard in dataset.shards)
-            raw = sum(shard.rows for shard in dataset.shards) * 40 * 217 * 4
+            raw = sum(shard.rows for shard in dataset.shards) * SETTINGS.format.row_bytes
             shutil.rmtree(scratch / "features")
     return rates, size / raw
 

@@ -20,13 +20,14 @@ def main() -> None:
     """Build the shard and print the peak memory."""
     track, folder = sys.argv[1:]
     os.makedirs(folder, exist_ok=True)  # a worker requires an existing folder
+    settings = feature_settings(FeaturizeConfig())
     plan = ShardPlan(
         "fold=0/part-00000-0000000000000000.parquet",
         StoragePath.of(os.path.dirname(track)),
         [Track(track, track, 0, os.path.getsize(track))],
-        feature_settings(FeaturizeConfig()),
+        settings,
     )
-    write_features(plan, StoragePath.of(folder), Filters.from_librosa())
+    write_features(plan, StoragePath.of(folder), Filters.from_librosa(settings))
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     print(int(peak.split()[1]) / 1024)
 

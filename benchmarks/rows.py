@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import scipy.signal
 import tensorflow as tf
 
-from featurize.audio.mfcc import HOP_LENGTH, SAMPLE_RATE, SEGMENT_FRAMES, segment_starts
+from featurize.audio.mfcc import segment_starts
 from featurize.config import FeaturizeConfig
 from featurize.dataset.reader import Shard, list_shards
-from featurize.dataset.schema import MFCC_SHAPE, fold_of, shard_name
+from featurize.dataset.schema import fold_of, shard_name
 from featurize.dataset_build.shard_writer import ShardWriter
 from featurize.planning.shard_plan import ShardPlan, Track, feature_settings
 from featurize.planning.shard_size import SMALLEST
@@ -46,7 +46,7 @@ def compose(folder: Path, segments: int) -> None:
 def compose_shard(folder: Path, index: int, tracks: int) -> None:
     """Write the rows of one shard in each of the three formats."""
     random = np.random.default_rng(index)
-    starts = segment_starts(TRACK_SECONDS * SAMPLE_RATE, SETTINGS.segments_per_track)
+    starts = segment_starts(TRACK_SECONDS * SETTINGS.sample_rate, SETTINGS)
     shard = ShardWriter(ShardPlan(shard_name(0, index, "0" * 16), StoragePath.of(folder), [], SETTINGS))
     with (
         tf.io.TFRecordWriter(str(folder / "tfrecord" / f"{index:05d}")) as floats,
@@ -54,7 +54,7 @@ def compose_shard(folder: Path, index: int, tracks: int) -> None:
     ):
         for number in range(tracks):
             label, mfcc = int(random.integers(CLASSES)), compose_track(random, starts)
-            shard.add(Track(f"{index}/{number}", "", label, 0), mfcc, starts / SAMPLE_RATE)
+            shard.add(Track(f"{index}/{number}", "", label, 0), mfcc, starts / SETTINGS.sample_rate)
             # A serialized float_list holds the raw bytes contiguously, so they can be replaced in a template.
             # Building each Example from a list would take minutes.
             before, _, after = float_example(mfcc[0], label).partition(mfcc[0].tobytes())
@@ -65,12 +65,13 @@ def compose_shard(folder: Path, index: int, tracks: int) -> None:
 
 
 def compose_track(random: np.random.Generator, starts: np.ndarray) -> np.ndarray:
-    """Return float32 [segments, 40, 217]: noise that is smooth in time and weaker in higher coefficients."""
-    frames = 1 + TRACK_SECONDS * SAMPLE_RATE // HOP_LENGTH
-    noise = random.standard_normal((MFCC_SHAPE[0], frames), np.float32)
+    """Return noise, smooth in time and weaker in higher coefficients, float32 [segments, features, frames]."""
+    hop = SETTINGS.hop_length
+    frames = 1 + TRACK_SECONDS * SETTINGS.sample_rate // hop
+    noise = random.standard_normal((SETTINGS.features, frames), np.float32)
     smooth = scipy.signal.lfilter([1], [1, -0.9], noise).astype(np.float32)
-    smooth *= 100 / np.arange(1, MFCC_SHAPE[0] + 1, dtype=np.float32)[:, np.newaxis]
-    return np.stack([smooth[:, start // HOP_LENGTH :][:, :SEGMENT_FRAMES] for start in starts])
+    smooth *= 100 / np.arange(1, SETTINGS.features + 1, dtype=np.float32)[:, np.newaxis]
+    return np.stack([smooth[:, start // hop :][:, : SETTINGS.frames] for start in starts])
 
 
 def float_example(mfcc: np.ndarray, label: int) -> bytes:
@@ -97,5 +98,5 @@ def shards_of(folder: Path) -> list[Shard]:
         path = StoragePath.of(folder) / "shards" / name
         metadata = pq.read_metadata(path.path, **path.arrow)
         sizes = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
-        shards.append(Shard(name, path, fold_of(name), sizes))
+        shards.append(Shard(name, path, fold_of(name), sizes, format=SETTINGS.format))
     return shards

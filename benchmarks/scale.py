@@ -29,7 +29,6 @@ import pyarrow.parquet as pq
 from featurize.audio.mfcc import Filters
 from featurize.collection.catalog import build_catalog
 from featurize.config import FeaturizeConfig
-from featurize.dataset.schema import MFCC_SHAPE
 from featurize.dataset_build.driver import FeaturizeProgress, featurize
 from featurize.dataset_build.shard_writer import ShardWriter
 from featurize.dataset_build.worker import ShardResult
@@ -135,7 +134,7 @@ def write_zeros(
     """Write a shard without reading audio: one segment per track, zeros except for the track number."""
     writer = ShardWriter(plan)
     for track in plan.tracks:
-        mfcc = np.zeros((1, *MFCC_SHAPE), np.float32)
+        mfcc = np.zeros((1, *plan.settings.shape), np.float32)
         mfcc[0, 0, 0] = int(track.id[-12:-4])
         writer.add(track, mfcc, np.zeros(1))
     return ShardResult(plan.name, len(plan.tracks), writer.finish(folder))

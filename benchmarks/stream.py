@@ -3,8 +3,8 @@
     make bench-stream
     python -m benchmarks.stream --device gpu
 
-Every contender delivers the same synthetic rows, as (mfcc float32 [256, 40, 217], labels int32 [256]), from files
-in the page cache:
+Every contender delivers the same synthetic rows, float32 [256, features, frames] and int32 [256], from files in
+the page cache:
 
     earmark         SegmentStream (train/input/batches.py) on Parquet shards, with a window of 4096 segments
     tfrecord        tf.train.Example with the MFCC as a float_list, shuffle(4096), parsed in whole batches
@@ -55,9 +55,8 @@ os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.rows import compose, shards_of
+from benchmarks.rows import SETTINGS, compose, shards_of
 from featurize.dataset.reader import read_row_group
-from featurize.dataset.schema import MFCC_SHAPE
 from train.input.batches import SegmentStream
 from train.input.sampler import ShuffleSampler
 
@@ -65,7 +64,7 @@ RESULTS = Path(__file__).parent / "results" / "stream.json"
 BATCH_SIZE = 256
 WINDOW = 4096  # shuffle window or buffer of every contender except memory, in segments
 WINDOWS_HELD = 3  # most windows that earmark holds in memory at once
-SEGMENT_BYTES = MFCC_SHAPE[0] * MFCC_SHAPE[1] * 4
+SEGMENT_BYTES = SETTINGS.format.row_bytes
 SETTLE_SECONDS = 0.5  # between passes, so that the read-ahead of the previous pass can finish
 SAMPLING_SECONDS = 0.05  # between two memory measurements
 
@@ -118,13 +117,13 @@ def earmark(folder: Path, device: str) -> Contender:
 
 def tfrecord(folder: Path, device: str) -> Contender:
     """Return batches from TFRecords whose Examples hold the MFCC as floats."""
-    floats = tf.io.FixedLenFeature(MFCC_SHAPE, tf.float32)
+    floats = tf.io.FixedLenFeature(SETTINGS.shape, tf.float32)
     return examples(folder / "tfrecord", floats, lambda mfcc: mfcc, device)
 
 
 def tfrecord_bytes(folder: Path, device: str) -> Contender:
     """Return batches from TFRecords whose Examples hold the MFCC as raw bytes."""
-    decode = lambda mfcc: tf.reshape(tf.io.decode_raw(mfcc, tf.float32), [-1, *MFCC_SHAPE])  # noqa: E731
+    decode = lambda mfcc: tf.reshape(tf.io.decode_raw(mfcc, tf.float32), [-1, *SETTINGS.shape])  # noqa: E731
     return examples(folder / "tfrecord_bytes", tf.io.FixedLenFeature([], tf.string), decode, device)
 
 
@@ -163,7 +162,7 @@ def ray_data(folder: Path, device: str) -> Contender:
         ):
             with tf.device(f"/{device}:0"):
                 mfcc = tf.io.decode_raw(batch["mfcc"], tf.float32)
-                yield tf.reshape(mfcc, [-1, *MFCC_SHAPE]), tf.identity(batch["label"])
+                yield tf.reshape(mfcc, [-1, *SETTINGS.shape]), tf.identity(batch["label"])
 
     return begin
 
@@ -172,7 +171,7 @@ def memory(folder: Path, device: str) -> Contender:
     """Return batches of rows that were read into memory beforehand."""
     shards = shards_of(folder)
     total = sum(shard.rows for shard in shards)
-    mfcc, labels = np.empty((total, *MFCC_SHAPE), np.float32), np.empty(total, np.int32)
+    mfcc, labels = np.empty((total, *SETTINGS.shape), np.float32), np.empty(total, np.int32)
     end = 0
     for shard in shards:
         for index, size in enumerate(shard.row_groups):
@@ -255,7 +254,7 @@ def timed_pass(contender: Contender, limit: float) -> tuple[int, float, float]:
         segments += int(labels.shape[0])
         elapsed = time.perf_counter() - started
         first = first or elapsed
-        assert mfcc.shape == (len(labels), *MFCC_SHAPE)
+        assert mfcc.shape == (len(labels), *SETTINGS.shape)
         if elapsed - first > limit:
             break
     return segments, elapsed, first

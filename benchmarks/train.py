@@ -135,25 +135,26 @@ def host_times(rounds: int, device: str) -> dict[str, dict[str, float]]:
     import numpy as np
     import tensorflow as tf
 
-    from featurize.dataset.schema import MFCC_SHAPE
+    from featurize.planning.shard_plan import feature_settings
     from train.fit.optimizer import make_optimizer
     from train.fit.train_step import StepConfig, distributed_steps
     from train.input.batches import ReplicaBatch
     from train.model.strategy import make_strategy
 
+    settings = feature_settings(FeaturizeConfig())
     tf.config.experimental.enable_op_determinism()
     strategy = make_strategy(TrainConfig(device="cpu" if device == "cpu" else "gpu"))
     with strategy.scope():
-        layers = [keras.Input(MFCC_SHAPE), keras.layers.GlobalAveragePooling1D(), keras.layers.Dense(3)]
+        layers = [keras.Input(settings.shape), keras.layers.GlobalAveragePooling1D(), keras.layers.Dense(3)]
         model = keras.Sequential(layers)
         optimizer = make_optimizer(TrainConfig(), steps_per_epoch=1)
         optimizer.build(model.trainable_variables)
     labels = np.zeros(2, np.int32)
-    fields = [np.zeros((2, *MFCC_SHAPE), np.float32), labels, labels, np.ones(2, np.float32)]
+    fields = [np.zeros((2, *settings.shape), np.float32), labels, labels, np.ones(2, np.float32)]
     batch = ReplicaBatch(*fields, *np.array([0, 0, 2], np.int64))
     dataset = tf.data.Dataset.from_tensors(batch).repeat()
     batches = iter(strategy.distribute_datasets_from_function(lambda context: dataset))
-    ones, zeros = np.ones(3, np.float32), np.zeros(MFCC_SHAPE[0], np.float32)
+    ones, zeros = np.ones(3, np.float32), np.zeros(settings.features, np.float32)
     function = distributed_steps(strategy, model, optimizer, StepConfig(0, ones, 0.0, 0, 0, zeros), compiled=False)
     found: dict[int, list[float]] = {1: [], 32: []}
     for _ in range(rounds + 1):

@@ -1,8 +1,22 @@
-"""Settings of the `featurize` section: segments, excerpts, grouping, rejects and shards."""
+"""Settings of the `featurize` section: features, segments, excerpts, grouping, rejects and shards."""
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from featurize.feature_rules import (
+    Deltas,
+    FftSize,
+    Frequency,
+    HopLength,
+    Kind,
+    MelBands,
+    SampleRate,
+    Store,
+    TopDb,
+    frame_count,
+    impossible,
+)
 
 _DAY = 86_400  # seconds
 _LONGEST_TRACK = 1_000_000  # seconds, eleven days
@@ -11,8 +25,9 @@ _LONGEST_TRACK = 1_000_000  # seconds, eleven days
 SegmentsPerTrack = Annotated[int, Field(strict=True, ge=1, le=1000)]
 # A worker holds the compressed features of one shard.
 TracksPerShard = Annotated[int, Field(strict=True, ge=1, le=10_000)]
-# An excerpt must contain one segment: 110,592 samples at 22,050 Hz.
-ExcerptSeconds = Annotated[float, Field(ge=5.02, le=_LONGEST_TRACK)]
+ExcerptSeconds = Annotated[float, Field(gt=0, le=_LONGEST_TRACK)]
+SegmentFrames = Annotated[int, Field(strict=True, ge=1, le=100_000)]
+SegmentSeconds = Annotated[float, Field(gt=0, le=3600)]
 
 
 class FeaturizeConfig(BaseModel):
@@ -20,12 +35,43 @@ class FeaturizeConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
+    kind: Kind = Field("mfcc", description="features: mfcc, or log_mel (mel spectrogram in dB)")
+    sample_rate: SampleRate = Field(22050, description="rate that tracks are resampled to, in Hz")
+    n_fft: FftSize = Field(2048, description="samples per frame, an even number")
+    hop_length: HopLength = Field(512, description="samples between successive frames, at most n_fft")
+    n_mels: MelBands = Field(128, description="number of mel bands")
+    n_mfcc: MelBands = Field(40, description="number of MFCC, at most n_mels; has no effect on log_mel")
+    f_min: Frequency = Field(0, description="lower edge of the first mel band, in Hz")
+    f_max: Frequency | None = Field(
+        None, description="upper edge of the last mel band, in Hz; null: half of sample_rate"
+    )
+    top_db: TopDb = Field(
+        80, description="dynamic range of a segment: lower values are raised to this far below its loudest, in dB"
+    )
+    deltas: Deltas = Field(
+        0, description="number of derivatives over time that follow the features: 0, 1 or 2 (each 9 frames wide)"
+    )
+    segment_frames: SegmentFrames = Field(
+        217,
+        description="frames per segment, which has (segment_frames - 1) x hop_length samples; not used if "
+        "segment_seconds is set",
+    )
+    segment_seconds: SegmentSeconds | None = Field(
+        None,
+        description="length of a segment in seconds, instead of segment_frames; it has 1 + seconds x sample_rate "
+        "/ hop_length frames, rounded down",
+    )
+    store: Store = Field(
+        "float32",
+        description="type of the stored features: float32, or float16 (two bytes a value, rounded to 3 digits)",
+    )
     segments_per_track: SegmentsPerTrack = Field(
-        12, description="segments of 5.0155 s per track, evenly spaced; they overlap if the track is too short"
+        12, description="segments per track, evenly spaced; they overlap if the track is too short"
     )
     excerpt_seconds: ExcerptSeconds | None = Field(
         None,
-        description="length of the excerpt read from each track, in seconds (5.02 or more); null: the whole track",
+        description="length of the excerpt read from each track, in seconds, at least that of a segment; null: "
+        "the whole track",
     )
     excerpt_position: Literal["start", "middle"] = Field(
         "start", description="position of the excerpt in the track: start or middle"
@@ -57,3 +103,38 @@ class FeaturizeConfig(BaseModel):
     track_timeout: float = Field(
         120, gt=0, le=_DAY, description="time limit per track, in seconds; slower tracks are rejected as timed out"
     )
+
+    @property
+    def segment_samples(self) -> int:
+        """Samples per segment."""
+        if self.segment_seconds is not None:
+            return round(self.segment_seconds * self.sample_rate)
+        return (self.segment_frames - 1) * self.hop_length
+
+    @model_validator(mode="after")
+    def _check_features(self) -> "FeaturizeConfig":
+        samples = self.segment_samples
+        problems = impossible(
+            kind=self.kind,
+            sample_rate=self.sample_rate,
+            n_fft=self.n_fft,
+            hop_length=self.hop_length,
+            n_mels=self.n_mels,
+            n_mfcc=self.n_mfcc,
+            f_min=self.f_min,
+            f_max=self.f_max,
+            deltas=self.deltas,
+            segment_samples=samples,
+            segments_per_track=self.segments_per_track,
+            excerpt_seconds=self.excerpt_seconds,
+        )
+        frames = frame_count(samples, self.hop_length)
+        default = type(self).model_fields["segment_frames"].default
+        if self.segment_seconds is not None and self.segment_frames not in (default, frames):
+            problems.append(
+                f"segment_frames = {self.segment_frames} and segment_seconds = {self.segment_seconds:g}, which "
+                f"has {frames} frames: set one of them"
+            )
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self

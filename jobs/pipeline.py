@@ -21,12 +21,14 @@ from featurize.dataset.dataset import open_dataset
 from featurize.dataset.output_folder import refuse_foreign_run_folder
 from featurize.execution.folder_lock import only_run_in
 from featurize.execution.ray_tasks import on_cluster, ray_workers
+from featurize.planning.shard_plan import feature_settings
 from featurize.storage import StoragePath
 from jobs.config import JobConfig, featurized_with, to_yaml
 from jobs.errors import Interrupted
 from jobs.terminal.console import ConsoleReporter
 from jobs.terminal.native_output import quiet_tensorflow
 from jobs.terminal.signals import noted_signals
+from train.segment_size import refuse_unfit
 
 if TYPE_CHECKING:
     from featurize.dataset_build.finalize import Summary
@@ -75,6 +77,8 @@ def run(
     """
     features = out / "features"
     refuse_foreign_run_folder(out)
+    # Before hours of featurizing.
+    refuse_unfit(feature_settings(config.featurize).shape, config.train)
     make_features(music, features, config, workers, reporter, retry_rejects, allowed_buckets, layout, columns)
     make_model(features, out, config, reporter)
     return evaluate_model(out, None)

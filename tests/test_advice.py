@@ -188,7 +188,7 @@ def test_a_rejected_file_of_a_dataset_is_explained_for_featurize(music, tmp_path
     (tmp_path / "shards" / "fold=0").mkdir(parents=True)
     track = Track("bells/1-0.flac", "bells/1-0.flac", 0, (music / "bells" / "1-0.flac").stat().st_size)
     plan = ShardPlan(name, StoragePath.of(music), [track], settings)
-    write_features(plan, StoragePath.of(tmp_path), Filters.from_librosa())
+    write_features(plan, StoragePath.of(tmp_path), Filters.from_librosa(settings))
     [reject] = read_rejects(StoragePath.of(tmp_path), name)
     assert reject.message == (
         "more than 3 s; allow more with --set featurize.max_seconds=SECONDS, or read an excerpt with "

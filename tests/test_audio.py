@@ -13,10 +13,11 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.audio import FORMATS, encode
+from support.default_features import SAMPLE_RATE, SEGMENT_SAMPLES
 from support.librosa_reference import TOLERANCE_DB, librosa_mfcc
 
 from featurize.audio.load import decode, load
-from featurize.audio.mfcc import SAMPLE_RATE, SEGMENT_SAMPLES, Filters, mfcc_segments, segment_starts
+from featurize.audio.mfcc import Filters, segment_features, segment_starts
 from featurize.audio.source import Source
 from featurize.config import FeaturizeConfig
 from featurize.dataset_build.worker import featurize_track
@@ -26,7 +27,7 @@ from featurize.storage import StoragePath
 from jobs.demo.synthesis import STYLES, Habits, compose
 
 SETTINGS = feature_settings(FeaturizeConfig(segments_per_track=4))
-FILTERS = Filters.from_librosa()
+FILTERS = Filters.from_librosa(SETTINGS)
 RATES = {
     ".mp3": (44100, 22050, 48000),
     ".opus": (48000, 16000),
@@ -188,9 +189,11 @@ def test_a_long_track_in_a_temporary_file_has_the_same_features():
         out.writeframes(tone.tobytes())
     samples = _decode(file.getvalue())
     np.testing.assert_array_equal(samples, (tone.astype(np.float32) - 128) / 128)
-    starts = segment_starts(len(samples), 3)
-    separate = [mfcc_segments(samples[s : s + SEGMENT_SAMPLES].copy(), starts[:1], FILTERS)[0] for s in starts]
-    np.testing.assert_array_equal(mfcc_segments(samples, starts, FILTERS), np.stack(separate))
+    starts = segment_starts(len(samples), SETTINGS)
+    separate = [
+        segment_features(samples[s : s + SEGMENT_SAMPLES].copy(), starts[:1], FILTERS, SETTINGS)[0] for s in starts
+    ]
+    np.testing.assert_array_equal(segment_features(samples, starts, FILTERS, SETTINGS), np.stack(separate))
 
 
 @pytest.mark.parametrize(
@@ -248,6 +251,6 @@ def test_features_are_always_finite(length, rate, channels, amplitude, kind, see
         reason = reject.reason
         assert reason in ("too short", "silent", "not finite")
     else:
-        mfcc = mfcc_segments(samples, segment_starts(len(samples), 4), FILTERS)
+        mfcc = segment_features(samples, segment_starts(len(samples), SETTINGS), FILTERS, SETTINGS)
         assert mfcc.shape == (4, 40, 217)
         assert np.isfinite(mfcc).all()

@@ -27,6 +27,10 @@ SMALLEST = {
             "peak_megabytes",
         },
     ),
+    "feature_settings": (
+        ["--rounds", 1, "--clips", 2, "--tracks", 1],
+        {"clips", "rounds", "ratio_librosa", "largest_db", "store"},
+    ),
     "bucket": (
         ["--rounds", 1, "--clips", 3, "--tracks", 5, "--segments", 1200],
         {
@@ -97,13 +101,18 @@ SMALLEST = {
 }
 
 
+# These import TensorFlow or librosa in many child processes.
+SLOW = {"evaluation", "feature_settings", "featurize", "skewed_classes", "stream", "train"}
+
+
 def test_every_benchmark_has_a_smallest_size():
     modules = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "--results" in path.read_text()}
     assert modules == SMALLEST.keys()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SMALLEST)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else []) for name in SMALLEST]
+)
 def test_a_benchmark_runs(name, tmp_path):
     arguments, keys = SMALLEST[name]
     results = tmp_path / "results.json"

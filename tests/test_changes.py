@@ -8,11 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.command_line import contents, earmark_here
+from support.default_features import FORMAT
 
 from featurize.config import FeaturizeConfig
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.reader import read_row_group, read_track_ids
-from featurize.dataset.schema import FOOTER_KEY, SHARD_SCHEMA, mfcc_array, mfcc_column
+from featurize.dataset.schema import FOOTER_KEY
 from featurize.dataset_build.driver import featurize
 from featurize.dataset_build.verify import read_status, verify
 from featurize.errors import DatasetError, FeaturizeError
@@ -164,9 +165,9 @@ def test_verify_finds_changed_values(features, ray_here, monkeypatch, tmp_path):
     shard = open_dataset(folder).shards[0]
     file = pq.ParquetFile(shard.path.path)
     table = file.read()
-    mfcc = mfcc_array(table["mfcc"]).copy()
+    mfcc = FORMAT.array(table["mfcc"]).copy()
     mfcc[0, 0, 0] += 1
-    table = table.set_column(4, SHARD_SCHEMA.field("mfcc"), mfcc_column(mfcc))
+    table = table.set_column(4, FORMAT.schema.field("mfcc"), FORMAT.column_of(mfcc))
     metadata = {FOOTER_KEY: file.metadata.metadata[FOOTER_KEY]}
     pq.write_table(table.replace_schema_metadata(metadata), shard.path.path)
     (folder / "shards.parquet").unlink()  # it has the size of the shard before

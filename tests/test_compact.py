@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.command_line import contents, earmark_here
+from support.default_features import SHAPE
 
 from featurize.collection.catalog import build_catalog
 from featurize.config import FeaturizeConfig
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.footer import read_footer
 from featurize.dataset.reader import list_shards
-from featurize.dataset.schema import MFCC_SHAPE
 from featurize.dataset_build.compact import compact
 from featurize.dataset_build.driver import featurize
 from featurize.dataset_build.finalize import finish
@@ -61,7 +61,7 @@ def _make_shard(plan: ShardPlan, folder: StoragePath) -> None:
         if number % 11 == 5:
             writer.reject(track, Reject("decode", "damaged", f"number {number}"))
             continue
-        mfcc = np.zeros((2, *MFCC_SHAPE), np.float32)
+        mfcc = np.zeros((2, *SHAPE), np.float32)
         mfcc[:, number % 40] = number
         writer.add(track, mfcc, np.array([0.0, number]))
         if number % 13 == 1:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.command_line import contents, earmark_here
+from support.default_features import FORMAT
 from support.logs import logged
 
 from featurize.config import FeaturizeConfig
@@ -15,7 +16,7 @@ from featurize.dataset.dataset import open_dataset
 from featurize.dataset.footer import read_footer
 from featurize.dataset.reader import list_shards, read_row_group, read_track_ids
 from featurize.dataset.row_group_reader import RowGroupReader
-from featurize.dataset.schema import FOOTER_KEY, SHARD_SCHEMA, mfcc_array, mfcc_column
+from featurize.dataset.schema import FOOTER_KEY
 from featurize.dataset_build.driver import featurize
 from featurize.dataset_build.verify import verify
 from featurize.errors import DatasetError
@@ -32,9 +33,9 @@ def _flip_mfcc(path, row=0):
     (path.parent.parent.parent / "shards.parquet").unlink()
     file = pq.ParquetFile(path)
     table, metadata = file.read(), {FOOTER_KEY: file.metadata.metadata[FOOTER_KEY]}
-    mfcc = mfcc_array(table["mfcc"]).copy()
+    mfcc = FORMAT.array(table["mfcc"]).copy()
     mfcc[row, 3, 5] += 1
-    table = table.set_column(4, SHARD_SCHEMA.field("mfcc"), mfcc_column(mfcc))
+    table = table.set_column(4, FORMAT.schema.field("mfcc"), FORMAT.column_of(mfcc))
     pq.write_table(table.replace_schema_metadata(metadata), path)
 
 
@@ -168,7 +169,7 @@ def test_a_flipped_bit_in_any_column_is_noticed_when_it_is_read(column, features
     [(damaged, problems)] = [entry for entry in verify(open_dataset(tmp_path / "features")) if entry[1]]
     assert damaged.name == shard.name
     assert "cannot be read" in problems[0]
-    if SHARD_SCHEMA.names[column] in ("label", "mfcc"):
+    if FORMAT.schema.names[column] in ("label", "mfcc"):
         with pytest.raises(
             DatasetError, match=rf"the shard {shard.path} cannot be read: .*Type: earmark featurize"
         ):
@@ -186,9 +187,9 @@ def test_a_shard_without_page_checksums_is_read_and_kept(music, features, ray_he
         file = pq.ParquetFile(path)
         groups = [file.read_row_group(i) for i in range(file.num_row_groups)]
         metadata = {FOOTER_KEY: file.metadata.metadata[FOOTER_KEY]}
-        with pq.ParquetWriter(path, SHARD_SCHEMA, compression="zstd", data_page_size=1 << 26) as writer:
+        with pq.ParquetWriter(path, FORMAT.schema, compression="zstd", data_page_size=1 << 26) as writer:
             for group in groups:
-                writer.write_table(pa.Table.from_batches(group.to_batches(), SHARD_SCHEMA))
+                writer.write_table(pa.Table.from_batches(group.to_batches(), FORMAT.schema))
             writer.add_key_value_metadata(metadata)
     (folder / "shards.parquet").unlink()  # as in those versions
     before = contents(folder)

@@ -130,9 +130,11 @@ def test_rejects_status_verification_and_logs_are_not_forged(capsys):
 
 
 def _shard(name):
+    from support.default_features import FORMAT
+
     from featurize.dataset.reader import Shard
 
-    return Shard(name, StoragePath.of("/x"), 0, (1,))
+    return Shard(name, StoragePath.of("/x"), 0, (1,), format=FORMAT)
 
 
 def test_errors_keep_their_own_lines_and_escape_the_rest(capsys):

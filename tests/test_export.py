@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from support.command_line import earmark, earmark_here
+from support.default_features import SETTINGS
 from support.export import NAMES, TOLERANCE, TOLERANCE_DB, all_rows, differences, export, metadata, write_wav
 from support.training import trained
 
@@ -46,7 +47,7 @@ def exports(export_run, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def filters():
-    return Filters.from_librosa()
+    return Filters.from_librosa(SETTINGS)
 
 
 def test_every_example_runs_without_earmark_and_equals_the_model(
@@ -260,9 +261,7 @@ def test_features_of_another_version_are_refused(export_run, features, tmp_path)
     about = json.loads((export_run / "model.json").read_text())
     about["features"] |= {"top_db": 60.0, "pre_emphasis": 0.97}
     (tmp_path / "run" / "model.json").write_text(json.dumps(about))
-    with pytest.raises(
-        FeaturizeError, match=r"pre_emphasis 0\.97 in the model, None here.*top_db 60\.0 in the model, 80\.0 here"
-    ):
+    with pytest.raises(FeaturizeError, match="cannot compute: pre_emphasis is not a known key"):
         export(tmp_path / "run", "savedmodel", tmp_path / "model", StoragePath.of(features))
     assert not (tmp_path / "model").exists()
 

@@ -7,10 +7,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.default_features import SAMPLE_RATE, SEGMENT_SAMPLES, SETTINGS
 from support.export import TOLERANCE, TOLERANCE_DB, differences, export, write_wav
 
 from featurize.audio.load import LOUDEST_PEAK, SILENT_PEAK, load
-from featurize.audio.mfcc import AMIN, SAMPLE_RATE, SEGMENT_SAMPLES, Filters, mfcc_segments, segment_starts
+from featurize.audio.mfcc import AMIN, Filters, segment_features, segment_starts
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset_build.worker import featurize_track
 from featurize.storage import StoragePath
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("logical_cpus")
 
 @pytest.fixture(scope="module")
 def filters():
-    return Filters.from_librosa()
+    return Filters.from_librosa(SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +77,11 @@ def _signals():
 @pytest.mark.parametrize("name", _signals())
 def test_the_mfcc_of_the_graph_equal_those_of_the_featurizer(predict_samples, filters, name):
     samples = _signals()[name].astype(np.float32)
-    starts = segment_starts(len(samples), 4)
+    settings = SETTINGS.model_copy(update={"segments_per_track": 4})
+    starts = segment_starts(len(samples), settings)
+    expected = segment_features(samples, starts, filters, settings)
     outputs = predict_samples(samples)
-    np.testing.assert_allclose(outputs["mfcc"], mfcc_segments(samples, starts, filters), rtol=0, atol=TOLERANCE_DB)
+    np.testing.assert_allclose(outputs["mfcc"], expected, rtol=0, atol=TOLERANCE_DB)
     np.testing.assert_array_equal(outputs["start"], starts / SAMPLE_RATE)
 
 

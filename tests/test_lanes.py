@@ -5,12 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from support.default_features import SHAPE
 
 from featurize.audio.mfcc import segment_starts
 from featurize.config import FeaturizeConfig
 from featurize.dataset.reader import Shard
 from featurize.dataset.row_group_reader import RowGroupReader
-from featurize.dataset.schema import MFCC_SHAPE, shard_name
+from featurize.dataset.schema import shard_name
 from featurize.dataset_build.shard_writer import ShardWriter
 from featurize.planning.shard_plan import ShardPlan, Track, feature_settings
 from featurize.storage import StoragePath
@@ -27,18 +28,18 @@ def shards(tmp_path_factory):
     """Shards of 256 row groups together; the first value of each row is its number."""
     folder = StoragePath.of(tmp_path_factory.mktemp("rows"))
     settings = feature_settings(FeaturizeConfig(segments_per_track=1))
-    starts = segment_starts(6 * 22050, 1) / 22050
+    starts = segment_starts(6 * 22050, settings) / 22050
     found = []
     for index in range(SHARDS):
         name = shard_name(0, index, "0" * 16)
         writer = ShardWriter(ShardPlan(name, folder, [], settings))
         for row in range(index * TRACKS, (index + 1) * TRACKS):
-            mfcc = np.zeros((1, *MFCC_SHAPE), np.float32)
+            mfcc = np.zeros((1, *SHAPE), np.float32)
             mfcc[0, 0, 0] = row
             writer.add(Track(str(row), "", row % 3, 0), mfcc, starts)
         writer.finish(folder)
-        size = (folder / "shards" / name).local.stat().st_size
-        found.append(Shard(name, folder / "shards" / name, 0, (8,) * (TRACKS // 8), size=size))
+        size, groups = (folder / "shards" / name).local.stat().st_size, (8,) * (TRACKS // 8)
+        found.append(Shard(name, folder / "shards" / name, 0, groups, size=size, format=settings.format))
     return found
 
 

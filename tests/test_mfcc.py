@@ -8,23 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.default_features import HOP_LENGTH, SAMPLE_RATE, SEGMENT_SAMPLES, SETTINGS
 from support.librosa_reference import TOLERANCE_DB, librosa_mfcc
 
-from featurize.audio.mfcc import (
-    HOP_LENGTH,
-    SAMPLE_RATE,
-    SEGMENT_SAMPLES,
-    Filters,
-    mfcc_segments,
-    segment_starts,
-)
+from featurize.audio.mfcc import Filters, segment_features, segment_starts
 
 N = 10 * SAMPLE_RATE
 
 
 @pytest.fixture(scope="module")
 def filters():
-    return Filters.from_librosa()
+    return Filters.from_librosa(SETTINGS)
 
 
 def _signals():
@@ -51,8 +45,8 @@ def _signals():
 @pytest.mark.parametrize("name", _signals())
 def test_equals_librosa(name, filters):
     samples = _signals()[name].astype(np.float32)
-    starts = segment_starts(N, 12)
-    found = mfcc_segments(samples, starts, filters)
+    starts = segment_starts(N, SETTINGS)
+    found = segment_features(samples, starts, filters, SETTINGS)
     assert found.shape == (12, 40, 217)
     assert found.dtype == np.float32
     assert np.isfinite(found).all()
@@ -64,10 +58,9 @@ def test_equals_librosa_at_any_length(seconds, filters):
     """From a track of a single segment to one without overlaps."""
     samples = np.random.default_rng(1).standard_normal(round(seconds * SAMPLE_RATE)).astype(np.float32)
     samples[len(samples) // 2 :] *= 1e-3
-    starts = segment_starts(len(samples), 7)
-    np.testing.assert_allclose(
-        mfcc_segments(samples, starts, filters), librosa_mfcc(samples, starts), rtol=0, atol=TOLERANCE_DB
-    )
+    starts = segment_starts(len(samples), SETTINGS.model_copy(update={"segments_per_track": 7}))
+    found = segment_features(samples, starts, filters, SETTINGS)
+    np.testing.assert_allclose(found, librosa_mfcc(samples, starts), rtol=0, atol=TOLERANCE_DB)
 
 
 def test_shared_frames_are_bit_identical(filters):
@@ -76,8 +69,8 @@ def test_shared_frames_are_bit_identical(filters):
     samples = (rng.standard_normal(N) * np.repeat(rng.choice([1e-5, 0.3], N // 4410), 4410)).astype(np.float32)
     burst = 0.9 * np.sin(2 * np.pi * 1000 * np.arange(8192) / SAMPLE_RATE).astype(np.float32)
     samples[N // 2 : N // 2 + 8192] = burst
-    starts = segment_starts(N, 12)
-    mfcc = mfcc_segments(samples, starts, filters)
+    starts = segment_starts(N, SETTINGS)
+    mfcc = segment_features(samples, starts, filters, SETTINGS)
     levels = librosa_mfcc(samples, starts).max(axis=(1, 2))
     compared = 0
     for one, other in zip(range(11), range(1, 12), strict=True):
@@ -90,7 +83,7 @@ def test_shared_frames_are_bit_identical(filters):
 
 @given(n_samples=st.integers(SEGMENT_SAMPLES, 100 * SEGMENT_SAMPLES), segments=st.integers(1, 40))
 def test_segments_are_evenly_spaced_over_the_track(n_samples, segments):
-    starts = segment_starts(n_samples, segments)
+    starts = segment_starts(n_samples, SETTINGS.model_copy(update={"segments_per_track": segments}))
     assert len(starts) == segments
     assert starts[0] == 0
     assert (starts % HOP_LENGTH == 0).all()
@@ -105,14 +98,15 @@ def test_segments_are_evenly_spaced_over_the_track(n_samples, segments):
 
 def test_a_track_shorter_than_a_segment_is_an_error():
     with pytest.raises(ValueError, match=f"at least {SEGMENT_SAMPLES} samples.*found {SEGMENT_SAMPLES - 1}"):
-        segment_starts(SEGMENT_SAMPLES - 1, 12)
+        segment_starts(SEGMENT_SAMPLES - 1, SETTINGS)
 
 
 READ_ONLY = """
 mount --bind {0} {0} && mount -o remount,ro,bind {0} || exit 77
 exec env -u HOME -u NUMBA_CACHE_DIR {1} -c "
 import os; os.path.expanduser = lambda path: '{0}'
-from featurize.audio.mfcc import Filters; print(Filters.from_librosa().window.shape)"
+from support.default_features import SETTINGS
+from featurize.audio.mfcc import Filters; print(Filters.from_librosa(SETTINGS).window.shape)"
 """
 
 

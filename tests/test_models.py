@@ -2,6 +2,7 @@
 
 import pytest
 from pydantic import ValidationError
+from support.default_features import FORMAT
 
 from train.config import TrainConfig
 from train.errors import TrainError
@@ -17,7 +18,7 @@ def test_the_table_and_the_layers_agree():
 
     assert list(LAYERS) == list(MODELS)
     for name, spec in MODELS.items():
-        layers = build_model(name, 3, 0.4).layers
+        layers = build_model(name, FORMAT, 3, 0.4).layers
         assert any(isinstance(layer, keras.layers.BatchNormalization) for layer in layers) == spec.batch_norm
 
 
@@ -42,7 +43,7 @@ def test_dropout_in_the_chain_itself_is_accepted():
 
     refuse_random_layers(chain(keras.layers.Dropout(0.5, name="masks")))
     for name in MODELS:
-        refuse_random_layers(build_model(name, 3, 0.4))
+        refuse_random_layers(build_model(name, FORMAT, 3, 0.4))
 
 
 def test_random_layers_that_training_cannot_replace_are_refused_by_name():

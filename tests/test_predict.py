@@ -185,16 +185,21 @@ def test_a_broken_model_is_reported(run, music, tmp_path):
             predict(StoragePath.of(broken), [str(music / "bells")], None, ConsoleReporter())
 
 
-def test_a_model_of_other_features_is_refused(run, music, tmp_path):
+@pytest.mark.parametrize(
+    ("features", "error", "problem"),
+    [
+        ({"window": "hann"}, FeaturizeError, "this version of Earmark cannot compute: window is not a known key"),
+        ({"n_mfcc": 129}, FeaturizeError, "cannot compute: n_mfcc = 129 is more than n_mels = 128"),
+        ({"n_mfcc": 20}, TrainError, r"the model is from \(None, 40, 217\) .*, expected \(None, 20, 217\)"),
+    ],
+)
+def test_a_model_of_other_features_is_refused(features, error, problem, run, music, tmp_path):
     other = shutil.copytree(run, tmp_path / "other")
     about = json.loads((other / "model.json").read_text())
-    about["features"]["n_mels"] = 64
+    about["features"] |= features
     (other / "model.json").write_text(json.dumps(about))
-    with pytest.raises(
-        FeaturizeError,
-        match="features that this version of Earmark cannot compute: n_mels 64 in the model, 128 here",
-    ):
-        predict(StoragePath.of(other), [str(music)], None, ConsoleReporter())
+    with pytest.raises(error, match=problem):
+        predict(StoragePath.of(other), [str(music / "bells" / "1-0.flac")], None, ConsoleReporter())
 
 
 @pytest.mark.slow

@@ -25,11 +25,12 @@ from hostile.encoders import (
     wav_file,
 )
 from support.audio import encode_av, in_ogg
+from support.default_features import SAMPLE_RATE
 
 import featurize.audio.load
 from featurize.audio.av_decoder import AvDecoder
 from featurize.audio.load import decode
-from featurize.audio.mfcc import SAMPLE_RATE, Filters
+from featurize.audio.mfcc import Filters
 from featurize.audio.source import BytesSource
 from featurize.collection.listing import AUDIO_SUFFIXES
 from featurize.config import FeaturizeConfig
@@ -326,7 +327,7 @@ def test_a_remark_is_stored_in_the_shard_and_kept_when_its_rows_are_copied(tmp_p
     folder = StoragePath.of(tmp_path / "features")
     (tmp_path / "features" / "shards").mkdir(parents=True)
     first, second = (shard_name(0, 0, digits * 16) for digits in "01")
-    filters = Filters.from_librosa()
+    filters = Filters.from_librosa(SETTINGS)
     write_features(ShardPlan(first, StoragePath.of(tmp_path), tracks, SETTINGS), folder, filters)
     (remark,) = read_footer(folder, first).remarks
     assert remark.path == "jazz/damaged.aac"

@@ -41,7 +41,9 @@ def train_steps(features, replicas, steps, calls=(), **settings):
     stream = training_stream(dataset, config)
     statistics = training_statistics(dataset, config)
     with strategy.scope():
-        model = build_model(config.model, 3, config.dropout, statistics if config.normalise else None)
+        model = build_model(
+            config.model, dataset.info.settings.format, 3, config.dropout, statistics if config.normalise else None
+        )
         optimizer = make_optimizer(config, stream.steps_per_epoch)
         optimizer.build(model.trainable_variables)
     counts = segment_counts(dataset, config)["train"]

@@ -113,10 +113,10 @@ def test_a_loss_that_is_not_finite_names_step_and_tracks_and_keeps_the_checkpoin
 
     import pyarrow as pa
     import pyarrow.parquet as pq
+    from support.default_features import FORMAT
     from support.training import trained
 
     from featurize.dataset.dataset import open_dataset
-    from featurize.dataset.schema import SHARD_SCHEMA, mfcc_array, mfcc_column
 
     broken = tmp_path / "features"
     shutil.copytree(features, broken)
@@ -125,11 +125,11 @@ def test_a_loss_that_is_not_finite_names_step_and_tracks_and_keeps_the_checkpoin
     table = pq.ParquetFile(path).read()
     footer = pq.read_metadata(path).metadata
     track = table["track"][0].as_py()
-    numbers = mfcc_array(table["mfcc"]).copy()
+    numbers = FORMAT.array(table["mfcc"]).copy()
     numbers[0] = np.inf
-    columns = [*(table[name] for name in ("track", "label", "segment", "start")), mfcc_column(numbers)]
-    with pq.ParquetWriter(path, SHARD_SCHEMA) as writer:
-        writer.write_table(pa.Table.from_arrays(columns, schema=SHARD_SCHEMA), row_group_size=32)
+    columns = [*(table[name] for name in ("track", "label", "segment", "start")), FORMAT.column_of(numbers)]
+    with pq.ParquetWriter(path, FORMAT.schema) as writer:
+        writer.write_table(pa.Table.from_arrays(columns, schema=FORMAT.schema), row_group_size=32)
         writer.add_key_value_metadata({b"earmark": footer[b"earmark"]})
     (broken / "shards.parquet").unlink()  # it has the size of the shard before
 

@@ -96,7 +96,8 @@ def test_a_large_file_is_streamed_while_it_is_decoded(client, uri, music, tmp_pa
     from featurize.config import FeaturizeConfig
     from featurize.planning.shard_plan import feature_settings
 
-    settings, filters = feature_settings(FeaturizeConfig(segments_per_track=3)), Filters.from_librosa()
+    settings = feature_settings(FeaturizeConfig(segments_per_track=3))
+    filters = Filters.from_librosa(settings)
     local, _ = featurize_track(StoragePath.of(path), settings, filters)
     remote, _ = featurize_track(StoragePath.of(uri("music/long.wav")), settings, filters)
     np.testing.assert_array_equal(local, remote)
@@ -205,5 +206,6 @@ def test_an_unreachable_endpoint_is_an_error_and_not_a_reject(server, music):
     from featurize.planning.shard_plan import feature_settings
 
     path = StoragePath.of("s3://music/small/bells/0-0.mp3?endpoint_override=http://127.0.0.1:9")
+    settings = feature_settings(FeaturizeConfig())
     with pytest.raises(CollectionLostError, match="the endpoint does not answer"):
-        featurize_track(path, feature_settings(FeaturizeConfig()), Filters.from_librosa())
+        featurize_track(path, settings, Filters.from_librosa(settings))

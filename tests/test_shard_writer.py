@@ -10,7 +10,7 @@ import pytest
 from featurize.config import FeaturizeConfig
 from featurize.dataset.footer import parse_footer, read_footer, read_rejects
 from featurize.dataset.reader import list_shards
-from featurize.dataset.schema import FOOTER_KEY, SHARD_SCHEMA, mfcc_array, shard_name
+from featurize.dataset.schema import FOOTER_KEY, shard_name
 from featurize.dataset.tables import encode_table, read_table, write_table
 from featurize.dataset_build.shard_writer import ShardWriter, digest
 from featurize.errors import Reject
@@ -49,12 +49,14 @@ def write(folder, rejects=REJECTS):
 def test_rows_are_in_track_order(tmp_path):
     path, kept = write(tmp_path)
     table = pq.ParquetFile(path).read()
-    assert table.schema.equals(SHARD_SCHEMA)
+    assert table.schema.equals(SETTINGS.format.schema)
     assert table["track"].to_pylist() == [TRACKS[i].id for i in kept for _ in range(3)]
     assert table["label"].to_pylist() == [TRACKS[i].label for i in kept for _ in range(3)]
     assert table["segment"].to_pylist() == [0, 1, 2] * len(kept)
     assert table["start"].to_pylist() == [start for i in kept for start in rows_of(i)[1].tolist()]
-    np.testing.assert_array_equal(mfcc_array(table["mfcc"]), np.concatenate([rows_of(i)[0] for i in kept]))
+    np.testing.assert_array_equal(
+        SETTINGS.format.array(table["mfcc"]), np.concatenate([rows_of(i)[0] for i in kept])
+    )
 
 
 def test_a_row_group_has_the_rows_of_eight_tracks(tmp_path):
@@ -198,7 +200,7 @@ def test_a_table_is_written_atomically_with_zstd(tmp_path):
 
 def test_reading_a_shard_adds_no_column_for_its_folder(tmp_path):
     path, _ = write(tmp_path)
-    assert read_table(StoragePath.of(path)).column_names == SHARD_SCHEMA.names
+    assert read_table(StoragePath.of(path)).column_names == SETTINGS.format.schema.names
 
 
 def test_the_order_of_tracks_changes_the_bytes(tmp_path):

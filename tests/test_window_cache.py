@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from support.default_features import SHAPE
 from support.rows import write_shards
 
 from featurize.dataset.reader import Shard, read_row_group
 from featurize.dataset.row_group_reader import RowGroupReader
-from featurize.dataset.schema import MFCC_SHAPE
 from train.input.lanes import Span
 from train.input.sampler import ShuffleSampler
 from train.input.stored_order import SequentialSampler
@@ -150,18 +150,18 @@ def through_tensorflow(array):
 
 @pytest.mark.parametrize("count", [7, 64])
 def test_tensorflow_uses_allocated_memory_without_copying(count, logical_cpus):
-    array = allocate((count, *MFCC_SHAPE))
+    array = allocate((count, *SHAPE))
     assert array.ctypes.data % 64 == 0
     array[:] = 3
     address, output = array.ctypes.data, through_tensorflow(array)
     assert output.ctypes.data == address
     del array
-    others = [allocate((count, *MFCC_SHAPE)) for _ in range(4)]
+    others = [allocate((count, *SHAPE)) for _ in range(4)]
     assert address not in [other.ctypes.data for other in others]  # TensorFlow's array still uses it
     assert (output == 3).all()
 
 
 def test_unaligned_memory_would_be_copied(logical_cpus):
     """Shows that the previous test depends on the alignment."""
-    array = allocate((7 * np.prod(MFCC_SHAPE) + 1,))[1:].reshape(7, *MFCC_SHAPE)
+    array = allocate((7 * np.prod(SHAPE) + 1,))[1:].reshape(7, *SHAPE)
     assert through_tensorflow(array).ctypes.data != array.ctypes.data

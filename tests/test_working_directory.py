@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.command_line import contents, earmark
+from support.default_features import SETTINGS
 
 from featurize.audio.mfcc import Filters
 from featurize.execution.child_process import ChildProcess
@@ -73,7 +74,7 @@ def script(tmp_path):
 
 
 def numba_settings():
-    Filters.from_librosa()
+    Filters.from_librosa(SETTINGS)
     from numba.core import config
 
     return config.CACHE_DIR, config.DISABLE_JIT
@@ -105,7 +106,7 @@ def test_an_empty_entry_of_pythonpath_is_not_the_working_directory(hostile, scri
 
 def test_a_child_process_imports_librosa_and_ignores_settings_of_numba(hostile, monkeypatch):
     monkeypatch.chdir(hostile)
-    with ChildProcess(Filters.from_librosa) as child:
+    with ChildProcess(Filters.from_librosa, SETTINGS) as child:
         kind, filters = child.receive(120)
     assert kind == "returned", filters
     with ChildProcess(numba_settings) as child:

@@ -10,13 +10,15 @@ from train.model_names import ModelName, describe_models
 
 Fold = Annotated[int, Field(strict=True, ge=0, lt=MAX_FOLDS)]
 Epochs = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
-# 35 kB a segment: a batch takes up to 2.3 GB, and a window 150 GB, more than most machines have.
+# 35 kB a segment by default: a batch takes up to 2.3 GB, and a window 150 GB, more than most machines have.
 BatchSize = Annotated[int, Field(strict=True, ge=1, le=1 << 16)]
 WindowSize = Annotated[int, Field(strict=True, ge=1, le=1 << 22)]
 Processes = Annotated[int, Field(strict=True, ge=1, le=4096)]
 SmallCount = Annotated[int, Field(strict=True, ge=1, le=1000)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 MOST_PROFILED = 200  # steps: a profile is held in memory, and takes some hundred kilobytes a step
+# `train.segment_size` checks that it is less than the dataset has.
+MaskWidth = Annotated[int, Field(strict=True, ge=0, le=100_000)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +46,8 @@ class TrainConfig(BaseModel):
     model: ModelName = Field("conv3-norm", description=f"network: {describe_models()}")
     normalise: bool = Field(
         False,
-        description="normalize each coefficient in the first layer of the model, by its mean and standard "
-        "deviation in the training folds",
+        description="normalize each coefficient or mel band in the first layer of the model, by its mean and "
+        "standard deviation in the training folds",
     )
     dropout: Share = Field(0.4, description="fraction of activations dropped before the logits in training")
 
@@ -91,14 +93,15 @@ class TrainConfig(BaseModel):
         description="segments drawn at random from each track in each epoch, an augmentation by shifts in "
         "time; null: all",
     )
-    mask_frames: Annotated[int, Field(strict=True, ge=0, lt=217)] = Field(
+    mask_frames: MaskWidth = Field(
         0,
-        description="maximum width in frames of a mask over time (SpecAugment, two masks per segment); 0: no "
-        "masks",
+        description="maximum width in frames of a mask over time (SpecAugment, two masks per segment), less than "
+        "the frames of a segment; 0: no masks",
     )
-    mask_coefficients: Annotated[int, Field(strict=True, ge=0, lt=40)] = Field(
+    mask_coefficients: MaskWidth = Field(
         0,
-        description="maximum width of a mask over coefficients (SpecAugment, two masks per segment); 0: no masks",
+        description="maximum width of a mask over coefficients or mel bands (SpecAugment, two masks per segment), "
+        "less than their number; 0: no masks",
     )
     mixup: float = Field(
         0,
@@ -170,8 +173,9 @@ class TrainConfig(BaseModel):
     )
     shuffle_window: WindowSize = Field(
         32768,
-        description="segments in memory, among which those of a batch are drawn (35 kB each, 1.1 GB in all; "
-        "while windows are replaced, up to a quarter more, and twice as much for small collections)",
+        description="segments in memory, among which those of a batch are drawn (35 kB each with the default "
+        "features, 1.1 GB in all; while windows are replaced, up to a quarter more, and twice as much for small "
+        "collections)",
     )
 
     cache: Annotated[str | None, MayChange(), NotCompared()] = Field(

@@ -14,17 +14,21 @@ class ModelSpec:
     Attributes:
         description: Shown with the setting `train.model`.
         batch_norm: Whether the model has batch normalization, which must use the batch of all replicas.
+        smallest: Features and frames that a segment must have at least.
     """
 
     description: str
     batch_norm: bool
+    smallest: tuple[int, int]
 
 
 MODELS = {
-    "conv2": ModelSpec("published, two convolutions", batch_norm=False),
-    "conv3": ModelSpec("published, three convolutions", batch_norm=False),
-    "conv3-norm": ModelSpec("published, three convolutions and batch normalization", batch_norm=True),
-    "modulation": ModelSpec("filters over each coefficient's course in time", batch_norm=True),
+    "conv2": ModelSpec("published, two convolutions", batch_norm=False, smallest=(16, 16)),
+    "conv3": ModelSpec("published, three convolutions", batch_norm=False, smallest=(36, 36)),
+    "conv3-norm": ModelSpec(
+        "published, three convolutions and batch normalization", batch_norm=True, smallest=(36, 36)
+    ),
+    "modulation": ModelSpec("filters over each coefficient's course in time", batch_norm=True, smallest=(1, 26)),
 }
 
 if TYPE_CHECKING:

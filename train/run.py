@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from featurize.dataset.dataset import Dataset
+from featurize.dataset.info import FeatureSettings, describe_invalid
 from featurize.dataset.json_text import read_json
 from featurize.dataset.output_folder import refuse_foreign_run_folder
 from featurize.dataset.yaml_text import LARGEST_YAML, parse_yaml
@@ -119,6 +120,20 @@ class Run:
     def info(self) -> RunInfo | None:
         """Return the content of run.json, None if the folder holds no run."""
         return self._load("run.json", RunInfo, _TRAIN_AGAIN)
+
+    def feature_settings(self) -> FeatureSettings:
+        """Return the settings of the features that the model was trained on.
+
+        Raises:
+            TrainError: The run has no model, or `model.json` has settings that no dataset has.
+        """
+        try:
+            return FeatureSettings.model_validate(self.trained().features)
+        except ValidationError as error:
+            raise TrainError(
+                f"{self.folder / 'model.json'} has features that no dataset has: {describe_invalid(error)}. Train "
+                "again into another folder."
+            ) from error
 
     def model_info(self) -> ModelInfo | None:
         """Return the content of model.json, None if training is not finished."""

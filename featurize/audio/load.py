@@ -1,4 +1,4 @@
-"""Load an audio file as mono samples at 22,050 Hz, equal to `librosa.load`, or raise a `Reject`.
+"""Load an audio file as mono samples at the rate of the settings, equal to `librosa.load`, or raise a `Reject`.
 
 Two readers: libsndfile first, and FFmpeg for what libsndfile refuses or does not read to its end. Headers are
 hints: the rate is that of each block, and the length is what was decoded.
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from featurize.audio.av_decoder import AvDecoder
 from featurize.audio.decoders import Decoder, Refused
-from featurize.audio.mfcc import SEGMENT_SAMPLES
 from featurize.audio.mix import Mixer
 from featurize.audio.recording import Recording
 from featurize.audio.remote_file import Beginning
@@ -125,17 +124,17 @@ def decode(source: Source | BytesSource, settings: FeatureSettings) -> tuple[Flo
     seconds = settings.excerpt_seconds
     if seconds is None or settings.excerpt_position == "start":
         reading, remark = _read(source, settings, seconds)
-        _check(reading, remark, settings.sample_rate)
+        _check(reading, remark, settings)
         return reading.samples, remark
     middle = _read_middle(source, settings, seconds)
     if middle and not middle.is_partial:
-        _check(middle, "", settings.sample_rate)
+        _check(middle, "", settings)
         return middle.samples, ""
     # The track is shorter than the excerpt, or its header has no reliable length: decode all of it, then cut.
     reading, remark = _read(source, settings, None)
     if middle and reading.seconds <= middle.claimed + _MUCH_SECONDS:
         reading = middle
-    _check(reading, remark, settings.sample_rate)
+    _check(reading, remark, settings)
     length = min(int(seconds * settings.sample_rate), len(reading.samples))
     start = (len(reading.samples) - length) // 2
     return reading.samples[start : start + length], remark
@@ -273,11 +272,11 @@ def _record(
         )
 
 
-def _check(reading: _Reading, remark: str, sample_rate: int) -> None:
+def _check(reading: _Reading, remark: str, settings: FeatureSettings) -> None:
     """Raise a Reject if a track is short, silent, not finite, or cancels when its channels are averaged."""
     more = f" ({remark})" if remark else ""
-    if len(reading.samples) < SEGMENT_SAMPLES:
-        found, needed = len(reading.samples) / sample_rate, SEGMENT_SAMPLES / sample_rate
+    if len(reading.samples) < settings.segment_samples:
+        found, needed = len(reading.samples) / settings.sample_rate, settings.segment_seconds
         raise Reject("check", "too short", f"{found:.3f} s, one segment needs {needed:.3f} s{more}")
     peak = reading.peak
     if not math.isfinite(peak):

@@ -154,21 +154,23 @@ def _listed(folder: StoragePath, info: DatasetInfo) -> dict[str, Shard]:
         table = read_to_open(folder, info)
     except FileNotFoundError:
         names = _read_table(folder, "tracks.parquet", TRACKS_SCHEMA, ["shard"])["shard"].unique().to_pylist()
-        return {name: _unopened(folder, name, classes) for name in names}
+        return {name: _unopened(folder, name, info) for name in names}
     except UNREADABLE as error:
         raise _broken_table(folder, MANIFEST, error) from error
     groups, bounds = row_group_sizes(table)
+    form = info.settings.format
     columns = (table[name].to_pylist() for name in ("name", "fold", "bytes"))
     rows, ends = groups.tolist(), bounds.tolist()
     return {
-        name: Shard(name, shards.below(name), fold, tuple(rows[ends[i] : ends[i + 1]]), classes, size)
+        name: Shard(name, shards.below(name), fold, tuple(rows[ends[i] : ends[i + 1]]), classes, size, format=form)
         for i, (name, fold, size) in enumerate(zip(*columns, strict=True))
     }
 
 
-def _unopened(folder: StoragePath, name: str, classes: int) -> Shard:
+def _unopened(folder: StoragePath, name: str, info: DatasetInfo) -> Shard:
     """Return a shard of a plan, of which neither size nor rows are known."""
-    return Shard(name, dataclasses.replace(folder, path=f"{folder.path}/shards/{name}"), -1, (), classes, None)
+    path = dataclasses.replace(folder, path=f"{folder.path}/shards/{name}")
+    return Shard(name, path, -1, (), len(info.classes), None, format=info.settings.format)
 
 
 def _read_table(folder: StoragePath, name: str, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
@@ -196,4 +198,4 @@ def _open_shard(folder: StoragePath, name: str, size: int, info: DatasetInfo) ->
     found = read_record(path, name, size, info.settings)
     if isinstance(found, str):
         return found
-    return Shard(name, path, fold_of(name), found.row_groups, len(info.classes), size)
+    return Shard(name, path, fold_of(name), found.row_groups, len(info.classes), size, format=info.settings.format)

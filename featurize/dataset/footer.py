@@ -9,10 +9,10 @@ from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, mode
 from featurize.dataset.info import Count, StoredModel, describe_invalid
 from featurize.dataset.json_text import parse_json
 from featurize.dataset.reader import UNREADABLE
-from featurize.dataset.schema import FOOTER_KEY, MFCC_SHAPE
+from featurize.dataset.schema import FOOTER_KEY
 from featurize.storage import StoragePath
 
-_PER_COEFFICIENT = Field(min_length=MFCC_SHAPE[0], max_length=MFCC_SHAPE[0])
+_PER_FEATURE = Field(min_length=1, max_length=3 * 1024)
 
 
 class KeptTracks(StoredModel):
@@ -68,13 +68,19 @@ class FeatureSums(StoredModel):
 
     Attributes:
         frames: Number of frames.
-        sum: Sum of each coefficient, in dB.
-        sum_of_squares: Sum of squares of each coefficient.
+        sum: Sum of each feature, in dB.
+        sum_of_squares: Sum of squares of each feature.
     """
 
     frames: Count
-    sum: Annotated[list[float], _PER_COEFFICIENT]
-    sum_of_squares: Annotated[list[float], _PER_COEFFICIENT]
+    sum: Annotated[list[float], _PER_FEATURE]
+    sum_of_squares: Annotated[list[float], _PER_FEATURE]
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> "FeatureSums":
+        if len(self.sum) != len(self.sum_of_squares):
+            raise ValueError("its sums and sums of squares differ in length")
+        return self
 
 
 class ShardFooter(StoredModel):

@@ -16,9 +16,24 @@ from pydantic import (
 
 from featurize.dataset.advice import how_to_featurize
 from featurize.dataset.json_text import read_json
-from featurize.dataset.schema import FOLD_NUMBERS, FOLDS, FORMAT_VERSION, MAX_FOLDS, MFCC_SHAPE
+from featurize.dataset.schema import FOLD_NUMBERS, FOLDS, FORMAT_VERSION, MAX_FOLDS, SegmentFormat
 from featurize.display import one_line
 from featurize.errors import DatasetError
+from featurize.feature_rules import (
+    Deltas,
+    FftSize,
+    Frequency,
+    HopLength,
+    Kind,
+    MelBands,
+    SampleRate,
+    Store,
+    TopDb,
+    feature_count,
+    frame_count,
+    impossible,
+)
+from featurize.mel_scale import band_edges
 from featurize.storage import StoragePath, describe
 
 _PROBLEMS_SHOWN = 5
@@ -28,7 +43,7 @@ Fold = Annotated[int, Field(ge=0, lt=FOLD_NUMBERS)]
 TrainingFold = Annotated[int, Field(ge=0, lt=MAX_FOLDS)]
 # float32 sums of squares of larger values would overflow; MFCC are below 10,000 dB.
 Decibels = Annotated[float, Field(ge=-1e6, le=1e6)]
-PerCoefficient = Annotated[list[Decibels], Field(min_length=MFCC_SHAPE[0], max_length=MFCC_SHAPE[0])]
+PerFeature = Annotated[list[Decibels], Field(min_length=1, max_length=3 * 1024)]
 
 
 class StoredModel(BaseModel):
@@ -42,7 +57,7 @@ class FeatureSettings(StoredModel):
 
     Attributes:
         sample_rate: Hz.
-        n_mfcc: Coefficients per frame.
+        n_mfcc: Coefficients per frame; 0 for log-mel features.
         n_fft: Samples per frame.
         hop_length: Samples between successive frames.
         n_mels: Number of mel bands.
@@ -52,29 +67,85 @@ class FeatureSettings(StoredModel):
         excerpt_seconds: Length of the excerpt read from each track, in seconds; None for the whole track.
         excerpt_position: Position of the excerpt in the track.
         max_seconds: Maximum length of a track, in seconds; does not apply to excerpts.
-        channels: What is read of several channels. Stored only if it is not the mean, so that datasets from before
-            there was this setting keep their settings, and with them the names of their shards.
+        channels: What is read of several channels. This and all that follow are stored only if they are not the
+            default, so that datasets from before there were these settings keep their settings, and with them the
+            names of their shards.
+        kind: Kind of the features.
+        f_min: Lower edge of the first mel band, in Hz.
+        f_max: Upper edge of the last mel band, in Hz; None for half of the sample rate.
+        deltas: Number of derivatives over time that follow the features.
+        store: Type of the stored features.
     """
 
-    sample_rate: Count
-    n_mfcc: Count
-    n_fft: Count
-    hop_length: Count
-    n_mels: Count
-    top_db: float
-    segment_samples: Count
+    sample_rate: SampleRate
+    n_mfcc: Annotated[int, Field(ge=0, le=1024)]
+    n_fft: FftSize
+    hop_length: HopLength
+    n_mels: MelBands
+    top_db: TopDb
+    segment_samples: Annotated[int, Field(ge=1, lt=1 << 40)]
     segments_per_track: Annotated[int, Field(ge=1, le=1 << 20)]
     excerpt_seconds: Annotated[float, Field(gt=0)] | None
     excerpt_position: Literal["start", "middle"]
     max_seconds: Annotated[float, Field(gt=0)]
     channels: Literal["mean", "left", "right"] = "mean"
+    kind: Kind = "mfcc"
+    f_min: Frequency = 0.0
+    f_max: Frequency | None = None
+    deltas: Deltas = 0
+    store: Store = "float32"
+
+    @model_validator(mode="after")
+    def _check_combination(self) -> "FeatureSettings":
+        if (self.kind == "mfcc") != (self.n_mfcc > 0):
+            raise ValueError(f"n_mfcc is {self.n_mfcc}, with features of the kind {self.kind}")
+        unchecked = {"top_db", "excerpt_position", "max_seconds", "channels", "store"}
+        fields = type(self).model_fields.keys() - unchecked
+        problems = impossible(**{name: getattr(self, name) for name in fields})
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
 
     @model_serializer(mode="wrap")
-    def _without_default(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         stored: dict[str, Any] = serialize(self)
-        if self.channels == "mean":
-            del stored["channels"]
-        return stored
+        fields = type(self).model_fields
+        return {name: value for name, value in stored.items() if value != fields[name].default}
+
+    @property
+    def features(self) -> int:
+        """Number of features of a frame: coefficients or mel bands, then their derivatives."""
+        return feature_count(self.kind, self.n_mels, self.n_mfcc, self.deltas)
+
+    @property
+    def frames(self) -> int:
+        """Number of frames of a segment."""
+        return frame_count(self.segment_samples, self.hop_length)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of a segment: (features, frames)."""
+        return self.features, self.frames
+
+    @property
+    def segment_seconds(self) -> float:
+        """Length of a segment in seconds."""
+        return self.segment_samples / self.sample_rate
+
+    @property
+    def format(self) -> SegmentFormat:
+        """How a segment is stored in a row."""
+        return SegmentFormat(self.kind, self.shape, self.deltas, self.store)
+
+    @property
+    def band_centers(self) -> list[float]:
+        """Center frequency of each mel band, in Hz."""
+        return band_edges(self.n_mels, self.f_min, self.f_max or self.sample_rate / 2)[1:-1]
+
+    def describe(self) -> str:
+        """Return the features in words, such as `MFCC in dB` or `MFCC in dB, then its derivative`."""
+        name = "MFCC in dB" if self.kind == "mfcc" else "log-mel spectrogram in dB"
+        return name + ("", ", then its derivative", ", then its first and second derivative")[self.deltas]
 
 
 class FoldLayout(StoredModel):
@@ -138,12 +209,12 @@ class ClassFoldCount(StoredModel):
 
 
 class FoldStatistics(StoredModel):
-    """Mean and standard deviation of each coefficient over all frames of one fold, in dB."""
+    """Mean and standard deviation of each feature over all frames of one fold, in dB."""
 
     fold: Fold
     frames: Annotated[int, Field(ge=1, lt=1 << 53)]
-    mean: PerCoefficient
-    deviation: Annotated[list[Annotated[float, Field(ge=0, le=1e6)]], PerCoefficient.__metadata__[0]]
+    mean: PerFeature
+    deviation: Annotated[list[Annotated[float, Field(ge=0, le=1e6)]], PerFeature.__metadata__[0]]
 
 
 class DatasetInfo(StoredModel):
@@ -188,6 +259,9 @@ class DatasetInfo(StoredModel):
             raise ValueError(f"counts has a class that classes lacks: {reprlib.repr(min(unknown))}")
         if len(set(described)) < len(described):
             raise ValueError("statistics has a fold twice")
+        lengths = {len(values) for entry in self.statistics for values in (entry.mean, entry.deviation)}
+        if other := lengths - {self.settings.features}:
+            raise ValueError(f"statistics has {min(other)} features, the settings have {self.settings.features}")
         if missing := {entry.fold for entry in self.counts if entry.segments} - set(described):
             raise ValueError(f"statistics lacks fold {min(missing)}, which has segments")
         folds = {entry.fold for entry in self.counts} | set(described)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from featurize.dataset.schema import LARGEST_ROW, SHARD_NAME, SHARD_SCHEMA, mfcc_array
+from featurize.dataset.schema import SEGMENT_FIELDS, SHARD_NAME, SegmentFormat
 from featurize.dataset.tables import MOST_BYTES, read_table
 from featurize.errors import DatasetError
 from featurize.storage import StoragePath, describe
@@ -35,6 +35,7 @@ class Shard:
         row_groups: Number of rows of each row group.
         classes: Number of classes; labels are below it.
         size: Size of the file in bytes; None if it is not known.
+        format: How its features are stored.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Shard:
     row_groups: tuple[int, ...]
     classes: int = 1 << 31
     size: int | None = None
+    format: SegmentFormat = dataclasses.field(kw_only=True)
 
     @property
     def rows(self) -> int:
@@ -70,17 +72,18 @@ def read_row_group(shard: Shard, index: int) -> tuple[NDArray[np.float32], NDArr
     """Read one row group.
 
     Returns:
-        MFCC, float32 [rows, 40, 217], a view of Arrow's memory; and labels, int32 [rows].
+        Features, float32 [rows, features, frames], a view of Arrow's memory if they are stored as float32; and
+        labels, int32 [rows].
 
     Raises:
         DatasetError: The shard was lost or damaged after the dataset was opened.
     """
     try:
         with pq.ParquetFile(shard.path.path, page_checksum_verification=True, **shard.path.arrow) as file:
-            table = file.read_row_group(index, columns=["label", "mfcc"], use_threads=False)
+            table = file.read_row_group(index, columns=["label", shard.format.column], use_threads=False)
         labels: NDArray[np.int32] = table["label"].to_numpy()
         refuse_other_rows(shard, index, labels)
-        return mfcc_array(table["mfcc"]), labels
+        return shard.format.array(table[shard.format.column]), labels
     except UNREADABLE as error:
         raise unreadable_shard(shard, error) from error
 
@@ -111,7 +114,7 @@ def read_track_ids(shard: Shard, segments_per_track: int) -> list[str]:
 
 def read_segments(shards: Sequence[Shard]) -> pa.Table:
     """Return the columns `track`, `label`, `segment` and `start` of all rows of some shards, in order."""
-    names = [name for name in SHARD_SCHEMA.names if name != "mfcc"]
+    names = [field.name for field in SEGMENT_FIELDS]
     return pa.concat_tables(in_threads(lambda shard: _read_columns(shard, names), shards))
 
 
@@ -124,7 +127,9 @@ def read_labels(shard: Shard, segments_per_track: int) -> NDArray[np.int32]:
 def _read_columns(shard: Shard, names: Sequence[str]) -> pa.Table:
     """Read columns of all rows of a shard; raise a DatasetError if it was lost or damaged."""
     try:
-        table = read_table(shard.path, names, SHARD_SCHEMA, MOST_BYTES + shard.rows * LARGEST_ROW)
+        table = read_table(
+            shard.path, names, shard.format.schema, MOST_BYTES + shard.rows * shard.format.largest_row
+        )
         if len(table) != shard.rows:
             raise ValueError(f"it has {len(table)} rows, expected {shard.rows}")
     except UNREADABLE as error:

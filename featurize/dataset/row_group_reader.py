@@ -18,12 +18,12 @@ from featurize.dataset.reader import (
     unreadable_shard,
 )
 from featurize.dataset.row_group_cache import Group, RowGroupCache
-from featurize.dataset.schema import SHARD_SCHEMA, mfcc_array
 from featurize.errors import DatasetError
 
-Rows = tuple[NDArray[np.float32], NDArray[np.int32]]
+Rows = tuple[NDArray[np.floating], NDArray[np.int32]]
 
-# Row groups that are read at once, 3.3 MB each; from a bucket a whole window, because each answer takes long.
+# Row groups that are read at once, 3.3 MB each with default settings; from a bucket a whole window, because each
+# answer takes long.
 _AHEAD, _AHEAD_REMOTE = 16, 48
 _LARGEST_GROUP = 1 << 20  # rows; a row group is read as one batch
 _SHARDS_OPEN = 4096  # about 30 kB of metadata each
@@ -54,11 +54,11 @@ class RowGroupReader:
         Arrow scans all row groups in one call because Python threads would compete for the interpreter lock.
 
         Args:
-            groups: Shards, and indices of row groups in them.
+            groups: Shards of one dataset, and indices of row groups in them.
 
         Yields:
-            For each row group, in order: MFCC, float32 [rows, 40, 217], a view of Arrow's memory; and labels,
-            int32 [rows].
+            For each row group, in order: features, [rows, features, frames], in the type in which they are
+            stored, a view of Arrow's memory; and labels, int32 [rows].
 
         Raises:
             DatasetError: A shard was lost or damaged after the dataset was opened.
@@ -93,12 +93,12 @@ class RowGroupReader:
         """Read row groups from the files of their shards."""
         if not groups:
             return
-        done = 0
+        done, form = 0, groups[0][0].format
         try:
             for batch in self._scan(groups):
                 labels: NDArray[np.int32] = batch["label"].to_numpy()
                 refuse_other_rows(*groups[done], labels)
-                yield mfcc_array(batch["mfcc"]), labels
+                yield form.stored_array(batch[form.column]), labels
                 done += 1
             if done < len(groups):
                 raise ValueError("it has too few rows")
@@ -111,9 +111,9 @@ class RowGroupReader:
         """Yield the labels and features of row groups, a batch for each."""
         opened = self._fragments([shard for shard, _ in groups])
         fragments = [opened[shard.path.path].subset(row_group_ids=[index]) for shard, index in groups]
-        place = groups[0][0].path
-        scanner = pads.FileSystemDataset(fragments, SHARD_SCHEMA, self._format, place.filesystem).scanner(
-            columns=["label", "mfcc"],
+        place, form = groups[0][0].path, groups[0][0].format
+        scanner = pads.FileSystemDataset(fragments, form.schema, self._format, place.filesystem).scanner(
+            columns=["label", form.column],
             fragment_readahead=_AHEAD_REMOTE if place.scheme else _AHEAD,
             batch_readahead=1,
             batch_size=_LARGEST_GROUP,

@@ -18,10 +18,7 @@ from featurize.dataset.info import DatasetInfo, FeatureSettings
 from featurize.dataset.reader import UNREADABLE
 from featurize.dataset.schema import (
     FOLD_NUMBERS,
-    LARGEST_ROW,
-    MFCC_SHAPE,
     SHARD_NAME,
-    SHARD_SCHEMA,
     SHARDS_SCHEMA,
     TRACKS_PER_ROW_GROUP,
 )
@@ -31,7 +28,6 @@ from featurize.storage import StoragePath, describe
 
 NAME = "shards.parquet"
 DIGEST_BYTES = 16
-_SUMS_BYTES = 2 * MFCC_SHAPE[0] * 8
 _TO_OPEN = ["name", "fold", "bytes", "row_groups", "rejects"]
 _MOST_BYTES = 4 << 30  # decoded; the manifest of ten million tracks takes 0.3 GB
 _PAGE_HEADERS = 1 << 20
@@ -45,7 +41,7 @@ class ShardRecord:
         size: Size of the file in bytes.
         row_groups: Number of rows of each row group.
         digests: Digests of the tracks with rows, 16 bytes each, in row order.
-        sums: Sums over all frames, little-endian float64 [2, 40]: of each coefficient, and of its square.
+        sums: Sums over all frames, little-endian float64 [2, features]: of each feature, and of its square.
         rejects: Tracks without rows.
         remarks: Remarks on tracks with rows.
     """
@@ -152,11 +148,13 @@ def read_record(path: StoragePath, name: str, size: int | None, settings: Featur
     stored = settings.model_dump()
     try:
         metadata = pq.read_metadata(path.path, **path.arrow)
-        refuse_other_schema(metadata.schema.to_arrow_schema(), SHARD_SCHEMA)
+        refuse_other_schema(metadata.schema.to_arrow_schema(), settings.format.schema)
         footer = parse_footer(metadata)
         found = footer.settings
         row_groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         record = ShardRecord.of(footer, row_groups, size or 0)
+        if found == stored and len(footer.statistics.sum) != settings.features:
+            raise ValueError(f"its footer has sums of {len(footer.statistics.sum)} features")
     except UNREADABLE as error:
         return f"{name} is broken: {describe(error) if isinstance(error, OSError) else one_line(error)}"
     if found != stored:
@@ -166,20 +164,21 @@ def read_record(path: StoragePath, name: str, size: int | None, settings: Featur
             if found.get(key) != stored.get(key)
         )
         return f"{name} was made with other settings: {differ}"
-    if problem := _wrong_size(metadata, len(footer.tracks.track), settings.segments_per_track):
+    if problem := _wrong_size(metadata, len(footer.tracks.track), settings):
         return f"{name} is broken: {problem}"
     return record
 
 
-def _wrong_size(metadata: pq.FileMetaData, tracks: int, segments: int) -> str | None:
+def _wrong_size(metadata: pq.FileMetaData, tracks: int, settings: FeatureSettings) -> str | None:
     """Return what is wrong with the sizes in the metadata of a shard, None if nothing is."""
+    segments, largest = settings.segments_per_track, settings.format.largest_row
     rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
     if metadata.num_rows != tracks * segments or sum(rows) != metadata.num_rows:
         return f"it has {metadata.num_rows} rows, expected {tracks} tracks of {segments} segments"
     if any(count % segments or not 0 < count <= TRACKS_PER_ROW_GROUP * segments for count in rows):
         return f"it has row groups that are not those of 1 to {TRACKS_PER_ROW_GROUP} tracks"
     for index, count in enumerate(rows):
-        if metadata.row_group(index).total_byte_size > count * LARGEST_ROW + _PAGE_HEADERS:
+        if metadata.row_group(index).total_byte_size > count * largest + _PAGE_HEADERS:
             return f"row group {index} claims {metadata.row_group(index).total_byte_size:,} bytes"
     return None
 
@@ -226,9 +225,10 @@ def _checked(table: pa.Table, settings: FeatureSettings) -> tuple[NDArray[np.int
         lengths = pc.binary_length(table["digests"]).to_numpy()
         if (lengths != np.diff(rows) // segments * DIGEST_BYTES).any():
             raise ValueError("has digests of another number of tracks than it has rows")
-        sums = [np.frombuffer(value, "<f8") for value in table["sums"].to_pylist() if len(value) == _SUMS_BYTES]
+        expected = 2 * settings.features * 8
+        sums = [np.frombuffer(value, "<f8") for value in table["sums"].to_pylist() if len(value) == expected]
         if len(sums) < len(table) or not all(np.isfinite(value).all() for value in sums):
-            raise ValueError("has sums that are not those of 40 coefficients")
+            raise ValueError(f"has sums that are not those of {settings.features} features")
     return groups, bounds
 
 

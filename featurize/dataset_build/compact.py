@@ -6,7 +6,6 @@ this process do the work, on a cluster as well: reading, compressing and writing
 """
 
 import dataclasses
-import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,6 @@ from typing import Literal
 from featurize.dataset.advice import how_to_featurize
 from featurize.dataset.info import FeatureSettings, read_info
 from featurize.dataset.reader import list_shards
-from featurize.dataset.schema import MFCC_SHAPE
 from featurize.dataset.shard_table import ShardRecord
 from featurize.dataset_build.finalize import finish
 from featurize.dataset_build.previous_rows import RowSources, read_previous
@@ -128,7 +126,7 @@ def merge(plan: ShardPlan, folder: StoragePath) -> ShardRecord:
     writer = ShardWriter(plan)
     for track in plan.tracks:
         if copied := rows.get((track.id, track.size)):
-            writer.add(track, copied.mfcc, copied.starts)
+            writer.add(track, copied.features, copied.starts)
             for message in copied.remarks:
                 writer.remark(track, message)
         elif reject := rejects.get(track.id):
@@ -164,7 +162,8 @@ def _shard_plan(plan: Plan, position: int, sources: RowSources) -> ShardPlan:
 
 def _threads(plans: list[ShardPlan]) -> int:
     largest = max((len(plan.tracks) * plan.settings.segments_per_track for plan in plans), default=0)
-    return max(1, min(_THREADS, _BYTES_IN_MEMORY // max(1, largest * 4 * math.prod(MFCC_SHAPE))))
+    row_bytes = max((plan.settings.format.row_bytes for plan in plans), default=0)
+    return max(1, min(_THREADS, _BYTES_IN_MEMORY // max(1, largest * row_bytes)))
 
 
 def _without_rows(plan: ShardPlan, folder: StoragePath) -> list[str]:

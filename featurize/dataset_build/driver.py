@@ -152,7 +152,7 @@ def featurize(
         if missing:
             # Importing librosa takes 2 s and 150 MB: a separate process does it while Ray starts.
             with SubprocessTask[str]() as process:
-                process.submit("filters", Filters.from_librosa)
+                process.submit("filters", Filters.from_librosa, plan.settings)
                 stack.enter_context(ray_workers(workers))
                 filters = process.result()
             # The largest first, so that no worker is left with one at the end.

@@ -13,12 +13,18 @@ import soundfile
 from numpy.typing import NDArray
 
 from featurize.dataset.footer import RejectedTrack, TrackRemark
-from featurize.dataset.info import DEFAULT_LAYOUT, ClassFoldCount, DatasetInfo, FoldStatistics, RejectCount
+from featurize.dataset.info import (
+    DEFAULT_LAYOUT,
+    ClassFoldCount,
+    DatasetInfo,
+    FeatureSettings,
+    FoldStatistics,
+    RejectCount,
+)
 from featurize.dataset.reader import in_threads, list_shards, shard_sizes
 from featurize.dataset.schema import (
     DUPLICATES_SCHEMA,
     FORMAT_VERSION,
-    MFCC_SHAPE,
     REJECTS_SCHEMA,
     REMARKS_SCHEMA,
     fold_of,
@@ -111,7 +117,7 @@ def finish(folder: StoragePath, plan: Plan, made: dict[str, ShardRecord]) -> Sum
         duplicates=len(duplicates),
         folds=None if plan.layout == DEFAULT_LAYOUT else plan.layout,
         counts=_counts(plan.tracks, gathered.kept, plan.classes, segments),
-        statistics=_statistics(gathered.manifest, segments),
+        statistics=_statistics(gathered.manifest, plan.settings),
         versions=_versions(),
     )
     (folder / "dataset.json").write(info.encode())
@@ -268,8 +274,8 @@ def _counts(tracks: pa.Table, kept: NDArray[np.bool_], classes: list[str], segme
     return sorted(entries, key=lambda entry: (entry.label, entry.fold))
 
 
-def _statistics(manifest: pa.Table, segments: int) -> list[FoldStatistics]:
-    """Return the mean and standard deviation of each coefficient for each fold.
+def _statistics(manifest: pa.Table, settings: FeatureSettings) -> list[FoldStatistics]:
+    """Return the mean and standard deviation of each feature for each fold.
 
     They are stored per fold so that training can combine those of its training folds without using test data.
     """
@@ -277,11 +283,11 @@ def _statistics(manifest: pa.Table, segments: int) -> list[FoldStatistics]:
     tracks = pc.binary_length(manifest["digests"]).to_numpy().astype(np.int64) // DIGEST_BYTES
     statistics = []
     for fold in np.unique(folds).tolist():
-        frames = int(tracks[folds == fold].sum()) * segments * MFCC_SHAPE[1]
+        frames = int(tracks[folds == fold].sum()) * settings.segments_per_track * settings.frames
         if not frames:
             continue
         encoded = b"".join(manifest["sums"].filter(pa.array(folds == fold)).to_pylist())
-        sums = np.frombuffer(encoded, "<f8").reshape(-1, 2, MFCC_SHAPE[0]).sum(axis=0)
+        sums = np.frombuffer(encoded, "<f8").reshape(-1, 2, settings.features).sum(axis=0)
         mean = sums[0] / frames
         deviation = np.sqrt(np.maximum(sums[1] / frames - mean**2, 0))
         statistics.append(

@@ -15,25 +15,20 @@ from featurize.audio.mfcc import Filters
 from featurize.collection.catalog import printable
 from featurize.collection.listing import list_audio, size_of
 from featurize.collection.location import locate
-from featurize.config import FeaturizeConfig
 from featurize.dataset.info import FeatureSettings, describe_invalid
-from featurize.dataset.schema import MFCC_SHAPE
 from featurize.dataset_build.reject_advice import ADVICE_FOR_PREDICTION, with_advice
 from featurize.dataset_build.worker import featurize_track, fetching_ahead, time_limit
-from featurize.display import one_line
 from featurize.errors import FeaturizeError, Reject
 from featurize.execution.node_mounts import refuse_unseen
 from featurize.execution.ray_tasks import RayTaskPool, on_cluster, ray_workers
 from featurize.execution.retries import PlanAttempts, run_with_retries
 from featurize.execution.subprocess_task import SubprocessTask
-from featurize.planning.shard_plan import ShardPlan, Track, feature_settings
+from featurize.planning.shard_plan import ShardPlan, Track
 from featurize.storage import StoragePath, is_safe_name
 
-_AT_ONCE = 16  # tracks per task; 6.7 MB of rows in Ray's object store
+_AT_ONCE = 16  # tracks per task; 6.7 MB of rows with default settings in Ray's object store
 _FEW = 64  # files; one process finishes them in the time that Ray takes to start
 _PROBED_FILES = 20  # files whose presence is checked on each node of a cluster
-# Feature settings that users choose; all others are constants of the code.
-_CONFIGURABLE = ("segments_per_track", "excerpt_seconds", "excerpt_position", "max_seconds", "channels")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +54,7 @@ class Featurized:
 
     Attributes:
         ids: Ids of the tracks with rows.
-        mfcc: float32 [tracks, segments, 40, 217], MFCC as in a shard.
+        mfcc: float32 [tracks, segments, features, frames], MFCC or log-mel features as in a shard of float32.
         starts: float64 [tracks, segments], start of each segment in seconds from the beginning of the track, or of
             the excerpt.
         rejects: Id, stage, reason and message of the other tracks.
@@ -110,17 +105,8 @@ def supported_settings(features: Mapping[str, Any]) -> FeatureSettings:
         features: Content of `features` in `model.json`.
 
     Raises:
-        FeaturizeError: A constant of the transform differs, or a setting is unknown or invalid.
+        FeaturizeError: A setting is unknown, missing or invalid.
     """
-    supported = feature_settings(FeaturizeConfig()).model_dump()
-    supported |= {key: features[key] for key in features.keys() & {"channels"}}  # stored only if not the default
-    differences = [
-        f"{one_line(key)} {features.get(key)!r} in the model, {supported.get(key)!r} here"
-        for key in sorted(supported.keys() | features.keys())
-        if features.keys() != supported.keys() or (key not in _CONFIGURABLE and features[key] != supported[key])
-    ]
-    if differences:
-        raise _unsupported(", ".join(differences))
     try:
         return FeatureSettings.model_validate(features)
     except ValidationError as error:
@@ -163,7 +149,7 @@ def featurizing(
             plans = _plans(files, settings, _FEW)
             yield run_with_retries(process, plans, track_timeout, featurize_files, None, on_wait=on_wait)
             return
-        process.submit("filters", Filters.from_librosa)
+        process.submit("filters", Filters.from_librosa, settings)
         with ray_workers(workers):
             if on_cluster():
                 present = [file for file in files if file.size >= 0 and file.root.local]
@@ -189,7 +175,7 @@ def featurize_files(
     Raises:
         CollectionLostError: A remote file cannot be reached.
     """
-    filters = filters or Filters.from_librosa()
+    filters = filters or Filters.from_librosa(plan.settings)
     ids, mfcc, starts, rejects = [], [], [], []
     remarks: list[tuple[str, str]] = []
     with fetching_ahead(plan, [track for track in plan.tracks if track.id not in excluded]) as fetch:
@@ -212,7 +198,7 @@ def featurize_files(
     shape = (len(ids), plan.settings.segments_per_track)
     return Featurized(
         ids,
-        np.array(mfcc, np.float32).reshape(*shape, *MFCC_SHAPE),
+        np.array(mfcc, np.float32).reshape(*shape, *plan.settings.shape),
         np.array(starts, np.float64).reshape(shape),
         rejects,
         remarks,

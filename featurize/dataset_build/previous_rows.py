@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from featurize.dataset.footer import parse_footer, read_footer
 from featurize.dataset.info import FeatureSettings
 from featurize.dataset.reader import UNREADABLE, in_threads
-from featurize.dataset.schema import MFCC_SHAPE, SHARD_SCHEMA, mfcc_array
 from featurize.dataset.tables import refuse_other_schema
 from featurize.dataset_build.shard_writer import digest
 from featurize.errors import Reject
@@ -27,12 +26,12 @@ class CopiedTrack:
     """Rows of a track in a finished shard.
 
     Attributes:
-        mfcc: float32 [segments, 40, 217].
+        features: float32 [segments, features, frames].
         starts: float64 [segments], start of each segment in seconds.
         remarks: Remarks on the track.
     """
 
-    mfcc: NDArray[np.float32]
+    features: NDArray[np.float32]
     starts: NDArray[np.float64]
     remarks: tuple[str, ...]
 
@@ -91,11 +90,11 @@ def read_previous(
             footer = parse_footer(file.metadata)
             if footer.settings != plan.settings.model_dump():
                 continue
-            refuse_other_schema(file.schema_arrow, SHARD_SCHEMA)
-            table = file.read(["start", "mfcc"], use_threads=False)
-            segments = plan.settings.segments_per_track
-            mfcc = mfcc_array(table["mfcc"]).reshape(len(footer.tracks.track), segments, *MFCC_SHAPE)
-            starts = table["start"].to_numpy().reshape(len(mfcc), segments)
+            form, segments = plan.settings.format, plan.settings.segments_per_track
+            refuse_other_schema(file.schema_arrow, form.schema)
+            table = file.read(["start", form.column], use_threads=False)
+            features = form.array(table[form.column]).reshape(len(footer.tracks.track), segments, *form.shape)
+            starts = table["start"].to_numpy().reshape(len(features), segments)
         except UNREADABLE:
             continue  # broken or missing: its tracks are computed again
         remarks: dict[str, list[str]] = {}
@@ -104,8 +103,8 @@ def read_previous(
         kept = zip(footer.tracks.track, footer.tracks.size, footer.tracks.digest, strict=True)
         for i, (track, size, written) in enumerate(kept):
             # Rows that a disk has damaged are computed again: a copy would get a new digest, and look whole.
-            if (track, size) in wanted and (track, size) not in rows and digest(mfcc[i]) == written:
-                rows[track, size] = CopiedTrack(mfcc[i], starts[i], tuple(remarks.get(track, ())))
+            if (track, size) in wanted and (track, size) not in rows and digest(features[i]) == written:
+                rows[track, size] = CopiedTrack(features[i], starts[i], tuple(remarks.get(track, ())))
         if not plan.retry_rejects:
             for reject in footer.rejects:
                 if reject.path in ids:

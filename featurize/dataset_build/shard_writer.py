@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from featurize.dataset.footer import FeatureSums, KeptTracks, RejectedTrack, ShardFooter, TrackRemark
-from featurize.dataset.schema import MFCC_SHAPE, SHARD_SCHEMA, TRACKS_PER_ROW_GROUP, mfcc_column
+from featurize.dataset.schema import TRACKS_PER_ROW_GROUP
 from featurize.dataset.shard_table import ShardRecord
 from featurize.errors import Reject
 from featurize.planning.shard_plan import ShardPlan, Track
@@ -26,8 +26,8 @@ class ShardWriter:
     def __init__(self, plan: ShardPlan) -> None:
         """Create a writer for an empty shard."""
         self._plan = plan
-        segments = plan.settings.segments_per_track
-        self._mfcc = np.empty((TRACKS_PER_ROW_GROUP, segments, *MFCC_SHAPE), np.float32)
+        segments, self._format = plan.settings.segments_per_track, plan.settings.format
+        self._features = np.empty((TRACKS_PER_ROW_GROUP, segments, *self._format.shape), np.float32)
         self._starts = np.empty((TRACKS_PER_ROW_GROUP, segments), np.float64)
         self._buffered: list[Track] = []
         self._kept: list[Track] = []
@@ -36,11 +36,12 @@ class ShardWriter:
         self._remarks: list[TrackRemark] = []
         self._row_groups: list[int] = []
         # float64, added in track order: the sums are bit-identical on every worker.
-        self._sum, self._sum_of_squares = np.zeros(MFCC_SHAPE[0]), np.zeros(MFCC_SHAPE[0])
+        count = plan.settings.features
+        self._sum, self._sum_of_squares = np.zeros(count), np.zeros(count)
         self._sink = pa.BufferOutputStream()
         self._writer = pq.ParquetWriter(
             self._sink,
-            SHARD_SCHEMA,
+            self._format.schema,
             # Overlapping segments repeat the bytes of the frames that they share. Even the fastest level of ZSTD
             # finds these repetitions if a row group is a single page.
             compression="zstd",
@@ -57,21 +58,22 @@ class ShardWriter:
         """Number of rejected tracks."""
         return len(self._rejects)
 
-    def add(self, track: Track, mfcc: NDArray[np.float32], starts: NDArray[np.float64]) -> None:
-        """Add the rows of a track.
+    def add(self, track: Track, features: NDArray[np.float32], starts: NDArray[np.float64]) -> None:
+        """Add the rows of a track, as they will be read: rounded, if the features are stored as float16.
 
         Args:
             track: Track of the plan.
-            mfcc: float32 [segments, 40, 217].
+            features: float32 [segments, features, frames].
             starts: float64 [segments], start of each segment in seconds.
         """
         position = len(self._buffered)
-        self._mfcc[position], self._starts[position] = mfcc, starts
+        features = self._format.rounded(features)
+        self._features[position], self._starts[position] = features, starts
         self._buffered.append(track)
         self._kept.append(track)
-        self._digests.append(digest(self._mfcc[position]))
-        self._sum += mfcc.sum(axis=(0, 2), dtype=np.float64)
-        self._sum_of_squares += np.square(mfcc, dtype=np.float64).sum(axis=(0, 2))
+        self._digests.append(digest(self._features[position]))
+        self._sum += features.sum(axis=(0, 2), dtype=np.float64)
+        self._sum_of_squares += np.square(features, dtype=np.float64).sum(axis=(0, 2))
         if len(self._buffered) == TRACKS_PER_ROW_GROUP:
             self._write_row_group()
 
@@ -94,7 +96,7 @@ class ShardWriter:
             digest=self._digests,
         )
         sums = FeatureSums(
-            frames=len(self._kept) * self._starts.shape[1] * MFCC_SHAPE[1],
+            frames=len(self._kept) * self._starts.shape[1] * self._plan.settings.frames,
             sum=self._sum.tolist(),
             sum_of_squares=self._sum_of_squares.tolist(),
         )
@@ -122,13 +124,13 @@ class ShardWriter:
             pa.array(np.repeat(labels, segments)),
             pa.array(np.tile(np.arange(segments, dtype=np.int32), tracks)),
             pa.array(self._starts[:tracks].reshape(-1)),
-            mfcc_column(self._mfcc[:tracks].reshape(-1, *MFCC_SHAPE)),
+            self._format.column_of(self._features[:tracks].reshape(-1, *self._format.shape)),
         ]
         self._row_groups.append(tracks * segments)
-        self._writer.write_table(pa.Table.from_arrays(columns, schema=SHARD_SCHEMA))
+        self._writer.write_table(pa.Table.from_arrays(columns, schema=self._format.schema))
         self._buffered.clear()
 
 
-def digest(mfcc: NDArray[np.float32]) -> str:
+def digest(features: NDArray[np.float32]) -> str:
     """Return 32 hexadecimal digits that identify the features of a track; exact duplicates have equal digests."""
-    return hashlib.sha256(np.ascontiguousarray(mfcc).data).hexdigest()[:32]
+    return hashlib.sha256(np.ascontiguousarray(features).data).hexdigest()[:32]

@@ -11,7 +11,6 @@ from featurize.dataset.dataset import Dataset
 from featurize.dataset.footer import RejectedTrack, parse_footer, read_rejects
 from featurize.dataset.info import RejectCount, read_info
 from featurize.dataset.reader import UNREADABLE, Shard, in_threads, list_shards, read_row_group
-from featurize.dataset.schema import MFCC_SHAPE
 from featurize.dataset.shard_table import NAME as MANIFEST
 from featurize.dataset.shard_table import ShardRecord, read_all_records
 from featurize.dataset_build.finalize import count_rejects
@@ -196,11 +195,11 @@ def _problems(
         yield f"it has {shard.rows} rows, but its footer has {len(kept)} tracks"
         return
     for index in range(len(shard.row_groups)):
-        mfcc, labels = read_row_group(shard, index)
-        for first in range(0, len(mfcc), segments):
-            features, track = mfcc[first : first + segments], kept[done]
+        rows_read, labels = read_row_group(shard, index)
+        for first in range(0, len(rows_read), segments):
+            features, track = rows_read[first : first + segments], kept[done]
             expected_label, expected_fold = planned.get(track, (-1, -1))
-            if features.shape != (segments, *MFCC_SHAPE) or not np.isfinite(features).all():
+            if features.shape != (segments, *shard.format.shape) or not np.isfinite(features).all():
                 yield f"{track} has too few rows, or NaN or infinity in them"
             elif digest(features) != footer.tracks.digest[done]:
                 yield f"{track} has values that differ from those written"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from featurize.audio.fetch_ahead import FetchAhead
 from featurize.audio.load import OnRemark, load
-from featurize.audio.mfcc import Filters, mfcc_segments, segment_starts
+from featurize.audio.mfcc import Filters, segment_features, segment_starts
 from featurize.collection.location import is_outside
 from featurize.dataset.info import FeatureSettings
 from featurize.dataset.shard_table import ShardRecord
@@ -59,7 +59,7 @@ def write_features(
     Args:
         plan: Plan of the shard.
         folder: Dataset folder.
-        filters: Constants of the transform, from `Filters.from_librosa()`.
+        filters: Constants of the transform, from `Filters.from_librosa`.
         track_timeout: Time limit per track, in seconds; a longer computation ends this process. None for no limit.
         excluded: Rejects by id, for tracks that crash or hang the decoder and must not be opened.
 
@@ -79,7 +79,7 @@ def write_features(
     with fetching_ahead(plan, computed) as fetch:
         for track in plan.tracks:
             if copied := had_rows.get((track.id, track.size)):
-                writer.add(track, copied.mfcc, copied.starts)
+                writer.add(track, copied.features, copied.starts)
                 for message in copied.remarks:
                     writer.remark(track, message)
                 continue
@@ -124,13 +124,13 @@ def featurize_track(
     Args:
         path: Audio file.
         settings: Feature settings.
-        filters: Constants of the transform, from `Filters.from_librosa()`.
+        filters: Constants of the transform, from `Filters.from_librosa`.
         on_remark: As in `featurize.audio.load.load`.
         fetch: Reads remote files ahead of time, this one among them.
 
     Returns:
-        MFCC, float32 [segments, 40, 217]; and the start of each segment, float64 [segments], in seconds from the
-        beginning of the track, or of the excerpt.
+        Features, float32 [segments, features, frames]; and the start of each segment, float64 [segments], in
+        seconds from the beginning of the track, or of the excerpt.
 
     Raises:
         Reject: The file cannot be used.
@@ -138,8 +138,8 @@ def featurize_track(
     """
     fetched = fetch.take(path) if fetch else None
     samples = load(path, settings, on_remark, fetched.result if fetched else None)
-    starts = segment_starts(len(samples), settings.segments_per_track)
-    return mfcc_segments(samples, starts, filters), starts / settings.sample_rate
+    starts = segment_starts(len(samples), settings)
+    return segment_features(samples, starts, filters, settings), starts / settings.sample_rate
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from featurize.collection.catalog import Catalog
 from featurize.dataset.footer import ShardFooter, read_footer
 from featurize.dataset.info import DEFAULT_LAYOUT, FeatureSettings, FoldLayout, read_info
 from featurize.dataset.reader import UNREADABLE, in_threads
-from featurize.dataset.schema import FOLD_NUMBERS, SHARD_SCHEMA, TRACKS_SCHEMA, fold_of
+from featurize.dataset.schema import FOLD_NUMBERS, TRACKS_SCHEMA, fold_of
 from featurize.dataset.tables import read_table
 from featurize.errors import DatasetError
 from featurize.planning.groups import Groups
@@ -93,7 +93,7 @@ def recover_plan(
     )
     return PreviousPlan(
         table,
-        _settings(shards[0]),
+        _settings(shards[0].footer),
         _classes(folder, shards, known),
         _grouping(table, groups),
         _layout(folder, table, catalog),
@@ -105,17 +105,22 @@ def _read(folder: StoragePath, name: str) -> _Finished | None:
     footer = read_footer(folder, name)
     if footer is None:
         return None
+    settings = _settings(footer)
+    schema = settings.format.schema if settings else None
     try:
-        labels = read_table(folder / "shards" / name, ["label"], SHARD_SCHEMA)["label"].to_numpy()
+        labels = read_table(folder / "shards" / name, ["label"], schema)["label"].to_numpy()
     except UNREADABLE:
+        return None
+    if labels.dtype != np.int32:
         return None
     tracks = len(footer.tracks.track)
     return _Finished(name, footer, labels[:: len(labels) // tracks] if tracks and len(labels) else labels[:0])
 
 
-def _settings(shard: _Finished) -> FeatureSettings | None:
+def _settings(footer: ShardFooter) -> FeatureSettings | None:
+    """Return the settings of a shard; None if another version of Earmark wrote them."""
     try:
-        return FeatureSettings.model_validate(shard.footer.settings)
+        return FeatureSettings.model_validate(footer.settings)
     except ValidationError:
         return None
 

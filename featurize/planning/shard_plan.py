@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from featurize.audio.mfcc import HOP_LENGTH, N_FFT, N_MELS, N_MFCC, SAMPLE_RATE, SEGMENT_SAMPLES, TOP_DB
 from featurize.collection.location import locate
 from featurize.config import FeaturizeConfig
 from featurize.dataset.info import FeatureSettings, FoldLayout
@@ -68,20 +67,28 @@ class ShardPlan:
 
 
 def feature_settings(config: FeaturizeConfig) -> FeatureSettings:
-    """Return all settings that affect the features; they are stored with the dataset and with each model."""
+    """Return all settings that affect the features; they are stored with the dataset and with each model.
+
+    Settings that compute the same features are equal here.
+    """
     return FeatureSettings(
-        sample_rate=SAMPLE_RATE,
-        n_mfcc=N_MFCC,
-        n_fft=N_FFT,
-        hop_length=HOP_LENGTH,
-        n_mels=N_MELS,
-        top_db=TOP_DB,
-        segment_samples=SEGMENT_SAMPLES,
+        sample_rate=config.sample_rate,
+        n_mfcc=config.n_mfcc if config.kind == "mfcc" else 0,
+        n_fft=config.n_fft,
+        hop_length=config.hop_length,
+        n_mels=config.n_mels,
+        top_db=config.top_db,
+        segment_samples=config.segment_samples,
         segments_per_track=config.segments_per_track,
         excerpt_seconds=config.excerpt_seconds,
         excerpt_position=config.excerpt_position,
         max_seconds=config.max_seconds,
         channels=config.channels,
+        kind=config.kind,
+        f_min=config.f_min,
+        f_max=None if config.f_max == config.sample_rate / 2 else config.f_max,
+        deltas=config.deltas,
+        store=config.store,
     )
 
 

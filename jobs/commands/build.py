@@ -65,7 +65,7 @@ def featurize(
     layout: Layout = None,
     columns: Columns = None,
 ) -> None:
-    """Convert music to a dataset: MFCC features of short segments, in Parquet shards.
+    """Convert music to a dataset: features of short segments, by default MFCC, in Parquet shards.
 
     After an interruption, run the same command again: it continues where it stopped.
     After the collection has changed, it adds the new tracks and drops the removed ones.
@@ -139,7 +139,7 @@ def crossval(
 
     A fold is one fifth of the tracks, unless the collection has other folds; the mean over all folds is more
     reliable than the score of one. The official splits of a collection (validation, test) are left out.
-    For comparison, an SVM on the mean and standard deviation of each MFCC coefficient is evaluated on each fold.
+    For comparison, an SVM on the mean and standard deviation of each feature is evaluated on each fold.
     Each fold has its own folder in RUN.
     After an interruption, run the same command again: finished folds are kept.
     """

@@ -110,24 +110,25 @@ def _featurizer_reference(features: Mapping[str, Any]) -> "FeaturizerReference":
         FeaturizeError: The model's features are not those of this Earmark.
     """
     from featurize.audio.load import LOUDEST_PEAK, SILENT_PEAK
-    from featurize.audio.mfcc import AMIN, Filters
+    from featurize.audio.mfcc import AMIN, Filters, delta_filters
     from featurize.dataset_build.inference_features import supported_settings
     from featurize.dataset_build.worker import featurize_track
     from train.export.export import FeaturizerReference
     from train.export.tf_mfcc import MfccConstants
 
     settings = supported_settings(features)
-    filters = Filters.from_librosa()
+    filters = Filters.from_librosa(settings)
     mel = np.asarray(filters.mel.toarray(), np.float32)
-    constants = MfccConstants(filters.window, mel, AMIN, (SILENT_PEAK, LOUDEST_PEAK))
+    peaks = SILENT_PEAK, LOUDEST_PEAK
+    constants = MfccConstants(filters.window, mel, AMIN, peaks, delta_filters(settings))
     track = _synthetic_track(settings)
     with tempfile.TemporaryDirectory() as scratch, naming(scratch):
         file = Path(scratch, "track.wav")
         with wave.open(str(file), "wb") as writer:
             writer.setparams((1, 2, settings.sample_rate, len(track), "NONE", ""))
             writer.writeframes(track.astype("<i2").tobytes())
-        mfcc, starts = featurize_track(StoragePath.of(file), settings, filters)
-    return FeaturizerReference(constants, (track / 32768).astype(np.float32), mfcc, starts)
+        features_of_track, starts = featurize_track(StoragePath.of(file), settings, filters)
+    return FeaturizerReference(constants, (track / 32768).astype(np.float32), features_of_track, starts)
 
 
 def _synthetic_track(settings: FeatureSettings) -> NDArray[np.int16]:
@@ -140,8 +141,12 @@ def _synthetic_track(settings: FeatureSettings) -> NDArray[np.int16]:
 
     rng = np.random.default_rng(0)
     excerpt = settings.excerpt_seconds
-    seconds = min(_MIN_SECONDS, settings.max_seconds) if excerpt is None else excerpt + 2
-    # Composed at 44,100 Hz and decimated by 2 without a low-pass filter: aliasing does no harm in a test signal.
+    if excerpt is None:
+        seconds = min(max(_MIN_SECONDS, 2 * settings.segment_seconds), settings.max_seconds)
+    else:
+        seconds = excerpt + 2
+    # Composed at 44,100 Hz; every other sample is taken without a low-pass filter, and its rate is ignored:
+    # aliasing and another pitch do no harm in a test signal.
     piece = compose(STYLES["reeds"], Habits.draw(rng), _MIN_SECONDS, rng)[::2, 0]
     loud = np.resize(piece, int(seconds * settings.sample_rate)) / np.abs(piece).max()
     track: NDArray[np.int16] = (32767 * loud * np.geomspace(1, 1e-3, len(loud))).astype(np.int16)

@@ -7,11 +7,11 @@ import zipfile
 
 import numpy as np
 
-from featurize.audio.mfcc import SAMPLE_RATE
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.reader import read_row_group
 from featurize.storage import StoragePath
 from jobs.inference.export import export_model
+from support.default_features import SAMPLE_RATE
 from train.export.formats import ExportFormat
 
 NAMES = {"keras": "model.keras", "savedmodel": "model", "tflite": "model.tflite", "onnx": "model.onnx"}

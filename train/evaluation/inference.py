@@ -1,11 +1,10 @@
-"""The trained model of a run: loaded, and applied to the MFCC segments of tracks."""
+"""The trained model of a run: loaded, and applied to the segments of tracks."""
 
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from featurize.dataset.schema import MFCC_SHAPE
 from featurize.display import one_line
 from train.errors import TrainError
 from train.evaluation.metrics import softmax
@@ -39,7 +38,7 @@ class TrainedClassifier:
         """Predict the class probabilities of segments.
 
         Args:
-            mfcc: float32 [tracks, segments, 40, 217], in dB, as the featurizer computes them.
+            mfcc: float32 [tracks, segments, features, frames], in dB, as the featurizer computes them.
 
         Returns:
             float64 [tracks, segments, classes]. The probabilities of a track are the mean over its segments.
@@ -53,10 +52,10 @@ class TrainedClassifier:
 
 
 def load_model(run: Run) -> keras.Sequential:
-    """Load the model of a run, from float32 [batch, 40, 217] to logits, float32 [batch, classes].
+    """Load the model of a run, from float32 [batch, features, frames] to logits, float32 [batch, classes].
 
     Raises:
-        TrainError: The file is broken.
+        TrainError: The file is broken, or not that of `model.json`.
     """
     with run.model.at_hand() as path:
         try:
@@ -67,12 +66,12 @@ def load_model(run: Run) -> keras.Sequential:
                 f"{run.model} is not a complete model: {why}. Remove it and repeat its run or train command: "
                 "it restores the model from the latest checkpoint."
             ) from error
-    expected = ((None, *MFCC_SHAPE), (None, len(run.trained().classes)))
+    expected = ((None, *run.feature_settings().shape), (None, len(run.trained().classes)))
     found = (getattr(model, "input_shape", None), getattr(model, "output_shape", None))
     if found != expected:
         raise TrainError(
             f"{run.model} and {run.folder / 'model.json'} do not belong together: the model is from {found[0]} to "
-            f"{found[1]}, expected {expected[0]} to {expected[1]}, one output for each class of model.json. "
+            f"{found[1]}, expected {expected[0]} to {expected[1]}, by the features and the classes of model.json. "
             "Remove both and repeat its run or train command: it restores them from the latest checkpoint."
         )
     return model

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter
 
 from featurize.dataset.json_text import parse_json
-from featurize.dataset.schema import SHARD_SCHEMA
+from featurize.dataset.schema import SEGMENT_FIELDS
 from featurize.dataset.tables import encode_table, read_table
 from featurize.storage import StoragePath, describe
 from train.errors import TrainError
@@ -29,7 +29,7 @@ class Predictions:
     """The evaluated segments, a row each; the segments of a track are adjacent.
 
     Attributes:
-        segments: `track`, `segment` and `start` of each row, by SHARD_SCHEMA.
+        segments: `track`, `segment` and `start` of each row, by SEGMENT_FIELDS.
         probabilities: float64 [rows, classes].
         labels: int32 [rows], indices of the actual classes.
         per_track: Number of rows of each track.
@@ -171,12 +171,13 @@ def audio_link(track: str, music: StoragePath | None, folder: StoragePath) -> st
 
 def _schema(classes: list[str]) -> pa.Schema:
     """Return the schema of `Predictions.table`."""
+    track, _, segment, start = SEGMENT_FIELDS
     return pa.schema(
         [
-            SHARD_SCHEMA.field("track"),
+            track,
             pa.field("label", pa.dictionary(pa.int32(), pa.string()), nullable=False),
-            SHARD_SCHEMA.field("segment"),
-            SHARD_SCHEMA.field("start"),
+            segment,
+            start,
             pa.field(
                 "probabilities",
                 pa.list_(pa.float32(), len(classes)),

@@ -40,7 +40,7 @@ class Predictor:
 
         Args:
             strategy: Strategy under which the model was built or loaded.
-            model: Model from float32 [batch, 40, 217] to logits, float32 [batch, classes].
+            model: Model from float32 [batch, features, frames] to logits, float32 [batch, classes].
             after_batch: Called after each batch of each replica.
         """
         self._strategy = strategy

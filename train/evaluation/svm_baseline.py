@@ -1,4 +1,4 @@
-"""An SVM on the mean and the standard deviation of each MFCC, as a baseline for the networks."""
+"""An SVM on the mean and the standard deviation of each feature, as a baseline for the networks."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -13,7 +13,6 @@ from sklearn.svm import SVC
 
 from featurize.dataset.dataset import Dataset
 from featurize.dataset.reader import Shard, read_row_group, read_track_ids
-from featurize.dataset.schema import MFCC_SHAPE
 from train.evaluation.metrics import score_predicted
 from train.records import Scores
 
@@ -28,7 +27,7 @@ class Tracks:
     """Summary statistics of every track in the training folds of a dataset.
 
     Attributes:
-        vectors: float32 [tracks, 80], the means and then the standard deviations of the 40 coefficients.
+        vectors: float32 [tracks, 2 * features], the means and then the standard deviations of the features.
         labels: int32 [tracks], class indices.
         folds: int64 [tracks].
         copied: bool [tracks], True for a track with an exact duplicate in another fold.
@@ -58,7 +57,7 @@ def shards_to_describe(dataset: Dataset) -> list[tuple[Shard, int, frozenset[str
 
 
 def describe_shard(shard: Shard, segments: int, copies: frozenset[str]) -> ShardVectors:
-    """Reduce each track of a shard to 80 numbers.
+    """Reduce each track of a shard to two numbers a feature.
 
     Args:
         shard: A shard with rows.
@@ -68,7 +67,7 @@ def describe_shard(shard: Shard, segments: int, copies: frozenset[str]) -> Shard
     vectors, labels = [], []
     for index in range(len(shard.row_groups)):
         mfcc, row_labels = read_row_group(shard, index)
-        tracks = mfcc.reshape(-1, segments, *MFCC_SHAPE)
+        tracks = mfcc.reshape(-1, segments, *shard.format.shape)
         vectors.append(np.concatenate([tracks.mean(axis=(1, 3)), tracks.std(axis=(1, 3))], axis=1))
         labels.append(row_labels[::segments])
     count = sum(map(len, vectors))

@@ -15,10 +15,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from featurize.dataset.dataset import Dataset
-from featurize.dataset.info import FeatureSettings, describe_invalid
+from featurize.dataset.info import FeatureSettings
 from featurize.dataset.reader import read_row_group
 from featurize.display import one_line
 from featurize.processes import is_abandoned, temporary_name
@@ -36,7 +35,8 @@ from train.run import Run
 Float32 = NDArray[np.float32]
 
 TOLERANCE = 1e-4  # of logits and probabilities
-TOLERANCE_DB = 0.05  # of MFCC
+TOLERANCE_DB = 0.05  # of features
+TOLERANCE_SECONDS = 1e-9  # of starts: TensorFlow replaces a division by a constant by a product
 _ROW_GROUPS, _ROWS = 8, 64  # maximum numbers of row groups and rows of the dataset used for the comparison
 
 
@@ -46,14 +46,14 @@ class FeaturizerReference:
 
     Attributes:
         constants: Constants of the featurizer.
-        samples: float32 [n], the track, mono, at 22,050 Hz.
-        mfcc: float32 [segments, 40, 217], MFCC of the track in dB.
+        samples: float32 [n], the track, mono, at the rate of the settings.
+        features: float32 [segments, features, frames], of the track, in dB.
         starts: float64 [segments], start of each segment in seconds.
     """
 
     constants: MfccConstants
     samples: Float32
-    mfcc: Float32
+    features: Float32
     starts: NDArray[np.float64]
 
 
@@ -91,10 +91,10 @@ def export(
         dataset: Dataset of the run, for rows to compare on.
         form: Export format.
         out: Output path, which must not exist.
-        reference: For `savedmodel`, whose signature `samples` computes the MFCC itself; None for other formats.
+        reference: For `savedmodel`, whose signature `samples` computes the features; None for other formats.
 
     Returns:
-        The comparisons; all differences are within TOLERANCE or TOLERANCE_DB.
+        The comparisons; all differences are within their tolerances.
 
     Raises:
         TrainError: The run has no model or was trained on another dataset, or the export differs from the model.
@@ -107,16 +107,10 @@ def export(
             f"{one_line(dataset.id)}. Give the folder of that dataset with --features FEATURES; if it no longer "
             "exists, train again."
         )
-    try:
-        settings = FeatureSettings.model_validate(about.features)
-    except ValidationError as error:
-        raise TrainError(
-            f"{run.folder / 'model.json'} has features that no dataset has: {describe_invalid(error)}. Train "
-            "again into another folder."
-        ) from error
+    settings = run.feature_settings()
     model = _load_in_float32(run)
     track_mfcc = TrackMfcc(settings, reference.constants) if reference else None
-    description = _describe(about, model, form, takes_samples=reference is not None)
+    description = _describe(about, settings, model, form, takes_samples=reference is not None)
     exportable = Exportable(_with_probabilities(model), description, track_mfcc)
     rows = _example_rows(dataset)
     with _written_to(out) as path:
@@ -179,12 +173,16 @@ def _with_probabilities(model: keras.Sequential) -> keras.Model:
 
 
 def _describe(
-    about: ModelInfo, model: keras.Sequential, form: ExportFormat, takes_samples: bool
+    about: ModelInfo,
+    settings: FeatureSettings,
+    model: keras.Sequential,
+    form: ExportFormat,
+    takes_samples: bool,
 ) -> dict[str, Any]:
     """Return the content of `earmark.json`; `takes_samples` adds the signature `samples`."""
-    signatures = {
-        "mfcc": {
-            "inputs": {"mfcc": about.input},
+    signatures: dict[str, Any] = {
+        settings.kind: {
+            "inputs": {settings.kind: about.input},
             "outputs": {
                 "logits": "float32 [batch, classes]",
                 "probabilities": "float32 [batch, classes], the softmax of the logits",
@@ -192,7 +190,8 @@ def _describe(
         }
     }
     if takes_samples:
-        rate, length = about.features["sample_rate"], about.features["segment_samples"]
+        rate, length = settings.sample_rate, settings.segment_samples
+        shape = f"{settings.features}, {settings.frames}"
         signatures["samples"] = {
             "inputs": {
                 "samples": f"float32 [n], one track, mono, at {rate} Hz, full scale 1, n at least {length}"
@@ -201,7 +200,7 @@ def _describe(
                 "classes": "string [classes], their names",
                 "probabilities": "float32 [classes], of the track: the mean over its segments",
                 "start": "float64 [segments], seconds from the beginning of the excerpt",
-                "mfcc": "float32 [segments, 40, 217], MFCC in dB",
+                settings.kind: f"float32 [segments, {shape}], {settings.describe()}",
                 "segment_logits": "float32 [segments, classes]",
                 "segment_probabilities": "float32 [segments, classes]",
             },
@@ -211,9 +210,9 @@ def _describe(
         "format": form,
         "classes": about.classes,
         "features": about.features,
-        "normalisation": "inside: the first layer subtracts each coefficient's mean and divides by its deviation"
+        "normalisation": "inside: the first layer subtracts each feature's mean and divides by its deviation"
         if has_input_normalization(model)
-        else "none: the model takes the MFCC as they are",
+        else "none: the model takes the features as they are",
         "signatures": signatures,
         "dataset": about.dataset,
         "epoch": about.epoch,
@@ -221,12 +220,12 @@ def _describe(
 
 
 def _example_rows(dataset: Dataset) -> Float32:
-    """Return at most 64 rows, spread evenly over a dataset, float32 [rows, 40, 217]."""
+    """Return at most 64 rows, spread evenly over a dataset, float32 [rows, features, frames]."""
     groups = [(shard, i) for shard in dataset.shards for i in range(len(shard.row_groups))]
     parts = []
     for index in _spread(len(groups), _ROW_GROUPS):
-        mfcc, _ = read_row_group(*groups[index])
-        parts.append(mfcc[_spread(len(mfcc), math.ceil(_ROWS / min(len(groups), _ROW_GROUPS)))])
+        rows, _ = read_row_group(*groups[index])
+        parts.append(rows[_spread(len(rows), math.ceil(_ROWS / min(len(groups), _ROW_GROUPS)))])
     return np.concatenate(parts)[:_ROWS]
 
 
@@ -235,20 +234,21 @@ def _spread(count: int, wanted: int) -> NDArray[np.int64]:
     return np.linspace(0, count - 1, min(count, wanted)).round().astype(np.int64)
 
 
-def _check_rows(model: keras.Sequential, form: ExportFormat, path: Path, mfcc: Float32) -> Checked:
-    found = WRITERS[form].outputs(path, mfcc)
-    logits = np.asarray(model(mfcc, training=False))
+def _check_rows(model: keras.Sequential, form: ExportFormat, path: Path, rows: Float32) -> Checked:
+    found = WRITERS[form].outputs(path, model.inputs[0].name, rows)
+    logits = np.asarray(model(rows, training=False))
     expected = {"logits": logits, "probabilities": softmax(logits)}
     return Checked(
-        f"{len(mfcc)} rows of the dataset",
+        f"{len(rows)} rows of the dataset",
         [_difference(name, found[name], expected[name], TOLERANCE) for name in expected],
     )
 
 
 def _check_samples(model: keras.Sequential, path: Path, reference: FeaturizerReference) -> Checked:
     found = samples_outputs(path, reference.samples)
-    # The model gets the MFCC of the export: their difference from the featurizer's has its own tolerance.
-    logits = np.asarray(model(found["mfcc"], training=False))
+    # The model gets the features of the export: their difference from the featurizer's has its own tolerance.
+    name = model.inputs[0].name
+    logits = np.asarray(model(found[name], training=False))
     segments = softmax(logits)
     expected = {
         "segment_logits": logits,
@@ -256,10 +256,10 @@ def _check_samples(model: keras.Sequential, path: Path, reference: FeaturizerRef
         "probabilities": segments.mean(axis=0),
     }
     return Checked(
-        f"the samples of a track of {len(reference.mfcc)} segments",
+        f"the samples of a track of {len(reference.features)} segments",
         [
-            _difference("mfcc", found["mfcc"], reference.mfcc, TOLERANCE_DB, "dB"),
-            _difference("start", found["start"], reference.starts, 0.0, "s"),
+            _difference(name, found[name], reference.features, TOLERANCE_DB, "dB"),
+            _difference("start", found["start"], reference.starts, TOLERANCE_SECONDS, "s"),
             *(_difference(name, found[name], expected[name], TOLERANCE) for name in expected),
         ],
     )

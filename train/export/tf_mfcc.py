@@ -1,11 +1,12 @@
-"""Samples to MFCC segments as a TensorFlow graph, for servers without Earmark and librosa.
+"""Samples to segments of features as a TensorFlow graph, for servers without Earmark and librosa.
 
-The graph computes the same MFCC as `featurize.audio.mfcc`. The window and the mel filters are passed in, because
-`tf.signal` has HTK's mel scale and librosa's default is Slaney's.
+The graph computes the same MFCC or log-mel features as `featurize.audio.mfcc`. The window and the mel filters are
+passed in, because `tf.signal` has HTK's mel scale and librosa's default is Slaney's.
 """
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -25,16 +26,18 @@ class MfccConstants:
         mel: float32 [n_mels, 1 + n_fft / 2], mel filters.
         amin: Power floor of a mel band.
         peaks: Lowest and highest accepted peak of a track; full scale is 1.
+        deltas: Filter of each derivative, float32 [frames, frames], from `delta_filters`.
     """
 
     window: Float32
     mel: Float32
     amin: float
     peaks: tuple[float, float]
+    deltas: Sequence[Float32] = ()
 
 
 class TrackMfcc:
-    """Computes the MFCC segments of a track with TensorFlow operations only."""
+    """Computes the features of the segments of a track with TensorFlow operations only."""
 
     def __init__(self, settings: FeatureSettings, constants: MfccConstants) -> None:
         """Create the transform.
@@ -47,14 +50,14 @@ class TrackMfcc:
         self._constants = constants
 
     def __call__(self, samples: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Compute the MFCC of a decoded track, as the featurizer does.
+        """Compute the features of a decoded track, as the featurizer does.
 
         Args:
             samples: float32 [n], mono, at `sample_rate` Hz, full scale 1; n is at least `segment_samples`.
 
         Returns:
-            float32 [segments, n_mfcc, frames], MFCC in dB; and float64 [segments], start of each segment in
-            seconds from the beginning of the excerpt.
+            float32 [segments, features, frames], in dB; and float64 [segments], start of each segment in seconds
+            from the beginning of the excerpt.
 
         Raises:
             tf.errors.InvalidArgumentError: The track is too short, silent or too loud, or has samples that are not
@@ -63,13 +66,13 @@ class TrackMfcc:
         track = self._checked(self._excerpt(samples))
         starts = self._starts(tf.size(track, tf.int64))
         length = self._settings.segment_samples
-        mfcc = tf.map_fn(
+        features = tf.map_fn(
             # Not all segments at once: the spectra of a segment need fifteen times the memory of its samples.
             lambda start: self._segment(track[start : start + length]),
             starts,
             fn_output_signature=tf.float32,
         )
-        return mfcc, tf.cast(starts, tf.float64) / self._settings.sample_rate
+        return features, tf.cast(starts, tf.float64) / self._settings.sample_rate
 
     def _excerpt(self, samples: tf.Tensor) -> tf.Tensor:
         """Return the excerpt that `featurize.audio.load.decode` would read."""
@@ -111,7 +114,7 @@ class TrackMfcc:
         return even // hop * hop
 
     def _segment(self, samples: tf.Tensor) -> tf.Tensor:
-        """Return the MFCC of one segment, float32 [n_mfcc, frames], as `librosa.feature.mfcc` does."""
+        """Return the features of one segment, float32 [features, frames], as librosa computes them."""
         n_fft = self._settings.n_fft
         spectrum = tf.signal.stft(
             tf.pad(samples, [[n_fft // 2, n_fft // 2]]),
@@ -124,4 +127,8 @@ class TrackMfcc:
         mel = tf.matmul(power, tf.constant(self._constants.mel), transpose_b=True)
         decibels = 10 / math.log(10) * tf.math.log(tf.maximum(mel, self._constants.amin))
         decibels = tf.maximum(decibels, tf.reduce_max(decibels) - self._settings.top_db)
-        return tf.transpose(tf.signal.dct(decibels, norm="ortho")[:, : self._settings.n_mfcc])
+        if self._settings.kind == "mfcc":
+            decibels = tf.signal.dct(decibels, norm="ortho")[:, : self._settings.n_mfcc]
+        features = tf.transpose(decibels)
+        derivatives = [tf.matmul(features, tf.constant(matrix)) for matrix in self._constants.deltas]
+        return tf.concat([features, *derivatives], axis=0)

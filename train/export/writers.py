@@ -13,14 +13,12 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from featurize.dataset.schema import MFCC_SHAPE
 from train.export.formats import ExportFormat
 from train.export.tf_mfcc import TrackMfcc
 
 Float32 = NDArray[np.float32]
 
 METADATA = "earmark.json"
-_MFCC = tf.TensorSpec([None, *MFCC_SHAPE], tf.float32, name="mfcc")
 _SAMPLES = tf.TensorSpec([None], tf.float32, name="samples")
 
 
@@ -29,15 +27,20 @@ class Exportable:
     """Content of an export.
 
     Attributes:
-        model: Model with input `mfcc`, float32 [batch, 40, 217], and outputs `logits` and `probabilities`, float32
-            [batch, classes].
+        model: Model with input `mfcc` or `log_mel`, float32 [batch, features, frames], and outputs `logits` and
+            `probabilities`, float32 [batch, classes].
         about: Metadata: `classes` (names), feature settings, signatures and more.
-        track_mfcc: Transform from samples to MFCC, for formats that can contain it.
+        track_mfcc: Transform from samples to features, for formats that can contain it.
     """
 
     model: keras.Model
     about: dict[str, Any]
     track_mfcc: TrackMfcc | None
+
+    @property
+    def input(self) -> tf.TensorSpec:
+        """Name, shape and type of the input, also in exports that Keras has given another shape."""
+        return tf.TensorSpec(self.model.inputs[0].shape, tf.float32, name=self.model.inputs[0].name)
 
     @property
     def metadata(self) -> str:
@@ -51,12 +54,12 @@ class Writer:
 
     Attributes:
         write: Writes an export to a path that does not exist yet.
-        outputs: Takes (path, float32 [rows, 40, 217]) and returns the outputs by name, computed by the runtime of
-            the format.
+        outputs: Takes (path, name of the input, float32 [rows, features, frames]) and returns the outputs by
+            name, computed by the runtime of the format.
     """
 
     write: Callable[[Exportable, Path], None]
-    outputs: Callable[[Path, Float32], dict[str, Float32]]
+    outputs: Callable[[Path, str, Float32], dict[str, Float32]]
 
 
 def _write_keras(export: Exportable, path: Path) -> None:
@@ -64,12 +67,12 @@ def _write_keras(export: Exportable, path: Path) -> None:
     _add_to_zip(export, path)
 
 
-def _keras_outputs(path: Path, mfcc: Float32) -> dict[str, Float32]:
-    return _arrays(keras.models.load_model(path)(mfcc))
+def _keras_outputs(path: Path, _: str, rows: Float32) -> dict[str, Float32]:
+    return _arrays(keras.models.load_model(path)(rows))
 
 
 def _write_saved_model(export: Exportable, path: Path) -> None:
-    """Write a SavedModel with the signatures `mfcc` (also as `serving_default`) and, if possible, `samples`."""
+    """Write a SavedModel with a signature for segments (also `serving_default`) and, if possible, `samples`."""
     archive = _archive(export)
     if export.track_mfcc:
         archive.add_endpoint("samples", _samples_signature(export, export.track_mfcc), [_SAMPLES])
@@ -80,16 +83,16 @@ def _write_saved_model(export: Exportable, path: Path) -> None:
 
 
 def _samples_signature(export: Exportable, track_mfcc: TrackMfcc) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    """Return the function from the samples of a track to the predictions and the MFCC of its segments."""
+    """Return the function from the samples of a track to the predictions and the features of its segments."""
 
     def predict_samples(samples: tf.Tensor) -> dict[str, tf.Tensor]:
-        mfcc, starts = track_mfcc(samples)
-        segments = export.model(mfcc, training=False)
+        features, starts = track_mfcc(samples)
+        segments = export.model(features, training=False)
         return {
             "classes": tf.constant(export.about["classes"]),
             "probabilities": tf.reduce_mean(segments["probabilities"], axis=0),
             "start": starts,
-            "mfcc": mfcc,
+            export.input.name: features,
             "segment_logits": segments["logits"],
             "segment_probabilities": segments["probabilities"],
         }
@@ -97,9 +100,9 @@ def _samples_signature(export: Exportable, track_mfcc: TrackMfcc) -> Callable[[t
     return predict_samples
 
 
-def _saved_model_outputs(path: Path, mfcc: Float32) -> dict[str, Float32]:
+def _saved_model_outputs(path: Path, name: str, rows: Float32) -> dict[str, Float32]:
     loaded = tf.saved_model.load(path)  # kept in a variable: signatures do not keep their model alive
-    return _arrays(loaded.signatures["mfcc"](mfcc=tf.constant(mfcc)))
+    return _arrays(loaded.signatures[name](**{name: tf.constant(rows)}))
 
 
 def samples_outputs(path: Path, samples: Float32) -> dict[str, NDArray[Any]]:
@@ -111,17 +114,17 @@ def samples_outputs(path: Path, samples: Float32) -> dict[str, NDArray[Any]]:
 def _write_tflite(export: Exportable, path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         _archive(export).write_out(folder, verbose=False)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["mfcc"])
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[export.input.name])
         path.write_bytes(converter.convert())
     # Appended to the model as a zip archive, as TensorFlow Lite does with its own metadata: each reader ignores
     # the other part.
     _add_to_zip(export, path)
 
 
-def _tflite_outputs(path: Path, mfcc: Float32) -> dict[str, Float32]:
+def _tflite_outputs(path: Path, name: str, rows: Float32) -> dict[str, Float32]:
     from ai_edge_litert.interpreter import Interpreter
 
-    return _arrays(Interpreter(model_path=str(path)).get_signature_runner("mfcc")(mfcc=mfcc))
+    return _arrays(Interpreter(model_path=str(path)).get_signature_runner(name)(**{name: rows}))
 
 
 def _write_onnx(export: Exportable, path: Path) -> None:
@@ -129,19 +132,19 @@ def _write_onnx(export: Exportable, path: Path) -> None:
     import tf2onnx
 
     # `model.export(format="onnx")` would turn the constants of the normalization layer into inputs.
-    converted, _ = tf2onnx.convert.from_keras(export.model, [_MFCC])
+    converted, _ = tf2onnx.convert.from_keras(export.model, [export.input])
     for value in (*converted.graph.input, *converted.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     onnx.helper.set_model_props(converted, {METADATA: export.metadata})
     onnx.save(converted, path)
 
 
-def _onnx_outputs(path: Path, mfcc: Float32) -> dict[str, Float32]:
+def _onnx_outputs(path: Path, name: str, rows: Float32) -> dict[str, Float32]:
     from onnxruntime import InferenceSession
 
     session = InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, {"mfcc": mfcc}), strict=True))
+    return dict(zip(names, session.run(names, {name: rows}), strict=True))
 
 
 WRITERS = {
@@ -153,10 +156,10 @@ WRITERS = {
 
 
 def _archive(export: Exportable) -> keras.export.ExportArchive:
-    """Create a Keras export archive with the signature `mfcc`."""
+    """Create a Keras export archive with a signature for segments, named after their features."""
     archive = keras.export.ExportArchive()
     # No `track(model)`: the archive finds the variables that an endpoint uses, and would write tracked ones twice.
-    archive.add_endpoint("mfcc", lambda mfcc: export.model(mfcc, training=False), [_MFCC])
+    archive.add_endpoint(export.input.name, lambda rows: export.model(rows, training=False), [export.input])
     return archive
 
 

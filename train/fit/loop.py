@@ -88,7 +88,7 @@ class Outputs:
         checkpoints: Checkpoints of the model and the optimizer.
         tensorboard: Writer of event files.
         background: Writes the files of both.
-        example_segments: float32 [rows, 40, 217], fixed segments whose activations TensorBoard shows.
+        example_segments: float32 [rows, features, frames], fixed segments whose activations TensorBoard shows.
     """
 
     begun: Run

@@ -86,17 +86,26 @@ class TensorBoardWriter:
         with self._writers["train"].as_default(step=0):
             tf.summary.graph(traced.graph)
 
-    def images(self, mfcc: NDArray[np.float32], labels: NDArray[np.int32], classes: Sequence[str]) -> None:
-        """Write images of a few segments [rows, 40, 217] of each class, low coefficients at the bottom."""
+    def images(
+        self, kind: str, features: NDArray[np.float32], labels: NDArray[np.int32], classes: Sequence[str]
+    ) -> None:
+        """Write images of a few segments [rows, features, frames] of each class, the first feature at the bottom.
+
+        Args:
+            kind: Kind of the features.
+            features: float32 [rows, features, frames].
+            labels: int32 [rows], class indices.
+            classes: Class names.
+        """
         with self._writers["train"].as_default(step=0):
             for label, name in enumerate(classes):
                 # The training loop reports values that are not finite; images show them as 0.
-                segments = np.nan_to_num(mfcc[labels == label][:_IMAGES_PER_CLASS, ::-1], posinf=0, neginf=0)
+                segments = np.nan_to_num(features[labels == label][:_IMAGES_PER_CLASS, ::-1], posinf=0, neginf=0)
                 if len(segments):
                     # Coefficient 0, the loudness, has a far larger range than the others, so each row is scaled.
                     low, high = segments.min(axis=2, keepdims=True), segments.max(axis=2, keepdims=True)
                     gray = (segments - low) / np.maximum(high - low, np.finfo(np.float32).tiny)
-                    tf.summary.image(f"mfcc/{name}", gray[..., None], max_outputs=_IMAGES_PER_CLASS)
+                    tf.summary.image(f"{kind}/{name}", gray[..., None], max_outputs=_IMAGES_PER_CLASS)
 
     def scalars(self, part: str, step: int, values: dict[str, float]) -> None:
         """Write one value for each tag."""
@@ -110,7 +119,13 @@ class TensorBoardWriter:
             tf.summary.image("confusion/tracks", draw_confusion(confusion, classes)[None])
 
     def histograms(self, epoch: int, model: keras.Sequential, segments: NDArray[np.float32]) -> None:
-        """Write histograms of the weights, and of each layer's activations for some segments [rows, 40, 217]."""
+        """Write histograms of the weights, and of each layer's activations for some segments.
+
+        Args:
+            epoch: Number of the epoch.
+            model: Chain of layers.
+            segments: float32 [rows, features, frames].
+        """
         with self._writers["train"].as_default(step=epoch):
             for weight in model.weights:
                 layer_and_name = weight.path.partition("/")[2]

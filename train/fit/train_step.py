@@ -37,8 +37,8 @@ class StepConfig:
         class_weights: float32 [classes], weight of each class in the loss.
         label_smoothing: Fraction of the target that is spread evenly over all classes.
         mask_frames: Maximum width of a mask over frames; 0 for no masks.
-        mask_coefficients: Maximum width of a mask over coefficients; 0 for no masks.
-        fill: float32 [40], replaces masked values: the mean of each coefficient.
+        mask_coefficients: Maximum width of a mask over coefficients or mel bands; 0 for no masks.
+        fill: float32 [features], replaces masked values: the mean of each feature.
     """
 
     seed: int
@@ -74,7 +74,7 @@ def forward(model: keras.Sequential, mfcc: tf.Tensor, rng: StatelessRng) -> tf.T
 
     Args:
         model: Chain of layers that `refuse_random_layers` accepts.
-        mfcc: float32 [rows, 40, 217].
+        mfcc: float32 [rows, features, frames].
         rng: Random numbers for these rows.
 
     Returns:
@@ -119,12 +119,12 @@ def mask(mfcc: tf.Tensor, step_config: StepConfig, rng: StatelessRng) -> tf.Tens
     Each mask has a uniformly drawn width, from 0 to `mask_frames` or `mask_coefficients`, and position.
 
     Args:
-        mfcc: float32 [rows, 40, 217].
-        step_config: Maximum widths, and the mean of each coefficient.
+        mfcc: float32 [rows, features, frames].
+        step_config: Maximum widths, and the mean of each feature.
         rng: Random numbers for these rows.
 
     Returns:
-        float32 [rows, 40, 217].
+        float32 [rows, features, frames].
     """
     rows, coefficients, frames = tf.shape(mfcc)[0], mfcc.shape[1], mfcc.shape[2]
     hidden = tf.zeros((), tf.bool)

@@ -39,6 +39,7 @@ from train.model.strategy import check_same_step, describe, make_strategy, on_gp
 from train.model_names import MODELS
 from train.records import ModelInfo
 from train.run import Run
+from train.segment_size import refuse_unfit
 
 _log = logging.getLogger(__name__)
 
@@ -65,14 +66,16 @@ def begin(dataset: Dataset, run: Run, config: TrainConfig, config_text: str) -> 
         Whether training remains to be done; False if the model is already trained for the configured epochs.
 
     Raises:
-        TrainError: A class has no tracks to learn from, or the folder holds a run with other settings or more
-            epochs, or an unfinished one of a version that reads segments in another order.
+        TrainError: The segments do not fit the settings, a class has no tracks to learn from, or the folder holds
+            a run with other settings or more epochs, or an unfinished one of a version that reads segments in
+            another order.
     """
     if (finished := len(run.history())) > config.epochs:
         raise TrainError(
             f"{run.folder} has been trained for {finished} epochs already, but train.epochs = {config.epochs}. "
             f"Type --set train.epochs={finished} or more, or give another --out."
         )
+    refuse_unfit(dataset.info.settings.shape, config)
     dataset.refuse_broken_tracks()
     refuse_missing_classes(dataset, config)
     if dataset.layout.official:
@@ -121,6 +124,7 @@ def learn(
     with strategy.scope():
         model = build_model(
             config.model,
+            dataset.info.settings.format,
             len(dataset.classes),
             config.dropout,
             statistics if config.normalise else None,
@@ -169,7 +173,7 @@ def learn(
         if not state.step:
             tensorboard.text("config", run.config_text())
             tensorboard.graph(model)
-            tensorboard.images(example_segments, example_labels, dataset.classes)
+            tensorboard.images(dataset.info.settings.kind, example_segments, example_labels, dataset.classes)
         Loop(
             config,
             state,
@@ -272,11 +276,12 @@ def _save_model(
         path = os.path.join(folder, "model.keras")
         model.save(path)
         content = Path(path).read_bytes()
-    history = run.history()
+    history, settings = run.history(), dataset.info.settings
     info = ModelInfo(
         classes=dataset.classes,
-        features=dataset.info.settings.model_dump(),
-        input="float32 [batch, 40, 217], MFCC in dB as the settings under features make them",
+        features=settings.model_dump(),
+        input=f"float32 [batch, {settings.features}, {settings.frames}], {settings.describe()}, as the settings "
+        "under features make them",
         output="float32 [batch, classes], logits: softmax gives the probabilities",
         parameters=model.count_params(),
         epoch=best_epoch(history, config),

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from featurize.dataset.reader import Shard
 from featurize.dataset.row_group_reader import RowGroupReader
-from featurize.dataset.schema import MFCC_SHAPE
 from featurize.errors import EarmarkError
 from train.errors import TrainError
 from train.input.lanes import Span, replica_bounds
@@ -24,7 +23,7 @@ class ReplicaBatch(NamedTuple):
     """One replica's part of a batch, as arrays or as tensors.
 
     Attributes:
-        mfcc: float32 [rows, 40, 217].
+        mfcc: float32 [rows, features, frames]: MFCC, or log-mel features if the dataset has these.
         labels: int32 [rows], class indices.
         others: int32 [rows], classes of the segments mixed in; see `train.input.mixup`.
         shares: float32 [rows], weight of `labels` in each row; `others` has the remaining weight.
@@ -42,13 +41,20 @@ class ReplicaBatch(NamedTuple):
     batch_rows: Any
 
 
-REPLICA_BATCH_SPEC = ReplicaBatch(
-    tf.TensorSpec((None, *MFCC_SHAPE), tf.float32),
-    tf.TensorSpec((None,), tf.int32),
-    tf.TensorSpec((None,), tf.int32),
-    tf.TensorSpec((None,), tf.float32),
-    *(tf.TensorSpec((), tf.int64),) * 3,
-)
+def replica_batch_spec(shape: tuple[int, int]) -> ReplicaBatch:
+    """Return the `tf.TensorSpec` of each field of a part of a batch.
+
+    Args:
+        shape: Features and frames of a segment.
+    """
+    return ReplicaBatch(
+        tf.TensorSpec((None, *shape), tf.float32),
+        tf.TensorSpec((None,), tf.int32),
+        tf.TensorSpec((None,), tf.int32),
+        tf.TensorSpec((None,), tf.float32),
+        *(tf.TensorSpec((), tf.int64),) * 3,
+    )
+
 
 # From a step and the rows of its batch to the weight that each row keeps in mixup, float32 [rows].
 MixupShares = Callable[[int, int], NDArray[np.float32]]
@@ -71,7 +77,7 @@ class SegmentStream:
         """Prepare to read batches; nothing is read yet.
 
         Args:
-            shards: Shards to read.
+            shards: Shards of one dataset to read.
             sampler: Order of their rows, and their division into batches.
             mixup: Weights from `train.input.mixup.mixup_shares`; None for no mixing.
             reader: Reader of the shards; None for one of its own.
@@ -82,6 +88,7 @@ class SegmentStream:
         self._lanes = sampler.lanes
         if not self._lanes.rows:
             raise TrainError("there are no segments to read in these folds")
+        self._shape = shards[0].format.shape
         self._cache = WindowCache(shards, sampler, lookback=BATCHES_AT_ONCE * self._lanes.most_rows, reader=reader)
         self._mixup = mixup
         self._failures: list[EarmarkError] = []
@@ -101,6 +108,11 @@ class SegmentStream:
         """Number of segments in the smallest batch of an epoch."""
         return self._lanes.smallest_batch
 
+    @property
+    def spec(self) -> ReplicaBatch:
+        """The `tf.TensorSpec` of each field of the elements of `dataset`."""
+        return replica_batch_spec(self._shape)
+
     def batch(self, step: int) -> LabeledSegments:
         """Return the segments of the batch of a step, then those that mixup blends into them.
 
@@ -108,7 +120,7 @@ class SegmentStream:
             step: Step, counted from the start of training.
 
         Returns:
-            float32 [rows, 40, 217], MFCC; and int32 [rows], class indices.
+            float32 [rows, features, frames]; and int32 [rows], class indices.
         """
         epoch, spans = self._spans(step)
         own = self._cache.rows(epoch, spans)
@@ -180,7 +192,7 @@ class SegmentStream:
             step, position = divmod(index, count)
             return self.replica_batch(step, local_replicas[position], replicas)
 
-        return pipeline(read, start * count, stop * count, count, self._failures)
+        return pipeline(read, self.spec, start * count, stop * count, count, self._failures)
 
     def _spans(self, step: int, first: int = 0, last: int | None = None) -> tuple[int, list[Span]]:
         """Return the epoch of a step, and the rows of each lane that the rows [first, last) of its batch are."""
@@ -190,18 +202,24 @@ class SegmentStream:
 
 
 def pipeline(
-    read: Callable[[int], ReplicaBatch], start: int, stop: int, replicas: int, failures: list[EarmarkError]
+    read: Callable[[int], ReplicaBatch],
+    spec: ReplicaBatch,
+    start: int,
+    stop: int,
+    replicas: int,
+    failures: list[EarmarkError],
 ) -> tf.data.Dataset:
     """Return a dataset of what a function reads, computed in parallel and ahead, and delivered in order.
 
     Args:
         read: Function from an index to a `ReplicaBatch` of arrays; called in several threads.
+        spec: The `tf.TensorSpec` of each field.
         start: First index.
         stop: Index after the last.
         replicas: Number of replicas that take the elements in turn.
         failures: Receives the error that ends the dataset, because TensorFlow turns it into text.
     """
-    types = [spec.dtype for spec in REPLICA_BATCH_SPEC]
+    types = [field.dtype for field in spec]
 
     def fields(index: int) -> list[Any]:
         try:
@@ -214,10 +232,7 @@ def pipeline(
     def to_tensors(index: tf.Tensor) -> ReplicaBatch:
         tensors = tf.numpy_function(lambda i: fields(int(i)), [index], types, stateful=False)
         return ReplicaBatch(
-            *(
-                tf.ensure_shape(tensor, spec.shape)
-                for tensor, spec in zip(tensors, REPLICA_BATCH_SPEC, strict=True)
-            )
+            *(tf.ensure_shape(tensor, known.shape) for tensor, known in zip(tensors, spec, strict=True))
         )
 
     indices = tf.data.Dataset.range(start, stop)

@@ -6,11 +6,15 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
-from train.input.batches import REPLICA_BATCH_SPEC, ReplicaBatch
+from train.input.batches import ReplicaBatch
 
 
 class Stream(Protocol):
     """Batches of steps, of which each replica has a part; see `train.input.batches.SegmentStream`."""
+
+    @property
+    def spec(self) -> ReplicaBatch:
+        """The `tf.TensorSpec` of each field of the elements of `dataset`."""
 
     def dataset(self, start: int, stop: int, replicas: int, local_replicas: Sequence[int]) -> tf.data.Dataset:
         """Return the parts of some replicas of the batches of some steps."""
@@ -43,7 +47,7 @@ class DistributedBatches:
         replicas = strategy.num_replicas_in_sync
         # The dataset is padded to be endless and the steps are counted here: for a finite one, TensorFlow checks
         # in each step whether every replica has a next element, which takes milliseconds.
-        padding = tf.data.Dataset.from_tensors(ReplicaBatch(*map(_zeros, REPLICA_BATCH_SPEC))).repeat()
+        padding = tf.data.Dataset.from_tensors(ReplicaBatch(*map(_zeros, stream.spec))).repeat()
 
         def worker_dataset(context: tf.distribute.InputContext) -> tf.data.Dataset:
             count = replicas // context.num_input_pipelines  # each worker has one pipeline

@@ -21,7 +21,7 @@ from featurize.dataset.reader import Shard
 from featurize.dataset.row_group_reader import RowGroupReader
 from featurize.errors import EarmarkError
 from train.errors import TrainError
-from train.input.batches import BATCHES_AT_ONCE, ReplicaBatch, pipeline
+from train.input.batches import BATCHES_AT_ONCE, ReplicaBatch, pipeline, replica_batch_spec
 from train.input.lanes import MOST_LANES, Lanes, Span
 from train.input.sampler import LanePlan, Visit
 from train.input.window_cache import LabeledSegments, WindowCache
@@ -197,8 +197,13 @@ class EvaluationStream:
         """Number of segments."""
         return self.batches.borders[-1]
 
+    @property
+    def spec(self) -> ReplicaBatch:
+        """The `tf.TensorSpec` of each field of the elements of `dataset`."""
+        return replica_batch_spec(self._shards[0].format.shape)
+
     def read(self, start: int, stop: int) -> LabeledSegments:
-        """Return the rows [start, stop): float32 [rows, 40, 217], MFCC; and int32 [rows], class indices."""
+        """Return the rows [start, stop): float32 [rows, features, frames]; and int32 [rows], class indices."""
         return self._cache.rows(0, [Span(0, start, stop)])
 
     def release(self) -> None:
@@ -226,7 +231,7 @@ class EvaluationStream:
         self._cache = self._cache_of(worker, workers)
         share = self.batches.share(worker, workers)
         indices = share[start * count : stop * count]
-        return pipeline(self._replica_batch, indices.start, indices.stop, count, self._failures)
+        return pipeline(self._replica_batch, self.spec, indices.start, indices.stop, count, self._failures)
 
     def _make_cache(self, worker: int, workers: int) -> WindowCache:
         sampler = self._sampler_of(worker, workers)

@@ -8,7 +8,7 @@ import math
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from featurize.dataset.reader import Shard, read_track_ids
 from featurize.dataset.row_group_reader import RowGroupReader
-from featurize.dataset.schema import MFCC_SHAPE
 from train.input.lanes import Span
 from train.input.sampler import Sampler
 
 LabeledSegments = tuple[NDArray[np.float32], NDArray[np.int32]]
+_StoredSegments = tuple[NDArray[np.floating], NDArray[np.int32]]
 
 # The next window of a lane is loaded when this share of the current one is left. The lanes reach their borders one
 # after another, so about this share of them has two windows at a time. With few lanes, one of them always has.
@@ -30,14 +30,14 @@ _LOADED_AHEAD = 0.25
 _LOADERS, _LOADERS_REMOTE = 2, 16
 
 
-def allocate(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return an uninitialized float32 array in Arrow's memory.
+def allocate(shape: tuple[int, ...], store: str = "float32") -> NDArray[Any]:
+    """Return an uninitialized array in Arrow's memory.
 
     Arrow's allocator reuses freed memory. NumPy's requests new pages for each window, which takes longer than
     copying the rows into them. The memory is aligned to 64 bytes, so TensorFlow uses a batch without copying it.
     """
-    size = math.prod(shape) * np.dtype(np.float32).itemsize
-    return np.frombuffer(pa.allocate_buffer(size), np.float32).reshape(shape)
+    size = math.prod(shape) * np.dtype(store).itemsize
+    return np.frombuffer(pa.allocate_buffer(size), store).reshape(shape)
 
 
 class _Piece(NamedTuple):
@@ -62,21 +62,22 @@ class WindowCache:
         """Prepare to read; nothing is loaded yet.
 
         Args:
-            shards: Shards; the sampler numbers their row groups consecutively.
+            shards: Shards of one dataset, at least one; the sampler numbers their row groups consecutively.
             sampler: Order of the rows.
             lookback: How far behind the newest read of a lane another read may start, in positions. A window is
                 kept until reads have passed its end by that distance.
             reader: Reader of the row groups; None for one of its own.
         """
         self._lookback = lookback
+        self._format = shards[0].format
         self._groups = [(shard, index) for shard in shards for index in range(len(shard.row_groups))]
         self._sampler = sampler
         self._loaded_ahead = max(_LOADED_AHEAD, 1 / sampler.lanes.count)
         # Of each lane, the windows in memory by (epoch, window), the least recently used first.
-        self._windows: dict[int, dict[tuple[int, int], Future[LabeledSegments]]] = {}
+        self._windows: dict[int, dict[tuple[int, int], Future[_StoredSegments]]] = {}
         self._lock = threading.Lock()
         self._reader = reader or RowGroupReader()
-        is_remote = bool(shards and shards[0].path.scheme)
+        is_remote = bool(shards[0].path.scheme)
         self._loader = ThreadPoolExecutor(_LOADERS_REMOTE if is_remote else _LOADERS, "window")
 
     def rows(self, epoch: int, spans: Sequence[Span], partners: bool = False) -> LabeledSegments:
@@ -88,13 +89,13 @@ class WindowCache:
             partners: Return the rows that mixup blends into these, instead of these.
 
         Returns:
-            float32 [rows, 40, 217], MFCC; and int32 [rows], class indices.
+            float32 [rows, features, frames]; and int32 [rows], class indices.
         """
         pieces = list(self._pieces(epoch, spans))
         with self._lock:  # all windows are loading before the first one is awaited
             windows = [self._window(epoch, piece) for piece in pieces]
         total = sum(piece.stop - piece.start for piece in pieces)
-        mfcc, labels = allocate((total, *MFCC_SHAPE)), np.empty(total, np.int32)
+        mfcc, labels = allocate((total, *self._format.shape)), np.empty(total, np.int32)
         slots_of = self._sampler.partner_slots if partners else self._sampler.window_slots
         end = 0
         for (lane, window, start, stop), future in zip(pieces, windows, strict=True):
@@ -102,7 +103,10 @@ class WindowCache:
             slots = slots_of(epoch, lane, window)[start:stop]
             begin, end = end, end + stop - start
             # One call for all rows releases the interpreter's lock.
-            np.take(window_mfcc, slots, axis=0, out=mfcc[begin:end], mode="clip")
+            if window_mfcc.dtype == mfcc.dtype:
+                np.take(window_mfcc, slots, axis=0, out=mfcc[begin:end], mode="clip")
+            else:
+                mfcc[begin:end] = window_mfcc[slots]
             labels[begin:end] = window_labels[slots]
         return mfcc, labels
 
@@ -139,7 +143,7 @@ class WindowCache:
         first = sum(shard.row_groups[:index])
         return np.array(read_track_ids(shard, 1)[first : first + shard.row_groups[index]])
 
-    def _window(self, epoch: int, piece: _Piece) -> "Future[LabeledSegments]":
+    def _window(self, epoch: int, piece: _Piece) -> "Future[_StoredSegments]":
         """Return the window of a piece; start to load the next if its end is near, drop those before it.
 
         The lock is held by the caller.
@@ -161,7 +165,7 @@ class WindowCache:
     def _key(self, epoch: int, lane: int, window: int) -> tuple[int, int]:
         return self._sampler.content_epoch(epoch, lane), window
 
-    def _start_loading(self, epoch: int, lane: int, window: int) -> "Future[LabeledSegments]":
+    def _start_loading(self, epoch: int, lane: int, window: int) -> "Future[_StoredSegments]":
         """Start to load a window unless it is in memory; drop all but the two most recently used of its lane."""
         windows = self._windows.setdefault(lane, {})
         key = self._key(epoch, lane, window)
@@ -171,11 +175,11 @@ class WindowCache:
             windows.pop(next(iter(windows)))
         return future
 
-    def _load(self, epoch: int, lane: int, window: int) -> LabeledSegments:
-        """Read the rows of a window into one array."""
+    def _load(self, epoch: int, lane: int, window: int) -> _StoredSegments:
+        """Read the rows of a window into one array, of the type in which they are stored."""
         plan = self._sampler.lane_plan(epoch, lane)
         visits = [(visit.group, self._sampler.group_rows(epoch, visit)) for visit in plan.window_visits(window)]
-        mfcc = allocate((plan.window_rows(window), *MFCC_SHAPE))
+        mfcc = allocate((plan.window_rows(window), *self._format.shape), self._format.store)
         labels = np.empty(len(mfcc), np.int32)
         read = self._reader.read([self._groups[group] for group, _ in visits])
         end = 0

@@ -1,4 +1,4 @@
-"""The networks: the published ones, and `modulation`, which filters each coefficient over time."""
+"""The networks: the published ones, and `modulation`, which filters each feature over time."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -6,12 +6,12 @@ from typing import Any
 
 import keras
 
-from featurize.dataset.schema import MFCC_SHAPE
+from featurize.dataset.schema import SegmentFormat
 from train.model.normalization import Statistics, batch_normalization, input_normalization
 
 DENSE_UNITS = (500, 100)  # in the published networks
-FILTER_FRAMES = 25  # 0.58 s
-FILTERS_PER_COEFFICIENT = 4
+FILTER_FRAMES = 25  # 0.58 s with the default features
+FILTERS_PER_FEATURE = 4
 STATISTICS_DROPOUT = 0.3
 STATISTICS_UNITS = 256
 _SMALLEST_VARIANCE = 1e-5
@@ -24,11 +24,13 @@ class LayerFactory:
     """Options shared by the layers of one model.
 
     Attributes:
+        shape: Features and frames of a segment.
         dropout: Fraction of activations dropped before the logits.
         precision: Keras dtype policy.
         synchronized: Whether batch normalization uses the batch of all replicas.
     """
 
+    shape: tuple[int, int]
     dropout: float
     precision: str
     synchronized: bool
@@ -40,6 +42,7 @@ class LayerFactory:
 
 def build_model(
     name: str,
+    segment: SegmentFormat,
     classes: int,
     dropout: float,
     normalise_by: Statistics | None = None,
@@ -50,6 +53,7 @@ def build_model(
 
     Args:
         name: Key of `train.model_names.MODELS`.
+        segment: Name and shape of the input; the shape is one that `train.segment_size` accepts.
         classes: Number of classes.
         dropout: Fraction of activations dropped before the logits in training.
         normalise_by: Statistics for a first layer that normalizes the input; None for no such layer.
@@ -57,26 +61,26 @@ def build_model(
         synchronized: Whether batch normalization uses the batch of all replicas.
 
     Returns:
-        Chain of layers from float32 [batch, 40, 217] (MFCC in dB, as the featurizer writes them) to
+        Chain of layers from float32 [batch, features, frames] (in dB, as the featurizer writes them) to
         float32 [batch, classes] (logits: softmax gives the probabilities). All are layers of Keras, so the model
         can be loaded without Earmark.
     """
-    layers: Layers = [keras.Input(MFCC_SHAPE, name="mfcc")]
+    layers: Layers = [keras.Input(segment.shape, name=segment.column)]
     if normalise_by:
         layers.append(input_normalization(normalise_by))
-    layers += LAYERS[name](LayerFactory(dropout, precision, synchronized))
+    layers += LAYERS[name](LayerFactory(segment.shape, dropout, precision, synchronized))
     layers.append(keras.layers.Dropout(dropout, dtype=precision, name="dropout"))
     layers.append(keras.layers.Dense(classes, dtype="float32", name="logits"))
     return keras.Sequential(layers, name=name.replace("-", "_"))
 
 
 def _published(filters: Sequence[int], normalized: bool, make: LayerFactory) -> Layers:
-    """Return convolutions over the MFCC image, then dense layers.
+    """Return convolutions over the segment as an image, then dense layers.
 
     Each convolution is 5x5 without padding, followed by ReLU and 2x2 max pooling. If `normalized`, batch
     normalization and another ReLU follow the last convolution.
     """
-    layers: Layers = [keras.layers.Reshape((*MFCC_SHAPE, 1), dtype=make.precision, name="image")]
+    layers: Layers = [keras.layers.Reshape((*make.shape, 1), dtype=make.precision, name="image")]
     for i, count in enumerate(filters, start=1):
         layers.append(keras.layers.Conv2D(count, 5, activation="relu", dtype=make.precision, name=f"conv{i}"))
         layers.append(keras.layers.MaxPooling2D(2, dtype=make.precision, name=f"pool{i}"))
@@ -89,23 +93,23 @@ def _published(filters: Sequence[int], normalized: bool, make: LayerFactory) -> 
 
 
 def _modulation(make: LayerFactory) -> Layers:
-    """Return short filters over time for each coefficient, then the mean and deviation of their outputs.
+    """Return short filters over time for each feature, then the mean and deviation of their outputs.
 
-    Separate filters for each coefficient distinguish slow from fast changes, as a modulation spectrum does; mean
-    and deviation over the frames discard when the changes happened. 40 x 4 filters of 25 frames have too few
-    weights to memorize a small collection.
+    Separate filters for each feature distinguish slow from fast changes, as a modulation spectrum does; mean and
+    deviation over the frames discard when the changes happened. With the default features, 40 x 4 filters of 25
+    frames have too few weights to memorize a small collection.
     """
-    frames = MFCC_SHAPE[1] - FILTER_FRAMES + 1
+    features, frames = make.shape
     return [
         keras.layers.Permute((2, 1), dtype=make.precision, name="frames_first"),
         keras.layers.DepthwiseConv1D(
             FILTER_FRAMES,
-            depth_multiplier=FILTERS_PER_COEFFICIENT,
+            depth_multiplier=FILTERS_PER_FEATURE,
             use_bias=False,
             dtype=make.precision,
             name="filters",
         ),
-        _mean_and_deviation(frames, MFCC_SHAPE[0] * FILTERS_PER_COEFFICIENT),
+        _mean_and_deviation(frames - FILTER_FRAMES + 1, features * FILTERS_PER_FEATURE),
         make.norm(),
         keras.layers.Dropout(STATISTICS_DROPOUT, dtype=make.precision, name="statistics_dropout"),
         keras.layers.Dense(STATISTICS_UNITS, activation="relu", dtype=make.precision, name="dense"),

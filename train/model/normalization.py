@@ -17,7 +17,7 @@ BATCH_NORM_MOMENTUM = 0.9
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """Mean and standard deviation of each coefficient over the training folds, float32 [40] each, in dB."""
+    """Mean and standard deviation of each feature over the training folds, float32 [features] each, in dB."""
 
     mean: NDArray[np.float32]
     deviation: NDArray[np.float32]
@@ -32,13 +32,13 @@ def training_statistics(dataset: Dataset, config: TrainConfig) -> Statistics:
     deviations = np.array([part.deviation for part in parts])
     mean = np.average(means, axis=0, weights=frames)
     variance = np.average(deviations**2 + means**2, axis=0, weights=frames) - mean**2
-    # A constant coefficient has deviation 0; 1 avoids a division by zero.
+    # A constant feature has deviation 0; 1 avoids a division by zero.
     deviation = np.sqrt(np.where(variance > 0, variance, 1))
     return Statistics(mean.astype(np.float32), deviation.astype(np.float32))
 
 
 def input_normalization(statistics: Statistics) -> keras.layers.Layer:
-    """Return a layer that subtracts each coefficient's mean and divides by its deviation."""
+    """Return a layer that subtracts each feature's mean and divides by its deviation."""
     variance = np.square(statistics.deviation)
     return keras.layers.Normalization(axis=1, mean=statistics.mean, variance=variance, name="normalise")
 

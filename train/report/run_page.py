@@ -16,7 +16,7 @@ from train.evaluation.predictions import PREDICTIONS, Predictions, audio_link, m
 from train.folds import fold_roles
 from train.input.class_counts import small_classes
 from train.records import EpochRecord, Metrics
-from train.report.figures import Picture, draw_curves, draw_mfcc
+from train.report.figures import Picture, draw_curves, draw_segment
 from train.report.html import class_colors, environment
 from train.report.reliability import draw_reliability
 from train.report.summary import summarize_run
@@ -85,7 +85,6 @@ def render(
     folds = fold_roles(config, dataset.layout)
     roles = {fold: part for part, fold in folds.held_out.items()} | dict.fromkeys(folds.left_out, "unused")
     settings = dataset.info.settings
-    seconds = settings.segment_samples / settings.sample_rate
     probabilities_per_track = metrics.segments.count // metrics.tracks.count * len(dataset.classes)
     limit = min(_MAX_TRACKS, max(_MAX_PROBABILITIES // max(probabilities_per_track, 1), 1))
     shown = most_notable(predictions, limit)
@@ -107,9 +106,10 @@ def render(
             temperature=run.trained().temperature,
             curves=_curves(history, metrics.epoch),
             examples=[
-                (dataset.classes[label], draw_mfcc(mfcc, seconds)) for label, mfcc in _first_of_each_class(dataset)
+                (dataset.classes[label], draw_segment(segment, settings))
+                for label, segment in _first_of_each_class(dataset)
             ],
-            seconds=seconds,
+            settings=settings,
             counts=_count_table(dataset),
             checked=[size for part, size in metrics.split.parts.items() if part != "unused"],
             held_out=roles,
@@ -162,7 +162,7 @@ def _curves(history: Sequence[EpochRecord], selected: int) -> list[tuple[str, Pi
 
 
 def _first_of_each_class(dataset: Dataset) -> list[tuple[int, NDArray[np.float32]]]:
-    """Return (class index, float32 [40, 217]) for the first stored segment of each class that has segments."""
+    """Return class index and features, float32 [features, frames], of the first segment of each class."""
     first: dict[int, NDArray[np.float32]] = {}
     for shard in dataset.shards:
         for index in range(len(shard.row_groups)):

@@ -128,13 +128,17 @@ def test_a_command_that_was_stopped_three_times(verb, music, features, quick_run
 def test_doctor_leaves_nothing_when_it_is_stopped(tmp_path):
     moments = random.Random("stops doctor")
     with tempfile.TemporaryDirectory(prefix="em", dir="/tmp") as short:
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            mark = uuid.uuid4().hex
-            stderr = stop(["doctor"], mark, signum, moments.uniform(0.5, 5), Path(short))
+        begun = time.monotonic()
+        start(["doctor"], uuid.uuid4().hex, Path(short), tmp_path).communicate(timeout=300)
+        seconds = time.monotonic() - begun
+        for signum in (signal.SIGTERM, signal.SIGINT) * 3:
+            mark, delay = uuid.uuid4().hex, moments.uniform(0.1, 0.8) * seconds
+            stderr = stop(["doctor"], mark, signum, delay, Path(short))
+            print(f"doctor: {signum.name} after {delay:.1f} of {seconds:.1f} s")
             assert stderr is not None
             assert "Traceback" not in stderr
             check_no_process_remains(mark, SECONDS_TO_END[signum])
-        assert not leftovers(Path(short), tmp_path)
+            assert not leftovers(Path(short), tmp_path)
 
 
 def test_submit_stops_while_a_cluster_does_not_answer():

@@ -114,7 +114,7 @@ def test_a_full_folder_of_ray_is_named_or_large_enough(free_kib, music, features
     out = tmp_path / "features"
     command = ["featurize", music, "--out", out, *SETTINGS]
     with tempfile.TemporaryDirectory(prefix="em", dir="/tmp") as short, small_disk(Path(short), "8m") as small:
-        (small / "filler").write_bytes(bytes((8000 - free_kib) << 10))
+        (small / "filler").write_bytes(bytes((8192 - free_kib) << 10))
         monkeypatch.setenv("RAY_TMPDIR", str(small))
         done = earmark(*command)
         monkeypatch.undo()

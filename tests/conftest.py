@@ -158,6 +158,18 @@ def export_run(features, logical_cpus, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def quick_run(features, tmp_path_factory) -> Path:
+    """A run on `features` by the command line, with the settings of the matrix; not to be changed."""
+    from support.command_line import earmark
+    from support.matrix import TRAINING
+
+    run = tmp_path_factory.mktemp("quick") / "run"
+    done = earmark("train", features, "--out", run, *TRAINING)
+    assert done.returncode == 0, done.stderr
+    return run
+
+
 @pytest.fixture(scope="module")
 def server():
     with moto_server() as address:

@@ -3,11 +3,11 @@
 The next run makes the bytes of an undisturbed one and leaves no temporary file; no process goes on.
 """
 
-import json
 import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,48 +16,20 @@ import uuid
 import zipfile
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
-from support.command_line import earmark
+from support.matrix import check_whole, commands, leftovers, prepare
 from support.processes import MARK, handles, processes
 
 pytestmark = pytest.mark.matrix
 
-SETTINGS = ["--set", "featurize.segments_per_track=4", "--set", "featurize.tracks_per_shard=3"]
-TRAINING = ["--set", "train.model=modulation", "--set", "train.epochs=2", "--set", "train.device=cpu"]
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 # After SIGKILL nobody is left to end Ray's helpers, which notice it themselves.
 SECONDS_TO_END = {signal.SIGKILL: 60, signal.SIGTERM: 5, signal.SIGINT: 5}
-VERBS = ("featurize", "run", "train", "crossval", "evaluate", "export", "compare", "predict", "verify", "demo")
+SECONDS_TO_EXIT = 1  # that a process takes after its command has done its work
+VERBS = ("featurize", "compact", "run", "train", "crossval", "evaluate")
+VERBS += ("export", "compare", "predict", "verify", "demo")
 TIMED = (".json", ".yaml", ".html")  # they hold times, places or the process's own settings
 MOMENTS = ("tensorboard", "checkpoints")  # a run that was stopped has checkpoints of those moments, too
-
-
-@pytest.fixture(scope="module")
-def trained(features, tmp_path_factory) -> Path:
-    run = tmp_path_factory.mktemp("trained") / "run"
-    done = earmark("train", features, "--out", run, *TRAINING)
-    assert done.returncode == 0, done.stderr
-    return run
-
-
-def command(verb: str, music: Path, features: Path, trained: Path, out: Path) -> list[str]:
-    if verb == "evaluate" and not (out / "run").exists():
-        shutil.copytree(trained, out / "run")
-    words: dict[str, list[object]] = {
-        "featurize": ["featurize", music, "--out", out / "features", *SETTINGS],
-        "run": ["run", music, "--out", out / "run", *SETTINGS, *TRAINING],
-        "train": ["train", features, "--out", out / "run", *TRAINING],
-        "crossval": ["crossval", features, "--out", out / "folds", *TRAINING],
-        "evaluate": ["evaluate", out / "run"],
-        "export": ["export", trained, "--format", "keras", "--out", out / "exported.keras"],
-        "compare": ["compare", trained, trained, "--out", out / "compare.html"],
-        "predict": ["predict", trained, music],
-        "verify": ["verify", features],
-        "demo": ["demo", "--out", out / "demo"],
-        "doctor": ["doctor"],
-    }
-    return [str(word) for word in words[verb]]
 
 
 def start(words: list[str], mark: str, temporary: Path, cwd: Path) -> subprocess.Popen:
@@ -72,16 +44,23 @@ def start(words: list[str], mark: str, temporary: Path, cwd: Path) -> subprocess
     )
 
 
-def start_and_wait(words: list[str], mark: str, delay: float, temporary: Path) -> subprocess.Popen | None:
-    """Start a command and wait some seconds from when it handles signals; None if it has ended by then."""
+def stop(words: list[str], mark: str, signum: signal.Signals, delay: float, temporary: Path) -> str | None:
+    """Send a signal to a command some seconds after it handles signals; check its exit status.
+
+    Returns:
+        Its error output; None if it had done its work before the signal.
+    """
     running = start(words, mark, temporary, temporary.parent)
     while running.poll() is None and not handles(running.pid, signal.SIGTERM):
         time.sleep(0.005)
     time.sleep(delay)
-    if running.poll() is None:
-        return running
-    running.communicate()
-    return None
+    running.send_signal(signum)  # to nobody if it has ended
+    sent = time.monotonic()
+    _, stderr = running.communicate(timeout=120)
+    if running.returncode == 0 and time.monotonic() - sent < SECONDS_TO_EXIT:
+        return None
+    assert running.returncode == (-signum if signum == signal.SIGKILL else 128 + signum), stderr
+    return stderr
 
 
 def check_no_process_remains(mark: str, seconds: float) -> None:
@@ -89,22 +68,6 @@ def check_no_process_remains(mark: str, seconds: float) -> None:
     while (left := processes(mark)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not left
-
-
-def check_whole(folder: Path) -> None:
-    """Read every file that has its final name."""
-    for path in folder.rglob("*"):
-        if path.name.startswith(".") or not path.is_file():
-            continue
-        match path.suffix:
-            case ".json":
-                json.loads(path.read_text())
-            case ".parquet":
-                pq.read_table(path, partitioning=None)
-            case ".keras":
-                assert zipfile.ZipFile(path).testzip() is None
-            case ".html":
-                assert path.read_text().rstrip().endswith("</html>")
 
 
 def results(folder: Path, stdout: str, verb: str) -> dict[str, bytes]:
@@ -123,22 +86,19 @@ def results(folder: Path, stdout: str, verb: str) -> dict[str, bytes]:
     return found
 
 
-def leftovers(*folders: Path) -> list[str]:
-    names = (".earmark-", "earmark-", "__autograph")
-    return [str(path) for folder in folders for path in folder.rglob("*") if path.name.startswith(names)]
-
-
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_command_that_was_stopped_three_times(verb, music, features, trained, tmp_path):
+def test_a_command_that_was_stopped_three_times(verb, music, features, quick_run, tmp_path):
     moments = random.Random(f"stops {verb}")
     out, undisturbed = tmp_path / "out", tmp_path / "undisturbed"
     out.mkdir()
     undisturbed.mkdir()
+    words = commands(music, features, quick_run, out)[verb]
     with tempfile.TemporaryDirectory(prefix="em", dir="/tmp") as short:
         temporary = Path(short)
+        prepare(verb, features, quick_run, undisturbed)
         begun = time.monotonic()
-        words = command(verb, music, features, trained, undisturbed)
-        stdout, stderr = start(words, uuid.uuid4().hex, temporary, tmp_path).communicate(timeout=600)
+        first = commands(music, features, quick_run, undisturbed)[verb]
+        stdout, stderr = start(first, uuid.uuid4().hex, temporary, tmp_path).communicate(timeout=600)
         assert "Traceback" not in stderr
         expected = results(undisturbed, stdout, verb)
         seconds = time.monotonic() - begun
@@ -146,20 +106,15 @@ def test_a_command_that_was_stopped_three_times(verb, music, features, trained, 
         for signum in SIGNALS:
             mark = uuid.uuid4().hex
             delay = moments.uniform(0.02, 0.9) * seconds
-            words = command(verb, music, features, trained, out)
-            while (running := start_and_wait(words, mark, delay, temporary)) is None:
-                shutil.rmtree(out)  # it had finished
+            prepare(verb, features, quick_run, out)
+            while (stderr := stop(words, mark, signum, delay, temporary)) is None:  # it had finished
+                shutil.rmtree(out)
                 out.mkdir()
-                words = command(verb, music, features, trained, out)
+                prepare(verb, features, quick_run, out)
                 delay /= 2
-            running.send_signal(signum)
-            stdout, stderr = running.communicate(timeout=120)
-            print(f"{verb}: {signum.name} after {delay:.1f} of {seconds:.1f} s: {running.returncode}")
+            print(f"{verb}: {signum.name} after {delay:.1f} of {seconds:.1f} s")
             assert "Traceback" not in stderr, stderr
-            if signum == signal.SIGKILL:
-                assert running.returncode == -signum
-            else:
-                assert running.returncode == 128 + signum, stderr
+            if signum != signal.SIGKILL:
                 assert stderr.count("Stopped") == 1, stderr
             check_no_process_remains(mark, SECONDS_TO_END[signum])
             check_whole(out)
@@ -173,15 +128,32 @@ def test_a_command_that_was_stopped_three_times(verb, music, features, trained, 
 def test_doctor_leaves_nothing_when_it_is_stopped(tmp_path):
     moments = random.Random("stops doctor")
     with tempfile.TemporaryDirectory(prefix="em", dir="/tmp") as short:
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            mark = uuid.uuid4().hex
-            running = start(["doctor"], mark, Path(short), tmp_path)
-            while running.poll() is None and not handles(running.pid, signal.SIGTERM):
-                time.sleep(0.005)
-            time.sleep(moments.uniform(0.5, 12))
-            running.send_signal(signum)
-            _, stderr = running.communicate(timeout=120)
-            assert running.returncode == 128 + signum
+        begun = time.monotonic()
+        start(["doctor"], uuid.uuid4().hex, Path(short), tmp_path).communicate(timeout=300)
+        seconds = time.monotonic() - begun
+        for signum in (signal.SIGTERM, signal.SIGINT) * 3:
+            mark, delay = uuid.uuid4().hex, moments.uniform(0.1, 0.8) * seconds
+            stderr = stop(["doctor"], mark, signum, delay, Path(short))
+            print(f"doctor: {signum.name} after {delay:.1f} of {seconds:.1f} s")
+            assert stderr is not None
             assert "Traceback" not in stderr
             check_no_process_remains(mark, SECONDS_TO_END[signum])
-        assert not leftovers(Path(short), tmp_path)
+            assert not leftovers(Path(short), tmp_path)
+
+
+def test_submit_stops_while_a_cluster_does_not_answer():
+    moments = random.Random("stops submit")
+    with (
+        tempfile.TemporaryDirectory(prefix="em", dir="/tmp") as short,
+        socket.create_server(("127.0.0.1", 0)) as silent,
+    ):
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        words = ["submit", "--address", address, "--", "run", "s3://music/music", "--out", "s3://music/run"]
+        for signum in (signal.SIGTERM, signal.SIGINT) * 3:
+            mark = uuid.uuid4().hex
+            stderr = stop(words, mark, signum, moments.uniform(0, 4), Path(short))
+            assert stderr is not None
+            assert stderr.count("Stopped") == 1
+            assert "Traceback" not in stderr
+            check_no_process_remains(mark, 5)
+            assert not os.listdir(short)

@@ -212,6 +212,29 @@ def test_a_length_in_a_header_is_a_hint(content, seconds):
     assert not remark or f"FFmpeg after {found:.1f} s" in remark
 
 
+def without_a_page(ogg: bytes) -> bytes:
+    pages = [found.start() for found in re.finditer(b"OggS", ogg)]
+    return ogg[: pages[len(pages) // 2]] + ogg[pages[len(pages) // 2 + 1] :]
+
+
+@pytest.mark.parametrize(
+    ("content", "missing"),
+    [
+        (
+            without_a_page(encode_tune("OGG", "VORBIS", 44100, channels=2, seconds=12, compression_level=0)),
+            r"0\.\d",
+        ),
+        (without_a_page(encode_tune("OGG", "OPUS", 48000, seconds=12)), r"1\.0"),
+        (encode_tune("WAV", "PCM_16", 44100, seconds=12)[:-264_600], r"3\.0"),
+        (encode_tune("AIFF", "PCM_16", 44100, seconds=12)[:-44_100], r"0\.5"),
+        (encode_tune("FLAC", "PCM_16", 44100, seconds=12)[:-40_000], r"\d\.\d"),
+    ],
+    ids=["a page of Vorbis", "a page of Opus", "the end of a WAV", "the end of an AIFF", "the end of a FLAC"],
+)
+def test_what_is_missing_of_an_exact_length_is_a_remark(content, missing):
+    assert re.fullmatch(rf"{missing} of the 12\.0 s in the header are missing", read(content)[1])
+
+
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
 def test_every_stream_of_a_chained_ogg_file_is_read(subtype):
     parts = [

@@ -141,6 +141,24 @@ def test_a_stop_that_a_destructor_swallows_prints_no_traceback(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (143, "went on\n", "Stopped.\n")
 
 
+def test_a_signal_during_the_end_of_the_process_ends_it_in_the_same_way(tmp_path):
+    script = tmp_path / "ending.py"
+    script.write_text(
+        "import atexit, os, signal, sys\n"
+        "from jobs.terminal.signals import end_with\n"
+        "class Output:\n"
+        "    def flush(self):\n"
+        "        sys.stdout = sys.__stdout__\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "def command():\n"
+        "    atexit.register(print, 'the way out of the interpreter')\n"
+        "    sys.stdout = Output()\n"
+        "end_with(command)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "Stopped.\n")
+
+
 def test_a_swallowed_stop_and_a_second_one_end_the_process(tmp_path):
     script = tmp_path / "swallows.py"
     script.write_text(

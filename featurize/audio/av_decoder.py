@@ -27,7 +27,7 @@ class AvDecoder:
     """
 
     reader = "FFmpeg"
-    frames = 0  # the position of a frame is an estimate in these formats
+    frames = exact_frames = 0  # the position of a frame is an estimate in these formats
 
     def __init__(self, source: Source | BytesSource) -> None:
         """Open a file from its beginning, or raise Refused."""

@@ -35,6 +35,8 @@ class Decoder(Protocol):
         reader: Name of the library.
         rate: Sample rate by the header, in Hz; 0 if the header does not give one.
         frames: Length by the header, which may be wrong; 0 if the header does not give one.
+        exact_frames: Length by the header, if the header of an intact file gives exactly what can be decoded, also
+            where the file is cut before that; 0 if it does not.
         packets: Packets that were decoded, as far as the library counts them.
         skipped: Damaged packets that were passed over.
     """
@@ -42,6 +44,7 @@ class Decoder(Protocol):
     reader: str
     rate: int
     frames: int
+    exact_frames: int
     packets: int
     skipped: int
 

@@ -31,6 +31,7 @@ OnRemark = Callable[[str], None]
 # a track counts as silent; above LOUDEST_PEAK the power of a frame may overflow float32.
 SILENT_PEAK, LOUDEST_PEAK = 1e-5, 1e15
 _MUCH_SECONDS = 1.0  # what one reader must leave out before the other is asked
+_LITTLE_SECONDS = 0.1  # what may be missing without a remark
 _LONGEST_CLAIM = 1e7  # seconds; a header that gives a longer track is not quoted
 
 
@@ -46,6 +47,7 @@ class _Reading:
         seconds: Length.
         full: Whether an excerpt was asked for and is complete.
         claimed: Length of the file by its header, in seconds; 0 if it gives none.
+        exact: The same, if the header of an intact file is exact; 0 if it is not.
         unread: Bytes behind the last sample that may be sound.
         position: Position in the file after the last sample.
         size: Bytes of the file.
@@ -60,6 +62,7 @@ class _Reading:
     seconds: float
     full: bool
     claimed: float
+    exact: float
     unread: int
     position: int
     size: int
@@ -154,7 +157,7 @@ def _read(
             raise Reject("decode", "not decodable", reasons) from also
         return reading, _skipped(reading)
     if not first.is_partial:
-        return first, ""
+        return first, _missing(first)
     try:
         second = _read_with(AvDecoder, source, settings, excerpt_seconds)
     except Refused as refused:
@@ -174,6 +177,13 @@ def _stopped(reading: _Reading) -> str:
     elif reading.unread:
         found += f", {reading.unread:,} of {reading.size:,} bytes before the end"
     return found
+
+
+def _missing(reading: _Reading) -> str:
+    """Describe what is missing of a track that was read to its end: a damaged page, or the end of the file."""
+    if reading.full or not reading.seconds + _LITTLE_SECONDS < reading.exact < _LONGEST_CLAIM:
+        return ""
+    return f"{reading.exact - reading.seconds:.1f} of the {reading.exact:.1f} s in the header are missing"
 
 
 def _skipped(reading: _Reading) -> str:
@@ -264,6 +274,7 @@ def _record(
             seconds=seconds,
             full=full,
             claimed=decoder.frames / decoder.rate if decoder.rate else 0,
+            exact=decoder.exact_frames / decoder.rate if decoder.rate else 0,
             unread=unread,
             position=position,
             size=size,

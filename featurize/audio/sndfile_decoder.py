@@ -1,6 +1,7 @@
 """The first reader: libsndfile, whose samples are those of `librosa.load`."""
 
 import io
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,6 +16,10 @@ _BLOCK_SAMPLES = 1 << 18
 _BLOCK_SECONDS = 8
 _SMALLER = 32  # factor by which blocks shrink near damage
 _UNKNOWN_LENGTH = 1 << 60  # frames; libsndfile says 2^63 - 1 of streams whose header gives no length
+_EXACT = ("AIFF", "FLAC", "OGG", "WAV", "WAVEX")  # their headers give the length to the sample
+# What libsndfile notes of a file that ends before its samples do: bytes by the header, and those that are there.
+_CUT = re.compile(r"^ ?(?:data|SSND) : (\d+) \(should be (\d+)\)", re.MULTILINE)
+_UNKNOWN_BYTES = 0x7FFF0000  # programs that write to a pipe say about this or more
 
 
 class SndfileDecoder:
@@ -34,11 +39,20 @@ class SndfileDecoder:
         self._link = 0  # where the current stream of a chained Ogg file begins
         self.rate: int = self._file.samplerate
         self.frames: int = self._file.frames if self._file.frames < _UNKNOWN_LENGTH else 0
+        self.exact_frames = self._promised_frames() if self._file.format in _EXACT else 0
         try:
             refuse_out_of_range(self.rate, self._file.channels)
         except Refused:
             self.close()
             raise
+
+    def _promised_frames(self) -> int:
+        """Return the length by the header; libsndfile's own is that of the file, if it ends before."""
+        if cut := _CUT.search(self._file.extra_info):
+            promised, there = int(cut[1]), int(cut[2])
+            if there and promised < _UNKNOWN_BYTES:
+                return self.frames * promised // there
+        return self.frames
 
     def seek(self, frame: int) -> bool:
         """Seek to a frame, as `librosa.load(offset=...)` does."""

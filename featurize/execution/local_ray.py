@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,8 @@ ONE_THREAD = {
 _OF_A_CLUSTER = ("start_monitor", "start_api_server", "start_log_monitor")
 _PREFIX = "earmark-ray-"
 _IN_USE = ".in-use"  # locked while the run that made the folder exists
+_OF_RAY = "r"  # in the folder: Ray lets everyone write to the folder that it is given
+_SECONDS_TO_END = 2.0  # for the processes of Ray
 # The path of a socket has at most 107 characters; Ray's part of it takes 64.
 _LONGEST_PLACE = 107 - 64 - len(f"/{_PREFIX}12345678/r")
 
@@ -91,19 +94,23 @@ def local_ray(workers: int | None) -> Iterator[None]:
 @contextmanager
 def _private_folder() -> Iterator[Path]:
     """Create a folder that only this user can enter; remove it on exit, with those of runs that were killed."""
-    place = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-    if len(place) > _LONGEST_PLACE:
-        place = "/tmp"
-    _remove_abandoned(Path(place))
+    place = _place()
+    remove_abandoned()
     with contextlib.ExitStack() as stack:
         try:
             folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            stack.callback(_remove, folder)
             in_use = stack.enter_context(open(folder / _IN_USE, "w"))
         except OSError as error:
-            raise _cannot_start(Path(place), error) from error
+            raise _cannot_start(place, error) from error
         fcntl.flock(in_use, fcntl.LOCK_EX)
-        yield folder / "r"  # Ray lets everyone write to the folder that it is given
+        yield folder / _OF_RAY
+
+
+def _place() -> Path:
+    """Return the folder in which the folders of Ray are created."""
+    place = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    return Path(place if len(place) <= _LONGEST_PLACE else "/tmp")
 
 
 def _cannot_start(place: Path, error: Exception) -> FeaturizeError:
@@ -118,15 +125,26 @@ def _cannot_start(place: Path, error: Exception) -> FeaturizeError:
     )
 
 
-def _remove_abandoned(place: Path) -> None:
+def remove_abandoned() -> None:
     """Remove the folders of this user's runs that were killed."""
-    for folder in place.glob(f"{_PREFIX}*"):
+    for folder in _place().glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):  # of another user, or removed in the meantime
             if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
                 continue
             with open(folder / _IN_USE) as in_use:
                 fcntl.flock(in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder; if processes of Ray that are still ending write to it, a later run removes the rest."""
+    deadline = time.monotonic() + _SECONDS_TO_END
+    while (folder / _OF_RAY).exists():
+        if time.monotonic() > deadline:
+            return  # with the file by which the later run knows that it is ours
+        shutil.rmtree(folder / _OF_RAY, ignore_errors=True)
+        time.sleep(0.02)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """A pool of one child process, for a few tracks: Ray takes longer to start."""
 
+import contextlib
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
@@ -43,6 +45,13 @@ class SubprocessTask(Generic[Key]):
         if self._running and self._running[0] is key:
             self._running[1].kill()
             self._running = None
+
+    def stop(self, seconds: float) -> None:
+        """Send SIGTERM to the running function, and wait until it has ended, for some seconds at most."""
+        if self._running:
+            self._running[1].send_signal(signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                self._running[1].receive(seconds)
 
     def share(self, value: Argument) -> Argument:
         """Return the argument; child processes share no memory."""

@@ -16,6 +16,8 @@ import numpy as np
 import soundfile
 
 from featurize.dataset.output_folder import refuse_foreign_demo_folder
+from featurize.display import one_line
+from featurize.errors import FeaturizeError
 from featurize.local_files import write_whole
 from featurize.storage import StoragePath
 from jobs.config import load_config
@@ -67,14 +69,16 @@ def compose_collection(music: Path, seed: int, tracks_per_style: int = TRACKS_PE
 
     Returns:
         Number of tracks in the collection.
+
+    Raises:
+        FeaturizeError: Tracks were removed while others were composed.
     """
-    missing = [
-        (music, seed, style, number)
-        for style in STYLES
-        for number in range(tracks_per_style)
-        if not _path(music, style, number).exists()
-    ]
-    if missing:
+    pieces = [(music, seed, style, number) for style in STYLES for number in range(tracks_per_style)]
+
+    def missing_pieces() -> list[tuple[Path, int, str, int]]:
+        return [piece for piece in pieces if not _path(music, *piece[2:]).exists()]
+
+    if missing := missing_pieces():
         composers = ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), _end_with_parent, (os.getpid(),))
         try:
             # Ctrl-C reaches all processes of a terminal; composers, which inherit the mask, leave it to this one.
@@ -86,7 +90,12 @@ def compose_collection(music: Path, seed: int, tracks_per_style: int = TRACKS_PE
             list(composed)
         finally:
             composers.shutdown(cancel_futures=True)
-    return len(STYLES) * tracks_per_style
+    if lost := missing_pieces():
+        raise FeaturizeError(
+            f"{len(lost)} of {len(pieces)} tracks in {one_line(str(music))} were removed while others were "
+            "composed. The same command composes them again."
+        )
+    return len(pieces)
 
 
 def _compose_one(music: Path, seed: int, style: str, number: int) -> None:

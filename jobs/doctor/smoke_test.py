@@ -21,6 +21,7 @@ from featurize.audio.load import decode
 from featurize.audio.source import BytesSource
 from featurize.config import FeaturizeConfig
 from featurize.errors import Reject
+from featurize.execution.local_ray import remove_abandoned
 from featurize.execution.subprocess_task import SubprocessTask
 from featurize.planning.shard_plan import feature_settings
 from featurize.storage import StoragePath
@@ -28,6 +29,7 @@ from jobs.config import load_config
 from jobs.doctor.finding import Finding, in_one_line, wait_for
 from jobs.terminal.console import ConsoleReporter
 from jobs.terminal.native_output import quiet_tensorflow
+from jobs.terminal.signals import raised_signals
 
 Float32 = NDArray[np.float32]
 
@@ -55,6 +57,7 @@ _SETTINGS = [
 ]
 _LOAD_SECONDS = 120.0
 _RUN_SECONDS = 300.0
+_STOP_SECONDS = 3.0  # for Ray to end and its folder to be removed
 _DRIVER_SECONDS = 20.0
 _DRIVER_ADVICE = "Fix the NVIDIA driver, or train on the CPU"
 
@@ -171,9 +174,15 @@ def _run_everything() -> Any:
         with tempfile.TemporaryDirectory(prefix="earmark-doctor-", ignore_cleanup_errors=True) as folder:
             music = Path(folder, "music")
             _write_tones(music)
-            with SubprocessTask[str]() as task:
-                task.submit("run", _run_pipeline, str(music), folder)
-                return wait_for(task, _RUN_SECONDS)
+            try:
+                with SubprocessTask[str]() as task:
+                    task.submit("run", _run_pipeline, str(music), folder)
+                    try:
+                        return wait_for(task, _RUN_SECONDS)
+                    finally:
+                        task.stop(_STOP_SECONDS)  # if it goes on, after a signal or too long a time
+            finally:
+                remove_abandoned()  # if it was killed
     except (OSError, soundfile.SoundFileError) as error:  # libsndfile calls a full disk "System error"
         free = shutil.disk_usage(place := tempfile.gettempdir()).free
         return OSError(f"cannot write to {place}, which has {free / 1e6:.1f} MB free: {in_one_line(error)}")
@@ -193,7 +202,8 @@ def _run_pipeline(music: str, folder: str) -> list[str]:
     from jobs.pipeline import run
 
     os.environ.pop("RAY_ADDRESS", None)
-    run(music, StoragePath.of(folder) / "run", load_config(None, _SETTINGS), None, ConsoleReporter())
+    with raised_signals():
+        run(music, StoragePath.of(folder) / "run", load_config(None, _SETTINGS), None, ConsoleReporter())
     return _visible_gpus()
 
 

@@ -121,18 +121,24 @@ def stopped_by_signals(sentence: str) -> Iterator[Callable[[], int | None]]:
 def end_with(command: Callable[[], object]) -> NoReturn:
     """Run a command, and end this process with its exit status; 128 + signal if one arrives during its imports."""
     with stopped_by_signals("Stopped.") as arrived:
-        try:
-            command()
-            status = 0
-        except SystemExit as end:
-            status = end.code if isinstance(end.code, int) else int(end.code is not None)
-            if isinstance(end.code, str):
-                print(end.code, file=sys.stderr)
-        except BaseException:
-            traceback.print_exc()
-            status = 1
-        signum = arrived()
-        end_process(status if signum is None else 128 + signum)
+        with contextlib.suppress(SystemExit):  # raised by a signal that arrives after the command
+            status, signum = _run_to_its_end(command), arrived()
+            end_process(status if signum is None else 128 + signum)
+        end_process(128 + (arrived() or 0))
+
+
+def _run_to_its_end(command: Callable[[], object]) -> int:
+    """Run a command, and return its exit status."""
+    try:
+        command()
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
 
 
 def end_process(status: int) -> NoReturn:

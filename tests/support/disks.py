@@ -27,8 +27,7 @@ def small_disk(folder: Path, size: str):
 
 @contextlib.contextmanager
 def read_only(folder: Path) -> Iterator[Path]:
-    """Make a folder on a read-only disk."""
-    folder.mkdir()
+    """Make a folder, which may be there already, one on a read-only disk."""
     with mounted(folder, "--bind", str(folder)):
         subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
         yield folder

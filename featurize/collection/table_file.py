@@ -9,7 +9,7 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, ClassVar, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -63,6 +63,7 @@ class _Format(Protocol):
 
     names: list[str]
     remark: str
+    nested: list[str]
 
     def batches(self, indices: Sequence[int]) -> Iterator[tuple[Any, list[Any]]]: ...
 
@@ -92,6 +93,11 @@ class TableFile:
             raise TableError("it has no columns")
         if len(self.names) > MOST_COLUMNS:
             raise TableError(f"it has {len(self.names):,} columns, expected at most {MOST_COLUMNS:,}")
+
+    @property
+    def nested(self) -> list[str]:
+        """Names of columns of lists or objects, which `read` refuses; in text, only their rows tell."""
+        return self._format.nested
 
     def read(self, wanted: Mapping[str, int]) -> TableColumns:
         """Return columns.
@@ -175,6 +181,8 @@ def is_table_name(name: str) -> bool:
 class _Csv:
     """Text with delimiters."""
 
+    nested: ClassVar[list[str]] = []
+
     def __init__(self, text: TableText, delimiter: str) -> None:
         self._table = CsvTable(text, delimiter)
         self.names, self.remark = self._table.names, self._table.remark
@@ -191,6 +199,7 @@ class _Json:
     """Text with one object on each line."""
 
     remark = ""
+    nested: ClassVar[list[str]] = []
 
     def __init__(self, text: TableText) -> None:
         self._text = text

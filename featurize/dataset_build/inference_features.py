@@ -19,7 +19,12 @@ from featurize.config import FeaturizeConfig
 from featurize.dataset.info import FeatureSettings, describe_invalid
 from featurize.dataset.schema import MFCC_SHAPE
 from featurize.dataset_build.reject_advice import ADVICE_FOR_PREDICTION, with_advice
-from featurize.dataset_build.worker import featurize_track, fetching_ahead, time_limit
+from featurize.dataset_build.worker import (
+    fetching_ahead,
+    refuse_lost_collection,
+    rows_of_track,
+    time_limit,
+)
 from featurize.display import one_line
 from featurize.errors import FeaturizeError, Reject
 from featurize.execution.node_mounts import refuse_unseen
@@ -199,8 +204,7 @@ def featurize_files(
                 if track.id in excluded:
                     raise excluded[track.id]
                 with time_limit(track_timeout):
-                    path = plan.locate(track)
-                    rows, seconds = featurize_track(path, plan.settings, filters, found.append, fetch)
+                    rows, seconds = rows_of_track(plan, track, filters, found.append, fetch)
             except Reject as rejected:
                 reject = with_advice(rejected, ADVICE_FOR_PREDICTION)
                 rejects.append((track.id, reject.stage, reject.reason, reject.message))
@@ -217,6 +221,22 @@ def featurize_files(
         rejects,
         remarks,
     )
+
+
+def featurize_batch(
+    plan: ShardPlan, filters: Filters, track_timeout: float, excluded: Mapping[str, Reject]
+) -> tuple[int, Featurized]:
+    """Return the number of rejects of a plan, and its features: the result and the data of a `RayPipeline`.
+
+    Raises:
+        CollectionLostError: Files that existed when the run was planned can no longer be reached.
+    """
+    batch = featurize_files(plan, filters, track_timeout, excluded)
+    rejects = {track: Reject(*why) for track, *why in batch.rejects}
+    for track in plan.tracks:
+        if reject := rejects.get(track.id):
+            refuse_lost_collection(plan, track, reject)
+    return len(rejects), batch
 
 
 def _plans(files: Sequence[File], settings: FeatureSettings, at_once: int) -> Iterator[ShardPlan]:

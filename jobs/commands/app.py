@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from featurize.version import VERSION
-from jobs.commands import build, query
+from jobs.commands import build, prediction, query
 
 app = typer.Typer(
     help="Learn to recognize music genres from audio: from a folder of labeled music to a trained classifier.",
@@ -44,7 +44,7 @@ for command in (
     query.verify,
     build.evaluate,
     query.compare,
-    query.predict,
+    prediction.predict,
     query.export,
     query.config,
     query.doctor,

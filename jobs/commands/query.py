@@ -1,25 +1,23 @@
-"""The commands that read: progress, comparisons, predictions, settings, this machine; and `export`."""
+"""The commands that read: progress, comparisons, settings, this machine; and `export`."""
 
-import logging
 from typing import Annotated
 
 import typer
 
 from featurize.display import one_line
 from jobs.commands.error_exits import plain_errors
-from jobs.commands.options import ConfigFile, Features, Format, Overrides, Workers
+from jobs.commands.options import ConfigFile, Overrides
 from jobs.terminal.console import echo
 from train.export.formats import ExportFormat
-
-_log = logging.getLogger(__name__)
 
 
 def status(
     folder: Annotated[
-        str, typer.Argument(metavar="FOLDER", help="Folder or URI of a dataset or a run, as given to --out.")
+        str,
+        typer.Argument(metavar="FOLDER", help="Folder or URI of a dataset, run or answers, as given to --out."),
     ],
 ) -> None:
-    """Show the progress of a dataset or a run: finished and remaining work, and rejects by reason."""
+    """Show the progress of a dataset, a run or answers: finished and remaining work, and rejects by reason."""
     with plain_errors():
         from featurize.storage import StoragePath
         from jobs.terminal.status import progress_lines
@@ -27,29 +25,35 @@ def status(
         echo(progress_lines(StoragePath.of(folder)))
 
 
-def verify(features: Features) -> None:
-    """Verify a dataset: read every track and compare it with its checksum.
+def verify(
+    folder: Annotated[
+        str,
+        typer.Argument(
+            metavar="FOLDER",
+            help="Folder or URI of a dataset, or of answers of earmark predict.",
+        ),
+    ],
+) -> None:
+    """Verify a dataset or answers: read everything and compare it with its checksums.
 
     The exit status is 1 if anything differs; the damaged shards are listed.
     """
     with plain_errors():
-        from featurize.dataset.dataset import open_dataset
-        from featurize.dataset_build.verify import verify as verify_all
+        from featurize.storage import StoragePath
         from jobs.terminal.console import ConsoleReporter
+        from jobs.terminal.verification import verify_folder
 
-        dataset = open_dataset(features)
-        problems = ConsoleReporter().verifying(verify_all(dataset), len(dataset.shards))
-        if problems:
+        place = StoragePath.of(folder)
+        found = verify_folder(place, ConsoleReporter())
+        if found.problems:
             echo(
-                f"earmark: {len(problems)} problems found in {dataset.folder}:\n"
-                + "\n".join(f"  - {problem}" for problem in problems)
-                + "\nDelete the shards listed above, then type: earmark featurize MUSIC "
-                f"--out {dataset.folder.quoted}",
+                f"earmark: {len(found.problems)} problems found in {place}:\n"
+                + "\n".join(f"  - {problem}" for problem in found.problems)
+                + f"\nDelete the shards listed above, then type: {found.repair}",
                 err=True,
             )
             raise typer.Exit(1)
-        rows = sum(shard.rows for shard in dataset.shards)
-        echo(f"verified  {len(dataset.shards)} shards, {rows} segments: no differences")
+        echo(f"verified  {found.shards} shards, {found.rows} {found.unit}: no differences")
 
 
 def compare(
@@ -75,55 +79,6 @@ def compare(
         for remark in remarks_on(entries):
             echo(remark)
         echo(f"page      {page if page.scheme else one_line(out)}")
-
-
-def predict(
-    run: Annotated[
-        str,
-        typer.Argument(metavar="RUN", help="Folder or URI of a run made by earmark run or earmark train."),
-    ],
-    targets: Annotated[
-        list[str],
-        typer.Argument(metavar="FILE_OR_FOLDER...", help="Audio files, folders of audio files, or URIs."),
-    ],
-    top: Annotated[int, typer.Option(min=1, help="Number of genres per track, most probable first.")] = 3,
-    form: Annotated[
-        Format,
-        typer.Option("--format", help="Output format: a table to read, JSON for programs, CSV for spreadsheets."),
-    ] = Format.table,
-    timeline: Annotated[
-        bool, typer.Option("--timeline", help="Also print the genres of each segment, with its start time.")
-    ] = False,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="SECTION.KEY=VALUE",
-            help="Set featurize.max_seconds or featurize.track_timeout, the limits of one file. May be repeated.",
-        ),
-    ] = None,
-    workers: Workers = None,
-) -> None:
-    """Predict the genres of audio files with a trained model.
-
-    Predictions go to standard output, everything else to standard error.
-    A file that cannot be decoded is listed with the reason, and the others are still predicted.
-    The exit status is 1 if no file could be predicted.
-    """
-    with plain_errors(kept=""):
-        from featurize.storage import StoragePath
-        from jobs.inference.output_formats import FORMATS
-        from jobs.inference.predict import predict as predict_all
-        from jobs.inference.predict import prediction_limits
-        from jobs.terminal.console import ConsoleReporter
-
-        reporter, limits = ConsoleReporter(), prediction_limits(overrides or [])
-        answers = predict_all(StoragePath.of(run), targets, workers, reporter, limits)
-        echo(FORMATS[form.value](answers, top, timeline), nl=False)
-        for path, reason in answers.rejects:
-            _log.warning("%s: %s", path, reason)
-        if not answers.tracks:
-            raise typer.Exit(1)
 
 
 def export(

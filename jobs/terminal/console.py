@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,10 +15,10 @@ from rich.text import Text
 from featurize.display import one_line, visible
 
 if TYPE_CHECKING:
-    from featurize.dataset.reader import Shard
     from featurize.dataset_build.driver import FeaturizeProgress
     from featurize.dataset_build.finalize import Summary
     from featurize.dataset_build.verify import Status
+    from train.answers.check import AnswersStatus
     from train.records import CrossValidationSummary, EpochRecord, Figures, FiguresByPart, FoldFigures
     from train.report.comparison import Row
 
@@ -137,11 +137,20 @@ class ConsoleReporter:
 
     def rejects(self, summary: "Summary") -> None:
         """Print a table of rejected tracks by reason, if any track was rejected."""
-        if not summary.rejects:
+        self.reject_table(summary.tracks, summary.rejects)
+
+    def reject_table(self, tracks: int, rejects: Mapping[tuple[str, str], int]) -> None:
+        """Print a table of rejected tracks, if any track was rejected.
+
+        Args:
+            tracks: Number of tracks, rejects included.
+            rejects: Number of rejected tracks by stage and reason.
+        """
+        if not rejects:
             return
-        table = Table("stage", "reason", "tracks", title=f"{summary.rejected} of {summary.tracks} tracks rejected")
+        table = Table("stage", "reason", "tracks", title=f"{sum(rejects.values())} of {tracks} tracks rejected")
         table.columns[2].justify = "right"
-        for (stage, reason), count in summary.rejects.items():
+        for (stage, reason), count in rejects.items():
             table.add_row(_cell(stage), _cell(reason), str(count))
         self._console.print(table)
 
@@ -173,12 +182,17 @@ class ConsoleReporter:
             table.add_row(_cell(row.label), *cells)
         console.print(table)
 
-    def verifying(self, shards: Iterable[tuple["Shard", list[str]]], total: int) -> list[str]:
-        """Show the progress of a verification, and return the problems found, each with the name of its shard."""
+    def verifying(self, shards: Iterable[tuple[str, list[str]]], total: int) -> list[str]:
+        """Show the progress of a verification, and return the problems found, each with the name of its shard.
+
+        Args:
+            shards: Name and problems of each shard.
+            total: Number of shards.
+        """
         problems = []
         with self._bar("shards") as show:
-            for done, (shard, shard_problems) in enumerate(shards, 1):
-                problems += [one_line(f"{shard.name}: {problem}") for problem in shard_problems]
+            for done, (name, shard_problems) in enumerate(shards, 1):
+                problems += [one_line(f"{name}: {problem}") for problem in shard_problems]
                 show(done, total, f"{len(problems)} problems" if problems else "")
         return sorted(problems, key=lambda problem: problem.partition(":")[0])  # a cluster reads in any order
 
@@ -263,9 +277,14 @@ class FoldReporter:
         self._line(f"fold {number} | {_epoch_line(entry, epochs)}")
 
 
-def status_lines(status: "Status") -> str:
-    """Return the lines of `earmark status` for a dataset."""
-    state = "complete" if status.complete else "unfinished: run the same featurize command to continue"
+def status_lines(status: "Status | AnswersStatus", command: str = "featurize") -> str:
+    """Return the lines of `earmark status` for a dataset, or for answers.
+
+    Args:
+        status: The status.
+        command: Command that continues the work.
+    """
+    state = "complete" if status.complete else f"unfinished: run the same {command} command to continue"
     if status.holder:
         state = f"running: process {status.holder}"
     rejects = sum(count.tracks for count in status.rejects)

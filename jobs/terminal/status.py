@@ -9,22 +9,26 @@ from featurize.errors import DatasetError, FeaturizeError
 from featurize.execution.folder_lock import holder_of
 from featurize.storage import StoragePath
 from jobs.terminal.console import status_lines
+from train.answers.check import AnswersStatus, read_answers_status
 from train.run import Run
 
 _FOLD = re.compile(r"fold=\d+")
 _NAMES_SHOWN = 3
+_LABELS_SHOWN = 20
 
 
 def progress_lines(folder: StoragePath) -> str:
     """Return the lines of `earmark status`.
 
     Args:
-        folder: Dataset folder, run folder or the folder of a cross-validation. For a run folder that contains its
-            dataset, as `earmark run` makes it, the lines show both.
+        folder: Dataset folder, run folder, the folder of a cross-validation, or a folder of answers. For a run
+            folder that contains its dataset, as `earmark run` makes it, the lines show both.
 
     Raises:
-        DatasetError: The folder has neither a dataset nor a run, not even an unfinished one.
+        DatasetError: The folder has none of these, not even an unfinished one.
     """
+    if answers := read_answers_status(folder, _holder(folder)):
+        return _answers_lines(answers)
     run, features = Run(folder), folder / "features"
     parts = []
     if (features / "tracks.parquet").is_file():
@@ -42,6 +46,15 @@ def progress_lines(folder: StoragePath) -> str:
     if holder := _holder(folder):
         return _listing_lines(holder)
     raise DatasetError(_describe_other(folder))
+
+
+def _answers_lines(status: AnswersStatus) -> str:
+    lines = [status_lines(status, "predict")]
+    by_count = sorted(status.labels.items(), key=lambda label: (-label[1], label[0]))
+    lines += [f"predicted {count:6} {one_line(label)}" for label, count in by_count[:_LABELS_SHOWN]]
+    if len(by_count) > _LABELS_SHOWN:
+        lines.append(f"          and {len(by_count) - _LABELS_SHOWN} more classes")
+    return "\n".join(lines)
 
 
 def _holder(folder: StoragePath) -> str | None:

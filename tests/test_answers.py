@@ -1,20 +1,32 @@
 """Predictions into a folder: rows, carried columns, rejects, the same bytes in any way of making them."""
 
+import itertools
 import json
 import os
 import shutil
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
+from support.command_line import contents
 from support.training import trained
 
+from featurize.dataset.dataset import open_dataset
+from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath
+from jobs.errors import ConfigError
+from jobs.inference.answer_plan import plan_dataset
 from jobs.inference.batch_prediction import PredictionRequest, predict_into
-from jobs.inference.predict import predict
+from jobs.inference.predict import predict, prediction_limits
+from jobs.inference.predictor import ShardPredictor, StoredShard, model_digest
 from jobs.terminal.console import ConsoleReporter
-from train.answers.folder import list_answers, read_answers_info
+from jobs.terminal.status import progress_lines
+from jobs.terminal.verification import verify_folder
+from train.answers.folder import finish_answers, list_answers, read_answers_info, save_plan
+from train.errors import TrainError
+from train.run import Run
 
 SMALL = {"tracks_per_shard": 4}
 
@@ -76,3 +88,104 @@ def test_answers_are_the_printed_predictions(run, mixed, answers):
         ("text.mp3", "not decodable"),
     ]
     assert len(list_answers(answers)) == 4
+
+
+def test_a_complete_folder_is_left_alone_and_a_lost_shard_is_made_again(run, mixed, answers, tmp_path):
+    copy = StoragePath.of(shutil.copytree(answers.path, tmp_path / "copy"))
+    before = contents(copy)
+    request = PredictionRequest(limits=SMALL)
+    written = os.stat(f"{copy.path}/answers.json").st_mtime_ns
+    predict_into(run, str(mixed), copy, request)
+    assert os.stat(f"{copy.path}/answers.json").st_mtime_ns == written
+    lost, *_ = sorted(list_answers(copy))
+    (copy / "shards" / lost).remove()
+    (copy / "answers.json").remove()
+    assert "unfinished: run the same predict command" in progress_lines(copy)
+    assert "shards    3 of 4 done, 1 left" in progress_lines(copy)
+    (copy / "shards" / "part-00007-0123456789abcdef.parquet").write(b"of another plan")
+    predict_into(run, str(mixed), copy, request)
+    assert contents(copy) == before
+
+
+def test_status_and_verification_of_answers(answers, tmp_path):
+    lines = progress_lines(answers)
+    assert "state     complete\nshards    4 of 4 done, 0 left\ntracks    14 of 14 done, 0 left" in lines
+    assert "1 open: empty" in lines
+    assert "predicted" in lines
+    found = verify_folder(answers, ConsoleReporter())
+    assert (found.problems, found.shards, found.rows, found.unit) == ([], 4, 12, "tracks")
+    copy = StoragePath.of(shutil.copytree(answers.path, tmp_path / "copy"))
+    first, second, *_ = sorted(list_answers(copy))
+    (copy / "shards" / first).write((copy / "shards" / first).read()[:-9] + b"123456789")
+    (copy / "shards" / second).remove()
+    problems = verify_folder(copy, ConsoleReporter()).problems
+    assert [problem.split(": ")[0] for problem in problems] == [first, second]
+    assert "other bytes" in problems[0]
+
+
+@pytest.fixture(scope="module")
+def of_dataset(run, features, logical_cpus, tmp_path_factory):
+    """Answers for a dataset, a row a segment, made in this process."""
+    folder = StoragePath.of(tmp_path_factory.mktemp("of a dataset"))
+    dataset, digest = open_dataset(features), model_digest(Run(run))
+    planned = plan_dataset(dataset, {"model": digest})
+    save_plan(folder, list(planned), list(planned.values()))
+    (folder / "shards" / ".keep").write(b"")
+    predictor = ShardPredictor(run, digest, folder, by_segment=True, on_gpu=True)
+    made = {}
+    for name, shard in zip(planned, dataset.shards, strict=True):
+        made[name] = predictor.work(StoredShard(name, shard, dataset.classes, dataset.segments_per_track))
+    about = {"model": digest, "classes": dataset.classes, "settings": dataset.info.settings, "versions": {}}
+    finish_answers(folder, planned, made, {**about, "by_segment": True, "columns": ["given_label", "fold"]})
+    return folder
+
+
+def test_answers_for_a_dataset_are_those_for_its_music(run, music, features, of_dataset):
+    printed = predict(run, [str(music)], None, ConsoleReporter())
+    by_path = {track.path: track for track in printed.tracks}
+    tracks = {row["track"]: row for row in open_dataset(features).tracks().to_pylist()}
+    found = rows(of_dataset)
+    assert list(found[0]) == [
+        *("track", "segment", "start", "given_label", "fold", "label", "probability", "probabilities")
+    ]
+    seen = set()
+    for track, group in itertools.groupby(found, key=lambda row: row["track"]):
+        expected, segments = by_path[f"{music}/{track}"], list(group)
+        assert [row["segment"] for row in segments] == list(range(4))
+        np.testing.assert_allclose([row["start"] for row in segments], expected.starts)
+        np.testing.assert_allclose([row["probabilities"] for row in segments], expected.segments, atol=1e-5)
+        assert segments[0]["given_label"] == tracks[track]["label"]
+        assert segments[0]["fold"] == tracks[track]["fold"]
+        seen.add(track)
+    assert seen == tracks.keys()
+    labels = pads.dataset(f"{of_dataset.path}/shards").to_table()["label"]
+    assert pc.all(pc.is_valid(labels)).as_py()
+
+
+def test_another_model_or_other_features_are_refused(run, features, mixed, of_dataset, tmp_path):
+    predictor = ShardPredictor(run, "0" * 64, of_dataset, by_segment=False, on_gpu=True)
+    with pytest.raises(TrainError, match="was replaced while its answers were made"):
+        predictor.prepare()
+    other = shutil.copytree(run.path, tmp_path / "other")
+    about = json.loads((other / "model.json").read_text())
+    about["features"]["segments_per_track"] = 7
+    (other / "model.json").write_text(json.dumps(about))
+    with pytest.raises(FeaturizeError, match="segments_per_track 4 in the dataset, 7 in the model"):
+        predict_into(StoragePath.of(other), str(features), StoragePath.of(tmp_path / "new"), PredictionRequest())
+    request = PredictionRequest(limits={"max_seconds": 9.0})
+    with pytest.raises(FeaturizeError, match=r"--set: .* is a dataset, whose features are there already"):
+        predict_into(run, str(features), StoragePath.of(tmp_path / "new"), request)
+    for foreign in (str(features), run.path, str(mixed)):
+        with pytest.raises(FeaturizeError, match="and no answers of Earmark, so nothing is written there"):
+            predict_into(run, str(mixed), StoragePath.of(foreign), PredictionRequest())
+
+
+def test_tables_and_datasets_need_a_folder_of_answers(run, features, tmp_path):
+    (tmp_path / "list.csv").write_text("path\na.mp3\n")
+    for target in (tmp_path / "list.csv", features):
+        with pytest.raises(FeaturizeError, match=r"not audio\. To predict its tracks, add: --out ANSWERS"):
+            predict(run, [str(target)], None, ConsoleReporter())
+    assert prediction_limits(["featurize.tracks_per_shard=8"], into_folder=True) == {"tracks_per_shard": 8}
+    assert prediction_limits(["featurize.tracks_per_shard=auto"], into_folder=True) == {}
+    with pytest.raises(ConfigError, match=r"Only featurize\.max_seconds and featurize\.track_timeout may be set"):
+        prediction_limits(["featurize.tracks_per_shard=8"])

@@ -7,6 +7,7 @@ from typing import Any
 import typer
 
 from jobs.config import load_config, to_yaml
+from jobs.inference.predict import prediction_limits
 from jobs.remote.code_bundle import SETTINGS
 
 _REMOTE_COMMANDS = ("run", "featurize", "verify", "compact", "train", "crossval", "evaluate", "predict")
@@ -58,8 +59,12 @@ def read_command(commands: Mapping[str, Any], words: Sequence[str]) -> RemoteCom
         )
     command = commands[name]
     values = command.make_context(f"earmark {name}", list(rest)).params
-    if name == "predict" and not values["out"]:
-        raise typer.BadParameter("a cluster writes answers to a folder. Add: --out ANSWERS", param_hint="predict")
+    if name == "predict":
+        if not values["out"]:
+            raise typer.BadParameter(
+                "a cluster writes answers to a folder. Add: --out ANSWERS", param_hint="predict"
+            )
+        prediction_limits(values["overrides"] or [], into_folder=True)
     config = load_config(values.get("config"), values.get("overrides") or [])
     paths = {
         label: value if isinstance(value, str) else str(value[0])

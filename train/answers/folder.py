@@ -1,9 +1,9 @@
 """A folder of answers: what a run knows of its shards, and the last step, which completes the answers.
 
 plan.parquet, written first, has the shards and how many tracks each has. The rows are in
-shards/part-NNNNN-<fingerprint>.parquet. shards.parquet has bytes, SHA-256 and counts of each shard, rejects.parquet
-the tracks that could not be read, and remarks.parquet, if there are any, tracks that were read past damage or a
-wrong header. answers.json is written last: it marks the answers as complete.
+shards/part-NNNNN-<fingerprint>.parquet. shards.parquet has bytes, SHA-256 and counts of each shard,
+rejects.parquet the tracks that could not be read, and remarks.parquet, if there are any, tracks that were read
+past damage or a wrong header. answers.json is written last: it marks the answers as complete.
 """
 
 import dataclasses

@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 
-.PHONY: help demo test test-slow test-matrix fuzz check format bench-featurize bench-bucket bench-scale bench-stream bench-train bench-skewed lock clean
+.PHONY: help demo test test-slow test-matrix fuzz check format bench-featurize bench-bucket bench-predict bench-scale bench-stream bench-train bench-skewed lock clean
 
 help:
 	@echo "make demo     synthesize a small collection, featurize it, train on it, write the report"
@@ -16,6 +16,7 @@ help:
 	@echo "make format   format the code and fix what ruff can fix"
 	@echo "make bench-featurize   compare featurizing with librosa and with decoding alone"
 	@echo "make bench-bucket   compare featurizing from a bucket that waits before each answer with a local disk"
+	@echo "make bench-predict     compare predicting a collection into a folder with featurizing it"
 	@echo "make bench-scale       measure the driver with a collection of a million tracks"
 	@echo "make bench-stream      compare training batches from shards with TFRecord, Ray Data and memory"
 	@echo "make bench-train       compare an epoch from shards with keras.Model.fit on arrays in memory"
@@ -71,6 +72,9 @@ bench-featurize: $(READY)
 
 bench-bucket: $(READY)
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.bucket
+
+bench-predict: $(READY)
+	$(BIN)/python -m benchmarks.predict
 
 TRACKS ?= 1000000
 bench-scale: $(READY)

@@ -48,6 +48,21 @@ SMALLEST = {
             "ratio_bytes_excerpt",
         },
     ),
+    "predict": (
+        ["--rounds", 1, "--clips", 3, "--tracks", 5, "--links", 70],
+        {
+            "clips",
+            "tracks",
+            "rounds",
+            "cores",
+            "model",
+            "tracks_per_second",
+            "ratio_featurize",
+            "startup_seconds",
+            "bytes_per_track",
+            "peak_megabytes",
+        },
+    ),
     "scale": (
         ["--tracks", 2000],
         {
@@ -92,7 +107,7 @@ SMALLEST = {
     ),
 }
 # These import TensorFlow in many child processes.
-SLOW = {"featurize", "skewed_classes", "stream", "train"}
+SLOW = {"featurize", "predict", "skewed_classes", "stream", "train"}
 
 
 def test_every_benchmark_has_a_smallest_size():

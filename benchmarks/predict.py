@@ -10,7 +10,7 @@ Prints a table, and writes benchmarks/results/predict.json:
     bytes_per_track    size of the answers
     peak_megabytes     largest memory of this process, the driver, after each number of tracks
 
-A speed is that of the second half: links to the clips make a collection of N and one of 2 N tracks, and the time of
+A speed is that of the second half: links to the clips make collections of N and of 2 N tracks, and the time of
 the first is subtracted from that of the second. Ray runs before the first measurement.
 """
 

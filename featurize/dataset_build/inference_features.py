@@ -18,7 +18,7 @@ from featurize.collection.location import locate
 from featurize.config import FeaturizeConfig
 from featurize.dataset.info import FeatureSettings, describe_invalid
 from featurize.dataset.schema import MFCC_SHAPE
-from featurize.dataset_build.reject_advice import ADVICE_FOR_PREDICTION, with_advice
+from featurize.dataset_build.reject_advice import ADVICE_FOR_ANSWERS, ADVICE_FOR_PREDICTION, with_advice
 from featurize.dataset_build.worker import (
     fetching_ahead,
     refuse_lost_collection,
@@ -181,7 +181,11 @@ def featurizing(
 
 
 def featurize_files(
-    plan: ShardPlan, filters: Filters | None, track_timeout: float, excluded: Mapping[str, Reject]
+    plan: ShardPlan,
+    filters: Filters | None,
+    track_timeout: float,
+    excluded: Mapping[str, Reject],
+    advice: Mapping[str, str] = ADVICE_FOR_PREDICTION,
 ) -> Featurized:
     """Return the features of the tracks of a plan.
 
@@ -190,6 +194,7 @@ def featurize_files(
         filters: Constants of the transform; None to build them.
         track_timeout: Time limit per track, in seconds; a longer computation ends this process.
         excluded: Rejects by id, for tracks that crash or hang the decoder and must not be opened.
+        advice: What to type about a reject, by its reason.
 
     Raises:
         CollectionLostError: A remote file cannot be reached.
@@ -206,7 +211,7 @@ def featurize_files(
                 with time_limit(track_timeout):
                     rows, seconds = rows_of_track(plan, track, filters, found.append, fetch)
             except Reject as rejected:
-                reject = with_advice(rejected, ADVICE_FOR_PREDICTION)
+                reject = with_advice(rejected, advice)
                 rejects.append((track.id, reject.stage, reject.reason, reject.message))
             else:
                 ids.append(track.id)
@@ -231,7 +236,7 @@ def featurize_batch(
     Raises:
         CollectionLostError: Files that existed when the run was planned can no longer be reached.
     """
-    batch = featurize_files(plan, filters, track_timeout, excluded)
+    batch = featurize_files(plan, filters, track_timeout, excluded, ADVICE_FOR_ANSWERS)
     rejects = {track: Reject(*why) for track, *why in batch.rejects}
     for track in plan.tracks:
         if reject := rejects.get(track.id):

@@ -1,15 +1,18 @@
 """Predictions into a folder: rows, carried columns, rejects, the same bytes in any way of making them."""
 
+import hashlib
 import itertools
 import json
 import os
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
+from sklearn.metrics import confusion_matrix, f1_score, log_loss
 from support.command_line import contents
 from support.training import trained
 
@@ -24,8 +27,11 @@ from jobs.inference.predictor import ShardPredictor, StoredShard, model_digest
 from jobs.terminal.console import ConsoleReporter
 from jobs.terminal.status import progress_lines
 from jobs.terminal.verification import verify_folder
+from train.answers.external import score_answers
 from train.answers.folder import finish_answers, list_answers, read_answers_info, save_plan
 from train.errors import TrainError
+from train.evaluation.evaluate import evaluate_run
+from train.report.external_page import render_external
 from train.run import Run
 
 SMALL = {"tracks_per_shard": 4}
@@ -160,6 +166,73 @@ def test_answers_for_a_dataset_are_those_for_its_music(run, music, features, of_
     assert seen == tracks.keys()
     labels = pads.dataset(f"{of_dataset.path}/shards").to_table()["label"]
     assert pc.all(pc.is_valid(labels)).as_py()
+
+
+def test_scores_on_an_external_test_set_are_those_of_its_predictions(of_dataset, features):
+    metrics, errors = score_answers(of_dataset)
+    table = pads.dataset(f"{of_dataset.path}/shards").to_table()
+    classes = metrics.classes
+    actual = np.array([classes.index(label) for label in table["given_label"].to_pylist()])
+    probabilities = np.stack(table["probabilities"].to_numpy())
+    pooled = probabilities.reshape(-1, 4, len(classes)).mean(axis=1)
+    assert metrics.segments.accuracy == pytest.approx((probabilities.argmax(axis=1) == actual).mean())
+    for scores, rows, labels in (
+        (metrics.segments, probabilities, actual),
+        (metrics.tracks, pooled, actual[::4]),
+    ):
+        assert scores.confusion == confusion_matrix(labels, rows.argmax(axis=1), labels=[0, 1, 2]).tolist()
+        assert scores.macro_f1 == pytest.approx(f1_score(labels, rows.argmax(axis=1), average="macro"))
+        assert scores.loss == pytest.approx(log_loss(labels, rows.astype(float), labels=[0, 1, 2]), rel=1e-3)
+    assert len(errors) == (pooled.argmax(axis=1) != actual[::4]).sum()
+    assert (metrics.unmatched, metrics.absent, metrics.rejects) == ({}, [], 0)
+
+
+def test_classes_are_matched_by_name_and_the_others_are_listed(of_dataset, tmp_path):
+    folder = StoragePath.of(shutil.copytree(of_dataset.path, tmp_path / "copy"))
+    _rename(folder, {"bells": "<b>bells</b>", "reeds": ""})
+    metrics, errors = score_answers(folder)
+    assert metrics.unmatched == {"": 10, "<b>bells</b>": 10}
+    assert (metrics.absent, metrics.tracks.count, metrics.segments.count) == (["bells", "reeds"], 10, 40)
+    page = render_external(metrics, errors, "RUN", "music", "answers")
+    assert "&lt;b&gt;bells&lt;/b&gt; (10 tracks)" in page
+    assert "(no class) (10 tracks)" in page
+    assert "no tracks of bells, reeds" in page
+    _rename(folder, dict.fromkeys(metrics.classes, "x"))
+    with pytest.raises(TrainError, match="no class of the test set is one of the model: .*x"):
+        score_answers(folder)
+
+
+def _rename(folder, names):
+    """Rename classes of answers, as if the music had other labels."""
+    manifest = pq.read_table(f"{folder.path}/shards.parquet")
+    digests = []
+    for name in manifest["name"].to_pylist():
+        path = f"{folder.path}/shards/{name}"
+        table = pq.read_table(path)
+        labels = [names.get(label, label) or None for label in table["given_label"].to_pylist()]
+        position = table.column_names.index("given_label")
+        pq.write_table(table.set_column(position, "given_label", pa.array(labels, pa.string())), path)
+        with open(path, "rb") as file:
+            digests.append(hashlib.sha256(file.read()).hexdigest())
+    position = manifest.column_names.index("sha256")
+    field = manifest.schema.field("sha256")
+    pq.write_table(manifest.set_column(position, field, pa.array(digests)), f"{folder.path}/shards.parquet")
+
+
+def test_another_dataset_is_named_and_the_command_for_it_is_given(run, features, tmp_path):
+    dataset = open_dataset(features)
+    other = shutil.copytree(run.path, tmp_path / "other")
+    about = json.loads((other / "model.json").read_text())
+    about |= {"dataset": "another", "classes": ["waltz", *about["classes"][1:]]}
+    about["features"]["max_seconds"] = 9.0
+    (other / "model.json").write_text(json.dumps(about))
+    with pytest.raises(TrainError) as error:
+        evaluate_run(Run(other), dataset)
+    assert "max_seconds is 14400.0 in the dataset, 9.0 in the model" in str(error.value)
+    assert f"only the dataset has the class {dataset.classes[0]}; only the model has the class waltz" in str(
+        error.value
+    )
+    assert f"earmark evaluate {other} --on {features} --out FOLDER" in str(error.value)
 
 
 def test_another_model_or_other_features_are_refused(run, features, mixed, of_dataset, tmp_path):

@@ -1,6 +1,8 @@
 """Predictions into a folder by the command line: killed and continued, from a table, in a bucket, on two nodes."""
 
+import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -112,6 +114,28 @@ def test_music_and_answers_in_a_bucket(run, table, uninterrupted, client, uri, t
     again = earmark("predict", run, uri("music/in"), "--out", tmp_path / "here", *LIMITS)
     assert again.returncode == 0, again.stderr
     assert contents(uri("music/answers")) == contents(tmp_path / "here")
+
+
+def test_an_external_test_set_is_evaluated_without_touching_the_run(run, music, tmp_path):
+    (tmp_path / "music" / "bells").mkdir(parents=True)
+    (tmp_path / "music" / "polka").mkdir()
+    for index, path in enumerate(sorted((music / "bells").rglob("*.*"))[:4]):
+        shutil.copy(path, tmp_path / "music" / ("polka" if index == 3 else "bells") / path.name)
+    before = contents(run)
+    done = earmark("evaluate", run, "--on", tmp_path / "music", "--out", tmp_path / "results")
+    assert done.returncode == 0, done.stderr
+    assert "(3 tracks)" in done.stdout
+    assert "left out  1 tracks of classes without a match: polka" in done.stdout
+    assert "The test set has no tracks of" in done.stderr
+    metrics = json.loads((tmp_path / "results" / "metrics.json").read_text())
+    assert (metrics["tracks"]["count"], metrics["unmatched"]) == (3, {"polka": 1})
+    assert "polka (1 track)" in (tmp_path / "results" / "report.html").read_text()
+    assert contents(run) == before
+    again = earmark("evaluate", run, "--on", tmp_path / "music", "--out", tmp_path / "results")
+    assert again.stdout == done.stdout
+    refused = earmark("evaluate", run, "--on", tmp_path / "music", "--out", run)
+    assert "and no evaluation of Earmark" in refused.stderr
+    assert earmark("evaluate", run, "--on", tmp_path / "music").returncode == 2
 
 
 def test_two_nodes_write_the_same_bytes(run, table, uninterrupted, tmp_path):

@@ -72,6 +72,7 @@ def build_catalog(
     read: TableReader = read_table,
     layout: str | None = None,
     columns: str | None = None,
+    to_train: bool = True,
 ) -> Catalog:
     """List a collection.
 
@@ -83,6 +84,7 @@ def build_catalog(
         layout: Layout of the collection, one of LAYOUT_NAMES; None to recognize it.
         columns: Columns of the table by role, such as `path=file_name,label=genre`; others are found by their
             names.
+        to_train: Whether the classes must be enough to train a model and to evaluate it on a part of the tracks.
 
     Raises:
         FeaturizeError: It does not exist, holds no audio, names files that it must not name, or cannot be split
@@ -118,6 +120,12 @@ def build_catalog(
         raise FeaturizeError(f"cannot read {place}: {describe(error)}.") from error
     tracks = _sorted(tracks)
     refuse_repeated(tracks)
+    if not to_train:
+        if not len(tracks):
+            raise FeaturizeError(
+                f"expected class folders with audio files in {place}, found none.{_table_hint(place, source)}"
+            )
+        return Catalog(root, tracks, unreachable)
     refuse_unusable_classes(tracks, place, _table_hint(place, source))
     labels = pc.value_counts(tracks["label"]).to_pylist()
     log_doubtful_classes({label["values"]: label["counts"] for label in labels})

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from featurize.collection.catalog import (
+    Catalog,
     TableReader,
     explain_absence,
     find_tracks,
@@ -83,6 +84,13 @@ def list_unlabeled(
     if not len(found.tracks):
         raise FeaturizeError(f"expected audio files in {place}, found none. Give another folder or table.")
     return _sorted(found)
+
+
+def with_labels_carried(catalog: Catalog) -> Unlabeled:
+    """Return the tracks of a labeled collection, with the column `label` as one to carry along."""
+    labels = one_array(catalog.tracks["label"])
+    tracks = catalog.tracks.select(["track", "path", "size"])
+    return Unlabeled(catalog.root, tracks, pa.table({"label": labels.cast(pa.string())}), catalog.unreachable)
 
 
 def _listed(place: StoragePath) -> pa.Table:

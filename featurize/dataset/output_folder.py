@@ -54,6 +54,16 @@ def refuse_foreign_answers_folder(folder: StoragePath) -> None:
     _refuse(folder, lambda name: False, _holds_answers, "no answers")
 
 
+def refuse_foreign_evaluation_folder(folder: StoragePath) -> None:
+    """Refuse the output folder of an external evaluation if it holds other files.
+
+    Raises:
+        FeaturizeError: It does, or it is a file.
+    """
+    names = ("answers", "metrics.json", "report.html")
+    _refuse(folder, lambda name: name in names, lambda folder: False, "no evaluation")
+
+
 def refuse_foreign_demo_folder(folder: StoragePath, styles: Sequence[str]) -> None:
     """Refuse the output folder of the demo if it holds other files.
 

@@ -14,10 +14,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from featurize.audio.mfcc import Filters
+from featurize.collection.catalog import build_catalog
 from featurize.collection.layouts.source import Source
 from featurize.collection.manifest import TableRequest, TrackRows
 from featurize.collection.path_table import read_paths
-from featurize.collection.unlabeled import list_unlabeled
+from featurize.collection.unlabeled import Unlabeled, list_unlabeled, with_labels_carried
 from featurize.config import FeaturizeConfig
 from featurize.dataset.dataset import Dataset, open_dataset
 from featurize.dataset.info import FeatureSettings
@@ -69,7 +70,9 @@ class PredictionRequest:
         retry_rejects: Whether rejected tracks of the existing answers are tried again.
         limits: From `prediction_limits`.
         allowed_buckets: Names of buckets, besides its own, that a table may name files in.
-        columns: `path=NAME`, if the column of the paths is not found by its name.
+        columns: Columns of a table by role, if they are not found by their names; `path` only, unless `labeled`.
+        labeled: Whether the music is a collection with labels, which are carried along in the column `label`.
+        layout: Layout of a labeled collection; None to recognize it.
     """
 
     workers: int | None = None
@@ -78,6 +81,8 @@ class PredictionRequest:
     limits: Mapping[str, float] = dataclasses.field(default_factory=dict)
     allowed_buckets: Sequence[str] = ()
     columns: str | None = None
+    labeled: bool = False
+    layout: str | None = None
 
 
 def predict_into(
@@ -122,7 +127,7 @@ def predict_into(
         columns = ["label", "fold"]
     else:
         settings = settings.model_copy(update=limits)
-        found = list_unlabeled(music, request.allowed_buckets, _read_paths_apart, request.columns)
+        found = _list(music, request)
         plan = plan_music(found, settings, about, int(tracks_per_shard) if tracks_per_shard else None)
         job, columns = _MusicJob(plan, timeout), found.carried.column_names
     about = {
@@ -224,6 +229,15 @@ class _DatasetJob:
         )
 
 
+def _list(music: str, request: PredictionRequest) -> Unlabeled:
+    """List a collection, with the columns to carry along."""
+    buckets, columns = request.allowed_buckets, request.columns
+    if not request.labeled:
+        return list_unlabeled(music, buckets, _read_paths_apart, columns)
+    catalog = build_catalog(music, buckets, read_table_apart, request.layout, columns, to_train=False)
+    return with_labels_carried(catalog)
+
+
 def _dataset(place: StoragePath, settings: FeatureSettings, run: StoragePath) -> Dataset | None:
     """Return the dataset in a folder, None if it holds none.
 
@@ -252,6 +266,7 @@ def refuse_table_options(request: PredictionRequest, place: StoragePath) -> None
     """Raise a FeaturizeError if options are given that are about music, for a dataset."""
     given = {
         "--columns": request.columns,
+        "--layout": request.layout,
         "--allow-bucket": request.allowed_buckets,
         "--set": request.limits,
         "--retry-rejects": request.retry_rejects,

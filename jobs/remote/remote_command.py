@@ -17,6 +17,7 @@ _PATH_PARAMETERS = {
     "features": "FEATURES",
     "folder": "FOLDER",
     "run": "RUN",
+    "on": "--on",
     "out": "--out",
 }
 

@@ -198,7 +198,7 @@ def test_classes_are_matched_by_name_and_the_others_are_listed(of_dataset, tmp_p
     assert "(no class) (10 tracks)" in page
     assert "no tracks of bells, reeds" in page
     _rename(folder, dict.fromkeys(metrics.classes, "x"))
-    with pytest.raises(TrainError, match="no class of the test set is one of the model: .*x"):
+    with pytest.raises(TrainError, match=r"no class of the test set is one of the model: .*x"):
         score_answers(folder)
 
 

@@ -37,7 +37,8 @@ def evaluate_run(run: Run, dataset: Dataset) -> Metrics:
         raise TrainError(
             f"{run.folder} was trained on the dataset {one_line(model_info.dataset)}, and {dataset.folder} is "
             f"{one_line(dataset.id)}: {_difference(model_info, dataset)}. To evaluate the model on it as an "
-            f"external test set, type: earmark evaluate {run.folder.quoted} --on {dataset.folder.quoted} --out FOLDER"
+            f"external test set, type: earmark evaluate {run.folder.quoted} --on {dataset.folder.quoted} "
+            "--out FOLDER"
         )
     run.refuse_other_model(model_info, dataset)
     config = run.config()

@@ -9,7 +9,7 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, BinaryIO, ClassVar, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -181,11 +181,10 @@ def is_table_name(name: str) -> bool:
 class _Csv:
     """Text with delimiters."""
 
-    nested: ClassVar[list[str]] = []
-
     def __init__(self, text: TableText, delimiter: str) -> None:
         self._table = CsvTable(text, delimiter)
         self.names, self.remark = self._table.names, self._table.remark
+        self.nested: list[str] = []
 
     def batches(self, indices: Sequence[int]) -> Iterator[tuple[Any, list[Any]]]:
         rows = self._table.rows()
@@ -199,11 +198,11 @@ class _Json:
     """Text with one object on each line."""
 
     remark = ""
-    nested: ClassVar[list[str]] = []
 
     def __init__(self, text: TableText) -> None:
         self._text = text
         # A column exists if any row has it, which only the last one tells.
+        self.nested: list[str] = []
         self.names = list(dict.fromkeys(itertools.chain.from_iterable(row for _, row in self._rows())))
 
     def batches(self, indices: Sequence[int]) -> Iterator[tuple[Any, list[Any]]]:

@@ -14,6 +14,7 @@ from jobs.commands.options import (
     Columns,
     ConfigFile,
     Features,
+    Json,
     Layout,
     Music,
     Overrides,
@@ -21,7 +22,7 @@ from jobs.commands.options import (
     RunFolder,
     Workers,
 )
-from jobs.terminal.console import echo
+from jobs.terminal.console import echo, echo_json
 
 
 def run(
@@ -134,6 +135,7 @@ def crossval(
             "eight cores; on a cluster as many as have room.",
         ),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Cross-validate: train one model per fold, test it on that fold, and print the mean over the folds.
 
@@ -153,6 +155,9 @@ def crossval(
         reporter, path = ConsoleReporter(), StoragePath.of(out)
         settings = load_config(config, overrides or [])
         summary = cross_validate(StoragePath.of(features), path, settings, reporter, at_once)
+        if as_json:
+            echo_json(summary.to_json())
+            return
         reporter.crossval(summary)
         echo(f"scores    {path / 'crossval.json'}\ncurves    {how_to_see(path)}")
 
@@ -239,6 +244,7 @@ def evaluate(
     allow_bucket: AllowedBuckets = None,
     layout: Layout = None,
     columns: Columns = None,
+    as_json: Json = False,
 ) -> None:
     """Evaluate a trained model on its test set again, and rewrite metrics.json and report.html.
 
@@ -262,8 +268,11 @@ def evaluate(
                 workers, True, retry_rejects, {}, allow_bucket or [], columns, labeled=True, layout=layout
             )
             folder = StoragePath.of(out)
-            metrics = evaluate_on(StoragePath.of(run), on, folder, request, ConsoleReporter())
-            echo(external_conclusion(folder, metrics))
+            external = evaluate_on(StoragePath.of(run), on, folder, request, ConsoleReporter())
+            if as_json:
+                echo_json(external.to_json())
+            else:
+                echo(external_conclusion(folder, external))
             return
         given = {"--out": out, "--workers": workers, "--retry-rejects": retry_rejects, "--layout": layout}
         given |= {"--allow-bucket": allow_bucket, "--columns": columns}
@@ -271,7 +280,11 @@ def evaluate(
             raise ConfigError(f"{', '.join(named)}: expected with an external test set. Add: --on TEST_SET")
         show_log()
         moved, path = StoragePath.of(features) if features is not None else None, StoragePath.of(run)
-        echo(conclusion(path, evaluate_model(path, moved, again=True)))
+        metrics = evaluate_model(path, moved, again=True)
+        if as_json:
+            echo_json(metrics.to_json())
+        else:
+            echo(conclusion(path, metrics))
 
 
 def demo(

@@ -1,13 +1,14 @@
 """The commands that read: progress, comparisons, settings, this machine; and `export`."""
 
+import dataclasses
 from typing import Annotated
 
 import typer
 
 from featurize.display import one_line
 from jobs.commands.error_exits import plain_errors
-from jobs.commands.options import ConfigFile, Overrides
-from jobs.terminal.console import echo
+from jobs.commands.options import ConfigFile, Json, Overrides
+from jobs.terminal.console import echo, echo_json
 from train.export.formats import ExportFormat
 
 
@@ -16,13 +17,18 @@ def status(
         str,
         typer.Argument(metavar="FOLDER", help="Folder or URI of a dataset, run or answers, as given to --out."),
     ],
+    as_json: Json = False,
 ) -> None:
     """Show the progress of a dataset, a run or answers: finished and remaining work, and rejects by reason."""
     with plain_errors():
         from featurize.storage import StoragePath
-        from jobs.terminal.status import progress_lines
+        from jobs.terminal.status import progress_lines, progress_record
 
-        echo(progress_lines(StoragePath.of(folder)))
+        path = StoragePath.of(folder)
+        if as_json:
+            echo_json(progress_record(path))
+        else:
+            echo(progress_lines(path))
 
 
 def verify(
@@ -33,6 +39,7 @@ def verify(
             help="Folder or URI of a dataset, or of answers of earmark predict.",
         ),
     ],
+    as_json: Json = False,
 ) -> None:
     """Verify a dataset or answers: read everything and compare it with its checksums.
 
@@ -45,15 +52,19 @@ def verify(
 
         place = StoragePath.of(folder)
         found = verify_folder(place, ConsoleReporter())
-        if found.problems:
+        if as_json:
+            echo_json({"folder": str(place), **dataclasses.asdict(found)})
+        elif found.problems:
             echo(
                 f"earmark: {len(found.problems)} problems found in {place}:\n"
                 + "\n".join(f"  - {problem}" for problem in found.problems)
                 + f"\nDelete the shards listed above, then type: {found.repair}",
                 err=True,
             )
+        else:
+            echo(f"verified  {found.shards} shards, {found.rows} {found.unit}: no differences")
+        if found.problems:
             raise typer.Exit(1)
-        echo(f"verified  {found.shards} shards, {found.rows} {found.unit}: no differences")
 
 
 def compare(
@@ -64,6 +75,7 @@ def compare(
     out: Annotated[
         str, typer.Option("--out", metavar="FILE", help="Output HTML page, with the training curves in one plot.")
     ] = "compare.html",
+    as_json: Json = False,
 ) -> None:
     """Compare runs side by side: settings that differ, scores, model size and training speed."""
     with plain_errors(kept=""):
@@ -71,10 +83,14 @@ def compare(
         from jobs.terminal.console import ConsoleReporter
         from train.report.comparison import read_entries, remarks_on, table_of
         from train.report.comparison_page import render_comparison
+        from train.report.comparison_record import comparison_record
 
         page, entries = StoragePath.of(out), read_entries(runs)
         rows = table_of(entries)
         page.write(render_comparison(entries, rows).encode())
+        if as_json:
+            echo_json({**comparison_record(entries, rows), "page": str(page)})
+            return
         ConsoleReporter().comparison([entry.name for entry in entries], rows)
         for remark in remarks_on(entries):
             echo(remark)
@@ -117,7 +133,7 @@ def config(config: ConfigFile = None, overrides: Overrides = None) -> None:
         echo(to_yaml(load_config(config, overrides or [])), nl=False)
 
 
-def doctor() -> None:
+def doctor(as_json: Json = False) -> None:
     """Test this machine: versions, memory, decoders, GPUs, and a complete run on ten synthetic tones.
 
     Each line is ok, remark or broken, with what to do. The exit status is 1 if anything is broken.
@@ -125,9 +141,12 @@ def doctor() -> None:
     with plain_errors(kept=""):
         from jobs.doctor.doctor import check_all
 
-        broken = 0
+        findings = []
         for finding in check_all():
-            echo(finding)
-            broken += finding.state == "broken"
-        if broken:
+            findings.append(finding)
+            if not as_json:
+                echo(finding)
+        if as_json:
+            echo_json({"findings": [dataclasses.asdict(finding) for finding in findings]})
+        if any(finding.state == "broken" for finding in findings):
             raise typer.Exit(1)

@@ -78,7 +78,8 @@ def read_command(commands: Mapping[str, Any], words: Sequence[str]) -> RemoteCom
 
 def _rebuild(command: Any, values: dict[str, Any]) -> list[str]:
     """Return the command line with a single --config SETTINGS instead of --config and --set, if it has both."""
-    options, arguments = [], []
+    options: list[str] = []
+    arguments: list[str] = []
     has_config = "config" in values
     for parameter in command.params:
         value = values[parameter.name]

@@ -1,9 +1,11 @@
 """Output of a running job on stderr: progress bars on a terminal, plain lines in a file."""
 
+import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import typer
@@ -12,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 from rich.text import Text
 
-from featurize.display import one_line, visible
+from featurize.display import one_line, visible, visible_json
 
 if TYPE_CHECKING:
     from featurize.dataset_build.driver import FeaturizeProgress
@@ -40,7 +42,22 @@ class _ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a message as one line: names in it may hold line breaks and escape sequences."""
-        self._console.print(one_line(record.getMessage()), markup=False, soft_wrap=True)
+        line = one_line(record.getMessage())
+        if not self._console.is_terminal:
+            line = stamped(line, record.levelname, record.created)
+        self._console.print(line, markup=False, soft_wrap=True)
+
+
+def stamped(line: str, level: str, created: float | None = None) -> str:
+    """Return a line of a log: the time with the offset from UTC, the level, and the line.
+
+    Args:
+        line: The line.
+        level: Name of the level, such as `INFO`.
+        created: Time in seconds since the epoch; None for now.
+    """
+    moment = datetime.fromtimestamp(time.time() if created is None else created, UTC).astimezone()
+    return f"{moment.isoformat(timespec='seconds')} {level:<7} {line}"
 
 
 def echo(message: object, *, err: bool = False, nl: bool = True) -> None:
@@ -52,6 +69,11 @@ def echo(message: object, *, err: bool = False, nl: bool = True) -> None:
         nl: Whether a newline is added.
     """
     typer.echo(visible(message), err=err, nl=nl)
+
+
+def echo_json(document: object) -> None:
+    """Print one JSON document on standard output, with visible escapes."""
+    echo(visible_json(json.dumps(document, indent=2, ensure_ascii=False)))
 
 
 def show_log(console: Console | None = None) -> None:
@@ -74,8 +96,9 @@ class ConsoleReporter:
         show_log(self._console)
 
     def _line(self, line: str) -> None:
-        """Print a line above a running progress bar."""
-        self._console.print(one_line(line), markup=False, soft_wrap=True)
+        """Print a line above a running progress bar, or in a log."""
+        line = one_line(line) if self._console.is_terminal else stamped(one_line(line), "INFO")
+        self._console.print(line, markup=False, soft_wrap=True)
 
     @contextmanager
     def featurizing(self) -> Iterator[Callable[["FeaturizeProgress"], None]]:

@@ -6,14 +6,12 @@ them (`jobs.inference.predictor`); this process holds neither features nor Tenso
 
 import dataclasses
 import logging
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from featurize.audio.mfcc import Filters
 from featurize.collection.catalog import build_catalog
 from featurize.collection.layouts.source import Source
 from featurize.collection.manifest import TableRequest, TrackRows
@@ -25,19 +23,17 @@ from featurize.dataset.info import FeatureSettings
 from featurize.dataset.output_folder import refuse_foreign_answers_folder
 from featurize.dataset_build.driver import FeaturizeProgress, explain_os_errors
 from featurize.dataset_build.finalize import library_versions
-from featurize.dataset_build.inference_features import featurize_batch, supported_settings
+from featurize.dataset_build.inference_features import supported_settings
 from featurize.display import one_line
 from featurize.errors import FeaturizeError
 from featurize.execution.folder_lock import only_run_in
 from featurize.execution.node_mounts import refuse_unseen
-from featurize.execution.ray_pipeline import TASKS_AT_LEAST, TASKS_PER_CORE, RayActors, RayPipeline
-from featurize.execution.ray_tasks import on_cluster, ray_workers, total_resources
-from featurize.execution.retries import PlanAttempts, run_with_retries
-from featurize.execution.subprocess_task import SubprocessTask
+from featurize.execution.ray_tasks import on_cluster, ray_workers
 from featurize.execution.table_reading import read_table_apart
 from featurize.storage import StoragePath
-from jobs.inference.answer_plan import FEATURE_BYTES, MusicPlan, plan_dataset, plan_music
-from jobs.inference.predictor import ShardPredictor, StoredShard, model_digest
+from jobs.inference.answer_plan import plan_dataset, plan_music
+from jobs.inference.predictor import model_digest
+from jobs.inference.shard_jobs import DatasetJob, MusicJob, model_actors, object_store_bytes
 from train.answers.folder import (
     FORMAT_VERSION,
     INFO,
@@ -54,8 +50,6 @@ from train.answers.folder import (
 from train.answers.shard import carried_names
 from train.errors import TrainError
 from train.run import Run
-
-_OBJECT_STORE_LEAST = 128 << 20
 
 _log = logging.getLogger(__name__)
 
@@ -120,16 +114,16 @@ def predict_into(
         refuse_foreign_answers_folder(folder)
     place = StoragePath.of(music)
     dataset = _dataset(place, settings, run)
-    job: _MusicJob | _DatasetJob
+    job: MusicJob | DatasetJob
     if dataset:
         refuse_table_options(request, place)
-        job = _DatasetJob(dataset, plan_dataset(dataset, about))
+        job = DatasetJob(dataset, plan_dataset(dataset, about))
         columns = ["label", "fold"]
     else:
         settings = settings.model_copy(update=limits)
         found = _list(music, request)
         plan = plan_music(found, settings, about, int(tracks_per_shard) if tracks_per_shard else None)
-        job, columns = _MusicJob(plan, timeout), found.carried.column_names
+        job, columns = MusicJob(plan, timeout), found.carried.column_names
     about = {
         "model": about["model"],
         "classes": info.classes,
@@ -155,10 +149,10 @@ def predict_into(
         on_progress(FeaturizeProgress(done, total))
         made: dict[str, ShardAnswers] = {}
         if missing:
-            stack.enter_context(ray_workers(request.workers, _object_store_bytes(request.workers)))
+            stack.enter_context(ray_workers(request.workers, object_store_bytes(request.workers)))
             if on_cluster():
                 refuse_unseen([place, run], folder)
-            actors = _actors((run, about["model"], folder, request.by_segment))
+            actors = model_actors((run, about["model"], folder, request.by_segment))
             tracks_now = rejected_now = 0
             for result in job.results(missing, actors, request.workers):
                 if result is not None:
@@ -173,60 +167,6 @@ def predict_into(
         f"{time.monotonic() - started:.1f} s. {folder}"
     )
     return answers
-
-
-@dataclasses.dataclass
-class _MusicJob:
-    """Featurize and predict music.
-
-    Attributes:
-        plan: The shards.
-        timeout: Time limit per track, in seconds.
-        nodes: Number of nodes that work, for the progress.
-    """
-
-    plan: MusicPlan
-    timeout: float
-    nodes: int = 1
-
-    @property
-    def tracks(self) -> dict[str, int]:
-        return self.plan.tracks
-
-    def results(self, missing: list[int], actors: RayActors, workers: int | None) -> Iterator[ShardAnswers | None]:
-        with SubprocessTask[str]() as process:
-            process.submit("filters", Filters.from_librosa)
-            actors.add()
-            pool: RayPipeline[PlanAttempts] = RayPipeline(workers, featurize_batch, actors)
-            filters = pool.share(process.result())
-
-        def note_nodes() -> None:
-            self.nodes = pool.nodes
-
-        plans = (self.plan.shard(position) for position in missing)
-        yield from run_with_retries(pool, plans, self.timeout, featurize_batch, filters, on_wait=note_nodes)
-
-
-@dataclasses.dataclass
-class _DatasetJob:
-    """Predict the shards of a dataset.
-
-    Attributes:
-        dataset: The dataset.
-        tracks: Number of tracks of each shard of answers, in the order of the shards of the dataset.
-        nodes: As in `_MusicJob`.
-    """
-
-    dataset: Dataset
-    tracks: dict[str, int]
-    nodes: int = 1
-
-    def results(self, missing: list[int], actors: RayActors, workers: int | None) -> Iterator[ShardAnswers | None]:
-        names, dataset = list(self.tracks), self.dataset
-        yield from actors.map(
-            (StoredShard(names[i], dataset.shards[i], dataset.classes, dataset.segments_per_track),)
-            for i in missing
-        )
 
 
 def _list(music: str, request: PredictionRequest) -> Unlabeled:
@@ -301,26 +241,6 @@ def _already_complete(
         return None
     listed = dict(zip(manifest["name"].to_pylist(), manifest["bytes"].to_pylist(), strict=True))
     return answers_of(info) if listed == dict(finished) and listed.keys() == planned.keys() else None
-
-
-def _actors(arguments: tuple[Any, ...]) -> RayActors:
-    """Return the processes with the model: one for each GPU; without GPUs as many as needed, up to one a core."""
-    resources = total_resources()
-    gpus = int(resources.get("GPU", 0))
-    options: dict[str, Any] = {"num_cpus": 0}  # on one machine, they share the cores with the tasks
-    if gpus:
-        options["num_gpus"] = 1
-    if on_cluster():
-        from train.cluster.ray_train import HAS_TENSORFLOW
-
-        options |= {"num_cpus": 1, "label_selector": HAS_TENSORFLOW}
-    return RayActors(ShardPredictor, (*arguments, bool(gpus)), options, gpus or int(resources.get("CPU", 1)))
-
-
-def _object_store_bytes(workers: int | None) -> int:
-    """Return the memory for features that wait, on this machine."""
-    tasks = max(TASKS_PER_CORE * (workers or os.cpu_count() or 1), TASKS_AT_LEAST)
-    return _OBJECT_STORE_LEAST + tasks * FEATURE_BYTES
 
 
 def _versions() -> dict[str, str]:

@@ -14,8 +14,8 @@ def comparison_record(entries: Sequence[Entry], rows: Sequence[Row]) -> dict[str
         rows: Rows from `train.report.comparison.table_of`.
 
     Returns:
-        `runs`, for each entry its name, its settings, its number of parameters, and the scores of each of its models,
-        which are several for a cross-validation; `rows`, the table as it is printed; and `remarks`.
+        `runs`, for each entry its name, its settings, its number of parameters, and the scores of each of its
+        models, which are several for a cross-validation; `rows`, the table as it is printed; and `remarks`.
     """
     return {
         "runs": [

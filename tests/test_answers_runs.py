@@ -13,7 +13,6 @@ import pyarrow.dataset as pads
 import pytest
 from support.command_line import contents, earmark
 from support.nodes import nodes, submit
-from support.training import trained
 
 from featurize.storage import StoragePath
 from train.answers.folder import list_answers, read_answers_info
@@ -23,10 +22,8 @@ LIMITS = ["--set", "featurize.tracks_per_shard=3"]
 
 
 @pytest.fixture(scope="module")
-def run(features, logical_cpus, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    trained(features, folder, model="modulation", normalise=True)
-    return folder
+def run(export_run):
+    return export_run
 
 
 @pytest.fixture(scope="module")

@@ -63,7 +63,12 @@ def evaluate(
             else:
                 echo(external_conclusion(folder, external))
             return
-        given = {"--out": out, "--workers": workers, "--retry-rejects": retry_rejects, "--layout": layout}
+        given: dict[str, object] = {
+            "--out": out,
+            "--workers": workers,
+            "--retry-rejects": retry_rejects,
+            "--layout": layout,
+        }
         given |= {"--allow-bucket": allow_bucket, "--columns": columns}
         if named := [name for name, value in given.items() if value]:
             raise ConfigError(f"{', '.join(named)}: expected with an external test set. Add: --on TEST_SET")

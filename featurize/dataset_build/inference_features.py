@@ -237,7 +237,7 @@ def featurize_batch(
         CollectionLostError: Files that existed when the run was planned can no longer be reached.
     """
     batch = featurize_files(plan, filters, track_timeout, excluded, ADVICE_FOR_ANSWERS)
-    rejects = {track: Reject(*why) for track, *why in batch.rejects}
+    rejects = {track: Reject(stage, reason, message) for track, stage, reason, message in batch.rejects}
     for track in plan.tracks:
         if reject := rejects.get(track.id):
             refuse_lost_collection(plan, track, reject)

@@ -16,6 +16,7 @@ from sklearn.metrics import confusion_matrix, f1_score, log_loss
 from support.command_line import contents
 
 from featurize.dataset.dataset import open_dataset
+from featurize.dataset.reader import list_shards
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath
 from jobs.errors import ConfigError
@@ -108,6 +109,31 @@ def test_a_complete_folder_is_left_alone_and_a_lost_shard_is_made_again(run, mix
     (copy / "shards" / "part-00007-0123456789abcdef.parquet").write(b"of another plan")
     predict_into(run, str(mixed), copy, request)
     assert contents(copy) == before
+
+
+def test_kept_features_are_those_of_the_answers(run, mixed, answers, tmp_path):
+    folder = StoragePath.of(tmp_path / "kept")
+    request = PredictionRequest(limits=SMALL, keep_features=True)
+    predict_into(run, str(mixed), folder, request)
+    kept = contents(folder)
+    assert {name: content for name, content in kept.items() if "features/" not in name} == contents(answers)
+    dataset = open_dataset(folder / "features")
+    assert (dataset.classes, len(dataset.shards), dataset.info.tracks) == (["unlabeled"], 4, 14)
+    assert verify_folder(folder / "features", ConsoleReporter()).problems == []
+    planned = plan_dataset(dataset, {})
+    (tmp_path / "again" / "shards").mkdir(parents=True)
+    again = StoragePath.of(tmp_path / "again")
+    predictor = ShardPredictor(run, model_digest(Run(run)), again, by_segment=False, on_gpu=True)
+    for name, shard in zip(planned, dataset.shards, strict=True):
+        predictor.work(StoredShard(name, shard, dataset.classes, dataset.segments_per_track))
+    by_track = {row["track"]: row for row in rows(again)}
+    for row in rows(answers):
+        np.testing.assert_allclose(by_track.pop(row["track"])["probabilities"], row["probabilities"], atol=1e-5)
+    assert not by_track
+    lost, *_ = sorted(list_shards(folder / "features"))
+    (folder / "features" / "shards" / lost).remove()
+    predict_into(run, str(mixed), folder, request)
+    assert contents(folder) == kept
 
 
 def test_status_and_verification_of_answers(answers, tmp_path):

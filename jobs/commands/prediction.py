@@ -62,6 +62,13 @@ def predict(
     retry_rejects: RetryRejects = False,
     allow_bucket: AllowedBuckets = None,
     columns: Columns = None,
+    keep_features: Annotated[
+        bool,
+        typer.Option(
+            "--keep-features",
+            help="With --out: write the features too, as a dataset in ANSWERS/features for other models.",
+        ),
+    ] = False,
 ) -> None:
     """Predict the genres of audio files with a trained model.
 
@@ -81,10 +88,19 @@ def predict(
 
             if timeline:
                 raise ConfigError("--timeline is printed; with --out, a row for each segment is --segments.")
-            request = PredictionRequest(workers, segments, retry_rejects, limits, allow_bucket or [], columns)
+            request = PredictionRequest(
+                workers,
+                segments,
+                retry_rejects,
+                limits,
+                allow_bucket or [],
+                columns,
+                keep_features=keep_features,
+            )
             _predict_into(run, targets, out, request)
             return
         given = {"--segments": segments, "--retry-rejects": retry_rejects, "--columns": columns}
+        given |= {"--keep-features": keep_features}
         if named := [name for name, value in {**given, "--allow-bucket": allow_bucket}.items() if value]:
             raise ConfigError(f"{', '.join(named)}: expected with a folder of answers. Add: --out ANSWERS")
         _print_predictions(run, targets, workers, limits, form, top, timeline)

@@ -32,6 +32,7 @@ from featurize.execution.ray_tasks import on_cluster, ray_workers
 from featurize.execution.table_reading import read_table_apart
 from featurize.storage import StoragePath
 from jobs.inference.answer_plan import plan_dataset, plan_music
+from jobs.inference.kept_features import KeptFeatures
 from jobs.inference.predictor import model_digest
 from jobs.inference.shard_jobs import DatasetJob, MusicJob, model_actors, object_store_bytes
 from train.answers.folder import (
@@ -67,6 +68,7 @@ class PredictionRequest:
         columns: Columns of a table by role, if they are not found by their names; `path` only, unless `labeled`.
         labeled: Whether the music is a collection with labels, which are carried along in the column `label`.
         layout: Layout of a labeled collection; None to recognize it.
+        keep_features: Whether the features are written as a dataset, in the subfolder `features` of the answers.
     """
 
     workers: int | None = None
@@ -77,6 +79,7 @@ class PredictionRequest:
     columns: str | None = None
     labeled: bool = False
     layout: str | None = None
+    keep_features: bool = False
 
 
 def predict_into(
@@ -115,6 +118,7 @@ def predict_into(
     place = StoragePath.of(music)
     dataset = _dataset(place, settings, run)
     job: MusicJob | DatasetJob
+    kept: KeptFeatures | None = None
     if dataset:
         refuse_table_options(request, place)
         job = DatasetJob(dataset, plan_dataset(dataset, about))
@@ -123,7 +127,8 @@ def predict_into(
         settings = settings.model_copy(update=limits)
         found = _list(music, request)
         plan = plan_music(found, settings, about, int(tracks_per_shard) if tracks_per_shard else None)
-        job, columns = MusicJob(plan, timeout), found.carried.column_names
+        kept = KeptFeatures(folder / "features", plan) if request.keep_features else None
+        job, columns = MusicJob(plan, timeout, kept), found.carried.column_names
     about = {
         "model": about["model"],
         "classes": info.classes,
@@ -136,13 +141,20 @@ def predict_into(
         folder.remove_leftovers()
         planned, finished = job.tracks, list_answers(folder)
         retried = _with_rejects(folder, planned.keys() & finished.keys()) if request.retry_rejects else set()
-        missing = [i for i, name in enumerate(planned) if name not in finished or name in retried]
-        if not missing and (answers := _already_complete(folder, planned, finished)):
+        unkept = kept.missing() if kept else set()
+        missing = [i for i, name in enumerate(planned) if name not in finished or name in retried or i in unkept]
+        if (
+            not missing
+            and (not kept or kept.complete)
+            and (answers := _already_complete(folder, planned, finished))
+        ):
             return answers
         if stale := finished.keys() - planned.keys():
             _log.warning("%d shards of other tracks, settings or another model are replaced.", len(stale))
         (folder / INFO).remove()
         save_plan(folder, list(planned), list(planned.values()))
+        if kept:
+            kept.begin()
         counts = list(planned.values())
         total = sum(counts)
         done = total - sum(counts[position] for position in missing)
@@ -161,6 +173,8 @@ def predict_into(
                     rejected_now += len(result.footer.rejects)
                 nodes = job.nodes
                 on_progress(FeaturizeProgress(done + tracks_now, total, tracks_now, rejected_now, nodes))
+        if kept:
+            kept.finish()
         answers = finish_answers(folder, planned, made, about)
     _log.info(
         f"Predicted {answers.tracks - answers.rejected} of {answers.tracks} tracks, "
@@ -207,6 +221,7 @@ def refuse_table_options(request: PredictionRequest, place: StoragePath) -> None
     given = {
         "--columns": request.columns,
         "--layout": request.layout,
+        "--keep-features": request.keep_features,
         "--allow-bucket": request.allowed_buckets,
         "--set": request.limits,
         "--retry-rejects": request.retry_rejects,

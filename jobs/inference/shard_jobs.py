@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from featurize.audio.mfcc import Filters
@@ -13,6 +13,7 @@ from featurize.execution.ray_tasks import on_cluster, total_resources
 from featurize.execution.retries import PlanAttempts, run_with_retries
 from featurize.execution.subprocess_task import SubprocessTask
 from jobs.inference.answer_plan import FEATURE_BYTES, MusicPlan
+from jobs.inference.kept_features import KeptFeatures, featurize_and_keep
 from jobs.inference.predictor import ShardPredictor, StoredShard
 from train.answers.folder import ShardAnswers
 
@@ -26,11 +27,13 @@ class MusicJob:
     Attributes:
         plan: The shards.
         timeout: Time limit per track, in seconds.
+        kept: Dataset for the features; None to keep none.
         nodes: Number of nodes that work, for the progress.
     """
 
     plan: MusicPlan
     timeout: float
+    kept: KeptFeatures | None
     nodes: int = 1
 
     @property
@@ -49,14 +52,15 @@ class MusicJob:
         with SubprocessTask[str]() as process:
             process.submit("filters", Filters.from_librosa)
             actors.add()
-            pool: RayPipeline[PlanAttempts] = RayPipeline(workers, featurize_batch, actors)
-            filters = pool.share(process.result())
+            function: Callable[..., Any] = featurize_and_keep if self.kept else featurize_batch
+            pool: RayPipeline[PlanAttempts] = RayPipeline(workers, function, actors)
+            arguments = [pool.share(process.result()), *([self.kept.folder] if self.kept else [])]
 
         def note_nodes() -> None:
             self.nodes = pool.nodes
 
         plans = (self.plan.shard(position) for position in missing)
-        yield from run_with_retries(pool, plans, self.timeout, featurize_batch, filters, on_wait=note_nodes)
+        yield from run_with_retries(pool, plans, self.timeout, function, *arguments, on_wait=note_nodes)
 
 
 @dataclasses.dataclass

@@ -1,4 +1,4 @@
-"""Features of a predicted collection, kept as a dataset, so that a new model predicts it without reading the music.
+"""Features of a predicted collection, kept as a dataset: a new model then predicts it without the music.
 
 The dataset has one class, `unlabeled`, and one fold; its shards have the tracks of the shards of answers.
 """

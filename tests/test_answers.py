@@ -111,6 +111,7 @@ def test_a_complete_folder_is_left_alone_and_a_lost_shard_is_made_again(run, mix
     assert contents(copy) == before
 
 
+@pytest.mark.slow
 def test_kept_features_are_those_of_the_answers(run, mixed, answers, tmp_path):
     folder = StoragePath.of(tmp_path / "kept")
     request = PredictionRequest(limits=SMALL, keep_features=True)

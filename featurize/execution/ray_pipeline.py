@@ -164,3 +164,11 @@ class RayPipeline(RayTaskPool[Key]):
             return None
         first, data = self._data.pop(reference)
         return lambda: self._actors.call(first, data)
+
+
+def total_resources() -> dict[str, float]:
+    """Return the resources of all nodes of the cluster, such as CPU and GPU; Ray must be running."""
+    import ray
+
+    total: dict[str, float] = ray.cluster_resources()
+    return total

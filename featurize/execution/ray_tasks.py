@@ -141,14 +141,6 @@ def free_resources() -> dict[str, float]:
     return free
 
 
-def total_resources() -> dict[str, float]:
-    """Return the resources of all nodes of the cluster, such as CPU and GPU; Ray must be running."""
-    import ray
-
-    total: dict[str, float] = ray.cluster_resources()
-    return total
-
-
 class RayTaskPool(Generic[Key]):
     """Running Ray tasks, each on one core and identified by a key."""
 

@@ -8,8 +8,14 @@ from typing import Any
 from featurize.audio.mfcc import Filters
 from featurize.dataset.dataset import Dataset
 from featurize.dataset_build.inference_features import featurize_batch
-from featurize.execution.ray_pipeline import TASKS_AT_LEAST, TASKS_PER_CORE, RayActors, RayPipeline
-from featurize.execution.ray_tasks import on_cluster, total_resources
+from featurize.execution.ray_pipeline import (
+    TASKS_AT_LEAST,
+    TASKS_PER_CORE,
+    RayActors,
+    RayPipeline,
+    total_resources,
+)
+from featurize.execution.ray_tasks import on_cluster
 from featurize.execution.retries import PlanAttempts, run_with_retries
 from featurize.execution.subprocess_task import SubprocessTask
 from jobs.inference.answer_plan import FEATURE_BYTES, MusicPlan

@@ -200,7 +200,8 @@ def test_without_a_terminal_progress_is_printed_every_thirty_seconds(monkeypatch
             now = float(second)
             on_progress(FeaturizeProgress(2 * second, 400, 2 * second, second // 100, 1 + second // 60))
         on_progress(FeaturizeProgress(400, 400, 400, 2, 4))
-    lines = capsys.readouterr().err.splitlines()
+    # Each line begins with its time and level.
+    lines = [line.split(maxsplit=2)[2] for line in capsys.readouterr().err.splitlines()]
     assert lines == [
         "60 of 400 tracks, 170 s left, 2.0 tracks/s, no rejects, 1 node",
         "120 of 400 tracks, 140 s left, 2.0 tracks/s, no rejects, 2 nodes",

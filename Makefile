@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 TOOLS  := $(VENV)/ready-tools
 
-.PHONY: help demo test test-slow test-matrix fuzz check format bench-featurize bench-features bench-bucket bench-scale bench-stream bench-train bench-evaluate bench-skewed lock clean
+.PHONY: help demo test test-slow test-matrix fuzz check format bench-featurize bench-features bench-bucket bench-predict bench-scale bench-stream bench-train bench-evaluate bench-skewed lock clean
 
 help:
 	@echo "make demo     synthesize a small collection, featurize it, train on it, write the report"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench-featurize   compare featurizing with librosa and with decoding alone"
 	@echo "make bench-features    compare other feature settings with librosa, and float16 with float32"
 	@echo "make bench-bucket   compare featurizing from a bucket that waits before each answer with a local disk"
+	@echo "make bench-predict     compare predicting a collection into a folder with featurizing it"
 	@echo "make bench-scale       measure the driver with a collection of a million tracks"
 	@echo "make bench-stream      compare training batches from shards with TFRecord, Ray Data and memory"
 	@echo "make bench-train       compare an epoch from shards with keras.Model.fit on arrays in memory"
@@ -82,6 +83,9 @@ bench-features: $(TOOLS)
 
 bench-bucket: $(TOOLS)
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.bucket
+
+bench-predict: $(TOOLS)
+	$(BIN)/python -m benchmarks.predict
 
 TRACKS ?= 1000000
 bench-scale: $(TOOLS)

@@ -17,7 +17,8 @@ from featurize.storage import StoragePath
 from jobs.config import JobConfig
 from jobs.errors import Interrupted
 from jobs.pipeline import evaluate_model, make_model
-from jobs.terminal.console import LOGGERS, FoldReporter
+from jobs.terminal.console import FoldReporter
+from jobs.terminal.log import LOGGERS
 from train.errors import TrainError
 from train.records import EpochRecord, Metrics
 

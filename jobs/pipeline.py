@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.output_folder import refuse_foreign_run_folder
+from featurize.display import one_line
 from featurize.execution.folder_lock import only_run_in
 from featurize.execution.ray_tasks import on_cluster, ray_workers
 from featurize.planning.shard_plan import feature_settings
@@ -32,6 +33,7 @@ from train.segment_size import refuse_unfit
 
 if TYPE_CHECKING:
     from featurize.dataset_build.finalize import Summary
+    from train.answers.external import ExternalMetrics
     from train.config import TrainConfig
     from train.records import EpochRecord, Metrics
 
@@ -242,6 +244,20 @@ def conclusion(out: StoragePath, metrics: "Metrics") -> str:
             f"curves    {how_to_see(out / 'tensorboard')}",
         ]
     )
+
+
+def external_conclusion(out: StoragePath, metrics: "ExternalMetrics") -> str:
+    """Return the last lines on the terminal after an evaluation on an external test set."""
+    tracks, segments = metrics.tracks, metrics.segments
+    lines = [
+        f"tracks    accuracy {tracks.accuracy:.3f}  macro-F1 {tracks.macro_f1:.3f}  ({tracks.count} tracks)",
+        f"segments  accuracy {segments.accuracy:.3f}  macro-F1 {segments.macro_f1:.3f}  "
+        f"({segments.count} segments)",
+    ]
+    if metrics.unmatched:
+        names = ", ".join(one_line(name) or "(none)" for name in metrics.unmatched)
+        lines.append(f"left out  {sum(metrics.unmatched.values())} tracks of classes without a match: {names}")
+    return "\n".join([*lines, f"report    {out / 'report.html'}", f"metrics   {out / 'metrics.json'}"])
 
 
 def how_to_see(curves: StoragePath) -> str:

@@ -52,6 +52,21 @@ SMALLEST = {
             "ratio_bytes_excerpt",
         },
     ),
+    "predict": (
+        ["--rounds", 1, "--clips", 3, "--tracks", 5, "--links", 70],
+        {
+            "clips",
+            "tracks",
+            "rounds",
+            "cores",
+            "model",
+            "tracks_per_second",
+            "ratio_featurize",
+            "startup_seconds",
+            "bytes_per_track",
+            "peak_megabytes",
+        },
+    ),
     "scale": (
         ["--tracks", 2000],
         {
@@ -102,7 +117,7 @@ SMALLEST = {
 
 
 # These import TensorFlow or librosa in many child processes.
-SLOW = {"evaluation", "feature_settings", "featurize", "skewed_classes", "stream", "train"}
+SLOW = {"evaluation", "feature_settings", "featurize", "predict", "skewed_classes", "stream", "train"}
 
 
 def test_every_benchmark_has_a_smallest_size():

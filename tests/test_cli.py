@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -56,9 +57,12 @@ def test_run_writes_dataset_model_metrics_and_report(finished):
     ):
         assert line in done.stdout
     assert "on 2 CPUs" in done.stderr
-    for noise in ("Traceback", "oneDNN", "WARNING", "cuda", "INFO"):
-        assert noise not in done.stderr
     lines = done.stderr.splitlines()
+    for line in lines:
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d (INFO |WARNING) .+", line), line
+    lines = [line.split(maxsplit=2)[2] for line in lines]
+    for noise in ("Traceback", "oneDNN", "WARNING", "cuda", "INFO"):
+        assert noise not in "\n".join(lines)
     assert len(lines) == len(set(lines)), "a message is printed twice"
 
 

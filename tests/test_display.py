@@ -16,7 +16,8 @@ from featurize.storage import StoragePath, describe
 from jobs.commands.error_exits import plain_errors
 from jobs.inference.output_formats import FORMATS
 from jobs.inference.predict import PredictionResults, TrackPrediction
-from jobs.terminal.console import ConsoleReporter, show_log, status_lines
+from jobs.terminal.console import ConsoleReporter, status_lines
+from jobs.terminal.log import show_log
 
 CLIPBOARD = "\x1b]52;c;cm0gLXJmIH4=\x07"
 HOSTILE = [

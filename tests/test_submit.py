@@ -1,5 +1,6 @@
 """`earmark submit` before it connects to a cluster: checks, files, settings; and progress lines of the driver."""
 
+import itertools
 import shutil
 import subprocess
 import sys
@@ -96,6 +97,18 @@ def test_the_uploaded_files_run_the_command_with_the_same_settings(tmp_path):
     assert yaml.safe_load(printed)["train"]["model"] == "conv2"
 
 
+def test_a_prediction_is_sent_with_its_own_settings():
+    words = ["predict", "s3://b/run", "s3://b/music.csv", "--out", "s3://b/answers", "--segments"]
+    command = read_command(
+        typer.main.get_command(app).commands, [*words, "--set", "featurize.max_seconds=9", "--allow-bucket", "c"]
+    )
+    assert command.paths == {"MUSIC": "s3://b/music.csv", "RUN": "s3://b/run", "--out": "s3://b/answers"}
+    assert command.arguments[-3:] == ["--", "s3://b/run", "s3://b/music.csv"]
+    again = read_command(typer.main.get_command(app).commands, command.arguments)
+    assert again == command
+    assert ("--set", "featurize.max_seconds=9") in itertools.pairwise(command.arguments)
+
+
 def test_a_dry_run_lists_every_file_and_sends_nothing():
     done = earmark_here("submit", "--dry-run", "--address", "http://127.0.0.1:9", "--", *RUN_IN_BUCKET)
     assert done.returncode == 0, done.stderr
@@ -115,6 +128,8 @@ def test_a_dry_run_lists_every_file_and_sends_nothing():
         (["--", "run", "music", "--out", "s3://b/run"], 1, f"- MUSIC: {Path.cwd() / 'music'}"),
         (["--", "run", "file:///music", "--out", "runs/x"], 1, "- MUSIC: file:///music\n  - --out: "),
         (["--", "evaluate", "runs/x"], 1, "- RUN: "),
+        (["--", "predict", "s3://b/run", "music", "--out", "s3://b/a"], 1, "- MUSIC: "),
+        (["--", "predict", "s3://b/run", "s3://b/m"], 2, "Add: --out ANSWERS"),
         (["--", "compact", "data/x", "--set", "featurize.tracks_per_shard=512"], 1, "- FEATURES: "),
         (["--", "run", "s3://b/m", "--out", "s3://b/r", "--set", "train.modl=x"], 2, "did you mean train.model?"),
         (["--", "run", "s3://b/m"], 2, "--out"),
@@ -185,7 +200,8 @@ def test_without_a_terminal_progress_is_printed_every_thirty_seconds(monkeypatch
             now = float(second)
             on_progress(FeaturizeProgress(2 * second, 400, 2 * second, second // 100, 1 + second // 60))
         on_progress(FeaturizeProgress(400, 400, 400, 2, 4))
-    lines = capsys.readouterr().err.splitlines()
+    # Each line begins with its time and level.
+    lines = [line.split(maxsplit=2)[2] for line in capsys.readouterr().err.splitlines()]
     assert lines == [
         "60 of 400 tracks, 170 s left, 2.0 tracks/s, no rejects, 1 node",
         "120 of 400 tracks, 140 s left, 2.0 tracks/s, no rejects, 2 nodes",

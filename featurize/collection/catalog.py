@@ -72,6 +72,7 @@ def build_catalog(
     read: TableReader = read_table,
     layout: str | None = None,
     columns: str | None = None,
+    to_train: bool = True,
 ) -> Catalog:
     """List a collection.
 
@@ -83,6 +84,7 @@ def build_catalog(
         layout: Layout of the collection, one of LAYOUT_NAMES; None to recognize it.
         columns: Columns of the table by role, such as `path=file_name,label=genre`; others are found by their
             names.
+        to_train: Whether the classes must be enough to train a model and to evaluate it on a part of the tracks.
 
     Raises:
         FeaturizeError: It does not exist, holds no audio, names files that it must not name, or cannot be split
@@ -113,11 +115,17 @@ def build_catalog(
                 "labels."
             )
         else:
-            _explain_absence(place)
+            explain_absence(place)
     except OSError as error:
         raise FeaturizeError(f"cannot read {place}: {describe(error)}.") from error
     tracks = _sorted(tracks)
-    _refuse_repeated(tracks)
+    refuse_repeated(tracks)
+    if not to_train:
+        if not len(tracks):
+            raise FeaturizeError(
+                f"expected class folders with audio files in {place}, found none.{_table_hint(place, source)}"
+            )
+        return Catalog(root, tracks, unreachable)
     refuse_unusable_classes(tracks, place, _table_hint(place, source))
     labels = pc.value_counts(tracks["label"]).to_pylist()
     log_doubtful_classes({label["values"]: label["counts"] for label in labels})
@@ -137,7 +145,7 @@ def _refuse_columns(request: TableRequest, found: str) -> None:
 def _labeled(found: LabeledFiles) -> pa.Table:
     paths = [file.path for file in found.files]
     ids = pa.array([printable(path) for path in paths], pa.string())
-    raw = pa.array([_raw_name(path) for path in paths], pa.binary())
+    raw = pa.array([raw_name(path) for path in paths], pa.binary())
     labels = pc.dictionary_encode(pa.array([printable(label) for label in found.labels], pa.string()))
     group, fold, split = _nothing_given(ids)
     if found.splits is not None:
@@ -146,7 +154,7 @@ def _labeled(found: LabeledFiles) -> pa.Table:
     return pa.table([ids, raw, labels, group, fold, split, sizes], schema=CATALOG_SCHEMA)
 
 
-def _raw_name(path: str) -> bytes | None:
+def raw_name(path: str) -> bytes | None:
     """Return what the column `path` holds for a path below the root, see Catalog."""
     if not is_safe_name(path):
         return b""
@@ -155,6 +163,27 @@ def _raw_name(path: str) -> bytes | None:
 
 def _from_table(source: Source, rows: TrackRows) -> tuple[StoragePath, pa.Table, frozenset[str]]:
     """Return the folder of a table's tracks, the tracks, and the buckets that do not answer."""
+    root, table, sizes, unreachable = find_tracks(source, rows)
+    paths = one_array(table["path"])
+    ids, outside = ids_and_paths(paths, root)
+    given = [
+        one_array(table[name]) if name in table.column_names else empty
+        for name, empty in zip(("group", "fold", "split"), _nothing_given(paths), strict=True)
+    ]
+    columns = [ids, outside, pc.dictionary_encode(one_array(table["label"])), *given, sizes]
+    return root, pa.table(columns, schema=CATALOG_SCHEMA), unreachable
+
+
+def find_tracks(source: Source, rows: TrackRows) -> tuple[StoragePath, pa.Table, pa.Array, frozenset[str]]:
+    """Find the files of a table.
+
+    Returns:
+        The folder that paths are relative to; the rows, with corrected paths; the size of each file in bytes, -1
+        if it is missing, int64 [rows]; and the buckets that do not answer, as URIs.
+
+    Raises:
+        FeaturizeError: No file exists, or none can be reached.
+    """
     for note in rows.notes:
         _log.info("%s", note)
     audio = find_audio(source, one_array(rows.table["path"]), rows.audio_beside)
@@ -179,16 +208,11 @@ def _from_table(source: Source, rows: TrackRows) -> tuple[StoragePath, pa.Table,
             _log.info("%s. These rows are left out.", audio.missing)
         else:
             _log.warning("%s. They become rejects.", audio.missing)
-    ids, outside = _ids(paths, root)
-    given = [
-        one_array(table[name]) if name in table.column_names else empty
-        for name, empty in zip(("group", "fold", "split"), _nothing_given(paths), strict=True)
-    ]
-    columns = [ids, outside, pc.dictionary_encode(one_array(table["label"])), *given, sizes]
-    return root, pa.table(columns, schema=CATALOG_SCHEMA), frozenset(audio.unreachable)
+    table = table.set_column(table.column_names.index("path"), "path", paths)
+    return root, table, sizes, frozenset(audio.unreachable)
 
 
-def _ids(paths: pa.Array, root: StoragePath) -> tuple[pa.Array, pa.Array]:
+def ids_and_paths(paths: pa.Array, root: StoragePath) -> tuple[pa.Array, pa.Array]:
     """Return the columns `track` and `path` of a catalog for the paths of a table."""
     if not any(pc.any(pc.match_substring_regex(part, _NOT_PLAIN)).as_py() for part in parts(paths)):
         return paths, pa.nulls(len(paths), pa.binary())
@@ -253,7 +277,7 @@ def _sorted(tracks: pa.Table) -> pa.Table:
     return pa.table(columns, schema=CATALOG_SCHEMA)
 
 
-def _refuse_repeated(tracks: pa.Table) -> None:
+def refuse_repeated(tracks: pa.Table) -> None:
     """Refuse files with the same name: two paths to one file, or bytes that look like an escape."""
     names = one_array(tracks["track"])
     if is_ascending(names):
@@ -267,7 +291,7 @@ def _refuse_repeated(tracks: pa.Table) -> None:
         )
 
 
-def _explain_absence(place: StoragePath) -> None:
+def explain_absence(place: StoragePath) -> None:
     """Raise for a missing collection; listing an object store tells a missing bucket from a missing folder."""
     if place.scheme:
         with contextlib.suppress(FileNotFoundError):

@@ -51,6 +51,45 @@ class TrackRows:
     audio_beside: bool
 
 
+class RowProblems:
+    """Everything that is wrong with the rows of a table, for one message.
+
+    Attributes:
+        lines: What is wrong, a line each.
+    """
+
+    def __init__(self, lines: pa.Array, unit: str) -> None:
+        """Begin without problems.
+
+        Args:
+            lines: Where each row is in its file, int64 [rows].
+            unit: What `lines` counts.
+        """
+        self.lines: list[str] = []
+        self._rows, self._unit = lines, unit
+
+    def add(self, what: str, where: pa.Array | Sequence[int]) -> None:
+        """Add a problem of some rows, as bool [rows] or as a list of indices; nothing if there are none."""
+        found = where if isinstance(where, list) else pc.indices_nonzero(where).to_pylist()
+        if found:
+            named = ", ".join(str(self._rows[row].as_py()) for row in found[:_SHOWN])
+            more = ", ..." if len(found) > _SHOWN else ""
+            self.lines.append(f"{len(found)} rows have {what}: {self._unit} {named}{more}")
+
+    def add_paths(self, paths: pa.Array, request: TableRequest) -> None:
+        """Add empty and repeated paths, and files that a table must not name."""
+        self.add("an empty path", pc.equal(paths, ""))
+        self.add("a path of an earlier row", _repeated(paths))
+        for what, where in refused_rows(paths, request.own, request.allowed).items():
+            self.add(what, where)
+
+    def refuse(self, source: Source) -> None:
+        """Raise a FeaturizeError that lists all problems, if there are any."""
+        if self.lines:
+            places = " and ".join(str(table) for table in source.tables[:_SHOWN]) or str(source.folder)
+            raise FeaturizeError(f"{places} cannot be used:\n" + "\n".join(f"  - {line}" for line in self.lines))
+
+
 def read_table(source: Source, request: TableRequest = TableRequest()) -> TrackRows:
     """Read the table of a collection; report everything that is wrong with it in one message.
 
@@ -64,18 +103,10 @@ def read_table(source: Source, request: TableRequest = TableRequest()) -> TrackR
     """
     rows = read_rows(source, request.columns)
     columns, notes = dict(rows.columns), list(rows.notes)
-    problems: list[str] = []
-
-    def problem(what: str, where: pa.Array | Sequence[int]) -> None:
-        found = where if isinstance(where, list) else pc.indices_nonzero(where).to_pylist()
-        if found:
-            named = ", ".join(str(rows.lines[row].as_py()) for row in found[:_SHOWN])
-            more = ", ..." if len(found) > _SHOWN else ""
-            problems.append(f"{len(found)} rows have {what}: {rows.unit} {named}{more}")
-
-    for name in ("path", "label"):
-        problem(f"an empty {name}", pc.equal(columns[name], ""))
-    problem("a path of an earlier row", _repeated(columns["path"]))
+    problems = RowProblems(rows.lines, rows.unit)
+    problem = problems.add
+    problems.add_paths(columns["path"], request)
+    problem("an empty label", pc.equal(columns["label"], ""))
     if "split" in columns:
         splits, wrong = read_splits(columns["split"])
         problem(
@@ -90,18 +121,14 @@ def read_table(source: Source, request: TableRequest = TableRequest()) -> TrackR
         hint = _fold_hint(columns["fold"], wrong)
         problem(f"a fold that is not a number from 0 to {MOST_FOLDS}{hint}", wrong)
         columns["fold"], first, unusable = _from_zero(folds)
-        problems += unusable
+        problems.lines += unusable
         if first:
             last = pc.max(folds).as_py()
             notes.append(
                 f"The folds of the table are numbered from 1: {first} to {last} are 0 to {last - 1} here."
             )
         notes += _about_empty(folds, "fold", "is assigned to one", "are assigned to one")
-    for what, where in refused_rows(columns["path"], request.own, request.allowed).items():
-        problem(what, where)
-    if problems:
-        places = " and ".join(str(table) for table in source.tables[:_SHOWN]) or str(source.folder)
-        raise FeaturizeError(f"{places} cannot be used:\n" + "\n".join(f"  - {line}" for line in problems))
+    problems.refuse(source)
     if "group" in columns:
         columns["group"] = pc.if_else(pc.equal(columns["group"], ""), None, columns["group"])
         notes += _about_empty(columns["group"], "group", "is its own group", "are each their own group")

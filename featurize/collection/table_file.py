@@ -63,6 +63,7 @@ class _Format(Protocol):
 
     names: list[str]
     remark: str
+    nested: list[str]
 
     def batches(self, indices: Sequence[int]) -> Iterator[tuple[Any, list[Any]]]: ...
 
@@ -92,6 +93,11 @@ class TableFile:
             raise TableError("it has no columns")
         if len(self.names) > MOST_COLUMNS:
             raise TableError(f"it has {len(self.names):,} columns, expected at most {MOST_COLUMNS:,}")
+
+    @property
+    def nested(self) -> list[str]:
+        """Names of columns of lists or objects, which `read` refuses; in text, only their rows tell."""
+        return self._format.nested
 
     def read(self, wanted: Mapping[str, int]) -> TableColumns:
         """Return columns.
@@ -178,6 +184,7 @@ class _Csv:
     def __init__(self, text: TableText, delimiter: str) -> None:
         self._table = CsvTable(text, delimiter)
         self.names, self.remark = self._table.names, self._table.remark
+        self.nested: list[str] = []
 
     def batches(self, indices: Sequence[int]) -> Iterator[tuple[Any, list[Any]]]:
         rows = self._table.rows()
@@ -195,6 +202,7 @@ class _Json:
     def __init__(self, text: TableText) -> None:
         self._text = text
         # A column exists if any row has it, which only the last one tells.
+        self.nested: list[str] = []
         self.names = list(dict.fromkeys(itertools.chain.from_iterable(row for _, row in self._rows())))
 
     def batches(self, indices: Sequence[int]) -> Iterator[tuple[Any, list[Any]]]:

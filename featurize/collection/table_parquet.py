@@ -34,6 +34,8 @@ class ParquetTable:
         self._stored = list(self._schema.names)
         self.names = [name.strip() for name in self._stored]
         self._classes = _class_names(self._schema)
+        kinds = zip(self.names, self._schema.types, strict=True)
+        self.nested = [name for name, kind in kinds if pa.types.is_nested(kind)]
 
     def batches(self, indices: Sequence[int]) -> Iterator[tuple[Any, list[Any]]]:
         """Yield the numbers of some rows, from 1, and their values in the columns of some indices.

@@ -1,12 +1,14 @@
 """Footer of a shard: feature settings, tracks, rejects, and sums over the features."""
 
 import json
+from collections import Counter
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import pyarrow.parquet as pq
 from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
 
-from featurize.dataset.info import Count, StoredModel, describe_invalid
+from featurize.dataset.info import Count, RejectCount, StoredModel, describe_invalid
 from featurize.dataset.json_text import parse_json
 from featurize.dataset.reader import UNREADABLE
 from featurize.dataset.schema import FOOTER_KEY
@@ -140,3 +142,12 @@ def read_rejects(folder: StoragePath, name: str) -> list[RejectedTrack] | None:
     """Return the rejected tracks of a shard, None if the shard cannot be read."""
     footer = read_footer(folder, name)
     return None if footer is None else footer.rejects
+
+
+def count_rejects(rejects: Iterable[RejectedTrack]) -> list[RejectCount]:
+    """Count rejects by stage and reason, most frequent first."""
+    reasons = Counter((reject.stage, reject.reason) for reject in rejects)
+    return [
+        RejectCount(stage=stage, reason=reason, tracks=count)
+        for (stage, reason), count in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    ]

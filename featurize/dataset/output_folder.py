@@ -45,6 +45,25 @@ def refuse_foreign_run_folder(folder: StoragePath) -> None:
     _refuse(folder, lambda name: name == "features" or bool(_FOLD.fullmatch(name)))
 
 
+def refuse_foreign_answers_folder(folder: StoragePath) -> None:
+    """Refuse the output folder of predictions if it holds other files and no answers of Earmark.
+
+    Raises:
+        FeaturizeError: It does, or it is a file.
+    """
+    _refuse(folder, lambda name: False, _holds_answers, "no answers")
+
+
+def refuse_foreign_evaluation_folder(folder: StoragePath) -> None:
+    """Refuse the output folder of an external evaluation if it holds other files.
+
+    Raises:
+        FeaturizeError: It does, or it is a file.
+    """
+    names = ("answers", "metrics.json", "report.html")
+    _refuse(folder, lambda name: name in names, lambda folder: False, "no evaluation")
+
+
 def refuse_foreign_demo_folder(folder: StoragePath, styles: Sequence[str]) -> None:
     """Refuse the output folder of the demo if it holds other files.
 
@@ -59,18 +78,23 @@ def refuse_foreign_demo_folder(folder: StoragePath, styles: Sequence[str]) -> No
     _refuse(folder / "music", lambda name: name in styles)
 
 
-def _refuse(folder: StoragePath, is_ours: Callable[[str], bool]) -> None:
+def _refuse(
+    folder: StoragePath,
+    is_ours: Callable[[str], bool],
+    holds_ours: Callable[[StoragePath], bool] | None = None,
+    what: str = "neither a dataset nor a run",
+) -> None:
     refuse_undecodable(folder)
     if folder.is_file():
         raise FeaturizeError(f"{folder} is a file. Give --out a folder, new or empty.")
     names = sorted(name for name in folder.names() if not name.startswith(".") and name not in _SYSTEM)
     foreign = [name for name in names if not is_ours(name)]
-    if not foreign or _holds_ours(folder):
+    if not foreign or (holds_ours or _holds_ours)(folder):
         return
     shown = ", ".join(map(one_line, foreign[:_NAMES_SHOWN])) + (", ..." if len(foreign) > _NAMES_SHOWN else "")
     free = next(place for name in _free_names() if not (place := folder / name).names() and not place.is_file())
     raise FeaturizeError(
-        f"{folder} holds {shown} and neither a dataset nor a run of Earmark, so nothing is written there. Give "
+        f"{folder} holds {shown} and {what} of Earmark, so nothing is written there. Give "
         f"--out a new or an empty folder, such as {free.quoted}"
     )
 
@@ -83,12 +107,19 @@ def _free_names() -> Iterator[str]:
 def _holds_ours(folder: StoragePath) -> bool:
     if any((folder / name).is_file() for name in ("run.json", "crossval.json")) or list_shards(folder):
         return True
-    plan = folder / "tracks.parquet"
     try:
         if read_json(folder / "dataset.json").keys() >= _INFO_KEYS:
             return True
     except (AttributeError, OSError, ValueError):
         pass  # missing, or not of Earmark
+    return _has_key(folder / "tracks.parquet")
+
+
+def _holds_answers(folder: StoragePath) -> bool:
+    return _has_key(folder / "plan.parquet")
+
+
+def _has_key(plan: StoragePath) -> bool:
     try:
         return plan.is_file() and PLAN_KEY in (pq.read_schema(plan.path, **plan.arrow).metadata or {})
     except UNREADABLE:

@@ -112,9 +112,9 @@ def featurize(
     folder = StoragePath.of(folder)
     refuse_undecodable(StoragePath.of(music))
     catalog = build_catalog(music, allowed_buckets, read_table_apart, layout, columns)
-    with _explain_os_errors(folder):
+    with explain_os_errors(folder):
         refuse_foreign_dataset_folder(folder)
-    with only_run_in(folder), _explain_os_errors(folder), ExitStack() as stack:
+    with only_run_in(folder), explain_os_errors(folder), ExitStack() as stack:
         if on_cluster():
             stack.enter_context(ray_workers(workers))
             refuse_unseen([StoragePath.of(music)], folder)
@@ -274,7 +274,7 @@ def _shard_plans(plan: Plan, missing: list[int], sources: RowSources, retried: s
 
 
 @contextmanager
-def _explain_os_errors(folder: StoragePath) -> Iterator[None]:
+def explain_os_errors(folder: StoragePath) -> Iterator[None]:
     """Turn I/O errors (full disk, lost mount, denied bucket) into errors that state how to continue."""
     try:
         yield

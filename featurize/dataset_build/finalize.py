@@ -3,7 +3,6 @@
 import dataclasses
 import logging
 import platform
-from collections import Counter
 from importlib.metadata import version
 
 import numpy as np
@@ -12,15 +11,8 @@ import pyarrow.compute as pc
 import soundfile
 from numpy.typing import NDArray
 
-from featurize.dataset.footer import RejectedTrack, TrackRemark
-from featurize.dataset.info import (
-    DEFAULT_LAYOUT,
-    ClassFoldCount,
-    DatasetInfo,
-    FeatureSettings,
-    FoldStatistics,
-    RejectCount,
-)
+from featurize.dataset.footer import RejectedTrack, TrackRemark, count_rejects
+from featurize.dataset.info import DEFAULT_LAYOUT, ClassFoldCount, DatasetInfo, FeatureSettings, FoldStatistics
 from featurize.dataset.reader import in_threads, list_shards, shard_sizes
 from featurize.dataset.schema import (
     DUPLICATES_SCHEMA,
@@ -118,7 +110,7 @@ def finish(folder: StoragePath, plan: Plan, made: dict[str, ShardRecord]) -> Sum
         folds=None if plan.layout == DEFAULT_LAYOUT else plan.layout,
         counts=_counts(plan.tracks, gathered.kept, plan.classes, segments),
         statistics=_statistics(gathered.manifest, plan.settings),
-        versions=_versions(),
+        versions=library_versions(),
     )
     (folder / "dataset.json").write(info.encode())
     return summarize(info)
@@ -143,15 +135,6 @@ def _write_remarks(folder: StoragePath, remarks: list[TrackRemark]) -> None:
         more,
         path,
     )
-
-
-def count_rejects(rejects: list[RejectedTrack]) -> list[RejectCount]:
-    """Count rejects by stage and reason, most frequent first."""
-    reasons = Counter((reject.stage, reject.reason) for reject in rejects)
-    return [
-        RejectCount(stage=stage, reason=reason, tracks=count)
-        for (stage, reason), count in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
-    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -296,7 +279,8 @@ def _statistics(manifest: pa.Table, settings: FeatureSettings) -> list[FoldStati
     return statistics
 
 
-def _versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that affect the features."""
     packages = ("librosa", "numpy", "scipy", "soundfile", "soxr", "av", "pyarrow")
     return {
         "earmark": VERSION,

@@ -16,8 +16,13 @@ from featurize.collection.catalog import printable
 from featurize.collection.listing import list_audio, size_of
 from featurize.collection.location import locate
 from featurize.dataset.info import FeatureSettings, describe_invalid
-from featurize.dataset_build.reject_advice import ADVICE_FOR_PREDICTION, with_advice
-from featurize.dataset_build.worker import featurize_track, fetching_ahead, time_limit
+from featurize.dataset_build.reject_advice import ADVICE_FOR_ANSWERS, ADVICE_FOR_PREDICTION, with_advice
+from featurize.dataset_build.worker import (
+    fetching_ahead,
+    refuse_lost_collection,
+    rows_of_track,
+    time_limit,
+)
 from featurize.errors import FeaturizeError, Reject
 from featurize.execution.node_mounts import refuse_unseen
 from featurize.execution.ray_tasks import RayTaskPool, on_cluster, ray_workers
@@ -162,7 +167,11 @@ def featurizing(
 
 
 def featurize_files(
-    plan: ShardPlan, filters: Filters | None, track_timeout: float, excluded: Mapping[str, Reject]
+    plan: ShardPlan,
+    filters: Filters | None,
+    track_timeout: float,
+    excluded: Mapping[str, Reject],
+    advice: Mapping[str, str] = ADVICE_FOR_PREDICTION,
 ) -> Featurized:
     """Return the features of the tracks of a plan.
 
@@ -171,6 +180,7 @@ def featurize_files(
         filters: Constants of the transform; None to build them.
         track_timeout: Time limit per track, in seconds; a longer computation ends this process.
         excluded: Rejects by id, for tracks that crash or hang the decoder and must not be opened.
+        advice: What to type about a reject, by its reason.
 
     Raises:
         CollectionLostError: A remote file cannot be reached.
@@ -185,10 +195,9 @@ def featurize_files(
                 if track.id in excluded:
                     raise excluded[track.id]
                 with time_limit(track_timeout):
-                    path = plan.locate(track)
-                    rows, seconds = featurize_track(path, plan.settings, filters, found.append, fetch)
+                    rows, seconds = rows_of_track(plan, track, filters, found.append, fetch)
             except Reject as rejected:
-                reject = with_advice(rejected, ADVICE_FOR_PREDICTION)
+                reject = with_advice(rejected, advice)
                 rejects.append((track.id, reject.stage, reject.reason, reject.message))
             else:
                 ids.append(track.id)
@@ -203,6 +212,22 @@ def featurize_files(
         rejects,
         remarks,
     )
+
+
+def featurize_batch(
+    plan: ShardPlan, filters: Filters, track_timeout: float, excluded: Mapping[str, Reject]
+) -> tuple[int, Featurized]:
+    """Return the number of rejects of a plan, and its features: the result and the data of a `RayPipeline`.
+
+    Raises:
+        CollectionLostError: Files that existed when the run was planned can no longer be reached.
+    """
+    batch = featurize_files(plan, filters, track_timeout, excluded, ADVICE_FOR_ANSWERS)
+    rejects = {track: Reject(stage, reason, message) for track, stage, reason, message in batch.rejects}
+    for track in plan.tracks:
+        if reject := rejects.get(track.id):
+            refuse_lost_collection(plan, track, reject)
+    return len(rejects), batch
 
 
 def _plans(files: Sequence[File], settings: FeatureSettings, at_once: int) -> Iterator[ShardPlan]:

@@ -19,6 +19,12 @@ ADVICE_FOR_PREDICTION: Mapping[str, str] = {
 }
 
 
+ADVICE_FOR_ANSWERS: Mapping[str, str] = {
+    **ADVICE_FOR_PREDICTION,
+    "timed out": "allow more with --set featurize.track_timeout=SECONDS --retry-rejects",
+}
+
+
 def with_advice(reject: Reject, advice: Mapping[str, str]) -> Reject:
     """Return a reject whose message ends with the advice for its reason, if there is any."""
     if reject.reason not in advice:

@@ -8,12 +8,11 @@ import pyarrow.parquet as pq
 
 from featurize.dataset.advice import how_to_featurize
 from featurize.dataset.dataset import Dataset
-from featurize.dataset.footer import RejectedTrack, parse_footer, read_rejects
+from featurize.dataset.footer import RejectedTrack, count_rejects, parse_footer, read_rejects
 from featurize.dataset.info import RejectCount, read_info
 from featurize.dataset.reader import UNREADABLE, Shard, in_threads, list_shards, read_row_group
 from featurize.dataset.shard_table import NAME as MANIFEST
 from featurize.dataset.shard_table import ShardRecord, read_all_records
-from featurize.dataset_build.finalize import count_rejects
 from featurize.dataset_build.shard_writer import digest
 from featurize.display import one_line
 from featurize.errors import DatasetError

@@ -84,7 +84,7 @@ def write_features(
                     writer.remark(track, message)
                 continue
             if rejected := had_rejects.get(track.id):
-                _refuse_lost_collection(plan, track, rejected)
+                refuse_lost_collection(plan, track, rejected)
                 writer.reject(track, rejected)
                 continue
             remarks: list[str] = []
@@ -92,9 +92,9 @@ def write_features(
                 if reject := (excluded or {}).get(track.id):
                     raise reject
                 with time_limit(track_timeout):
-                    rows = _rows(plan, track, filters, remarks.append, fetch)
+                    rows = rows_of_track(plan, track, filters, remarks.append, fetch)
             except Reject as reject:
-                _refuse_lost_collection(plan, track, reject)
+                refuse_lost_collection(plan, track, reject)
                 writer.reject(track, with_advice(reject, ADVICE_FOR_DATASETS))
             else:
                 writer.add(track, *rows)
@@ -155,7 +155,7 @@ def time_limit(seconds: float | None) -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
 
 
-def _rows(
+def rows_of_track(
     plan: ShardPlan, track: Track, filters: Filters, on_remark: OnRemark, fetch: FetchAhead
 ) -> TrackSegments:
     """Compute the features of a track.
@@ -173,7 +173,7 @@ def _rows(
         raise Reject("open", "unreachable", str(error)) from error
 
 
-def _refuse_lost_collection(plan: ShardPlan, track: Track, reject: Reject) -> None:
+def refuse_lost_collection(plan: ShardPlan, track: Track, reject: Reject) -> None:
     """Raise CollectionLostError if a file is missing because its folder is: its disk may be unmounted."""
     if reject.stage != "open" or track.size < 0 or not plan.root.local:
         return

@@ -20,7 +20,7 @@ from featurize.errors import EarmarkError, FeaturizeError
 from featurize.execution.import_path import SAFE_PATH, job_config
 from featurize.io_errors import describe, first_line
 
-OBJECT_STORE_BYTES = 128 << 20  # small, because rows of a dataset are never passed through Ray
+OBJECT_STORE_BYTES = 128 << 20  # small, because only a prediction passes features through Ray
 # Read by Ray when it is imported, and by the processes that it starts.
 _PRIVATE = {
     "RAY_AUTH_MODE": "token",
@@ -56,11 +56,12 @@ def keep_private() -> None:
 
 
 @contextmanager
-def local_ray(workers: int | None) -> Iterator[None]:
+def local_ray(workers: int | None, object_store_bytes: int = OBJECT_STORE_BYTES) -> Iterator[None]:
     """Run Ray on this machine until exit.
 
     Args:
         workers: Number of worker processes; None for one per core of the machine or container.
+        object_store_bytes: Memory for what tasks pass to each other.
 
     Raises:
         FeaturizeError: Ray cannot start; the message names its folder.
@@ -75,7 +76,7 @@ def local_ray(workers: int | None) -> Iterator[None]:
                     address="local",
                     num_cpus=workers,
                     include_dashboard=False,
-                    object_store_memory=OBJECT_STORE_BYTES,
+                    object_store_memory=object_store_bytes,
                     log_to_driver=False,
                     logging_level="ERROR",
                     job_config=job_config(),

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from featurize.errors import FeaturizeError
 from featurize.execution.import_path import job_config
-from featurize.execution.local_ray import ONE_THREAD, keep_private, local_ray
+from featurize.execution.local_ray import OBJECT_STORE_BYTES, ONE_THREAD, keep_private, local_ray
 
 Key = TypeVar("Key")
 Argument = TypeVar("Argument")
@@ -83,7 +83,7 @@ def _unusable(address: str, reason: str) -> FeaturizeError:
 
 
 @contextmanager
-def ray_workers(workers: int | None) -> Iterator[None]:
+def ray_workers(workers: int | None, object_store_bytes: int = OBJECT_STORE_BYTES) -> Iterator[None]:
     """Connect to the cluster that RAY_ADDRESS names, or start Ray on this machine, until exit.
 
     If this process already uses Ray, nothing is started or stopped.
@@ -91,6 +91,7 @@ def ray_workers(workers: int | None) -> Iterator[None]:
     Args:
         workers: Number of worker processes on this machine; None for one per core of the machine or container.
             Ignored on a cluster.
+        object_store_bytes: Memory for what tasks pass to each other on this machine.
 
     Raises:
         FeaturizeError: The cluster cannot be used.
@@ -106,7 +107,7 @@ def ray_workers(workers: int | None) -> Iterator[None]:
         yield
         return
     on_sigterm = signal.getsignal(signal.SIGTERM)
-    with _attached() if attached else local_ray(workers):
+    with _attached() if attached else local_ray(workers, object_store_bytes):
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_sigterm)  # Ray has replaced the caller's handler
         yield
@@ -159,7 +160,7 @@ class RayTaskPool(Generic[Key]):
         self._remote: dict[Callable[..., Any], Any] = {}
         self._options: dict[str, Any] = {"num_cpus": 1, "max_retries": 2}
         self._max_tasks = None
-        self._at_least = _TASKS_AT_LEAST
+        self._per_core, self._at_least = _TASKS_PER_WORKER, _TASKS_AT_LEAST
         if on_cluster():
             self._options |= {
                 "scheduling_strategy": "SPREAD",
@@ -188,7 +189,7 @@ class RayTaskPool(Generic[Key]):
         cores = [node["Resources"].get("CPU", 0) for node in self._ray.nodes() if node["Alive"]]
         self.nodes = sum(1 for count in cores if count)
         self._cores = int(sum(cores))
-        self._limit = self._max_tasks or max(_TASKS_PER_WORKER * self._cores, self._at_least)
+        self._limit = self._max_tasks or max(self._per_core * self._cores, self._at_least)
 
     @property
     def idle(self) -> int:
@@ -202,6 +203,7 @@ class RayTaskPool(Generic[Key]):
             if running is key:
                 del self._running[reference]
                 self._nodes_lost.pop(reference, None)
+                self._follow_up(reference)
                 self._ray.cancel(reference)
 
     def share(self, value: Argument) -> Argument:
@@ -231,8 +233,13 @@ class RayTaskPool(Generic[Key]):
                 continue
             key, start = self._running.pop(reference)
             nodes_lost = self._nodes_lost.pop(reference, 0)
+            follow = self._follow_up(reference)
             try:
-                yield key, self._ray.get(reference)
+                result = self._ray.get(reference)
+                if follow is None:
+                    yield key, result
+                else:
+                    self._start(key, follow)
             except self._ray.exceptions.NodeDiedError as error:
                 if nodes_lost >= _MAX_NODES_LOST:
                     yield key, error
@@ -241,6 +248,10 @@ class RayTaskPool(Generic[Key]):
             except Exception as error:
                 # The task's own error is the cause of Ray's, whose text is the worker's traceback.
                 yield key, getattr(error, "cause", None) or error
+
+    def _follow_up(self, reference: Any) -> Callable[[], Any] | None:
+        """Return what starts the second part of a task whose first has ended; None without one."""
+        return None
 
 
 def run_all(function: Callable[..., Result], calls: Iterable[tuple[Any, ...]]) -> Iterator[tuple[int, Result]]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from featurize.display import one_line
-from featurize.errors import CollectionLostError, FeaturizeError, Reject
+from featurize.errors import CollectionLostError, EarmarkError, FeaturizeError, Reject
 from featurize.execution.crash_isolation import find_crashing_tracks
 from featurize.execution.stragglers import Stragglers
 from featurize.planning.shard_plan import ShardPlan
@@ -86,7 +86,8 @@ def run_with_retries(
         Results in the order in which they are ready.
 
     Raises:
-        FeaturizeError: A plan failed three times, or the function raised it.
+        FeaturizeError: A plan failed three times.
+        EarmarkError: Raised by the function.
         OSError: Raised by the function.
     """
     stragglers: Stragglers[PlanAttempts] = Stragglers()
@@ -132,7 +133,7 @@ def _record_failure(attempts: PlanAttempts, error: Exception) -> None:
     """Count a failure and choose the next task of the plan; raise the error if another attempt cannot help."""
     attempts.failures += 1
     lost = isinstance(error, CollectionLostError)
-    if isinstance(error, OSError | FeaturizeError) and (not lost or attempts.failures >= _MAX_FAILURES):
+    if isinstance(error, OSError | EarmarkError) and (not lost or attempts.failures >= _MAX_FAILURES):
         raise error
     if attempts.failures >= _MAX_FAILURES:
         first, last = attempts.plan.tracks[0].id, attempts.plan.tracks[-1].id

@@ -9,6 +9,7 @@ import tempfile
 
 import pyarrow as pa
 
+from featurize.collection.catalog import TableReader
 from featurize.collection.layouts.source import Source
 from featurize.collection.listing import size_of
 from featurize.collection.manifest import TableRequest, TrackRows, read_table
@@ -23,16 +24,21 @@ _MEMORY_BYTES, _MEMORY_PER_BYTE = 1 << 30, 64
 _WITHOUT_TABLES_BYTES = 4 << 30  # for a library that reads files of a dataset itself
 
 
-def read_table_apart(source: Source, request: TableRequest) -> TrackRows:
-    """Read a table as `read_table` does, in a child process.
+def read_table_apart(source: Source, request: TableRequest, read: TableReader = read_table) -> TrackRows:
+    """Read a table in a child process.
+
+    Args:
+        source: Files of the table.
+        request: What the command line says about it.
+        read: Module-level function that reads it.
 
     Raises:
-        FeaturizeError: As in `read_table`; also if it takes too much memory or time.
+        FeaturizeError: As in `read`; also if it takes too much memory or time.
     """
     table_bytes = sum(max(size_of(table), 0) for table in source.tables)
     memory = _MEMORY_BYTES + _MEMORY_PER_BYTE * table_bytes if source.tables else _WITHOUT_TABLES_BYTES
     with explained(), tempfile.TemporaryDirectory(prefix="earmark-") as folder:
-        with ChildProcess(*limited(memory, _read_into, folder, source, request)) as child:
+        with ChildProcess(*limited(memory, _read_into, folder, source, request, read)) as child:
             try:
                 kind, value = child.receive(_SECONDS)
             except TimeoutError as error:
@@ -50,9 +56,9 @@ def read_table_apart(source: Source, request: TableRequest) -> TrackRows:
     raise _unusable(source, describe_death(value))
 
 
-def _read_into(folder: str, source: Source, request: TableRequest) -> TrackRows:
+def _read_into(folder: str, source: Source, request: TableRequest, read: TableReader) -> TrackRows:
     """Read a table and write its columns to Arrow files, `0.arrow` and so on; return everything else."""
-    rows = read_table(source, request)
+    rows = read(source, request)
     for index, name in enumerate(rows.table.column_names):
         column, path = rows.table.select([name]), os.path.join(folder, f"{index}.arrow")
         with explained(), pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, column.schema) as writer:

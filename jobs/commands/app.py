@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from featurize.version import VERSION
-from jobs.commands import build, query
+from jobs.commands import build, evaluation, prediction, query
 
 app = typer.Typer(
     help="Learn to recognize music genres from audio: from a folder of labeled music to a trained classifier.",
@@ -42,10 +42,10 @@ for command in (
     build.submit,
     query.status,
     query.verify,
-    build.evaluate,
+    evaluation.evaluate,
     query.compare,
     query.labels,
-    query.predict,
+    prediction.predict,
     query.export,
     query.config,
     query.doctor,

@@ -14,6 +14,7 @@ from jobs.commands.options import (
     Columns,
     ConfigFile,
     Features,
+    Json,
     Layout,
     Music,
     Overrides,
@@ -21,7 +22,7 @@ from jobs.commands.options import (
     RunFolder,
     Workers,
 )
-from jobs.terminal.console import echo
+from jobs.terminal.console import echo, echo_json
 
 
 def run(
@@ -134,6 +135,7 @@ def crossval(
             "eight cores; on a cluster as many as have room.",
         ),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Cross-validate: train one model per fold, test it on that fold, and print the mean over the folds.
 
@@ -153,6 +155,9 @@ def crossval(
         reporter, path = ConsoleReporter(), StoragePath.of(out)
         settings = load_config(config, overrides or [])
         summary = cross_validate(StoragePath.of(features), path, settings, reporter, at_once)
+        if as_json:
+            echo_json(summary.to_json())
+            return
         reporter.crossval(summary)
         echo(f"scores    {path / 'crossval.json'}\ncurves    {how_to_see(path)}")
 
@@ -214,25 +219,6 @@ def submit(
         echo(f"Submitted: {job.id} to {address} ({total})\n{job.commands()}", err=True)
         if wait:
             raise typer.Exit(follow(job, stop_on_interrupt, lambda text: echo(text, err=True)))
-
-
-def evaluate(
-    run: Annotated[
-        str, typer.Argument(metavar="RUN", help="Folder or URI of a run made by earmark run or earmark train.")
-    ],
-    features: Annotated[
-        str | None, typer.Option(metavar="FEATURES", help="Folder or URI of the dataset, if it has moved.")
-    ] = None,
-) -> None:
-    """Evaluate a trained model on its test set again, and rewrite metrics.json and report.html."""
-    with plain_errors():
-        from featurize.storage import StoragePath
-        from jobs.pipeline import conclusion, evaluate_model
-        from jobs.terminal.console import show_log
-
-        show_log()
-        moved, path = StoragePath.of(features) if features is not None else None, StoragePath.of(run)
-        echo(conclusion(path, evaluate_model(path, moved, again=True)))
 
 
 def demo(

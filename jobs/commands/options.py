@@ -58,6 +58,7 @@ Columns = Annotated[
     ),
 ]
 RetryRejects = Annotated[bool, typer.Option("--retry-rejects", help="Retry the tracks that were rejected before.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, for programs.")]
 RunFolder = Annotated[str, typer.Option("--out", metavar="RUN", help="Output folder or URI of the run.")]
 
 

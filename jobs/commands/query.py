@@ -1,55 +1,70 @@
-"""The commands that read: progress, comparisons, predictions, settings, this machine; and `export`."""
+"""The commands that read: progress, comparisons, settings, this machine; and `export`."""
 
-import logging
+import dataclasses
 from typing import Annotated
 
 import typer
 
 from featurize.display import one_line
 from jobs.commands.error_exits import plain_errors
-from jobs.commands.options import ConfigFile, Features, Format, Overrides, Workers
-from jobs.terminal.console import echo
+from jobs.commands.options import ConfigFile, Json, Overrides
+from jobs.terminal.console import echo, echo_json
 from train.export.formats import ExportFormat
-
-_log = logging.getLogger(__name__)
 
 
 def status(
     folder: Annotated[
-        str, typer.Argument(metavar="FOLDER", help="Folder or URI of a dataset or a run, as given to --out.")
+        str,
+        typer.Argument(metavar="FOLDER", help="Folder or URI of a dataset, run or answers, as given to --out."),
     ],
+    as_json: Json = False,
 ) -> None:
-    """Show the progress of a dataset or a run: finished and remaining work, and rejects by reason."""
+    """Show the progress of a dataset, a run or answers: finished and remaining work, and rejects by reason."""
     with plain_errors():
         from featurize.storage import StoragePath
-        from jobs.terminal.status import progress_lines
+        from jobs.terminal.status import progress_lines, progress_record
 
-        echo(progress_lines(StoragePath.of(folder)))
+        path = StoragePath.of(folder)
+        if as_json:
+            echo_json(progress_record(path))
+        else:
+            echo(progress_lines(path))
 
 
-def verify(features: Features) -> None:
-    """Verify a dataset: read every track and compare it with its checksum.
+def verify(
+    folder: Annotated[
+        str,
+        typer.Argument(
+            metavar="FOLDER",
+            help="Folder or URI of a dataset, or of answers of earmark predict.",
+        ),
+    ],
+    as_json: Json = False,
+) -> None:
+    """Verify a dataset or answers: read everything and compare it with its checksums.
 
     The exit status is 1 if anything differs; the damaged shards are listed.
     """
     with plain_errors():
-        from featurize.dataset.dataset import open_dataset
-        from featurize.dataset_build.verify import verify as verify_all
+        from featurize.storage import StoragePath
         from jobs.terminal.console import ConsoleReporter
+        from jobs.terminal.verification import verify_folder
 
-        dataset = open_dataset(features)
-        problems = ConsoleReporter().verifying(verify_all(dataset), len(dataset.shards))
-        if problems:
+        place = StoragePath.of(folder)
+        found = verify_folder(place, ConsoleReporter())
+        if as_json:
+            echo_json({"folder": str(place), **dataclasses.asdict(found)})
+        elif found.problems:
             echo(
-                f"earmark: {len(problems)} problems found in {dataset.folder}:\n"
-                + "\n".join(f"  - {problem}" for problem in problems)
-                + "\nDelete the shards listed above, then type: earmark featurize MUSIC "
-                f"--out {dataset.folder.quoted}",
+                f"earmark: {len(found.problems)} problems found in {place}:\n"
+                + "\n".join(f"  - {problem}" for problem in found.problems)
+                + f"\nDelete the shards listed above, then type: {found.repair}",
                 err=True,
             )
+        else:
+            echo(f"verified  {found.shards} shards, {found.rows} {found.unit}: no differences")
+        if found.problems:
             raise typer.Exit(1)
-        rows = sum(shard.rows for shard in dataset.shards)
-        echo(f"verified  {len(dataset.shards)} shards, {rows} segments: no differences")
 
 
 def compare(
@@ -60,6 +75,7 @@ def compare(
     out: Annotated[
         str, typer.Option("--out", metavar="FILE", help="Output HTML page, with the training curves in one plot.")
     ] = "compare.html",
+    as_json: Json = False,
 ) -> None:
     """Compare runs side by side: settings that differ, scores with confidence intervals, model size and speed.
 
@@ -70,6 +86,7 @@ def compare(
         from jobs.terminal.console import ConsoleReporter
         from train.report.comparison import read_entries, remarks_on, table_of
         from train.report.comparison_page import render_comparison
+        from train.report.comparison_record import comparison_record
         from train.report.paired import compare_with_first
 
         page, entries = StoragePath.of(out), read_entries(runs)
@@ -77,6 +94,9 @@ def compare(
         pairs, unknown = compare_with_first([entry.runs for entry in entries])
         remarks = [*remarks_on(entries), *unknown]
         page.write(render_comparison(entries, rows, pairs, remarks, page.parent).encode())
+        if as_json:
+            echo_json({**comparison_record(entries, rows, pairs), "page": str(page)})
+            return
         ConsoleReporter().comparison([entry.name for entry in entries], rows)
         for remark in [*(pair.sentence for pair in pairs), *remarks]:
             echo(remark)
@@ -109,55 +129,6 @@ def labels(
         page.write(render_labels(review, dataset, page.parent, folds).encode())
         echo(describe_review(review))
         echo(f"page      {page if page.scheme else one_line(out)}")
-
-
-def predict(
-    run: Annotated[
-        str,
-        typer.Argument(metavar="RUN", help="Folder or URI of a run made by earmark run or earmark train."),
-    ],
-    targets: Annotated[
-        list[str],
-        typer.Argument(metavar="FILE_OR_FOLDER...", help="Audio files, folders of audio files, or URIs."),
-    ],
-    top: Annotated[int, typer.Option(min=1, help="Number of genres per track, most probable first.")] = 3,
-    form: Annotated[
-        Format,
-        typer.Option("--format", help="Output format: a table to read, JSON for programs, CSV for spreadsheets."),
-    ] = Format.table,
-    timeline: Annotated[
-        bool, typer.Option("--timeline", help="Also print the genres of each segment, with its start time.")
-    ] = False,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="SECTION.KEY=VALUE",
-            help="Set featurize.max_seconds or featurize.track_timeout, the limits of one file. May be repeated.",
-        ),
-    ] = None,
-    workers: Workers = None,
-) -> None:
-    """Predict the genres of audio files with a trained model.
-
-    Predictions go to standard output, everything else to standard error.
-    A file that cannot be decoded is listed with the reason, and the others are still predicted.
-    The exit status is 1 if no file could be predicted.
-    """
-    with plain_errors(kept=""):
-        from featurize.storage import StoragePath
-        from jobs.inference.output_formats import FORMATS
-        from jobs.inference.predict import predict as predict_all
-        from jobs.inference.predict import prediction_limits
-        from jobs.terminal.console import ConsoleReporter
-
-        reporter, limits = ConsoleReporter(), prediction_limits(overrides or [])
-        answers = predict_all(StoragePath.of(run), targets, workers, reporter, limits)
-        echo(FORMATS[form.value](answers, top, timeline), nl=False)
-        for path, reason in answers.rejects:
-            _log.warning("%s: %s", path, reason)
-        if not answers.tracks:
-            raise typer.Exit(1)
 
 
 def export(
@@ -196,7 +167,7 @@ def config(config: ConfigFile = None, overrides: Overrides = None) -> None:
         echo(to_yaml(load_config(config, overrides or [])), nl=False)
 
 
-def doctor() -> None:
+def doctor(as_json: Json = False) -> None:
     """Test this machine: versions, memory, decoders, GPUs, and a complete run on ten synthetic tones.
 
     Each line is ok, remark or broken, with what to do. The exit status is 1 if anything is broken.
@@ -204,9 +175,12 @@ def doctor() -> None:
     with plain_errors(kept=""):
         from jobs.doctor.doctor import check_all
 
-        broken = 0
+        findings = []
         for finding in check_all():
-            echo(finding)
-            broken += finding.state == "broken"
-        if broken:
+            findings.append(finding)
+            if not as_json:
+                echo(finding)
+        if as_json:
+            echo_json({"findings": [dataclasses.asdict(finding) for finding in findings]})
+        if any(finding.state == "broken" for finding in findings):
             raise typer.Exit(1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from featurize.collection.table_file import is_table_name
 from featurize.config import FeaturizeConfig
 from featurize.dataset_build.inference_features import featurizing, list_files, supported_settings
 from featurize.display import one_line
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 
 _LIMITS = ("featurize.max_seconds", "featurize.track_timeout")
+_LIMITS_OF_ANSWERS = (*_LIMITS, "featurize.tracks_per_shard")
 
 _log = logging.getLogger(__name__)
 
@@ -66,21 +68,27 @@ class PredictionResults:
     rejects: list[tuple[str, str]]
 
 
-def prediction_limits(overrides: Sequence[str]) -> dict[str, float]:
+def prediction_limits(overrides: Sequence[str], into_folder: bool = False) -> dict[str, float]:
     """Return the values of `--set` for a prediction, by name without section; all other settings are the model's.
 
+    Args:
+        overrides: Values of `--set`.
+        into_folder: Whether answers are written to a folder, in shards.
+
     Raises:
-        ConfigError: A value is out of range, or its setting is not one of `featurize.max_seconds` and
-            `featurize.track_timeout`.
+        ConfigError: A value is out of range, or its setting is not one of `featurize.max_seconds`,
+            `featurize.track_timeout` and, for a folder, `featurize.tracks_per_shard`.
     """
+    allowed = _LIMITS_OF_ANSWERS if into_folder else _LIMITS
     settings = load_config(None, overrides).featurize
     names = [override.partition("=")[0].strip() for override in overrides]
-    if others := [one_line(name) for name in names if name not in _LIMITS]:
+    if others := [one_line(name) for name in names if name not in allowed]:
         raise ConfigError(
             f"--set {', '.join(others)}: a prediction has the settings that its model was trained with. Only "
-            f"{' and '.join(_LIMITS)} may be set."
+            f"{', '.join(allowed[:-1])} and {allowed[-1]} may be set."
         )
-    return {key: getattr(settings, key) for _, _, key in (name.partition(".") for name in names)}
+    values = {key: getattr(settings, key) for _, _, key in (name.partition(".") for name in names)}
+    return {key: value for key, value in values.items() if value != "auto"}
 
 
 def predict(
@@ -113,6 +121,7 @@ def predict(
     limits = dict(limits or {})
     timeout = limits.pop("track_timeout", FeaturizeConfig().track_timeout)
     settings = settings.model_copy(update=limits)
+    _refuse_collections(targets)
     files = list_files(targets)
     if not files:
         given = one_line(", ".join(map(uri_without_secrets, targets)))
@@ -145,6 +154,19 @@ def predict(
     rejects.sort(key=lambda reject: order[reject[0]])
     _log.info(f"Predicted {len(tracks)} of {len(files)} files, {time.monotonic() - started:.1f} s.")
     return PredictionResults(model.classes, tracks, rejects)
+
+
+def _refuse_collections(targets: Sequence[str]) -> None:
+    """Raise a FeaturizeError for tables and datasets, which only a prediction into a folder reads."""
+    for target in targets:
+        place = StoragePath.of(target)
+        # Text may be anything, and becomes a reject.
+        table = is_table_name(place.name) and not place.name.lower().endswith(".txt") and place.is_file()
+        if table or (place / "dataset.json").is_file():
+            raise FeaturizeError(
+                f"{place} is a {'table' if table else 'dataset'}, not audio. To predict its tracks, add: "
+                "--out ANSWERS"
+            )
 
 
 def _load(run: Run) -> "TrainedClassifier":

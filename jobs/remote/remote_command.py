@@ -7,10 +7,19 @@ from typing import Any
 import typer
 
 from jobs.config import load_config, to_yaml
+from jobs.inference.predict import prediction_limits
 from jobs.remote.code_bundle import SETTINGS
 
-_REMOTE_COMMANDS = ("run", "featurize", "verify", "compact", "train", "crossval", "evaluate")
-_PATH_PARAMETERS = {"music": "MUSIC", "features": "FEATURES", "run": "RUN", "out": "--out"}
+_REMOTE_COMMANDS = ("run", "featurize", "verify", "compact", "train", "crossval", "evaluate", "predict")
+_PATH_PARAMETERS = {
+    "music": "MUSIC",
+    "targets": "MUSIC",
+    "features": "FEATURES",
+    "folder": "FOLDER",
+    "run": "RUN",
+    "on": "--on",
+    "out": "--out",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,23 +60,35 @@ def read_command(commands: Mapping[str, Any], words: Sequence[str]) -> RemoteCom
         )
     command = commands[name]
     values = command.make_context(f"earmark {name}", list(rest)).params
+    if name == "predict":
+        if not values["out"]:
+            raise typer.BadParameter(
+                "a cluster writes answers to a folder. Add: --out ANSWERS", param_hint="predict"
+            )
+        prediction_limits(values["overrides"] or [], into_folder=True)
     config = load_config(values.get("config"), values.get("overrides") or [])
-    paths = {label: str(values[key]) for key, label in _PATH_PARAMETERS.items() if values.get(key)}
-    out = next(str(values[key]) for key in ("out", "run", "features") if values.get(key))
+    paths = {
+        label: value if isinstance(value, str) else str(value[0])
+        for key, label in _PATH_PARAMETERS.items()
+        if (value := values.get(key))
+    }
+    out = next(str(values[key]) for key in ("out", "run", "features", "folder") if values.get(key))
     return RemoteCommand(name, _rebuild(command, values), to_yaml(config), paths, out)
 
 
 def _rebuild(command: Any, values: dict[str, Any]) -> list[str]:
-    """Return the command line with a single --config SETTINGS instead of --config and --set."""
-    options, arguments = [], []
+    """Return the command line with a single --config SETTINGS instead of --config and --set, if it has both."""
+    options: list[str] = []
+    arguments: list[str] = []
+    has_config = "config" in values
     for parameter in command.params:
         value = values[parameter.name]
         if parameter.name == "config":
             options += ["--config", SETTINGS]
-        elif parameter.name == "overrides" or value in (None, False):
+        elif (parameter.name == "overrides" and has_config) or value in (None, False):
             continue
         elif parameter.param_type_name == "argument":
-            arguments.append(str(value))
+            arguments += [value] if isinstance(value, str) else map(str, value)
         elif parameter.multiple:
             options += [word for item in value or () for word in (parameter.opts[0], str(item))]
         else:

@@ -1,8 +1,8 @@
 """Output of a running job on stderr: progress bars on a terminal, plain lines in a file."""
 
-import logging
+import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -12,35 +12,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 from rich.text import Text
 
-from featurize.display import one_line, visible
+from featurize.display import one_line, visible, visible_json
+from jobs.terminal.log import show_log, stamped
 
 if TYPE_CHECKING:
-    from featurize.dataset.reader import Shard
     from featurize.dataset_build.driver import FeaturizeProgress
     from featurize.dataset_build.finalize import Summary
     from featurize.dataset_build.verify import Status
+    from train.answers.check import AnswersStatus
     from train.records import CrossValidationSummary, EpochRecord, Figures, FiguresByPart, FoldFigures
     from train.report.comparison import Row
 
 _SECONDS_BETWEEN_LINES = 30.0
 _FILE_WIDTH = 1000  # columns
-LOGGERS = ("featurize", "train", "jobs")
-
-
-class _ConsoleHandler(logging.Handler):
-    """Prints log messages above a running progress bar.
-
-    `rich.logging.RichHandler` is not used: it wraps messages at the width of the console (80 columns in a file),
-    and a command that is broken into two lines cannot be copied.
-    """
-
-    def __init__(self, console: Console) -> None:
-        super().__init__(logging.INFO)
-        self._console = console
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print a message as one line: names in it may hold line breaks and escape sequences."""
-        self._console.print(one_line(record.getMessage()), markup=False, soft_wrap=True)
 
 
 def echo(message: object, *, err: bool = False, nl: bool = True) -> None:
@@ -54,15 +38,9 @@ def echo(message: object, *, err: bool = False, nl: bool = True) -> None:
     typer.echo(visible(message), err=err, nl=nl)
 
 
-def show_log(console: Console | None = None) -> None:
-    """Print what Earmark's packages log: on the given console, or on one that writes to standard error."""
-    handler = _ConsoleHandler(console or Console(stderr=True, highlight=False, emoji=False))
-    for name in LOGGERS:
-        logger = logging.getLogger(name)
-        logger.setLevel(logging.INFO)
-        logger.handlers = [other for other in logger.handlers if not isinstance(other, _ConsoleHandler)]
-        logger.addHandler(handler)
-        logger.propagate = False  # TensorFlow's logger prints what reaches the root a second time
+def echo_json(document: object) -> None:
+    """Print one JSON document on standard output, with visible escapes."""
+    echo(visible_json(json.dumps(document, indent=2, ensure_ascii=False)))
 
 
 class ConsoleReporter:
@@ -74,8 +52,9 @@ class ConsoleReporter:
         show_log(self._console)
 
     def _line(self, line: str) -> None:
-        """Print a line above a running progress bar."""
-        self._console.print(one_line(line), markup=False, soft_wrap=True)
+        """Print a line above a running progress bar, or in a log."""
+        line = one_line(line) if self._console.is_terminal else stamped(one_line(line), "INFO")
+        self._console.print(line, markup=False, soft_wrap=True)
 
     @contextmanager
     def featurizing(self) -> Iterator[Callable[["FeaturizeProgress"], None]]:
@@ -137,11 +116,20 @@ class ConsoleReporter:
 
     def rejects(self, summary: "Summary") -> None:
         """Print a table of rejected tracks by reason, if any track was rejected."""
-        if not summary.rejects:
+        self.reject_table(summary.tracks, summary.rejects)
+
+    def reject_table(self, tracks: int, rejects: Mapping[tuple[str, str], int]) -> None:
+        """Print a table of rejected tracks, if any track was rejected.
+
+        Args:
+            tracks: Number of tracks, rejects included.
+            rejects: Number of rejected tracks by stage and reason.
+        """
+        if not rejects:
             return
-        table = Table("stage", "reason", "tracks", title=f"{summary.rejected} of {summary.tracks} tracks rejected")
+        table = Table("stage", "reason", "tracks", title=f"{sum(rejects.values())} of {tracks} tracks rejected")
         table.columns[2].justify = "right"
-        for (stage, reason), count in summary.rejects.items():
+        for (stage, reason), count in rejects.items():
             table.add_row(_cell(stage), _cell(reason), str(count))
         self._console.print(table)
 
@@ -186,12 +174,17 @@ class ConsoleReporter:
             table.add_row(_cell(row.label), *cells)
         console.print(table)
 
-    def verifying(self, shards: Iterable[tuple["Shard", list[str]]], total: int) -> list[str]:
-        """Show the progress of a verification, and return the problems found, each with the name of its shard."""
+    def verifying(self, shards: Iterable[tuple[str, list[str]]], total: int) -> list[str]:
+        """Show the progress of a verification, and return the problems found, each with the name of its shard.
+
+        Args:
+            shards: Name and problems of each shard.
+            total: Number of shards.
+        """
         problems = []
         with self._bar("shards") as show:
-            for done, (shard, shard_problems) in enumerate(shards, 1):
-                problems += [one_line(f"{shard.name}: {problem}") for problem in shard_problems]
+            for done, (name, shard_problems) in enumerate(shards, 1):
+                problems += [one_line(f"{name}: {problem}") for problem in shard_problems]
                 show(done, total, f"{len(problems)} problems" if problems else "")
         return sorted(problems, key=lambda problem: problem.partition(":")[0])  # a cluster reads in any order
 
@@ -276,9 +269,14 @@ class FoldReporter:
         self._line(f"fold {number} | {_epoch_line(entry, epochs)}")
 
 
-def status_lines(status: "Status") -> str:
-    """Return the lines of `earmark status` for a dataset."""
-    state = "complete" if status.complete else "unfinished: run the same featurize command to continue"
+def status_lines(status: "Status | AnswersStatus", command: str = "featurize") -> str:
+    """Return the lines of `earmark status` for a dataset, or for answers.
+
+    Args:
+        status: The status.
+        command: Command that continues the work.
+    """
+    state = "complete" if status.complete else f"unfinished: run the same {command} command to continue"
     if status.holder:
         state = f"running: process {status.holder}"
     rejects = sum(count.tracks for count in status.rejects)

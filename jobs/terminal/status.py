@@ -1,47 +1,143 @@
 """Progress of a dataset or a run, read from its files: on any machine, during a job and after it."""
 
+import dataclasses
 import re
+from typing import Any
 
 from featurize.dataset.output_folder import refuse_foreign_run_folder
-from featurize.dataset_build.verify import read_status
+from featurize.dataset_build.verify import Status, read_status
 from featurize.display import one_line
 from featurize.errors import DatasetError, FeaturizeError
 from featurize.execution.folder_lock import holder_of
 from featurize.storage import StoragePath
 from jobs.terminal.console import status_lines
+from train.answers.check import AnswersStatus, read_answers_status
 from train.run import Run
 
 _FOLD = re.compile(r"fold=\d+")
 _NAMES_SHOWN = 3
+_LABELS_SHOWN = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What a folder holds; each attribute is None, or empty, for what it does not hold.
+
+    Attributes:
+        dataset: Status of the dataset, also of one inside of a run.
+        listing: Id of a process that lists its music and has not planned a dataset yet.
+        run: The run, with its number of epochs to train.
+        cross_validation: The folder of a cross-validation, and the runs of the folds that have begun.
+        answers: Status of answers.
+    """
+
+    dataset: Status | None = None
+    listing: str | None = None
+    run: tuple[Run, int] | None = None
+    cross_validation: tuple[Run, list[StoragePath]] | None = None
+    answers: AnswersStatus | None = None
+
+
+def read_progress(folder: StoragePath) -> Progress:
+    """Return what is done in a folder.
+
+    Args:
+        folder: Dataset folder, run folder, the folder of a cross-validation, or a folder of answers. A run folder
+            may contain its dataset, as `earmark run` makes it.
+
+    Raises:
+        DatasetError: The folder has none of these, not even an unfinished one.
+    """
+    if answers := read_answers_status(folder, _holder(folder)):
+        return Progress(answers=answers)
+    run, features = Run(folder), folder / "features"
+    dataset = listing = None
+    if (features / "tracks.parquet").is_file():
+        dataset = read_status(features)
+    else:
+        listing = _holder(features)
+    if info := run.info():
+        return Progress(dataset, listing, run=(run, info.epochs))
+    if folds := _folds(folder):
+        return Progress(dataset, listing, cross_validation=(run, folds))
+    if dataset or listing:
+        return Progress(dataset, listing)
+    if run.history() or (folder / "tracks.parquet").is_file():
+        return Progress(read_status(folder))
+    if holder := _holder(folder):
+        return Progress(listing=holder)
+    raise DatasetError(_describe_other(folder))
 
 
 def progress_lines(folder: StoragePath) -> str:
-    """Return the lines of `earmark status`.
-
-    Args:
-        folder: Dataset folder, run folder or the folder of a cross-validation. For a run folder that contains its
-            dataset, as `earmark run` makes it, the lines show both.
-
-    Raises:
-        DatasetError: The folder has neither a dataset nor a run, not even an unfinished one.
-    """
-    run, features = Run(folder), folder / "features"
+    """Return the lines of `earmark status`; arguments and errors as in `read_progress`."""
+    progress = read_progress(folder)
     parts = []
-    if (features / "tracks.parquet").is_file():
-        parts.append(status_lines(read_status(features)))
-    elif holder := _holder(features):
-        parts.append(_listing_lines(holder))
-    if info := run.info():
-        parts.append(_training_lines(run, info.epochs))
-    elif folds := _folds(folder):
-        parts.append(_folds_lines(run, folds))
-    if parts:
-        return "\n".join(parts)
-    if run.history() or (folder / "tracks.parquet").is_file():
-        return status_lines(read_status(folder))
-    if holder := _holder(folder):
-        return _listing_lines(holder)
-    raise DatasetError(_describe_other(folder))
+    if progress.answers:
+        parts.append(_answers_lines(progress.answers))
+    if progress.dataset:
+        parts.append(status_lines(progress.dataset))
+    if progress.listing:
+        parts.append(_listing_lines(progress.listing))
+    if progress.run:
+        parts.append(_training_lines(*progress.run))
+    if progress.cross_validation:
+        parts.append(_folds_lines(*progress.cross_validation))
+    return "\n".join(parts)
+
+
+def progress_record(folder: StoragePath) -> dict[str, Any]:
+    """Return the document of `earmark status --json`; arguments and errors as in `read_progress`.
+
+    `dataset`, `listing`, `run`, `cross_validation` and `answers` are null for what the folder does not hold.
+    """
+    progress = read_progress(folder)
+    folds = None
+    if progress.cross_validation:
+        run, begun = progress.cross_validation
+        summary = run.cross_validation()
+        folds = {
+            "complete": summary is not None,
+            "folds": [{"folder": str(fold), **_run_record(Run(fold))} for fold in begun],
+            "mean": summary.mean.tracks.to_json() if summary else None,
+        }
+    return {
+        "folder": str(folder),
+        "dataset": _status_record(progress.dataset),
+        "listing": progress.listing,
+        "run": _run_record(progress.run[0]) if progress.run else None,
+        "cross_validation": folds,
+        "answers": _status_record(progress.answers),
+    }
+
+
+def _status_record(status: Status | AnswersStatus | None) -> dict[str, Any] | None:
+    if status is None:
+        return None
+    rejects = [count.model_dump() for count in status.rejects]
+    return {**dataclasses.asdict(status), "rejects": rejects}
+
+
+def _run_record(run: Run) -> dict[str, Any]:
+    info, history, metrics = run.info(), run.history(), run.metrics()
+    tracks = metrics.tracks if metrics else None
+    return {
+        "trained": run.model.is_file(),
+        "epochs": info.epochs if info else None,
+        "epochs_done": len(history),
+        "step": run.latest_step(),
+        "latest": history[-1].to_json() if history else None,
+        "evaluated": {"accuracy": tracks.accuracy, "macro_f1": tracks.macro_f1} if tracks else None,
+    }
+
+
+def _answers_lines(status: AnswersStatus) -> str:
+    lines = [status_lines(status, "predict")]
+    by_count = sorted(status.labels.items(), key=lambda label: (-label[1], label[0]))
+    lines += [f"predicted {count:6} {one_line(label)}" for label, count in by_count[:_LABELS_SHOWN]]
+    if len(by_count) > _LABELS_SHOWN:
+        lines.append(f"          and {len(by_count) - _LABELS_SHOWN} more classes")
+    return "\n".join(lines)
 
 
 def _holder(folder: StoragePath) -> str | None:

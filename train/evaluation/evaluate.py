@@ -17,8 +17,10 @@ from train.evaluation.prediction_parts import PredictionWriter, has_predictions,
 from train.evaluation.predictor import Predictor
 from train.folds import fold_roles
 from train.model.strategy import make_strategy
-from train.records import Metrics, Split, SplitPart
+from train.records import Metrics, ModelInfo, Split, SplitPart
 from train.run import Run
+
+_NAMES_SHOWN = 5
 
 
 def evaluate_run(run: Run, dataset: Dataset) -> Metrics:
@@ -36,9 +38,10 @@ def evaluate_run(run: Run, dataset: Dataset) -> Metrics:
     model_info = run.trained()
     if model_info.dataset != dataset.id:
         raise TrainError(
-            f"{run.folder} was trained on the dataset {one_line(model_info.dataset)}, but {dataset.folder} is now "
-            f"{one_line(dataset.id)}: tracks or settings have changed, or small shards were merged. Train again "
-            "into another folder."
+            f"{run.folder} was trained on the dataset {one_line(model_info.dataset)}, and {dataset.folder} is "
+            f"{one_line(dataset.id)}: {_difference(model_info, dataset)}. To evaluate the model on it as an "
+            f"external test set, type: earmark evaluate {run.folder.quoted} --on {dataset.folder.quoted} "
+            "--out FOLDER"
         )
     run.refuse_other_model(model_info, dataset)
     config = run.config()
@@ -66,6 +69,27 @@ def evaluate_run(run: Run, dataset: Dataset) -> Metrics:
     run.write("metrics.json", metrics.to_json())
     write_final_events(run, config, model_info, metrics)
     return metrics
+
+
+def _difference(model: ModelInfo, dataset: Dataset) -> str:
+    """Return what differs between the dataset of a model and another one, as far as the run records it."""
+    here, there = dataset.info.settings.model_dump(), model.features
+    differences = [
+        f"{one_line(key)} is {here.get(key)!r} in the dataset, {there.get(key)!r} in the model"
+        for key in sorted(here.keys() | there.keys())
+        if here.get(key) != there.get(key)
+    ]
+    for what, names in (
+        ("only the dataset has", [name for name in dataset.classes if name not in model.classes]),
+        ("only the model has", [name for name in model.classes if name not in dataset.classes]),
+    ):
+        if names:
+            more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+            listed = ", ".join(map(one_line, names[:_NAMES_SHOWN]))
+            differences.append(f"{what} the class{'es' if len(names) > 1 else ''} {listed}{more}")
+    return "; ".join(differences) or (
+        "classes and settings are the same, but it has other tracks, or its small shards were merged"
+    )
 
 
 def is_evaluated(run: Run) -> bool:

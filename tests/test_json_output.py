@@ -1,0 +1,58 @@
+"""`--json` prints one document with the documented keys and nothing else on standard output."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from jobs.commands.app import app
+
+PAGE = Path(__file__).parent.parent / "docs" / "scripts.md"
+
+
+def printed(*words):
+    done = CliRunner().invoke(app, list(map(str, words)))
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def documented(command):
+    """Return the keys in the row of a command in docs/scripts.md."""
+    [row] = [line for line in PAGE.read_text().splitlines() if line.startswith(f"| `earmark {command}")]
+    return set(re.findall(r"`(\w+)`", row.split(" | ", 1)[1]))
+
+
+def test_status_and_verification_of_a_dataset(features):
+    status = printed("status", features, "--json")
+    assert status.keys() == {"folder", "dataset", "listing", "run", "cross_validation", "answers"}
+    assert status.keys() <= documented("status")
+    assert (status["folder"], status["run"], status["answers"]) == (str(features), None, None)
+    assert status["dataset"]["complete"] is True
+    assert (status["dataset"]["tracks"], status["dataset"]["tracks_done"]) == (30, 30)
+    assert status["dataset"].keys() <= documented("status")
+    found = printed("verify", features, "--json")
+    assert found.keys() == documented("verify")
+    assert (found["problems"], found["rows"], found["unit"]) == ([], 120, "segments")
+
+
+def test_evaluation_status_and_comparison_of_a_run(features, export_run, tmp_path):
+    metrics = printed("evaluate", export_run, "--features", features, "--json")
+    assert metrics == json.loads((export_run / "metrics.json").read_text())
+    status = printed("status", export_run, "--json")["run"]
+    assert status.keys() <= documented("status")
+    assert status["evaluated"]["accuracy"] == metrics["tracks"]["accuracy"]
+    assert (status["trained"], status["epochs"], status["epochs_done"]) == (True, 2, 2)
+    compared = printed("compare", export_run, "--out", tmp_path / "page.html", "--json")
+    assert compared.keys() | compared["runs"][0].keys() <= documented("compare")
+    assert compared["runs"][0]["scores"][0]["tracks"]["accuracy"] == metrics["tracks"]["accuracy"]
+    assert (tmp_path / "page.html").is_file()
+
+
+@pytest.mark.slow
+def test_findings_of_the_doctor():
+    done = CliRunner().invoke(app, ["doctor", "--json"])
+    findings = json.loads(done.stdout)["findings"]
+    assert {finding["state"] for finding in findings} <= {"ok", "remark", "broken"}
+    assert findings[0].keys() | {"findings"} == documented("doctor")

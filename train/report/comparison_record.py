@@ -17,8 +17,8 @@ def comparison_record(entries: Sequence[Entry], rows: Sequence[Row], pairs: Sequ
 
     Returns:
         `runs`, for each entry its name, its settings, its number of parameters, and the scores of each of its
-        models, which are several for a cross-validation; `rows`, the table as it is printed; `pairs`, how the first
-        run differs from each other one on their common tracks; and `remarks`.
+        models, which are several for a cross-validation; `rows`, the table as it is printed; `pairs`, how the
+        first run differs from each other one on their common tracks; and `remarks`.
     """
     return {
         "runs": [

@@ -31,17 +31,19 @@ from jobs.config import load_config
 from jobs.remote.remote_command import read_command
 from jobs.terminal.status import progress_lines
 
-# The table is read by a child of this process. It is not a child of the tests' own process, which may be large:
-# Linux counts the memory of a parent as that of a program that it starts.
+# A process of its own, since the largest child of the tests' process may be any program that they ran before. For
+# itself, `getrusage` is no measure: its maximum begins with the memory of the process that started it.
 READ_TABLE = """
-import json, resource, sys
+import json, re, resource, sys
 from featurize.collection.layouts.readers import find_source
 from featurize.collection.manifest import TableRequest
 from featurize.execution.table_reading import read_table_apart
 from featurize.storage import StoragePath
 
 table = read_table_apart(find_source(StoragePath.of(sys.argv[1]), None, False), TableRequest()).table
-print(json.dumps([table.column_names, table.num_rows, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]))
+own = int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
+largest = max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+print(json.dumps([table.column_names, table.num_rows, largest]))
 """
 
 

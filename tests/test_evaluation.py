@@ -213,6 +213,7 @@ def test_a_run_of_a_version_that_evaluated_the_test_fold_in_training_is_continue
     write_run_page(old, dataset)
 
 
+@pytest.mark.slow
 def test_epochs_between_evaluations_are_not_selected_and_resume_to_the_same_bits(features, tmp_path):
     chosen = {**SMALL, "epochs": 3, "evaluate_every": 2, "patience": 1, "batch_size": 16}
     trained(features, tmp_path / "whole", **chosen)

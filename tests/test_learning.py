@@ -6,7 +6,8 @@ from support.default_features import FORMAT
 
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.reader import read_row_group
-from train.config import Interval, TrainConfig
+from train.config import TrainConfig
+from train.interval import Interval
 
 pytestmark = pytest.mark.usefixtures("logical_cpus")
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from featurize.dataset.schema import MAX_FOLDS
+from train.interval import Interval
 from train.model_names import ModelName, describe_models
 
 Fold = Annotated[int, Field(strict=True, ge=0, lt=MAX_FOLDS)]
@@ -313,31 +314,7 @@ class TrainConfig(BaseModel):
         }
 
     @property
-    def checkpoint_interval(self) -> "Interval":
+    def checkpoint_interval(self) -> Interval:
         """`checkpoint_every` as an `Interval`."""
         count, unit = self.checkpoint_every.split()
         return Interval(**{unit.removesuffix("s") + "s": int(count)})
-
-
-@dataclasses.dataclass(frozen=True)
-class Interval:
-    """Interval in training; exactly one of the three fields is set."""
-
-    minutes: int | None = None
-    steps: int | None = None
-    epochs: int | None = None
-
-    def is_due(self, seconds: float, steps: int, epoch_ended: bool, epochs: int) -> bool:
-        """Return whether the interval has passed.
-
-        Args:
-            seconds: Seconds since the last time.
-            steps: Number of steps finished since the start of training.
-            epoch_ended: Whether an epoch has just ended.
-            epochs: Number of epochs finished since the start of training.
-        """
-        if self.minutes is not None:
-            return seconds >= 60 * self.minutes
-        if self.steps is not None:
-            return steps % self.steps == 0
-        return epoch_ended and epochs % (self.epochs or 1) == 0

@@ -1,23 +1,29 @@
 """The settings and the final figures of a run in TensorBoard: its HParams table, and the last confusion matrix."""
 
-import tempfile
-from pathlib import Path
+import io
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api, api_pb2, summary
+from tensorboard.plugins.image.metadata import create_summary_metadata
+from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+from tensorboard.summary.writer.record_writer import RecordWriter
+from tensorboard.util.tensor_util import make_tensor_proto
 
-from featurize.storage import StoragePath
 from train.config import TrainConfig
 from train.evaluation.confusion_image import draw_confusion
 from train.records import Metrics, ModelInfo
 from train.run import Run
 
-FINAL = "final"  # subfolder of the event files
+FINAL_EVENTS = "final/events.out.tfevents.final"  # in the folder of the event files
 
 
 def write_final_events(run: Run, config: TrainConfig, model_info: ModelInfo, metrics: Metrics) -> None:
-    """Write `tensorboard/final`, in place of an earlier one: hyperparameters, figures and a confusion matrix.
+    """Write FINAL_EVENTS, in place of earlier ones: hyperparameters, figures and a confusion matrix.
 
     Args:
         run: The run.
@@ -25,18 +31,29 @@ def write_final_events(run: Run, config: TrainConfig, model_info: ModelInfo, met
         model_info: The content of `model.json`, for the feature settings.
         metrics: The content of `metrics.json`.
     """
-    with tempfile.TemporaryDirectory() as scratch:  # TensorFlow writes to local disks only
-        with tf.summary.create_file_writer(scratch).as_default(step=metrics.epoch):
-            api.hparams(hyperparameters(config, model_info))
-            for name, value in final_figures(run, metrics).items():
-                tf.summary.scalar(name, value)
-            tf.summary.image("confusion/tracks", draw_confusion(metrics.tracks.confusion, metrics.classes)[None])
-            ended = summary.session_end_pb(api_pb2.STATUS_SUCCESS)
-            tf.summary.experimental.write_raw_pb(ended.SerializeToString(), step=0)
-        folder = run.tensorboard / FINAL
-        folder.remove_folder()
-        for name, _ in StoragePath.of(scratch).files():
-            (folder / name).write(Path(scratch, name).read_bytes())
+    content = io.BytesIO()  # TensorFlow's writer needs a local disk, and room there for temporary files
+    records = RecordWriter(content)
+    records.write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
+    for each in _summaries(run, config, model_info, metrics):
+        # Some of TensorBoard's functions return TensorFlow's class of the message, others its own.
+        converted = Summary.FromString(each.SerializeToString())
+        records.write(Event(wall_time=time.time(), step=metrics.epoch, summary=converted).SerializeToString())
+    (run.tensorboard / FINAL_EVENTS).write(content.getvalue())
+
+
+def _summaries(run: Run, config: TrainConfig, model_info: ModelInfo, metrics: Metrics) -> Iterator[Any]:
+    """Yield the messages to write, one for each tag."""
+    yield api.hparams_pb(hyperparameters(config, model_info))
+    for name, value in final_figures(run, metrics).items():
+        yield scalar_pb(name, value)
+    image = draw_confusion(metrics.tracks.confusion, metrics.classes)
+    height, width, _ = image.shape
+    encoded = [str(width).encode(), str(height).encode(), tf.io.encode_png(image).numpy()]
+    metadata = create_summary_metadata(display_name=None, description=None, converted_to_tensor=True)
+    yield Summary(
+        value=[Summary.Value(tag="confusion/tracks", metadata=metadata, tensor=make_tensor_proto(encoded))]
+    )
+    yield summary.session_end_pb(api_pb2.STATUS_SUCCESS)
 
 
 def hyperparameters(config: TrainConfig, model_info: ModelInfo) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from train.evaluation.metrics import Float64, Int32
 from train.evaluation.predictor import Predictor
 from train.evaluation.totals import FoldTotals
 from train.input.stored_order import EvaluationStream
-from train.records import ProbabilityScores
+from train.records import HeldOutFigures, ProbabilityScores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +33,16 @@ class HeldOutScores:
     segments: ProbabilityScores
     tracks: ProbabilityScores
     copies_left_out: int
+
+    @property
+    def figures(self) -> HeldOutFigures:
+        """The scores that the history records."""
+        return HeldOutFigures(
+            loss=self.segments.loss,
+            accuracy=self.segments.accuracy,
+            track_accuracy=self.tracks.accuracy,
+            track_macro_f1=self.tracks.macro_f1,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,6 +41,7 @@ class PredictionWriter:
         self._part_rows = [sum(rows[first:last]) for first, last in itertools.pairwise(self._borders)]
         self._written = 0
         self._waiting: list[tuple[Float64, Int32]] = []
+        self._rows_waiting = 0
         if self._folder.is_file():
             self._folder.remove()
         else:
@@ -54,13 +55,13 @@ class PredictionWriter:
             labels: int32 [rows], class indices.
         """
         self._waiting.append((probabilities, labels))
-        while self._written < len(self._part_rows):
+        self._rows_waiting += len(labels)
+        while self._written < len(self._part_rows) and self._rows_waiting >= self._part_rows[self._written]:
             rows = self._part_rows[self._written]
-            if sum(len(part) for _, part in self._waiting) < rows:
-                return
-            joined = [np.concatenate(column) for column in zip(*self._waiting, strict=True)]
-            self._write(joined[0][:rows], joined[1][:rows])
-            self._waiting = [(joined[0][rows:], joined[1][rows:])]
+            all_probabilities, all_labels = (np.concatenate(column) for column in zip(*self._waiting, strict=True))
+            self._write(all_probabilities[:rows], all_labels[:rows])
+            self._waiting = [(all_probabilities[rows:].copy(), all_labels[rows:].copy())]
+            self._rows_waiting -= rows
 
     def _write(self, probabilities: Float64, labels: Int32) -> None:
         index, fold = self._written, self._fold

@@ -25,7 +25,7 @@ from train.fit.tensorboard import TensorBoardWriter
 from train.fit.train_step import StepConfig, StepResults, distributed_steps
 from train.input.distributed import DistributedBatches
 from train.input.timed_stream import TimedStream, seconds_waited
-from train.records import EpochRecord, HeldOutFigures, TrainFigures
+from train.records import EpochRecord, TrainFigures
 from train.run import Run
 
 _TRACKS_NAMED = 10
@@ -213,7 +213,7 @@ class Loop:
             seconds=state.seconds,
             examples_per_second=stream.rows / state.seconds,
             wait_fraction=state.waited / state.seconds,
-            **{part: _figures(of_part) for part, of_part in scores.items()},
+            **{part: of_part.figures for part, of_part in scores.items()},
         )
         self._outputs.begun.refuse_removed()
         state.history.append(record)
@@ -285,16 +285,6 @@ class Loop:
             self._outputs.tensorboard.confusion(part, record.epoch, confusion, classes)
         self._outputs.tensorboard.histograms(record.epoch, self._learner.model, self._outputs.example_segments)
         self._outputs.tensorboard.flush()
-
-
-def _figures(scores: HeldOutScores) -> HeldOutFigures:
-    """Return the scores of a held-out fold that the history records."""
-    return HeldOutFigures(
-        loss=scores.segments.loss,
-        accuracy=scores.segments.accuracy,
-        track_accuracy=scores.tracks.accuracy,
-        track_macro_f1=scores.tracks.macro_f1,
-    )
 
 
 def _abbreviate(names: list[str]) -> str:

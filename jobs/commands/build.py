@@ -19,6 +19,7 @@ from jobs.commands.options import (
     Overrides,
     RetryRejects,
     RunFolder,
+    TrustCode,
     Workers,
 )
 from jobs.terminal.console import echo
@@ -116,8 +117,10 @@ def train(features: Features, out: RunFolder, config: ConfigFile = None, overrid
         from jobs.terminal.console import ConsoleReporter
 
         reporter, dataset, path = ConsoleReporter(), StoragePath.of(features), StoragePath.of(out)
-        make_model(dataset, path, load_config(config, overrides or []), reporter)
-        echo(conclusion(path, evaluate_model(path, dataset)))
+        settings = load_config(config, overrides or [])
+        make_model(dataset, path, settings, reporter)
+        metrics = evaluate_model(path, dataset, trust_code=settings.train.is_users_model)
+        echo(conclusion(path, metrics))
 
 
 def crossval(
@@ -203,14 +206,16 @@ def submit(
         remote = read_command(group.commands, command)
         refuse_local_paths(remote.paths, shared or [])
         files = code_files()
-        uploads = sizes(files, remote.settings)
+        uploads = sizes(files, remote.settings, remote.code)
         total = f"{len(uploads)} files, {sum(uploads.values()):,} bytes"
         if dry_run:
             echo("\n".join(f"{size:>10,}  {name}" for name, size in sorted(uploads.items())))
             shown = one_line(shlex.join(map(uri_without_secrets, remote.arguments)))
             echo(f"{total} would be uploaded to {address} to run: earmark {shown}")
             return
-        job = send(address, readable_id(remote.name, remote.out), remote.arguments, files, remote.settings)
+        job = send(
+            address, readable_id(remote.name, remote.out), remote.arguments, files, remote.settings, remote.code
+        )
         echo(f"Submitted: {job.id} to {address} ({total})\n{job.commands()}", err=True)
         if wait:
             raise typer.Exit(follow(job, stop_on_interrupt, lambda text: echo(text, err=True)))
@@ -223,6 +228,7 @@ def evaluate(
     features: Annotated[
         str | None, typer.Option(metavar="FEATURES", help="Folder or URI of the dataset, if it has moved.")
     ] = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Evaluate a trained model on its test set again, and rewrite metrics.json and report.html."""
     with plain_errors():
@@ -232,7 +238,7 @@ def evaluate(
 
         show_log()
         moved, path = StoragePath.of(features) if features is not None else None, StoragePath.of(run)
-        echo(conclusion(path, evaluate_model(path, moved, again=True)))
+        echo(conclusion(path, evaluate_model(path, moved, again=True, trust_code=trust_code)))
 
 
 def demo(

@@ -7,7 +7,7 @@ import typer
 
 from featurize.display import one_line
 from jobs.commands.error_exits import plain_errors
-from jobs.commands.options import ConfigFile, Features, Format, Overrides, Workers
+from jobs.commands.options import ConfigFile, Features, Format, Overrides, TrustCode, Workers
 from jobs.terminal.console import echo
 from train.export.formats import ExportFormat
 
@@ -103,6 +103,7 @@ def predict(
         ),
     ] = None,
     workers: Workers = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Predict the genres of audio files with a trained model.
 
@@ -118,7 +119,7 @@ def predict(
         from jobs.terminal.console import ConsoleReporter
 
         reporter, limits = ConsoleReporter(), prediction_limits(overrides or [])
-        answers = predict_all(StoragePath.of(run), targets, workers, reporter, limits)
+        answers = predict_all(StoragePath.of(run), targets, workers, reporter, limits, trust_code)
         echo(FORMATS[form.value](answers, top, timeline), nl=False)
         for path, reason in answers.rejects:
             _log.warning("%s: %s", path, reason)
@@ -140,6 +141,7 @@ def export(
     features: Annotated[
         str | None, typer.Option(metavar="FEATURES", help="Folder or URI of the dataset, if it has moved.")
     ] = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Export a trained model to another format, including its class names and feature settings.
 
@@ -151,7 +153,7 @@ def export(
         from jobs.inference.export import export_model
 
         moved = StoragePath.of(features) if features is not None else None
-        echo(export_model(StoragePath.of(run), moved, form, out))
+        echo(export_model(StoragePath.of(run), moved, form, out, trust_code))
 
 
 def config(config: ConfigFile = None, overrides: Overrides = None) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 import typer
 
-from jobs.config import load_config, to_yaml
+from jobs.config import JobConfig, load_config, to_yaml
 from jobs.remote.code_bundle import SETTINGS
+from train.model.code_file import FOLDER, read_code
 
 _REMOTE_COMMANDS = ("run", "featurize", "verify", "compact", "train", "crossval", "evaluate")
 _PATH_PARAMETERS = {"music": "MUSIC", "features": "FEATURES", "run": "RUN", "out": "--out"}
@@ -23,6 +24,7 @@ class RemoteCommand:
         settings: Settings of --config and --set combined, as YAML.
         paths: Paths and URIs that the command reads and writes, keyed by argument (MUSIC, --out).
         out: Output folder or URI, or the folder that is changed.
+        code: The file that `train.model` names, for a user's model, by its path in the job's working directory.
     """
 
     name: str
@@ -30,6 +32,7 @@ class RemoteCommand:
     settings: str
     paths: dict[str, str]
     out: str
+    code: dict[str, bytes]
 
 
 def read_command(commands: Mapping[str, Any], words: Sequence[str]) -> RemoteCommand:
@@ -41,6 +44,7 @@ def read_command(commands: Mapping[str, Any], words: Sequence[str]) -> RemoteCom
 
     Raises:
         ConfigError: The settings cannot be used.
+        TrainError: The file of a user's model cannot be used.
         typer.BadParameter: The command cannot run on a cluster.
         click.UsageError: The command rejects its arguments.
     """
@@ -54,7 +58,17 @@ def read_command(commands: Mapping[str, Any], words: Sequence[str]) -> RemoteCom
     config = load_config(values.get("config"), values.get("overrides") or [])
     paths = {label: str(values[key]) for key, label in _PATH_PARAMETERS.items() if values.get(key)}
     out = next(str(values[key]) for key in ("out", "run", "features") if values.get(key))
-    return RemoteCommand(name, _rebuild(command, values), to_yaml(config), paths, out)
+    config, code = _with_code(config)
+    return RemoteCommand(name, _rebuild(command, values), to_yaml(config), paths, out, code)
+
+
+def _with_code(config: JobConfig) -> tuple[JobConfig, dict[str, bytes]]:
+    """Return the settings with the path that the file of a user's model has in the job, and the file."""
+    if not (code := read_code(config.train.model)):
+        return config, {}
+    path = f"{FOLDER}/{code.name.file}"
+    train = config.train.model_copy(update={"model": f"{path}:{code.name.function}"})
+    return config.model_copy(update={"train": train}), {path: code.content}
 
 
 def _rebuild(command: Any, values: dict[str, Any]) -> list[str]:

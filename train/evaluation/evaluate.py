@@ -19,10 +19,15 @@ from train.records import Metrics, Split, SplitPart
 from train.run import Run
 
 
-def evaluate_run(run: Run, dataset: Dataset) -> Metrics:
+def evaluate_run(run: Run, dataset: Dataset, trust_code: bool = False) -> Metrics:
     """Evaluate the model of a run on the test fold; write `predictions.parquet`, then `metrics.json`.
 
     The report is removed first, so that a run never has a report of older metrics.
+
+    Args:
+        run: Run folder.
+        dataset: Dataset that the run was trained on.
+        trust_code: Whether code in the run may be executed, as in `load_model`.
 
     Returns:
         The content of `metrics.json`.
@@ -41,7 +46,7 @@ def evaluate_run(run: Run, dataset: Dataset) -> Metrics:
     config = run.config()
     strategy = make_strategy(config.model_copy(update={"workers": 1}))
     with strategy.scope():
-        model = load_model(run)
+        model = load_model(run, trust_code)
     test_fold = fold_roles(config, dataset.layout).held_out["test"]
     fold = held_out(dataset, config, test_fold)
     probabilities, labels = fold.predict(Predictor(strategy, model))

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import keras
 import numpy as np
@@ -17,6 +16,7 @@ from tensorboard.compat.proto import event_pb2
 from featurize.processes import temporary_name
 from featurize.storage import StoragePath
 from train.fit.background_writer import BackgroundWriter
+from train.model.layer_outputs import layer_outputs
 
 _BY_STEP = ("steps/", "input/")
 _IMAGES_PER_CLASS = 3
@@ -72,7 +72,7 @@ class TensorBoardWriter:
         with self._writers["train"].as_default(step=0):
             tf.summary.text(name, "\n".join(f"    {line}" for line in content.splitlines()))
 
-    def graph(self, model: keras.Sequential) -> None:
+    def graph(self, model: keras.Model) -> None:
         """Write the graph of the model."""
         call = tf.function(lambda mfcc: model(mfcc, training=False), autograph=False)
         traced = call.get_concrete_function(tf.TensorSpec((None, *model.input_shape[1:]), tf.float32))
@@ -97,16 +97,14 @@ class TensorBoardWriter:
             for name, value in values.items():
                 tf.summary.scalar(name, value)
 
-    def histograms(self, epoch: int, model: keras.Sequential, segments: NDArray[np.float32]) -> None:
+    def histograms(self, epoch: int, model: keras.Model, segments: NDArray[np.float32]) -> None:
         """Write histograms of the weights, and of each layer's activations for some segments [rows, 40, 217]."""
         with self._writers["train"].as_default(step=epoch):
             for weight in model.weights:
                 layer_and_name = weight.path.partition("/")[2]
                 tf.summary.histogram(f"weights/{layer_and_name}", weight)
-            activations: Any = segments
-            for layer in model.layers:
-                activations = layer(activations, training=False)
-                tf.summary.histogram(f"activations/{layer.name}", activations)
+            for name, activations in layer_outputs(model, segments).items():
+                tf.summary.histogram(f"activations/{name}", activations)
 
     def flush(self) -> None:
         """Write buffered events to disk, and let changed files be copied if the folder is a URI."""

@@ -20,10 +20,12 @@ from train.evaluation.held_out import held_out
 from train.fit.background_writer import BackgroundWriter
 from train.fit.checkpoints import Checkpoints
 from train.fit.early_stopping import best_epoch, should_stop
+from train.fit.forward import refuse_random_layers
 from train.fit.loop import Learner, Loop, Outputs
+from train.fit.model_checks import refuse_unsuitable
 from train.fit.optimizer import make_optimizer
 from train.fit.tensorboard import TensorBoardWriter
-from train.fit.train_step import StepConfig, refuse_random_layers
+from train.fit.train_step import StepConfig
 from train.folds import describe_folds, fold_roles, resolve_folds
 from train.input.class_counts import class_warnings, class_weights, segment_counts
 from train.input.missing_classes import refuse_missing_classes
@@ -31,9 +33,11 @@ from train.input.mixup import mixup_shares
 from train.input.sampler import ShuffleSampler
 from train.input.timed_stream import TimedStream
 from train.model.architectures import build_model
+from train.model.code_file import ModelCode, code_of_run, settle_code, store_code
+from train.model.custom import call_builder, has_batch_normalization, set_up, start_build
 from train.model.normalization import Statistics, training_statistics
 from train.model.strategy import check_same_step, describe, make_strategy, on_gpus
-from train.model_names import MODELS
+from train.model_names import MODELS, parse_function
 from train.records import ModelInfo
 from train.run import Run
 
@@ -44,19 +48,22 @@ _EXAMPLE_SEGMENTS = 64
 
 def train(dataset: Dataset, run: Run, config: TrainConfig, config_text: str, callbacks: Callbacks) -> None:
     """Train a model on a dataset, or resume an interrupted run: `begin`, then `learn`."""
-    config = resolve_folds(config, dataset.layout)
-    if begin(dataset, run, config, config_text):
+    config, code = settle_code(run, resolve_folds(config, dataset.layout))
+    if begin(dataset, run, config, config_text, code):
         learn(dataset, run, config, callbacks)
 
 
-def begin(dataset: Dataset, run: Run, config: TrainConfig, config_text: str) -> bool:
+def begin(
+    dataset: Dataset, run: Run, config: TrainConfig, config_text: str, code: ModelCode | None = None
+) -> bool:
     """Record the dataset and the settings of a run.
 
     Args:
         dataset: Dataset from `open_dataset`.
         run: Output folder.
-        config: Settings from `resolve_folds`.
+        config: Settings from `resolve_folds` and `settle_code`.
         config_text: The whole config as YAML, to be stored with the results.
+        code: Code of the model, if it is a user's, from `settle_code`.
 
     Returns:
         Whether training remains to be done; False if the model is already trained for the configured epochs.
@@ -78,7 +85,9 @@ def begin(dataset: Dataset, run: Run, config: TrainConfig, config_text: str) -> 
         _log.warning(warning)
     if not is_trained(run, config):
         run.refuse_other_order()
-    run.begin(dataset, config)
+    run.begin(dataset, config, code.info if code else None)
+    if code:
+        store_code(run, code)
     (run.folder / "config.yaml").write(config_text.encode())
     return not is_trained(run, config)
 
@@ -104,23 +113,37 @@ def learn(
     """
     output = scratch or run
     strategy = make_strategy(config)
+    stream = training_stream(dataset, config)
+    statistics = training_statistics(dataset, config)
+    example_segments, example_labels = stream.examples()
+    code = code_of_run(run) if parse_function(config.model) else None
+    batch_norm = (
+        _check_model(code, config, example_segments.shape[1:], len(dataset.classes), stream.steps_per_epoch)
+        if code
+        else MODELS[config.model].batch_norm
+    )
+    compiled = is_compiled(config, strategy.num_replicas_in_sync, batch_norm)
+    if code:
+        start_build(config.seed)
     keras.utils.set_random_seed(config.seed)
-    compiled = is_compiled(config, strategy.num_replicas_in_sync)
     if not compiled:
         # Not with XLA, which rejects the gradient of max pooling as nondeterministic.
         tf.config.experimental.enable_op_determinism()
-    stream = training_stream(dataset, config)
-    statistics = training_statistics(dataset, config)
+    normalise_by = statistics if config.normalise else None
     with strategy.scope():
-        model = build_model(
-            config.model,
-            len(dataset.classes),
-            config.dropout,
-            statistics if config.normalise else None,
-            config.precision,
-            synchronized=not compiled,
-        )
-        refuse_random_layers(model)
+        if code:
+            own = call_builder(code, example_segments.shape[1:], len(dataset.classes), config)
+            model = set_up(own, normalise_by, synchronized=not compiled)
+        else:
+            model = build_model(
+                config.model,
+                len(dataset.classes),
+                config.dropout,
+                normalise_by,
+                config.precision,
+                synchronized=not compiled,
+            )
+            refuse_random_layers(model)
         optimizer = make_optimizer(config, stream.steps_per_epoch)
         optimizer.build(model.trainable_variables)
         background = BackgroundWriter()
@@ -142,7 +165,6 @@ def learn(
     roles = fold_roles(config, dataset.layout)
     held_out_folds = {part: held_out(dataset, config, fold) for part, fold in roles.held_out.items()}
     step_config = make_step_config(config, segment_counts(dataset, config)["train"], statistics)
-    example_segments, example_labels = stream.examples()
     parts = ["train", *held_out_folds]
     epochs_done = len(state.history)
     with (
@@ -180,13 +202,18 @@ def is_trained(run: Run, config: TrainConfig) -> bool:
     return bool(run.model.is_file() and info and info.epochs == len(history) and should_stop(history, config))
 
 
-def is_compiled(config: TrainConfig, replicas: int) -> bool:
+def is_compiled(config: TrainConfig, replicas: int, batch_norm: bool) -> bool:
     """Return whether XLA compiles the training step.
+
+    Args:
+        config: Settings.
+        replicas: Number of replicas.
+        batch_norm: Whether the model has batch normalization.
 
     Raises:
         TrainError: `jit_compile` is "always" where XLA cannot compile the step.
     """
-    across_replicas = MODELS[config.model].batch_norm and replicas > 1
+    across_replicas = batch_norm and replicas > 1
     if config.jit_compile == "always" and across_replicas:
         raise TrainError(
             f"train.jit_compile = always, but XLA cannot compile the batch normalization of {config.model} over "
@@ -231,7 +258,20 @@ def training_stream(dataset: Dataset, config: TrainConfig) -> TimedStream:
     return TimedStream(shards, sampler, mixup_shares(config.mixup, config.seed) if config.mixup else None)
 
 
-def _save_model(run: Run, model: keras.Sequential, dataset: Dataset, config: TrainConfig) -> None:
+def _check_model(
+    code: ModelCode, config: TrainConfig, input_shape: tuple[int, ...], classes: int, steps_per_epoch: int
+) -> bool:
+    """Build a user's model twice, and refuse it if it cannot be trained; return whether it has batch norm."""
+    builds = []
+    for _ in range(2):
+        start_build(config.seed)
+        builds.append(call_builder(code, input_shape, classes, config))
+    steps = steps_per_epoch * config.epochs
+    refuse_unsuitable(builds[0], builds[1], code.name.recorded, input_shape, classes, steps)
+    return has_batch_normalization(builds[0])
+
+
+def _save_model(run: Run, model: keras.Model, dataset: Dataset, config: TrainConfig) -> None:
     """Write model.keras, and model.json with everything needed to use it on audio."""
     with tempfile.TemporaryDirectory() as folder, naming(folder):
         path = os.path.join(folder, "model.keras")

@@ -6,7 +6,7 @@ import jobs.import_path  # noqa: F401 - decides where the others come from
 import os
 
 from featurize.execution.import_path import SAFE_PATH
-from jobs.requirements import refuse_missing_packages
+from jobs.requirements import refuse_missing_packages, refuse_overwritten_package
 from jobs.terminal.encoding import escape_unencodable, use_utf8
 from jobs.terminal.signals import end_with
 
@@ -24,8 +24,9 @@ def _run() -> None:
         refuse_missing_packages()
     try:
         from jobs.commands.app import app
-    except ModuleNotFoundError:
+    except ModuleNotFoundError as error:
         refuse_missing_packages()
+        refuse_overwritten_package(error)
         raise
 
     app()

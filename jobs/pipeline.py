@@ -140,7 +140,13 @@ def make_features(
     return summary
 
 
-def make_model(features: StoragePath, out: StoragePath, config: JobConfig, reporter: TrainingReporter) -> None:
+def make_model(
+    features: StoragePath,
+    out: StoragePath,
+    config: JobConfig,
+    reporter: TrainingReporter,
+    start: StoragePath | None = None,
+) -> None:
     """Train a model on a dataset, from the latest checkpoint if there is one; a finished model is kept.
 
     Args:
@@ -148,6 +154,7 @@ def make_model(features: StoragePath, out: StoragePath, config: JobConfig, repor
         out: Run folder.
         config: All settings.
         reporter: Shows progress.
+        start: Folder of the run whose weights a new run begins with; None for random weights.
 
     Raises:
         DatasetError: The dataset is incomplete.
@@ -162,6 +169,7 @@ def make_model(features: StoragePath, out: StoragePath, config: JobConfig, repor
     with quiet_tensorflow():
         from train.callbacks import Callbacks
         from train.errors import Stopped
+        from train.fit.initial_weights import settle_initial
         from train.fit.trainer import begin, learn
         from train.folds import resolve_folds
         from train.model.code_file import settle_code
@@ -170,11 +178,12 @@ def make_model(features: StoragePath, out: StoragePath, config: JobConfig, repor
     started, run = time.monotonic(), Run(out)
     settled, code = settle_code(run, resolve_folds(config.train, dataset.layout))
     config = config.model_copy(update={"train": settled})
+    initial = settle_initial(run, Run(start) if start else None, settled)
     try:
         with only_run_in(out), reporter.training() as (on_step, on_epoch), noted_signals() as stop:
             out.remove_leftovers()
             callbacks = Callbacks(on_step, on_epoch, stop)
-            if not begin(dataset, run, config.train, to_yaml(config), code):
+            if not begin(dataset, run, config.train, to_yaml(config), code, initial):
                 pass  # the model is finished
             elif on_cluster() or config.train.workers > 1:
                 with ray_workers(None):

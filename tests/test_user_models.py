@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -356,3 +357,19 @@ def test_all_folds_of_a_cross_validation_have_the_same_file(network, tmp_path):
     network.write_text("def build(): pass\n")
     assert keep_code(Run(tmp_path / "folds").folder, config, begun=True) == kept
     assert read_code(kept.model).content == NETWORK.encode()
+
+
+def test_the_example_of_the_page_is_the_file_and_can_be_trained():
+    from train.fit.model_checks import refuse_unsuitable
+    from train.model.custom import call_builder, start_build
+
+    docs = Path(__file__).parent.parent / "docs"
+    assert f"```python\n{(docs / 'my_networks.py').read_text()}```" in (docs / "models.md").read_text()
+    config = TrainConfig(model=f"{docs}/my_networks.py:build", model_settings={"width": 16})
+    code = read_code(config.model)
+    for precision in ("float32", "mixed_float16"):
+        builds = []
+        for _ in range(2):
+            start_build(0)
+            builds.append(call_builder(code, (40, 217), 3, config.model_copy(update={"precision": precision})))
+        refuse_unsuitable(*builds, code.name.recorded, (40, 217), 3, 1000)

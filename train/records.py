@@ -249,12 +249,14 @@ class InitialWeights(Record):
     Attributes:
         run: Folder of the other run.
         sha256: SHA-256 of its model, a copy of which is `initial.keras`, in hexadecimal.
+        classes: Its classes.
         taken: Names of the layers whose weights were taken; empty until training has begun.
         not_taken: Name and reason of the other layers that have weights.
     """
 
     run: str
     sha256: Digest
+    classes: Classes
     taken: list[str] = []
     not_taken: dict[str, str] = {}
 

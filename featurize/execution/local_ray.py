@@ -16,7 +16,7 @@ from pathlib import Path
 
 from featurize.display import one_line
 from featurize.errors import EarmarkError, FeaturizeError
-from featurize.execution.import_path import SAFE_PATH, job_config
+from featurize.execution.import_path import SAFE_PATH, job_config, own_path
 from featurize.io_errors import describe, first_line
 
 OBJECT_STORE_BYTES = 128 << 20  # small, because rows of a dataset are never passed through Ray
@@ -64,7 +64,7 @@ def local_ray(workers: int | None) -> Iterator[None]:
     with _private_folder() as folder:
         try:
             with _environment(
-                ONE_THREAD | SAFE_PATH
+                ONE_THREAD | SAFE_PATH | own_path()
             ):  # inherited by the workers; faster than a runtime environment
                 ray.init(
                     address="local",

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from featurize.version import VERSION
-from jobs.commands import build, query
+from jobs.commands import build, embedding, query
 
 app = typer.Typer(
     help="Learn to recognize music genres from audio: from a folder of labeled music to a trained classifier.",
@@ -45,6 +45,7 @@ for command in (
     build.evaluate,
     query.compare,
     query.predict,
+    embedding.embed,
     query.export,
     query.config,
     query.doctor,

@@ -105,7 +105,20 @@ def compact(features: Features, config: ConfigFile = None, overrides: Overrides 
         echo(f"features  {shown}\nshards    {done.after}, {merged}")
 
 
-def train(features: Features, out: RunFolder, config: ConfigFile = None, overrides: Overrides = None) -> None:
+def train(
+    features: Features,
+    out: RunFolder,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="OTHER_RUN",
+            help="Begin with the weights of another run: of all layers that fit by name and shape.",
+        ),
+    ] = None,
+) -> None:
     """Train a model on a dataset, evaluate it and write the report.
 
     After an interruption, run the same command again: it continues from the latest checkpoint.
@@ -118,7 +131,7 @@ def train(features: Features, out: RunFolder, config: ConfigFile = None, overrid
 
         reporter, dataset, path = ConsoleReporter(), StoragePath.of(features), StoragePath.of(out)
         settings = load_config(config, overrides or [])
-        make_model(dataset, path, settings, reporter)
+        make_model(dataset, path, settings, reporter, StoragePath.of(start) if start is not None else None)
         metrics = evaluate_model(path, dataset, trust_code=settings.train.is_users_model)
         echo(conclusion(path, metrics))
 

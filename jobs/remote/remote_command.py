@@ -11,7 +11,7 @@ from jobs.remote.code_bundle import SETTINGS
 from train.model.code_file import FOLDER, read_code
 
 _REMOTE_COMMANDS = ("run", "featurize", "verify", "compact", "train", "crossval", "evaluate")
-_PATH_PARAMETERS = {"music": "MUSIC", "features": "FEATURES", "run": "RUN", "out": "--out"}
+_PATH_PARAMETERS = {"music": "MUSIC", "features": "FEATURES", "run": "RUN", "out": "--out", "start": "--from"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from featurize.dataset.schema import MFCC_SHAPE
 from featurize.display import one_line
+from featurize.storage import StoragePath
 from train.errors import TrainError
 from train.evaluation.metrics import softmax
 from train.model.code_file import FOLDER, code_of_run
@@ -73,20 +74,18 @@ def load_model(run: Run, trust_code: bool = False) -> keras.Model:
     has_code = info is not None and info.model_code is not None
     if trust_code and has_code:
         load_code(code_of_run(run))
-    with run.model.at_hand() as path:
-        try:
-            model = keras.models.load_model(path, compile=False)
-        except Exception as error:  # Keras raises any exception for a file that is not its own
-            if has_code and not trust_code and "Could not locate" in str(error):
-                raise TrainError(
-                    f"{run.model} has layers of its own, which {run.folder / FOLDER} defines. Nothing there was "
-                    "executed, because it may be anyone's code. Read it; if you trust it, add --trust-code"
-                ) from error
-            why = one_line((str(error).splitlines() or [type(error).__name__])[0].rstrip("."))
+    try:
+        model = load_keras(
+            run.model,
+            "Remove it and repeat its run or train command: it restores the model from the latest checkpoint.",
+        )
+    except TrainError as error:
+        if has_code and not trust_code and "Could not locate" in str(error.__cause__):
             raise TrainError(
-                f"{run.model} is not a complete model: {why}. Remove it and repeat its run or train command: "
-                "it restores the model from the latest checkpoint."
+                f"{run.model} has layers of its own, which {run.folder / FOLDER} defines. Nothing there was "
+                "executed, because it may be anyone's code. Read it; if you trust it, add --trust-code"
             ) from error
+        raise
     expected = ((None, *MFCC_SHAPE), (None, len(run.trained().classes)))
     found = (getattr(model, "input_shape", None), getattr(model, "output_shape", None))
     if found != expected:
@@ -96,3 +95,21 @@ def load_model(run: Run, trust_code: bool = False) -> keras.Model:
             "Remove both and repeat its run or train command: it restores them from the latest checkpoint."
         )
     return model
+
+
+def load_keras(path: StoragePath, advice: str) -> keras.Model:
+    """Load a file of Keras in safe mode: no code in it is executed.
+
+    Args:
+        path: The file.
+        advice: Last sentence of the error message.
+
+    Raises:
+        TrainError: The file is broken, or has layers that this process does not know.
+    """
+    with path.at_hand() as here:
+        try:
+            return keras.models.load_model(here, compile=False)
+        except Exception as error:  # Keras raises any exception for a file that is not its own
+            why = one_line((str(error).splitlines() or [type(error).__name__])[0].rstrip("."))
+            raise TrainError(f"{path} is not a complete model: {why}. {advice}") from error

@@ -21,6 +21,14 @@ from train.fit.background_writer import BackgroundWriter
 from train.fit.checkpoints import Checkpoints
 from train.fit.early_stopping import best_epoch, should_stop
 from train.fit.forward import refuse_random_layers
+from train.fit.initial_weights import (
+    InitialModel,
+    describe_taken,
+    freeze,
+    settle_initial,
+    store_initial,
+    take_weights,
+)
 from train.fit.loop import Learner, Loop, Outputs
 from train.fit.model_checks import refuse_unsuitable
 from train.fit.optimizer import make_optimizer
@@ -46,15 +54,36 @@ _log = logging.getLogger(__name__)
 _EXAMPLE_SEGMENTS = 64
 
 
-def train(dataset: Dataset, run: Run, config: TrainConfig, config_text: str, callbacks: Callbacks) -> None:
-    """Train a model on a dataset, or resume an interrupted run: `begin`, then `learn`."""
+def train(
+    dataset: Dataset,
+    run: Run,
+    config: TrainConfig,
+    config_text: str,
+    callbacks: Callbacks,
+    start: Run | None = None,
+) -> None:
+    """Train a model on a dataset, or resume an interrupted run: `begin`, then `learn`.
+
+    Args:
+        dataset: Dataset from `open_dataset`.
+        run: Output folder.
+        config: Settings as the user gave them.
+        config_text: The whole config as YAML, to be stored with the results.
+        callbacks: Training callbacks.
+        start: Run whose weights a new run begins with; None for random weights.
+    """
     config, code = settle_code(run, resolve_folds(config, dataset.layout))
-    if begin(dataset, run, config, config_text, code):
+    if begin(dataset, run, config, config_text, code, settle_initial(run, start, config)):
         learn(dataset, run, config, callbacks)
 
 
 def begin(
-    dataset: Dataset, run: Run, config: TrainConfig, config_text: str, code: ModelCode | None = None
+    dataset: Dataset,
+    run: Run,
+    config: TrainConfig,
+    config_text: str,
+    code: ModelCode | None = None,
+    initial: InitialModel | None = None,
 ) -> bool:
     """Record the dataset and the settings of a run.
 
@@ -64,6 +93,7 @@ def begin(
         config: Settings from `resolve_folds` and `settle_code`.
         config_text: The whole config as YAML, to be stored with the results.
         code: Code of the model, if it is a user's, from `settle_code`.
+        initial: Model that the first weights are taken from, from `settle_initial`.
 
     Returns:
         Whether training remains to be done; False if the model is already trained for the configured epochs.
@@ -85,9 +115,11 @@ def begin(
         _log.warning(warning)
     if not is_trained(run, config):
         run.refuse_other_order()
-    run.begin(dataset, config, code.info if code else None)
+    run.begin(dataset, config, code.info if code else None, initial.info if initial else None)
     if code:
         store_code(run, code)
+    if initial:
+        store_initial(run, initial)
     (run.folder / "config.yaml").write(config_text.encode())
     return not is_trained(run, config)
 
@@ -144,6 +176,7 @@ def learn(
                 synchronized=not compiled,
             )
             refuse_random_layers(model)
+        freeze(model, config.freeze)
         optimizer = make_optimizer(config, stream.steps_per_epoch)
         optimizer.build(model.trainable_variables)
         background = BackgroundWriter()
@@ -151,6 +184,12 @@ def learn(
             run.checkpoints, model, optimizer, config.keep_checkpoints, background, output.checkpoints
         )
         state = checkpoints.restore_latest()
+        info = run.info()
+        if info and info.initial and not state.step:
+            taken = take_weights(run, model, dataset.classes, config.freeze)
+            _log.info(describe_taken(taken))
+            if not scratch:
+                run.write("run.json", info.model_copy(update={"initial": taken}).to_json())
     if len(run.history()) < len(state.history):  # the file was lost; the checkpoint has the records
         output.write("history.json", [entry.to_json() for entry in state.history])
     if config.workers > 1:

@@ -73,8 +73,13 @@ def run(
     Returns:
         Metrics on the test set.
     """
+    from train.model.code_file import read_code
+    from train.run import Run
+
     features = out / "features"
     refuse_foreign_run_folder(out)
+    if not Run(out).info():
+        read_code(config.train.model)  # refuses a file that cannot be used, before anything is featurized
     make_features(music, features, config, workers, reporter, retry_rejects, allowed_buckets, layout, columns)
     make_model(features, out, config, reporter)
     return evaluate_model(out, None, trust_code=config.train.is_users_model)

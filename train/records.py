@@ -238,7 +238,7 @@ class ModelCodeInfo(Record):
         sha256: SHA-256 of the file, in hexadecimal.
     """
 
-    file: Annotated[str, Field(pattern=r"^[^/\\\x00]{1,255}\.py$")]
+    file: Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f\x7f]{1,250}\.py$")]
     function: Annotated[str, Field(pattern=r"^[^\W\d]\w*$", max_length=200)]
     sha256: Digest
 

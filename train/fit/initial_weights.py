@@ -49,7 +49,8 @@ def settle_initial(run: Run, other: Run | None, config: TrainConfig) -> InitialM
     """
     info = run.info()
     recorded = info.initial if info else None
-    if run.latest_step() or run.model.is_file():
+    begun = bool(run.latest_step() or run.model.is_file())
+    if begun or (recorded and not other):
         if other and not recorded:
             raise TrainError(
                 f"{run.folder} was begun without --from, which is only read at the beginning. Give another --out, "

@@ -7,7 +7,7 @@ import jobs.supported_system  # noqa: F401 - refuses Windows, which lacks module
 import os
 
 from featurize.execution.import_path import SAFE_PATH
-from jobs.requirements import refuse_missing_packages
+from jobs.requirements import refuse_missing_packages, refuse_overwritten_package
 from jobs.terminal.encoding import escape_unencodable, use_utf8
 from jobs.terminal.signals import end_with
 
@@ -25,8 +25,9 @@ def _run() -> None:
         refuse_missing_packages()
     try:
         from jobs.commands.app import app
-    except ModuleNotFoundError:
+    except ModuleNotFoundError as error:
         refuse_missing_packages()
+        refuse_overwritten_package(error)
         raise
 
     app()

@@ -1,6 +1,7 @@
 """The config: read YAML, apply `--set section.key=value`, and report all mistakes in one message."""
 
 import difflib
+import math
 import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -74,7 +75,7 @@ def to_yaml(config: JobConfig) -> str:
         values: BaseModel = getattr(config, section)
         lines.append(f"{section}:")
         for key, field in type(values).model_fields.items():
-            value = yaml.safe_dump(getattr(values, key), default_flow_style=True, width=1000)
+            value = yaml.safe_dump(getattr(values, key), default_flow_style=True, width=math.inf)
             lines += [f"  # {field.description}", f"  {key}: {value.splitlines()[0]}"]
     return "\n".join(lines) + "\n"
 

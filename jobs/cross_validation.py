@@ -57,6 +57,7 @@ def cross_validate(
     from train.evaluation.prediction_parts import read_predictions
     from train.evaluation.svm_baseline import evaluate_svm, join_shards
     from train.input.missing_classes import refuse_missing_classes
+    from train.model.code_file import keep_code
     from train.run import Run
 
     dataset = open_dataset(features)
@@ -66,6 +67,9 @@ def cross_validate(
         refuse_missing_classes(dataset, fold_config, cross_validation=True)
     if left_out := describe_left_out(dataset):
         _log.info(left_out)
+    begun = any((out / f"fold={fold.test_fold}" / "run.json").is_file() for fold in configs)
+    model = keep_code(out, config.train, begun).model
+    configs = [fold.model_copy(update={"model": model}) for fold in configs]
     folds = [
         Fold(number, out / f"fold={fold.test_fold}", config.model_copy(update={"train": fold}))
         for number, fold in enumerate(configs, 1)

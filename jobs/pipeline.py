@@ -77,13 +77,18 @@ def run(
     Returns:
         Metrics on the test set.
     """
+    from train.model.code_file import read_code
+    from train.run import Run
+
     features = out / "features"
     refuse_foreign_run_folder(out)
     # Before hours of featurizing.
     refuse_unfit(feature_settings(config.featurize).shape, config.train)
+    if not Run(out).info():
+        read_code(config.train.model)  # refuses a file that cannot be used
     make_features(music, features, config, workers, reporter, retry_rejects, allowed_buckets, layout, columns)
     make_model(features, out, config, reporter)
-    return evaluate_model(out, None)
+    return evaluate_model(out, None, trust_code=config.train.is_users_model)
 
 
 def make_features(
@@ -146,7 +151,13 @@ def make_features(
     return summary
 
 
-def make_model(features: StoragePath, out: StoragePath, config: JobConfig, reporter: TrainingReporter) -> None:
+def make_model(
+    features: StoragePath,
+    out: StoragePath,
+    config: JobConfig,
+    reporter: TrainingReporter,
+    start: StoragePath | None = None,
+) -> None:
     """Train a model on a dataset, from the latest checkpoint if there is one; a finished model is kept.
 
     Args:
@@ -154,6 +165,7 @@ def make_model(features: StoragePath, out: StoragePath, config: JobConfig, repor
         out: Run folder.
         config: All settings.
         reporter: Shows progress.
+        start: Folder of the run whose weights a new run begins with; None for random weights.
 
     Raises:
         DatasetError: The dataset is incomplete.
@@ -168,17 +180,21 @@ def make_model(features: StoragePath, out: StoragePath, config: JobConfig, repor
     with quiet_tensorflow():
         from train.callbacks import Callbacks
         from train.errors import Stopped
+        from train.fit.initial_weights import settle_initial
         from train.fit.trainer import begin, learn
         from train.folds import resolve_folds
+        from train.model.code_file import settle_code
         from train.run import Run
 
-    config = config.model_copy(update={"train": resolve_folds(config.train, dataset.layout)})
     started, run = time.monotonic(), Run(out)
+    settled, code = settle_code(run, resolve_folds(config.train, dataset.layout))
+    config = config.model_copy(update={"train": settled})
+    initial = settle_initial(run, Run(start) if start else None, settled)
     try:
         with only_run_in(out), reporter.training() as (on_step, on_epoch), noted_signals() as stop:
             out.remove_leftovers()
             callbacks = Callbacks(on_step, on_epoch, stop)
-            if not begin(dataset, run, config.train, to_yaml(config)):
+            if not begin(dataset, run, config.train, to_yaml(config), code, initial):
                 pass  # the model is finished
             elif on_cluster() or config.train.workers > 1:
                 with ray_workers(None):
@@ -193,13 +209,17 @@ def make_model(features: StoragePath, out: StoragePath, config: JobConfig, repor
     _log.info(f"Trained: {epochs}, {time.monotonic() - started:.1f} s. {out}")
 
 
-def evaluate_model(out: StoragePath, features: StoragePath | None, again: bool = False) -> "Metrics":
+def evaluate_model(
+    out: StoragePath, features: StoragePath | None, again: bool = False, trust_code: bool = False
+) -> "Metrics":
     """Evaluate a trained model on its test fold, and write the metrics, the predictions and the report.
 
     Args:
         out: Run folder.
         features: Dataset folder; None for the folder recorded in the run.
         again: Whether to evaluate even if the metrics of this model exist.
+        trust_code: Whether code in the run may be executed: its user has named the function that builds the model,
+            or asks for it.
 
     Returns:
         Metrics on the test fold.
@@ -222,9 +242,9 @@ def evaluate_model(out: StoragePath, features: StoragePath | None, again: bool =
         with ray_workers(None):
             from train.cluster.ray_train import evaluate_on_cluster
 
-            metrics = evaluate_on_cluster(dataset.folder, finished, _with_device(finished.config()))
+            metrics = evaluate_on_cluster(dataset.folder, finished, _with_device(finished.config()), trust_code)
     else:
-        metrics = evaluate_run(finished, dataset)
+        metrics = evaluate_run(finished, dataset, trust_code)
         write_run_page(finished, dataset)
     _log.info(f"Evaluated: {metrics.test_set}. {out}")
     return metrics

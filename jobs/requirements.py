@@ -4,9 +4,12 @@ A job on a cluster brings its code with it, and runs in the Python that is first
 none of them.
 """
 
+import importlib.metadata
 import importlib.util
 import shlex
 import sys
+
+from featurize.execution.import_path import INSTALLATION, PACKAGES
 
 # The dependencies of pyproject.toml, by the name under which they are imported.
 REQUIREMENTS = {
@@ -47,3 +50,24 @@ def refuse_missing_packages() -> None:
             "PATH of ray start, and every node needs them: start Ray from an environment that has them, or "
             f"type on each node: {command}"
         )
+
+
+def refuse_overwritten_package(error: ModuleNotFoundError) -> None:
+    """End this process with a sentence if a module of Earmark is missing.
+
+    Another distribution that was installed into the same folder may have a package of the same name, such as
+    `train`: installers overwrite files without a question.
+
+    Raises:
+        SystemExit: The module that was not found is one of Earmark's; the message names the other distributions.
+    """
+    package = (error.name or "").partition(".")[0]
+    if package not in PACKAGES:
+        return
+    owners = importlib.metadata.packages_distributions().get(package, [])
+    others = sorted({owner for owner in owners if owner.lower() != "earmark"})
+    named = f" {' and '.join(others)} has files there, too." if others else ""
+    sys.exit(
+        f"earmark: {error.name} is missing in {INSTALLATION}, so its package {package} is not Earmark's, or "
+        f"not all of it.{named} Install Earmark in an environment of its own: {sys.executable} -m venv FOLDER"
+    )

@@ -73,7 +73,7 @@ def test_all_mistakes_are_reported_at_once(tmp_path):
     for expected in (
         "train.epoch: unknown setting; did you mean train.epochs?",
         "train.batch_size: input should be greater than or equal to 1, found 0",
-        "train.model: input should be 'conv2', 'conv3', 'conv3-norm' or 'modulation', found 'conv9'",
+        "train.model: input should be 'conv2', 'conv3', 'conv3-norm' or 'modulation', or a function",
         "featurise: unknown setting; did you mean featurize?",
         "train.segments_per_track: unknown setting; did you mean featurize.segments_per_track?",
         "train.learning_rate: input should be a valid number",

@@ -29,6 +29,7 @@ COMMANDS = (
     "export",
     "compare",
     "predict",
+    "embed",
     "submit",
     "config",
     "doctor",

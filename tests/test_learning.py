@@ -74,6 +74,7 @@ def test_the_loss_includes_label_smoothing_mixup_and_class_weights():
     import keras
     import tensorflow as tf
 
+    from train.fit.forward import training_forward
     from train.fit.train_step import StepConfig, train_step
     from train.input.batches import ReplicaBatch
 
@@ -83,7 +84,11 @@ def test_the_loss_includes_label_smoothing_mixup_and_class_weights():
     shares, weights = np.array([1, 0.9, 0.6, 0.5], np.float32), np.array([0.5, 1, 2], np.float32)
     part = ReplicaBatch(*map(tf.constant, (mfcc, labels, others, shares)), *map(tf.constant, (5, 0, 8)))
     loss, _, gradients = train_step(
-        net, keras.optimizers.SGD(), StepConfig(0, weights, 0.1, 0, 0, np.zeros(40)), part
+        net,
+        training_forward(net),
+        keras.optimizers.SGD(),
+        StepConfig(0, weights, 0.1, 0, 0, np.zeros(40)),
+        part,
     )
     logits = net(mfcc).numpy().astype(np.float64)
     likelihoods = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))

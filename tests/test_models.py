@@ -38,7 +38,7 @@ def chain(*layers):
 def test_dropout_in_the_chain_itself_is_accepted():
     import keras
 
-    from train.fit.train_step import refuse_random_layers
+    from train.fit.forward import refuse_random_layers
     from train.model.architectures import build_model
 
     refuse_random_layers(chain(keras.layers.Dropout(0.5, name="masks")))
@@ -49,7 +49,7 @@ def test_dropout_in_the_chain_itself_is_accepted():
 def test_random_layers_that_training_cannot_replace_are_refused_by_name():
     import keras
 
-    from train.fit.train_step import refuse_random_layers
+    from train.fit.forward import refuse_random_layers
 
     inner = keras.Sequential([keras.layers.Dropout(0.5, name="hidden")], name="inner")
     attention = keras.Sequential([keras.layers.GRU(2, dropout=0.5, name="gru"), keras.layers.Reshape((2, 1))])

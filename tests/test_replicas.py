@@ -181,7 +181,7 @@ def test_dropout_masks_differ_between_rows_and_steps():
     import keras
     import tensorflow as tf
 
-    from train.fit.train_step import StatelessRng, forward
+    from train.fit.forward import StatelessRng, forward
     from train.input.batches import ReplicaBatch
 
     net = keras.Sequential([keras.Input((1000,)), keras.layers.Dropout(0.4)])

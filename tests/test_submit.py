@@ -76,7 +76,7 @@ def test_too_large_an_upload_is_refused_and_the_largest_files_are_listed(tmp_pat
     with pytest.raises(
         FeaturizeError, match=r"50,000,0\d\d bytes would be uploaded, expected at most 50,000,000"
     ) as caught:
-        sizes({"configs/large.yaml": large, "jobs/small.py": small}, "a: 1\n")
+        sizes({"configs/large.yaml": large, "jobs/small.py": small}, "a: 1\n", {})
     assert str(caught.value).splitlines()[1].split() == ["50,000,001", str(large)]
 
 
@@ -90,7 +90,7 @@ def test_the_uploaded_files_run_the_command_with_the_same_settings(tmp_path):
         *("--", "s3://bucket/music"),
     ]
     assert command.paths == {"MUSIC": "s3://bucket/music", "--out": "s3://bucket/run"}
-    pack(code_files(), command.settings, tmp_path)
+    pack(code_files(), command.settings, command.code, tmp_path)
     assert load_config(tmp_path / SETTINGS, []) == load_config(None, ["train.model=conv2"])
     again = [sys.executable, "-m", "jobs.cli", "config", "--config", SETTINGS]
     printed = subprocess.run(again, cwd=tmp_path, capture_output=True, text=True, check=True).stdout

@@ -11,6 +11,8 @@ from support.default_features import SETTINGS
 
 from featurize.audio.mfcc import Filters
 from featurize.execution.child_process import ChildProcess
+from featurize.execution.import_path import own_path
+from jobs.requirements import refuse_overwritten_package
 
 ROOT = Path(__file__).parent.parent
 # Of the standard library, of Earmark and of what they import, also in workers, agents and child processes.
@@ -125,6 +127,65 @@ def test_a_child_process_finds_an_installation_that_only_its_parent_has_on_the_p
     command = [sys.executable, "-P", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100, check=True)
     assert "returned" in done.stdout
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder in PYTHONPATH whose modules have the names of our packages, and write when they are imported."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    marker = tmp_path / "imported"
+    for name in ("train", "jobs", "featurize", "configs"):
+        (folder / f"{name}.py").write_text(f"open({str(marker)!r}, 'a').write(__name__ + '\\n')\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(ROOT), str(ROOT / "tests")]))
+    yield folder
+    assert not marker.exists(), marker.read_text()
+
+
+def start(*arguments, cwd):
+    command = [sys.executable, "-m", "earmark", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
+
+
+def test_modules_with_our_names_in_pythonpath_are_not_imported(project):
+    done = start("config", cwd=project)
+    assert done.returncode == 0, done.stderr
+    with ChildProcess(own_path) as child:
+        expected = os.pathsep.join(map(str, (ROOT, project, ROOT / "tests")))
+        assert child.receive(60) == ("returned", {"PYTHONPATH": expected})
+
+
+def test_pythonpath_is_unchanged_without_such_modules(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
+    assert own_path() == {}
+
+
+def test_a_module_with_such_a_name_that_is_imported_already_is_named(project):
+    (project / "other.py").write_text("")
+    (project / "sitecustomize.py").write_text(
+        "import importlib.util, sys\n"
+        f"spec = importlib.util.spec_from_file_location('train', {str(project / 'other.py')!r})\n"
+        "sys.modules['train'] = importlib.util.module_from_spec(spec)\n"
+    )
+    done = start("config", cwd=project.parent)
+    assert done.returncode == 1
+    assert f"imported {str(project / 'other.py')!r} under the name train" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_package_that_another_distribution_has_overwritten_is_named(monkeypatch):
+    owners = {"train": ["earmark", "train-tickets"], "requests": ["requests"]}
+    monkeypatch.setattr("importlib.metadata.packages_distributions", lambda: owners)
+    refuse_overwritten_package(ModuleNotFoundError(name="requests.api"))
+    with pytest.raises(SystemExit, match=r"train\.config is missing in .* train-tickets has files there, too"):
+        refuse_overwritten_package(ModuleNotFoundError(name="train.config"))
+
+
+@pytest.mark.slow
+def test_ray_workers_find_our_packages_in_spite_of_pythonpath(project, music, tmp_path):
+    done = start("featurize", music, "--out", tmp_path / "out", "--workers", 2, cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert "30 tracks" in done.stderr
 
 
 @pytest.mark.matrix

@@ -1,13 +1,14 @@
 """The `train` section of the config: network, training, folds and hardware."""
 
 import dataclasses
+import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from featurize.dataset.schema import MAX_FOLDS
 from train.interval import Interval
-from train.model_names import ModelName, describe_models
+from train.model_names import MODELS, ModelName, describe_models
 
 Fold = Annotated[int, Field(strict=True, ge=0, lt=MAX_FOLDS)]
 Epochs = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
@@ -20,6 +21,23 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 MOST_PROFILED = 200  # steps: a profile is held in memory, and takes some hundred kilobytes a step
 # `train.segment_size` checks that it is less than the dataset has.
 MaskWidth = Annotated[int, Field(strict=True, ge=0, le=100_000)]
+
+
+LayerName = Annotated[str, Field(min_length=1, max_length=200)]
+_LARGEST_SETTINGS = 100_000  # bytes of JSON
+
+
+def _refuse_unstorable(settings: dict[str, Any]) -> dict[str, Any]:
+    """Raise a ValueError unless run.json can hold the settings and give them back unchanged."""
+    try:
+        text = json.dumps(settings, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"expected numbers, texts, lists and mappings only ({error})") from None
+    if json.loads(text) != settings:
+        raise ValueError("expected mappings whose keys are texts: put the others in quotation marks")
+    if len(text) > _LARGEST_SETTINGS:
+        raise ValueError(f"expected at most {_LARGEST_SETTINGS:,} characters")
+    return settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +63,14 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     model: ModelName = Field("conv3-norm", description=f"network: {describe_models()}")
+    model_settings: Annotated[dict[str, Any], AfterValidator(_refuse_unstorable)] = Field(
+        {}, description="settings of a model of yours, which its function reads as config.model_settings"
+    )
+    freeze: list[LayerName] = Field(
+        [],
+        description="names of layers that keep the weights taken from the run of --from; batch normalization also "
+        "keeps its statistics",
+    )
     normalise: bool = Field(
         False,
         description="normalize each coefficient or mel band in the first layer of the model, by its mean and "
@@ -238,6 +264,10 @@ class TrainConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check_combinations(self) -> "TrainConfig":
+        if self.model_settings and self.model in MODELS:
+            raise ValueError(
+                f"model_settings are for a function of yours that builds the model, not for model = {self.model}"
+            )
         if self.replicas is not None and self.replicas > self.batch_size:
             raise ValueError(f"{self.replicas} replicas cannot share batches of {self.batch_size} segments")
         if self.workers > 1 and self.replicas is not None:
@@ -269,6 +299,11 @@ class TrainConfig(BaseModel):
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs = {self.warmup_epochs:g} must be less than epochs = {self.epochs}")
         return self
+
+    @property
+    def is_users_model(self) -> bool:
+        """Whether a function of the user builds the model, whose code may therefore be executed."""
+        return self.model not in MODELS
 
     @property
     def selects_epoch(self) -> bool:

@@ -17,6 +17,7 @@ Figure = Annotated[float, Field(ge=-1e9, le=1e9)]
 NotNegative = Annotated[float, Field(ge=0)]
 Fold = Annotated[int, Field(ge=0, lt=FOLD_NUMBERS)]
 Epoch = Annotated[int, Field(ge=1, le=1_000_000)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Classes = Annotated[list[str], Field(min_length=1)]
 Confusion = Annotated[list[list[Count]], Field(min_length=1)]
 
@@ -288,6 +289,38 @@ class ModelInfo(Record):
         return classes
 
 
+class ModelCodeInfo(Record):
+    """The code of a user's model, of which a run has a copy.
+
+    Attributes:
+        file: Name of the file in the folder `model_code` of the run.
+        function: Name of the function that builds the model.
+        sha256: SHA-256 of the file, in hexadecimal.
+    """
+
+    file: Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f\x7f]{1,250}\.py$")]
+    function: Annotated[str, Field(pattern=r"^[^\W\d]\w*$", max_length=200)]
+    sha256: Digest
+
+
+class InitialWeights(Record):
+    """Where a run took its first weights from (`earmark train --from`).
+
+    Attributes:
+        run: Folder of the other run.
+        sha256: SHA-256 of its model, a copy of which is `initial.keras`, in hexadecimal.
+        classes: Its classes.
+        taken: Names of the layers whose weights were taken; empty until training has begun.
+        not_taken: Name and reason of the other layers that have weights.
+    """
+
+    run: str
+    sha256: Digest
+    classes: Classes
+    taken: list[str] = []
+    not_taken: dict[str, str] = {}
+
+
 class RunInfo(Record):
     """run.json: the dataset and the settings with which a run was started.
 
@@ -296,12 +329,16 @@ class RunInfo(Record):
         features: Folder of the dataset, relative to the run if it is inside.
         train: The `train` section of the config; another version may have written other settings.
         order: Version of the order in which segments are read, `train.run.ORDER`; runs of the first have no key.
+        model_code: Code of the model, if it is a user's.
+        initial: Where the first weights are from, if they are those of another run.
     """
 
     dataset: str
     features: str
     train: dict[str, Any]
     order: Count = 1
+    model_code: ModelCodeInfo | None = None
+    initial: InitialWeights | None = None
 
     @field_validator("train")
     @classmethod

@@ -17,7 +17,16 @@ from featurize.storage import StoragePath, describe
 from train.checkpoint_name import complete_checkpoints
 from train.config import TrainConfig
 from train.errors import TrainError
-from train.records import CrossValidationSummary, EpochRecord, Metrics, ModelInfo, RunInfo, explain
+from train.records import (
+    CrossValidationSummary,
+    EpochRecord,
+    InitialWeights,
+    Metrics,
+    ModelCodeInfo,
+    ModelInfo,
+    RunInfo,
+    explain,
+)
 
 T = TypeVar("T")
 
@@ -44,10 +53,22 @@ class Run:
         self.model = self.folder / "model.keras"
         self.report = self.folder / "report.html"
 
-    def begin(self, dataset: Dataset, config: TrainConfig) -> None:
+    def begin(
+        self,
+        dataset: Dataset,
+        config: TrainConfig,
+        model_code: ModelCodeInfo | None = None,
+        initial: InitialWeights | None = None,
+    ) -> None:
         """Record the dataset and the settings, or check that an existing run was started with the same.
 
         Call `refuse_other_order` first, unless the model is trained.
+
+        Args:
+            dataset: Dataset.
+            config: Settings.
+            model_code: Code of the model, if it is a user's.
+            initial: Where the first weights are from, if they are those of another run.
 
         Raises:
             TrainError: The folder holds a run with other settings or another dataset.
@@ -56,7 +77,8 @@ class Run:
         may_change = config.may_change
         previous = self.info()
         if previous:
-            recorded = previous.train
+            defaults = {name: field.get_default() for name, field in TrainConfig.model_fields.items()}
+            recorded = {**defaults, **previous.train}  # an earlier version may have had fewer settings
             changes = [
                 f"train.{key}: {recorded.get(key)!r} there, {value!r} now"
                 for key, value in settings.items()
@@ -72,6 +94,11 @@ class Run:
                 )
         order = previous.order if previous and self.latest_step() else ORDER
         info = RunInfo(dataset=dataset.id, features=self._relative(dataset.folder), train=settings, order=order)
+        # Only if there are any, so that the file of other runs stays as it was.
+        if model_code:
+            info = info.model_copy(update={"model_code": model_code})
+        if initial:
+            info = info.model_copy(update={"initial": initial})
         self.write("run.json", info.to_json())
 
     def refuse_other_order(self) -> None:

@@ -37,12 +37,12 @@ def refuse_foreign_dataset_folder(folder: StoragePath) -> None:
 def refuse_foreign_run_folder(folder: StoragePath) -> None:
     """Refuse the output folder of a run or a cross-validation if it holds other files and nothing of Earmark.
 
-    The dataset may be in its subfolder `features`.
+    The dataset may be in its subfolder `features`, and the code of a user's model in `model_code`.
 
     Raises:
         FeaturizeError: It does, or it is a file.
     """
-    _refuse(folder, lambda name: name == "features" or bool(_FOLD.fullmatch(name)))
+    _refuse(folder, lambda name: name in ("features", "model_code") or bool(_FOLD.fullmatch(name)))
 
 
 def refuse_foreign_answers_folder(folder: StoragePath) -> None:

@@ -31,10 +31,14 @@ _LINES_KEPT = 20  # of standard error
 _SECONDS_FOR_LAST_LINES = 1.0
 # Not `-m`: if the parent was started in the folder of the installation, that is on no search path. It goes first
 # only then, because modules of `site-packages` must not come before the standard library.
+# `featurize` is imported from there, whatever else in PYTHONPATH has its name.
 _START = """
 import sys
-if sys.argv[1] not in sys.path:
-    sys.path.insert(0, sys.argv[1])
+known = sys.argv[1] in sys.path
+sys.path.insert(0, sys.argv[1])
+import featurize
+if known:
+    del sys.path[0]
 from featurize.execution.child_process import serve
 serve()
 """

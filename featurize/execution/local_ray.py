@@ -17,7 +17,7 @@ from pathlib import Path
 
 from featurize.display import one_line
 from featurize.errors import EarmarkError, FeaturizeError
-from featurize.execution.import_path import SAFE_PATH, job_config
+from featurize.execution.import_path import SAFE_PATH, job_config, own_path
 from featurize.io_errors import describe, first_line
 
 OBJECT_STORE_BYTES = 128 << 20  # small, because only a prediction passes features through Ray
@@ -71,7 +71,7 @@ def local_ray(workers: int | None, object_store_bytes: int = OBJECT_STORE_BYTES)
     with _private_folder() as folder:
         try:
             # The environment is inherited by the workers; this is faster than a runtime environment.
-            with _environment(ONE_THREAD | SAFE_PATH), _without_processes_of_a_cluster():
+            with _environment(ONE_THREAD | SAFE_PATH | own_path()), _without_processes_of_a_cluster():
                 ray.init(
                     address="local",
                     num_cpus=workers,

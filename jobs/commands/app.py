@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from featurize.version import VERSION
-from jobs.commands import build, evaluation, prediction, query
+from jobs.commands import build, embedding, evaluation, prediction, query
 
 app = typer.Typer(
     help="Learn to recognize music genres from audio: from a folder of labeled music to a trained classifier.",
@@ -46,6 +46,7 @@ for command in (
     query.compare,
     query.labels,
     prediction.predict,
+    embedding.embed,
     query.export,
     query.config,
     query.doctor,

@@ -105,7 +105,20 @@ def compact(features: Features, config: ConfigFile = None, overrides: Overrides 
         echo(f"features  {shown}\nshards    {done.after}, {merged}")
 
 
-def train(features: Features, out: RunFolder, config: ConfigFile = None, overrides: Overrides = None) -> None:
+def train(
+    features: Features,
+    out: RunFolder,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="OTHER_RUN",
+            help="Begin with the weights of another run: of all layers that fit by name and shape.",
+        ),
+    ] = None,
+) -> None:
     """Train a model on a dataset, evaluate it and write the report.
 
     After an interruption, run the same command again: it continues from the latest checkpoint.
@@ -117,8 +130,10 @@ def train(features: Features, out: RunFolder, config: ConfigFile = None, overrid
         from jobs.terminal.console import ConsoleReporter
 
         reporter, dataset, path = ConsoleReporter(), StoragePath.of(features), StoragePath.of(out)
-        make_model(dataset, path, load_config(config, overrides or []), reporter)
-        echo(conclusion(path, evaluate_model(path, dataset)))
+        settings = load_config(config, overrides or [])
+        make_model(dataset, path, settings, reporter, StoragePath.of(start) if start is not None else None)
+        metrics = evaluate_model(path, dataset, trust_code=settings.train.is_users_model)
+        echo(conclusion(path, metrics))
 
 
 def crossval(
@@ -194,7 +209,7 @@ def submit(
 ) -> None:
     """Run a command on a Ray cluster: earmark submit -- run s3://BUCKET/music --out s3://BUCKET/run.
 
-    Only Earmark's code and the settings are uploaded.
+    Only Earmark's code, the settings, and the file that train.model may name are uploaded.
     Music, dataset and results must be in a bucket or a folder that every node can access.
     """
     with plain_errors():
@@ -208,14 +223,16 @@ def submit(
         remote = read_command(group.commands, command)
         refuse_local_paths(remote.paths, shared or [])
         files = code_files()
-        uploads = sizes(files, remote.settings)
+        uploads = sizes(files, remote.settings, remote.code)
         total = f"{len(uploads)} files, {sum(uploads.values()):,} bytes"
         if dry_run:
             echo("\n".join(f"{size:>10,}  {name}" for name, size in sorted(uploads.items())))
             shown = one_line(shlex.join(map(uri_without_secrets, remote.arguments)))
             echo(f"{total} would be uploaded to {address} to run: earmark {shown}")
             return
-        job = send(address, readable_id(remote.name, remote.out), remote.arguments, files, remote.settings)
+        job = send(
+            address, readable_id(remote.name, remote.out), remote.arguments, files, remote.settings, remote.code
+        )
         echo(f"Submitted: {job.id} to {address} ({total})\n{job.commands()}", err=True)
         if wait:
             raise typer.Exit(follow(job, stop_on_interrupt, lambda text: echo(text, err=True)))

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from jobs.commands.error_exits import plain_errors
-from jobs.commands.options import AllowedBuckets, Columns, Json, Layout, RetryRejects, Workers
+from jobs.commands.options import AllowedBuckets, Columns, Json, Layout, RetryRejects, TrustCode, Workers
 from jobs.terminal.console import echo, echo_json
 
 
@@ -33,6 +33,7 @@ def evaluate(
     layout: Layout = None,
     columns: Columns = None,
     as_json: Json = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Evaluate a trained model on its test set again, and rewrite metrics.json and report.html.
 
@@ -54,7 +55,15 @@ def evaluate(
                 problem = "--features is the dataset of the run" if features is not None else "--out is missing"
                 raise ConfigError(f"--on: {problem}. Expected: earmark evaluate RUN --on TEST_SET --out FOLDER")
             request = PredictionRequest(
-                workers, True, retry_rejects, {}, allow_bucket or [], columns, labeled=True, layout=layout
+                workers,
+                True,
+                retry_rejects,
+                {},
+                allow_bucket or [],
+                columns,
+                labeled=True,
+                layout=layout,
+                trust_code=trust_code,
             )
             folder = StoragePath.of(out)
             external = evaluate_on(StoragePath.of(run), on, folder, request, ConsoleReporter())
@@ -76,7 +85,7 @@ def evaluate(
 
         show_log()
         moved, path = StoragePath.of(features) if features is not None else None, StoragePath.of(run)
-        metrics = evaluate_model(path, moved, again=True)
+        metrics = evaluate_model(path, moved, again=True, trust_code=trust_code)
         if as_json:
             echo_json(metrics.to_json())
         else:

@@ -59,6 +59,13 @@ Columns = Annotated[
 ]
 RetryRejects = Annotated[bool, typer.Option("--retry-rejects", help="Retry the tracks that were rejected before.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, for programs.")]
+TrustCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-code",
+        help="Execute the Python file in RUN that defines layers of its model; only if you know who wrote it.",
+    ),
+]
 RunFolder = Annotated[str, typer.Option("--out", metavar="RUN", help="Output folder or URI of the run.")]
 
 

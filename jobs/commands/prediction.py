@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.commands.error_exits import KEPT, plain_errors
-from jobs.commands.options import AllowedBuckets, Columns, Format, RetryRejects, Workers
+from jobs.commands.options import AllowedBuckets, Columns, Format, RetryRejects, TrustCode, Workers
 from jobs.terminal.console import echo
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def predict(
             help="With --out: write the features too, as a dataset in ANSWERS/features for other models.",
         ),
     ] = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Predict the genres of audio files with a trained model.
 
@@ -96,6 +97,7 @@ def predict(
                 allow_bucket or [],
                 columns,
                 keep_features=keep_features,
+                trust_code=trust_code,
             )
             _predict_into(run, targets, out, request)
             return
@@ -103,7 +105,7 @@ def predict(
         given |= {"--keep-features": keep_features}
         if named := [name for name, value in {**given, "--allow-bucket": allow_bucket}.items() if value]:
             raise ConfigError(f"{', '.join(named)}: expected with a folder of answers. Add: --out ANSWERS")
-        _print_predictions(run, targets, workers, limits, form, top, timeline)
+        _print_predictions(run, targets, workers, limits, form, top, timeline, trust_code)
 
 
 def _print_predictions(
@@ -114,6 +116,7 @@ def _print_predictions(
     form: Format,
     top: int,
     timeline: bool,
+    trust_code: bool,
 ) -> None:
     """Print predictions; exit with 1 if there are none."""
     from featurize.storage import StoragePath
@@ -121,7 +124,7 @@ def _print_predictions(
     from jobs.inference.predict import predict as predict_all
     from jobs.terminal.console import ConsoleReporter
 
-    answers = predict_all(StoragePath.of(run), targets, workers, ConsoleReporter(), limits)
+    answers = predict_all(StoragePath.of(run), targets, workers, ConsoleReporter(), limits, trust_code)
     echo(FORMATS[form.value](answers, top, timeline), nl=False)
     for path, reason in answers.rejects:
         _log.warning("%s: %s", path, reason)

@@ -7,7 +7,7 @@ import typer
 
 from featurize.display import one_line
 from jobs.commands.error_exits import plain_errors
-from jobs.commands.options import ConfigFile, Json, Overrides
+from jobs.commands.options import ConfigFile, Json, Overrides, TrustCode
 from jobs.terminal.console import echo, echo_json
 from train.export.formats import ExportFormat
 
@@ -145,6 +145,7 @@ def export(
     features: Annotated[
         str | None, typer.Option(metavar="FEATURES", help="Folder or URI of the dataset, if it has moved.")
     ] = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Export a trained model to another format, including its class names and feature settings.
 
@@ -156,7 +157,7 @@ def export(
         from jobs.inference.export import export_model
 
         moved = StoragePath.of(features) if features is not None else None
-        echo(export_model(StoragePath.of(run), moved, form, out))
+        echo(export_model(StoragePath.of(run), moved, form, out, trust_code))
 
 
 def config(config: ConfigFile = None, overrides: Overrides = None) -> None:

@@ -69,6 +69,7 @@ class PredictionRequest:
         labeled: Whether the music is a collection with labels, which are carried along in the column `label`.
         layout: Layout of a labeled collection; None to recognize it.
         keep_features: Whether the features are written as a dataset, in the subfolder `features` of the answers.
+        trust_code: Whether code in the run may be executed, as in `train.evaluation.inference.load_model`.
     """
 
     workers: int | None = None
@@ -80,6 +81,7 @@ class PredictionRequest:
     labeled: bool = False
     layout: str | None = None
     keep_features: bool = False
+    trust_code: bool = False
 
 
 def predict_into(
@@ -164,7 +166,7 @@ def predict_into(
             stack.enter_context(ray_workers(request.workers, object_store_bytes(request.workers)))
             if on_cluster():
                 refuse_unseen([place, run], folder)
-            actors = model_actors((run, about["model"], folder, request.by_segment))
+            actors = model_actors((run, about["model"], folder, request.by_segment), request.trust_code)
             tracks_now = rejected_now = 0
             for result in job.results(missing, actors, request.workers):
                 if result is not None:

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 _MIN_SECONDS = 12.0  # length of the synthetic track
 
 
-def export_model(run: StoragePath, features: StoragePath | None, form: ExportFormat, out: str) -> str:
+def export_model(
+    run: StoragePath, features: StoragePath | None, form: ExportFormat, out: str, trust_code: bool = False
+) -> str:
     """Export the model of a run.
 
     Args:
@@ -37,6 +39,7 @@ def export_model(run: StoragePath, features: StoragePath | None, form: ExportFor
         features: Dataset folder; None for the folder recorded in the run.
         form: Export format.
         out: Output path on this machine.
+        trust_code: Whether code in the run may be executed, as in `train.evaluation.inference.load_model`.
 
     Returns:
         Lines for the terminal: the output path and size, and the differences between the export and the model.
@@ -59,7 +62,7 @@ def export_model(run: StoragePath, features: StoragePath | None, form: ExportFor
     # The other runtimes compute on the CPU; a GPU rounds differently.
     tf.config.set_visible_devices([], "GPU")
     with quiet_libraries(TrainError, FeaturizeError, OSError):
-        checked = export(trained, dataset, form, path, reference)
+        checked = export(trained, dataset, form, path, reference, trust_code)
     size = sum(length for _, length in StoragePath.of(path).files()) if path.is_dir() else path.stat().st_size
     lines = [f"exported  {one_line(path)} ({form}, {size / 1e6:.1f} MB)"]
     for check in checked:

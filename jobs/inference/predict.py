@@ -97,6 +97,7 @@ def predict(
     workers: int | None,
     reporter: ConsoleReporter,
     limits: Mapping[str, float] | None = None,
+    trust_code: bool = False,
 ) -> PredictionResults:
     """Predict the genres of files and folders with the model of a run.
 
@@ -107,6 +108,7 @@ def predict(
         reporter: Shows progress.
         limits: `max_seconds` instead of the model's, and `track_timeout` instead of the default, from
             `prediction_limits`.
+        trust_code: Whether code in the run may be executed, as in `train.evaluation.inference.load_model`.
 
     Raises:
         TrainError: The run has no model.
@@ -134,7 +136,7 @@ def predict(
     def on_wait() -> None:
         nonlocal model
         # TensorFlow takes seconds to load; the first files are featurized in other processes meanwhile.
-        model = model or _load(trained)
+        model = model or _load(trained, trust_code)
         on_progress(len(tracks) + len(rejects), len(rejects))
 
     with (
@@ -169,8 +171,8 @@ def _refuse_collections(targets: Sequence[str]) -> None:
             )
 
 
-def _load(run: Run) -> "TrainedClassifier":
+def _load(run: Run, trust_code: bool) -> "TrainedClassifier":
     with quiet_tensorflow():
         from train.evaluation.inference import TrainedClassifier
 
-    return TrainedClassifier(run)
+    return TrainedClassifier(run, trust_code)

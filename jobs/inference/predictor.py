@@ -48,7 +48,15 @@ class StoredShard:
 class ShardPredictor:
     """Predicts shards with the model of a run; the model is loaded for the first one."""
 
-    def __init__(self, run: StoragePath, model: str, folder: StoragePath, by_segment: bool, on_gpu: bool) -> None:
+    def __init__(
+        self,
+        run: StoragePath,
+        model: str,
+        folder: StoragePath,
+        by_segment: bool,
+        on_gpu: bool,
+        trust_code: bool = False,
+    ) -> None:
         """Remember what to do; nothing is loaded yet.
 
         Args:
@@ -57,12 +65,14 @@ class ShardPredictor:
             folder: Folder of the answers.
             by_segment: Whether each segment is a row.
             on_gpu: Whether this process has a GPU.
+            trust_code: Whether code in the run may be executed, as in `train.evaluation.inference.load_model`.
         """
         self._run = run
         self._model = model
         self._folder = folder
         self._by_segment = by_segment
         self._on_gpu = on_gpu
+        self._trust_code = trust_code
         self._classifier: TrainedClassifier | None = None
 
     def prepare(self) -> None:
@@ -152,7 +162,7 @@ class ShardPredictor:
                     tf.config.threading.set_inter_op_parallelism_threads(1)
                 from train.evaluation.inference import TrainedClassifier
 
-                self._classifier = TrainedClassifier(run)
+                self._classifier = TrainedClassifier(run, self._trust_code)
         return self._classifier
 
 

@@ -92,7 +92,7 @@ class DatasetJob:
         )
 
 
-def model_actors(arguments: tuple[Any, ...]) -> RayActors:
+def model_actors(arguments: tuple[Any, ...], trust_code: bool) -> RayActors:
     """Return the processes with the model: one for each GPU; without GPUs as many as needed, up to one a core."""
     resources = total_resources()
     gpus = int(resources.get("GPU", 0))
@@ -103,7 +103,9 @@ def model_actors(arguments: tuple[Any, ...]) -> RayActors:
         from train.cluster.ray_train import HAS_TENSORFLOW
 
         options |= {"num_cpus": 1, "label_selector": HAS_TENSORFLOW}
-    return RayActors(ShardPredictor, (*arguments, bool(gpus)), options, gpus or int(resources.get("CPU", 1)))
+    return RayActors(
+        ShardPredictor, (*arguments, bool(gpus), trust_code), options, gpus or int(resources.get("CPU", 1))
+    )
 
 
 def object_store_bytes(workers: int | None) -> int:

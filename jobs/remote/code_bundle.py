@@ -1,6 +1,7 @@
-"""The files that a job uploads to a cluster: Earmark's code and the settings of the job, nothing else.
+"""The files that a job uploads to a cluster: Earmark's code, the settings of the job, and a user's model.
 
 Files are selected by an allowlist of packages and suffixes, so `.git`, data, `.env` or keys are never included.
+The setting `train.model` may name one more file.
 """
 
 import importlib.resources
@@ -30,17 +31,19 @@ def code_files() -> dict[str, Path]:
     return files
 
 
-def sizes(files: Mapping[str, Path], settings: str) -> dict[str, int]:
+def sizes(files: Mapping[str, Path], settings: str, code: Mapping[str, bytes]) -> dict[str, int]:
     """Return the size in bytes of each file to upload, including the settings.
 
     Args:
         files: Files by their path in the job's working directory, from `code_files`.
         settings: Settings of the job as YAML.
+        code: The file of a user's model, if the job trains one, by its path in the working directory.
 
     Raises:
         FeaturizeError: The total is larger than `_MAX_BYTES`; the message lists the largest files.
     """
     bytes_by_name = {name: path.stat().st_size for name, path in files.items()}
+    bytes_by_name |= {name: len(content) for name, content in code.items()}
     bytes_by_name[SETTINGS] = len(settings.encode())
     total = sum(bytes_by_name.values())
     if total > _MAX_BYTES:
@@ -53,15 +56,19 @@ def sizes(files: Mapping[str, Path], settings: str) -> dict[str, int]:
     return bytes_by_name
 
 
-def pack(files: Mapping[str, Path], settings: str, folder: Path) -> None:
+def pack(files: Mapping[str, Path], settings: str, code: Mapping[str, bytes], folder: Path) -> None:
     """Copy the files and write the settings into a folder.
 
     Args:
         files: Files by their path in the folder, from `code_files`.
         settings: Settings of the job as YAML.
+        code: The file of a user's model, if the job trains one, by its path in the folder.
         folder: Output folder.
     """
     for name, path in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, folder / name)
+    for name, content in code.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
     (folder / SETTINGS).write_text(settings, encoding="utf-8")

@@ -6,9 +6,10 @@ from typing import Any
 
 import typer
 
-from jobs.config import load_config, to_yaml
+from jobs.config import JobConfig, load_config, to_yaml
 from jobs.inference.predict import prediction_limits
 from jobs.remote.code_bundle import SETTINGS
+from train.model.code_file import FOLDER, read_code
 
 _REMOTE_COMMANDS = ("run", "featurize", "verify", "compact", "train", "crossval", "evaluate", "predict")
 _PATH_PARAMETERS = {
@@ -19,6 +20,7 @@ _PATH_PARAMETERS = {
     "run": "RUN",
     "on": "--on",
     "out": "--out",
+    "start": "--from",
 }
 
 
@@ -32,6 +34,7 @@ class RemoteCommand:
         settings: Settings of --config and --set combined, as YAML.
         paths: Paths and URIs that the command reads and writes, keyed by argument (MUSIC, --out).
         out: Output folder or URI, or the folder that is changed.
+        code: The file that `train.model` names, for a user's model, by its path in the job's working directory.
     """
 
     name: str
@@ -39,6 +42,7 @@ class RemoteCommand:
     settings: str
     paths: dict[str, str]
     out: str
+    code: dict[str, bytes]
 
 
 def read_command(commands: Mapping[str, Any], words: Sequence[str]) -> RemoteCommand:
@@ -50,6 +54,7 @@ def read_command(commands: Mapping[str, Any], words: Sequence[str]) -> RemoteCom
 
     Raises:
         ConfigError: The settings cannot be used.
+        TrainError: The file of a user's model cannot be used.
         typer.BadParameter: The command cannot run on a cluster.
         click.UsageError: The command rejects its arguments.
     """
@@ -73,7 +78,17 @@ def read_command(commands: Mapping[str, Any], words: Sequence[str]) -> RemoteCom
         if (value := values.get(key))
     }
     out = next(str(values[key]) for key in ("out", "run", "features", "folder") if values.get(key))
-    return RemoteCommand(name, _rebuild(command, values), to_yaml(config), paths, out)
+    config, code = _with_code(config)
+    return RemoteCommand(name, _rebuild(command, values), to_yaml(config), paths, out, code)
+
+
+def _with_code(config: JobConfig) -> tuple[JobConfig, dict[str, bytes]]:
+    """Return the settings with the path that the file of a user's model has in the job, and the file."""
+    if not (code := read_code(config.train.model)):
+        return config, {}
+    path = f"{FOLDER}/{code.name.file}"
+    train = config.train.model_copy(update={"model": f"{path}:{code.name.function}"})
+    return config.model_copy(update={"train": train}), {path: code.content}
 
 
 def _rebuild(command: Any, values: dict[str, Any]) -> list[str]:

@@ -63,7 +63,14 @@ def readable_id(command: str, out: str) -> str:
     return f"earmark-{command}-{name or 'run'}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
-def submit(address: str, job_id: str, command: Sequence[str], files: Mapping[str, Path], settings: str) -> Job:
+def submit(
+    address: str,
+    job_id: str,
+    command: Sequence[str],
+    files: Mapping[str, Path],
+    settings: str,
+    code: Mapping[str, bytes],
+) -> Job:
     """Send a job to a cluster.
 
     Args:
@@ -72,6 +79,7 @@ def submit(address: str, job_id: str, command: Sequence[str], files: Mapping[str
         command: Command line to run there, as typed after `earmark`.
         files: Files to upload, from `jobs.remote.code_bundle.code_files`.
         settings: Settings as YAML, uploaded as `jobs.remote.code_bundle.SETTINGS`.
+        code: The file of a user's model, if the job trains one, by its path in the working directory.
 
     Raises:
         SubmitError: The cluster does not answer, rejects the token or rejects the job.
@@ -82,7 +90,7 @@ def submit(address: str, job_id: str, command: Sequence[str], files: Mapping[str
     with _plain_errors(address), tempfile.TemporaryDirectory() as folder:
         from ray.job_submission import JobSubmissionClient
 
-        pack(files, settings, Path(folder))
+        pack(files, settings, code, Path(folder))
         client = JobSubmissionClient(address)
         for name in _VERBOSE_LOGGERS:
             logging.getLogger(name).setLevel(logging.WARNING)

@@ -37,13 +37,15 @@ EVERYTHING = {
 }
 
 
-def trained(features, folder, stop=lambda: None, **settings):
+def trained(features, folder, stop=lambda: None, start=None, **settings):
     """Train with QUICK and other settings; return the logged messages and the epochs of this call."""
     epochs = []
     config = TrainConfig.model_validate({**QUICK.model_dump(), **settings})
     callbacks = Callbacks(epoch=lambda record, total: epochs.append(record), stop=stop)
     with logged("train") as messages:
-        train(open_dataset(features), Run(folder), config, "the: config\n", callbacks)
+        train(
+            open_dataset(features), Run(folder), config, "the: config\n", callbacks, Run(start) if start else None
+        )
     return messages, epochs
 
 

@@ -119,7 +119,7 @@ def learn_on_cluster(features: StoragePath, run: Run, config: TrainConfig, callb
         ) from error
 
 
-def evaluate_on_cluster(features: StoragePath, run: Run, config: TrainConfig) -> Metrics:
+def evaluate_on_cluster(features: StoragePath, run: Run, config: TrainConfig, trust_code: bool = False) -> Metrics:
     """Evaluate a trained run and write its report, on a node that has what one training worker needs.
 
     Raises:
@@ -134,7 +134,7 @@ def evaluate_on_cluster(features: StoragePath, run: Run, config: TrainConfig) ->
         label_selector=HAS_TENSORFLOW,
     )(_evaluate)
     try:
-        metrics: Metrics = ray.get(remote.remote(features, run.folder))
+        metrics: Metrics = ray.get(remote.remote(features, run.folder, trust_code))
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
     return metrics
@@ -206,14 +206,14 @@ def _work(given: dict[str, Any]) -> None:
             raise
 
 
-def _evaluate(features: StoragePath, run_folder: StoragePath) -> Metrics:
+def _evaluate(features: StoragePath, run_folder: StoragePath, trust_code: bool) -> Metrics:
     """Evaluate and write the report, in the process of a worker."""
     from train.evaluation.evaluate import evaluate_run
     from train.report.run_page import write_run_page
 
     _read_on_all_cores()
     run, dataset = Run(run_folder), open_dataset(features)
-    metrics = evaluate_run(run, dataset)
+    metrics = evaluate_run(run, dataset, trust_code)
     write_run_page(run, dataset)
     return metrics
 

@@ -23,11 +23,16 @@ from train.run import Run
 _NAMES_SHOWN = 5
 
 
-def evaluate_run(run: Run, dataset: Dataset) -> Metrics:
+def evaluate_run(run: Run, dataset: Dataset, trust_code: bool = False) -> Metrics:
     """Evaluate the model of a run on the test fold; write `predictions.parquet`, then `metrics.json`.
 
     The report and earlier predictions are removed first, so that a run never has a report of older metrics. Memory
     does not grow with the fold: its segments are read, predicted and written part by part.
+
+    Args:
+        run: Run folder.
+        dataset: Dataset that the run was trained on.
+        trust_code: Whether code in the run may be executed, as in `load_model`.
 
     Returns:
         The content of `metrics.json`.
@@ -47,7 +52,7 @@ def evaluate_run(run: Run, dataset: Dataset) -> Metrics:
     config = run.config()
     strategy = make_strategy(config.model_copy(update={"workers": 1}))
     with strategy.scope():
-        model = load_model(run)
+        model = load_model(run, trust_code)
     test_fold = fold_roles(config, dataset.layout).held_out["test"]
     fold = held_out(dataset, config, test_fold)
     run.report.remove()

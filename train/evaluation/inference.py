@@ -6,8 +6,11 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from featurize.display import one_line
+from featurize.storage import StoragePath
 from train.errors import TrainError
 from train.evaluation.metrics import softmax
+from train.model.code_file import FOLDER, code_of_run
+from train.model.user_code import load_code
 from train.run import Run
 
 _BATCH_SIZE = 1024  # segments
@@ -20,14 +23,18 @@ class TrainedClassifier:
         classes: Class names, in the order of the probabilities.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, trust_code: bool = False) -> None:
         """Load the model of a run.
+
+        Args:
+            run: Run folder.
+            trust_code: As in `load_model`.
 
         Raises:
             TrainError: The run has no model, or a broken one.
         """
         self.classes: list[str] = run.trained().classes
-        model = load_model(run)
+        model = load_model(run, trust_code)
         self._logits = tf.function(
             lambda mfcc: model(mfcc, training=False),
             input_signature=[tf.TensorSpec(model.input_shape, tf.float32)],
@@ -51,21 +58,34 @@ class TrainedClassifier:
         return softmax(logits).reshape(*mfcc.shape[:2], len(self.classes))
 
 
-def load_model(run: Run) -> keras.Sequential:
+def load_model(run: Run, trust_code: bool = False) -> keras.Model:
     """Load the model of a run, from float32 [batch, features, frames] to logits, float32 [batch, classes].
 
+    Args:
+        run: Run folder.
+        trust_code: Whether to execute the code of a user's model first, which defines its own layer classes. A run
+            may be a stranger's: nothing of it is executed otherwise.
+
     Raises:
-        TrainError: The file is broken, or not that of `model.json`.
+        TrainError: The file is broken, not that of `model.json`, or has layers that only code which is not trusted
+            defines.
     """
-    with run.model.at_hand() as path:
-        try:
-            model = keras.models.load_model(path, compile=False)
-        except Exception as error:  # Keras raises any exception for a file that is not its own
-            why = one_line((str(error).splitlines() or [type(error).__name__])[0].rstrip("."))
+    info = run.info()
+    has_code = info is not None and info.model_code is not None
+    if trust_code and has_code:
+        load_code(code_of_run(run))
+    try:
+        model = load_keras(
+            run.model,
+            "Remove it and repeat its run or train command: it restores the model from the latest checkpoint.",
+        )
+    except TrainError as error:
+        if has_code and not trust_code and "Could not locate" in str(error.__cause__):
             raise TrainError(
-                f"{run.model} is not a complete model: {why}. Remove it and repeat its run or train command: "
-                "it restores the model from the latest checkpoint."
+                f"{run.model} has layers of its own, which {run.folder / FOLDER} defines. Nothing there was "
+                "executed, because it may be anyone's code. Read it; if you trust it, add --trust-code"
             ) from error
+        raise
     expected = ((None, *run.feature_settings().shape), (None, len(run.trained().classes)))
     found = (getattr(model, "input_shape", None), getattr(model, "output_shape", None))
     if found != expected:
@@ -75,3 +95,21 @@ def load_model(run: Run) -> keras.Sequential:
             "Remove both and repeat its run or train command: it restores them from the latest checkpoint."
         )
     return model
+
+
+def load_keras(path: StoragePath, advice: str) -> keras.Model:
+    """Load a file of Keras in safe mode: no code in it is executed.
+
+    Args:
+        path: The file.
+        advice: Last sentence of the error message.
+
+    Raises:
+        TrainError: The file is broken, or has layers that this process does not know.
+    """
+    with path.at_hand() as here:
+        try:
+            return keras.models.load_model(here, compile=False)
+        except Exception as error:  # Keras raises any exception for a file that is not its own
+            why = one_line((str(error).splitlines() or [type(error).__name__])[0].rstrip("."))
+            raise TrainError(f"{path} is not a complete model: {why}. {advice}") from error

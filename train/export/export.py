@@ -79,7 +79,12 @@ class Checked:
 
 
 def export(
-    run: Run, dataset: Dataset, form: ExportFormat, out: Path, reference: FeaturizerReference | None = None
+    run: Run,
+    dataset: Dataset,
+    form: ExportFormat,
+    out: Path,
+    reference: FeaturizerReference | None = None,
+    trust_code: bool = False,
 ) -> list[Checked]:
     """Write the model of a run in another format, compare its outputs with the model's, and move it to `out`.
 
@@ -92,6 +97,7 @@ def export(
         form: Export format.
         out: Output path, which must not exist.
         reference: For `savedmodel`, whose signature `samples` computes the features; None for other formats.
+        trust_code: Whether code in the run may be executed, as in `load_model`.
 
     Returns:
         The comparisons; all differences are within their tolerances.
@@ -108,7 +114,7 @@ def export(
             "exists, train again."
         )
     settings = run.feature_settings()
-    model = _load_in_float32(run)
+    model = _load_in_float32(run, trust_code)
     track_mfcc = TrackMfcc(settings, reference.constants) if reference else None
     description = _describe(about, settings, model, form, takes_samples=reference is not None)
     exportable = Exportable(_with_probabilities(model), description, track_mfcc)
@@ -152,8 +158,8 @@ def _remove_abandoned(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _load_in_float32(run: Run) -> keras.Sequential:
-    model = load_model(run)
+def _load_in_float32(run: Run, trust_code: bool) -> keras.Model:
+    model = load_model(run, trust_code)
     _compute_in_float32(model)
     return model
 

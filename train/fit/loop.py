@@ -61,14 +61,14 @@ class Learner:
 
     Attributes:
         strategy: Strategy in whose scope the model and the optimizer were built.
-        model: Chain of layers.
+        model: Model.
         optimizer: Optimizer, built for the variables of the model.
         step_config: Loss and augmentation settings.
         compiled: Whether XLA compiles the computation of each replica.
     """
 
     strategy: tf.distribute.Strategy
-    model: keras.Sequential
+    model: keras.Model
     optimizer: keras.optimizers.Optimizer
     step_config: StepConfig
     compiled: bool

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import keras
 import numpy as np
@@ -18,6 +17,7 @@ from featurize.processes import temporary_name
 from featurize.storage import StoragePath
 from train.evaluation.confusion_image import draw_confusion
 from train.fit.background_writer import BackgroundWriter
+from train.model.layer_outputs import layer_outputs
 
 _BY_STEP = ("steps/", "input/")
 _IMAGES_PER_CLASS = 3
@@ -79,7 +79,7 @@ class TensorBoardWriter:
         with self._writers["train"].as_default(step=0):
             tf.summary.text(name, "\n".join(f"    {line}" for line in content.splitlines()))
 
-    def graph(self, model: keras.Sequential) -> None:
+    def graph(self, model: keras.Model) -> None:
         """Write the graph of the model."""
         call = tf.function(lambda mfcc: model(mfcc, training=False), autograph=False)
         traced = call.get_concrete_function(tf.TensorSpec((None, *model.input_shape[1:]), tf.float32))
@@ -118,22 +118,20 @@ class TensorBoardWriter:
         with self._writers[part].as_default(step=epoch):
             tf.summary.image("confusion/tracks", draw_confusion(confusion, classes)[None])
 
-    def histograms(self, epoch: int, model: keras.Sequential, segments: NDArray[np.float32]) -> None:
+    def histograms(self, epoch: int, model: keras.Model, segments: NDArray[np.float32]) -> None:
         """Write histograms of the weights, and of each layer's activations for some segments.
 
         Args:
             epoch: Number of the epoch.
-            model: Chain of layers.
+            model: Model in training.
             segments: float32 [rows, features, frames].
         """
         with self._writers["train"].as_default(step=epoch):
             for weight in model.weights:
                 layer_and_name = weight.path.partition("/")[2]
                 tf.summary.histogram(f"weights/{layer_and_name}", weight)
-            activations: Any = segments
-            for layer in model.layers:
-                activations = layer(activations, training=False)
-                tf.summary.histogram(f"unit_activations/{layer.name}", activations)
+            for name, activations in layer_outputs(model, segments).items():
+                tf.summary.histogram(f"unit_activations/{name}", activations)
 
     def flush(self) -> None:
         """Write buffered events to disk, and let changed files be copied if the folder is a URI."""

@@ -5,7 +5,6 @@ miss, and a batch has the same masks for any number of replicas.
 """
 
 import dataclasses
-import enum
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,18 +13,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from train.errors import TrainError
+from train.fit.forward import Forward, StatelessRng, Use, training_forward
 from train.input.batches import ReplicaBatch
 
 _MASKS = 2  # of each kind in a segment, as in the paper's stronger policies
-
-
-class _Use(enum.IntEnum):
-    """Use of a random number; layer i of a model has the number DROPOUT + i."""
-
-    FRAMES = 0
-    COEFFICIENTS = 1
-    DROPOUT = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,70 +40,6 @@ class StepConfig:
     fill: NDArray[np.float32]
 
 
-class StatelessRng:
-    """Uniform random numbers for the rows of one replica's part of a batch, without state."""
-
-    def __init__(self, seed: int, batch: ReplicaBatch) -> None:
-        """Derive the key from the seed and the step of the batch."""
-        self._key = tf.stack([tf.constant(seed, tf.int32), tf.cast(batch.step, tf.int32)])
-        self._first, self._batch_rows = tf.cast(batch.first, tf.int32), tf.cast(batch.batch_rows, tf.int32)
-
-    def uniform(self, use: int, rows: tf.Tensor, shape: tf.Tensor | list[int]) -> tf.Tensor:
-        """Return float32 [rows, *shape] in [0, 1) for the `rows` rows of the part.
-
-        The numbers are drawn for the whole batch, so that they do not depend on how it is divided.
-        """
-        key = tf.random.experimental.stateless_fold_in(self._key, use)
-        drawn = tf.random.stateless_uniform(tf.concat([[self._batch_rows], shape], axis=0), key)
-        return drawn[self._first : self._first + rows]
-
-
-def forward(model: keras.Sequential, mfcc: tf.Tensor, rng: StatelessRng) -> tf.Tensor:
-    """Apply a chain of layers in training mode, with dropout masks drawn from `rng`.
-
-    Keras's own Dropout would give every replica the same mask, and checkpoints do not include its state.
-
-    Args:
-        model: Chain of layers that `refuse_random_layers` accepts.
-        mfcc: float32 [rows, features, frames].
-        rng: Random numbers for these rows.
-
-    Returns:
-        float32 [rows, classes], logits.
-    """
-    x = mfcc
-    for index, layer in enumerate(model.layers):
-        if type(layer) is keras.layers.Dropout:  # not its subclasses: SpatialDropout1D has other masks
-            shape = tf.shape(x)
-            kept = rng.uniform(_Use.DROPOUT + index, shape[0], shape[1:]) >= layer.rate
-            x = tf.where(kept, x / (1 - layer.rate), tf.zeros_like(x))
-        else:
-            x = layer(x, training=True)
-    return tf.cast(x, tf.float32)
-
-
-def refuse_random_layers(model: keras.Sequential) -> None:
-    """Check that the only random layers are Dropout directly in the chain, which `forward` replaces.
-
-    Raises:
-        TrainError: The model has other random layers.
-    """
-    layers = (layer for layer in model.layers if type(layer) is not keras.layers.Dropout)
-    if found := [path for layer in layers for path in _random_layers(layer)]:
-        raise TrainError(
-            f"{', '.join(found)} of the model {model.name} draws random numbers from its own state, so "
-            "replicas would share masks and a resumed run would differ. Use keras.layers.Dropout, "
-            "directly in the list of layers in train/model/architectures.py and not inside another model or layer."
-        )
-
-
-def _random_layers(layer: keras.layers.Layer) -> list[str]:
-    """Return the paths of a layer and of those inside it that have random state."""
-    inside = [f"{layer.name}/{path}" for inner in getattr(layer, "layers", []) for path in _random_layers(inner)]
-    # Variables of a layer that are not weights are the state of its random generator.
-    return inside or ([layer.name] if len(layer.variables) > len(layer.weights) else [])
-
-
 def mask(mfcc: tf.Tensor, step_config: StepConfig, rng: StatelessRng) -> tf.Tensor:
     """Replace spans of frames and of coefficients by the mean (SpecAugment, Park et al. 2019).
 
@@ -129,9 +56,9 @@ def mask(mfcc: tf.Tensor, step_config: StepConfig, rng: StatelessRng) -> tf.Tens
     rows, coefficients, frames = tf.shape(mfcc)[0], mfcc.shape[1], mfcc.shape[2]
     hidden = tf.zeros((), tf.bool)
     if step_config.mask_frames:
-        hidden |= _spans(rng.uniform(_Use.FRAMES, rows, [_MASKS, 2]), step_config.mask_frames, frames)[:, None, :]
+        hidden |= _spans(rng.uniform(Use.FRAMES, rows, [_MASKS, 2]), step_config.mask_frames, frames)[:, None, :]
     if step_config.mask_coefficients:
-        drawn = rng.uniform(_Use.COEFFICIENTS, rows, [_MASKS, 2])
+        drawn = rng.uniform(Use.COEFFICIENTS, rows, [_MASKS, 2])
         hidden |= _spans(drawn, step_config.mask_coefficients, coefficients)[:, :, None]
     return tf.where(hidden, tf.constant(step_config.fill)[None, :, None], mfcc)
 
@@ -145,7 +72,11 @@ def _spans(drawn: tf.Tensor, widest: int, length: int) -> tf.Tensor:
 
 
 def train_step(
-    model: keras.Sequential, optimizer: keras.optimizers.Optimizer, step_config: StepConfig, batch: ReplicaBatch
+    model: keras.Model,
+    forward: Forward,
+    optimizer: keras.optimizers.Optimizer,
+    step_config: StepConfig,
+    batch: ReplicaBatch,
 ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
     """Compute loss and gradients of one replica's part of a batch.
 
@@ -153,7 +84,8 @@ def train_step(
     is the mean over the batch.
 
     Args:
-        model: Chain of layers.
+        model: Model whose trainable variables are learned.
+        forward: Its forward pass, from `training_forward`.
         optimizer: Optimizer, used only to scale the loss for float16.
         step_config: Loss and augmentation settings.
         batch: Element of `SegmentStream.dataset`.
@@ -166,7 +98,7 @@ def train_step(
     masks = step_config.mask_frames or step_config.mask_coefficients
     mfcc = mask(batch.mfcc, step_config, rng) if masks else batch.mfcc
     with tf.GradientTape() as tape:
-        logits = forward(model, mfcc, rng)
+        logits = forward(mfcc, rng)
         losses = batch.shares * _cross_entropy(batch.labels, logits, step_config)
         losses += (1 - batch.shares) * _cross_entropy(batch.others, logits, step_config)
         loss = tf.reduce_sum(losses) / tf.cast(batch.batch_rows, tf.float32)
@@ -206,7 +138,7 @@ class StepResults(NamedTuple):
 
 def distributed_steps(
     strategy: tf.distribute.Strategy,
-    model: keras.Sequential,
+    model: keras.Model,
     optimizer: keras.optimizers.Optimizer,
     step_config: StepConfig,
     compiled: bool,
@@ -218,7 +150,7 @@ def distributed_steps(
 
     Args:
         strategy: Strategy in whose scope the model and the optimizer were built.
-        model: Chain of layers.
+        model: Model.
         optimizer: Optimizer, built for the variables of the model.
         step_config: Loss and augmentation settings.
         compiled: Whether XLA compiles the computation of each replica.
@@ -227,9 +159,11 @@ def distributed_steps(
         Function of a distributed iterator and the number of batches to draw from it, int32; see
         `DistributedBatches.run`. Workers that train together must give the same numbers in the same order.
     """
+    with strategy.scope():
+        forward = training_forward(model)
 
     def compute_gradients(batch: ReplicaBatch) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
-        return train_step(model, optimizer, step_config, batch)
+        return train_step(model, forward, optimizer, step_config, batch)
 
     # XLA cannot compile operations across devices, so the gradients are summed and applied outside.
     if compiled:

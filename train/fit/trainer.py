@@ -22,10 +22,20 @@ from train.fit.background_writer import BackgroundWriter
 from train.fit.calibrate import calibrate
 from train.fit.checkpoints import Checkpoints
 from train.fit.early_stopping import best_epoch, should_stop
+from train.fit.forward import refuse_random_layers
+from train.fit.initial_weights import (
+    InitialModel,
+    describe_taken,
+    freeze,
+    settle_initial,
+    store_initial,
+    take_weights,
+)
 from train.fit.loop import Learner, Loop, Outputs
+from train.fit.model_checks import refuse_unsuitable
 from train.fit.optimizer import make_optimizer
 from train.fit.tensorboard import TensorBoardWriter
-from train.fit.train_step import StepConfig, refuse_random_layers
+from train.fit.train_step import StepConfig
 from train.folds import describe_folds, fold_roles, resolve_folds
 from train.input.cached_rows import make_reader
 from train.input.class_counts import class_warnings, class_weights, segment_counts
@@ -34,9 +44,11 @@ from train.input.mixup import mixup_shares
 from train.input.sampler import ShuffleSampler
 from train.input.timed_stream import TimedStream
 from train.model.architectures import build_model
+from train.model.code_file import ModelCode, code_of_run, settle_code, store_code
+from train.model.custom import call_builder, has_batch_normalization, set_up, start_build
 from train.model.normalization import Statistics, training_statistics
 from train.model.strategy import check_same_step, describe, make_strategy, on_gpus, resolve_precision
-from train.model_names import MODELS
+from train.model_names import MODELS, parse_function
 from train.records import ModelInfo
 from train.run import Run
 from train.segment_size import refuse_unfit
@@ -46,21 +58,46 @@ _log = logging.getLogger(__name__)
 _EXAMPLE_SEGMENTS = 64
 
 
-def train(dataset: Dataset, run: Run, config: TrainConfig, config_text: str, callbacks: Callbacks) -> None:
-    """Train a model on a dataset, or resume an interrupted run: `begin`, then `learn`."""
-    config = resolve_folds(config, dataset.layout)
-    if begin(dataset, run, config, config_text):
+def train(
+    dataset: Dataset,
+    run: Run,
+    config: TrainConfig,
+    config_text: str,
+    callbacks: Callbacks,
+    start: Run | None = None,
+) -> None:
+    """Train a model on a dataset, or resume an interrupted run: `begin`, then `learn`.
+
+    Args:
+        dataset: Dataset from `open_dataset`.
+        run: Output folder.
+        config: Settings as the user gave them.
+        config_text: The whole config as YAML, to be stored with the results.
+        callbacks: Training callbacks.
+        start: Run whose weights a new run begins with; None for random weights.
+    """
+    config, code = settle_code(run, resolve_folds(config, dataset.layout))
+    if begin(dataset, run, config, config_text, code, settle_initial(run, start, config)):
         learn(dataset, run, config, callbacks)
 
 
-def begin(dataset: Dataset, run: Run, config: TrainConfig, config_text: str) -> bool:
+def begin(
+    dataset: Dataset,
+    run: Run,
+    config: TrainConfig,
+    config_text: str,
+    code: ModelCode | None = None,
+    initial: InitialModel | None = None,
+) -> bool:
     """Record the dataset and the settings of a run.
 
     Args:
         dataset: Dataset from `open_dataset`.
         run: Output folder.
-        config: Settings from `resolve_folds`.
+        config: Settings from `resolve_folds` and `settle_code`.
         config_text: The whole config as YAML, to be stored with the results.
+        code: Code of the model, if it is a user's, from `settle_code`.
+        initial: Model that the first weights are taken from, from `settle_initial`.
 
     Returns:
         Whether training remains to be done; False if the model is already trained for the configured epochs.
@@ -86,7 +123,11 @@ def begin(dataset: Dataset, run: Run, config: TrainConfig, config_text: str) -> 
         _log.info(describe_curves(config))
     if not is_trained(run, config):
         run.refuse_other_order()
-    run.begin(dataset, config)
+    run.begin(dataset, config, code.info if code else None, initial.info if initial else None)
+    if code:
+        store_code(run, code)
+    if initial:
+        store_initial(run, initial)
     (run.folder / "config.yaml").write(config_text.encode())
     return not is_trained(run, config)
 
@@ -112,26 +153,43 @@ def learn(
     """
     output = scratch or run
     strategy = make_strategy(config)
-    keras.utils.set_random_seed(config.seed)
-    compiled = is_compiled(config, strategy.num_replicas_in_sync)
-    if not compiled:
-        # Not with XLA, which rejects the gradient of max pooling as nondeterministic.
-        tf.config.experimental.enable_op_determinism()
+    precision = resolve_precision(config.precision)
     reader = make_reader(dataset, config)
     stream = training_stream(dataset, config, reader)
     statistics = training_statistics(dataset, config)
-    precision = resolve_precision(config.precision)
-    with strategy.scope():
-        model = build_model(
-            config.model,
-            dataset.info.settings.format,
-            len(dataset.classes),
-            config.dropout,
-            statistics if config.normalise else None,
-            precision,
-            synchronized=not compiled,
+    example_segments, example_labels = stream.examples()
+    code = code_of_run(run) if parse_function(config.model) else None
+    batch_norm = (
+        _check_model(
+            code, config, example_segments.shape[1:], len(dataset.classes), stream.steps_per_epoch, precision
         )
-        refuse_random_layers(model)
+        if code
+        else MODELS[config.model].batch_norm
+    )
+    compiled = is_compiled(config, strategy.num_replicas_in_sync, batch_norm)
+    if code:
+        start_build(config.seed)
+    keras.utils.set_random_seed(config.seed)
+    if not compiled:
+        # Not with XLA, which rejects the gradient of max pooling as nondeterministic.
+        tf.config.experimental.enable_op_determinism()
+    normalise_by = statistics if config.normalise else None
+    with strategy.scope():
+        if code:
+            own = call_builder(code, example_segments.shape[1:], len(dataset.classes), config, precision)
+            model = set_up(own, normalise_by, synchronized=not compiled)
+        else:
+            model = build_model(
+                config.model,
+                dataset.info.settings.format,
+                len(dataset.classes),
+                config.dropout,
+                normalise_by,
+                precision,
+                synchronized=not compiled,
+            )
+            refuse_random_layers(model)
+        freeze(model, config.freeze)
         optimizer = make_optimizer(config, stream.steps_per_epoch)
         optimizer.build(model.trainable_variables)
         background = BackgroundWriter()
@@ -139,6 +197,12 @@ def learn(
             run.checkpoints, model, optimizer, config.keep_checkpoints, background, output.checkpoints
         )
         state = checkpoints.restore_latest()
+        info = run.info()
+        if info and info.initial and not state.step:
+            taken = take_weights(run, model, dataset.classes, config.freeze)
+            _log.info(describe_taken(taken))
+            if not scratch:
+                run.write("run.json", info.model_copy(update={"initial": taken}).to_json())
     if len(run.history()) < len(state.history):  # the file was lost; the checkpoint has the records
         output.write("history.json", [entry.to_json() for entry in state.history])
     if config.workers > 1:
@@ -163,7 +227,6 @@ def learn(
     if not config.best_epoch_on_test:
         del held_out_folds["test"]
     step_config = make_step_config(config, segment_counts(dataset, config)["train"], statistics)
-    example_segments, example_labels = stream.examples()
     parts = ["train", *held_out_folds]
     epochs_done = len(state.history)
     with (
@@ -216,13 +279,18 @@ def describe_curves(config: TrainConfig) -> str:
     )
 
 
-def is_compiled(config: TrainConfig, replicas: int) -> bool:
+def is_compiled(config: TrainConfig, replicas: int, batch_norm: bool) -> bool:
     """Return whether XLA compiles the training step.
+
+    Args:
+        config: Settings.
+        replicas: Number of replicas.
+        batch_norm: Whether the model has batch normalization.
 
     Raises:
         TrainError: `jit_compile` is "always" where XLA cannot compile the step.
     """
-    across_replicas = MODELS[config.model].batch_norm and replicas > 1
+    across_replicas = batch_norm and replicas > 1
     if config.jit_compile == "always" and across_replicas:
         raise TrainError(
             f"train.jit_compile = always, but XLA cannot compile the batch normalization of {config.model} over "
@@ -268,8 +336,26 @@ def training_stream(dataset: Dataset, config: TrainConfig, reader: RowGroupReade
     return TimedStream(shards, sampler, mixup, reader)
 
 
+def _check_model(
+    code: ModelCode,
+    config: TrainConfig,
+    input_shape: tuple[int, ...],
+    classes: int,
+    steps_per_epoch: int,
+    precision: str,
+) -> bool:
+    """Build a user's model twice, and refuse it if it cannot be trained; return whether it has batch norm."""
+    builds = []
+    for _ in range(2):
+        start_build(config.seed)
+        builds.append(call_builder(code, input_shape, classes, config, precision))
+    steps = steps_per_epoch * config.epochs
+    refuse_unsuitable(builds[0], builds[1], code.name.recorded, input_shape, classes, steps)
+    return has_batch_normalization(builds[0])
+
+
 def _save_model(
-    run: Run, model: keras.Sequential, dataset: Dataset, config: TrainConfig, temperature: float | None
+    run: Run, model: keras.Model, dataset: Dataset, config: TrainConfig, temperature: float | None
 ) -> None:
     """Write model.keras, and model.json with everything needed to use it on audio."""
     with tempfile.TemporaryDirectory() as folder, naming(folder):

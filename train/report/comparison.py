@@ -15,6 +15,7 @@ from train.records import CrossValidationSummary, EpochRecord, IntervalsByPart, 
 from train.run import Run
 
 _ABSENT = "-"
+_DIGITS_SHOWN = 12  # of a SHA-256
 
 History = list[EpochRecord]
 
@@ -170,10 +171,14 @@ def _read_entry(folder: str) -> Entry:
 def _settings(run: Run) -> dict[str, Any]:
     model_info = run.trained()
     featurize = run.featurize_settings()
+    info = run.info()
+    files = {"model code": info.model_code, "initial weights": info.initial} if info else {}
     return {
         **{f"train.{key}": value for key, value in run.config().compared.items()},
         **{f"featurize.{key}": value for key, value in {**featurize, **model_info.features}.items()},
         "dataset": model_info.dataset,
+        # Two runs may have read other files under the same name.
+        **{f"SHA-256 of {name}": file.sha256[:_DIGITS_SHOWN] for name, file in files.items() if file},
     }
 
 

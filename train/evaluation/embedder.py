@@ -1,0 +1,90 @@
+"""Embeddings of segments: the output of a hidden layer of a trained model."""
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from featurize.display import one_line
+from train.errors import TrainError
+from train.evaluation.inference import load_model
+from train.run import Run
+
+_BATCH_SIZE = 1024  # segments
+_MOST_VALUES = 1 << 16  # of one embedding
+
+
+class Embedder:
+    """The layers of a trained model up to a hidden one.
+
+    Attributes:
+        layer: What the embeddings are, such as `output of dense`.
+        size: Number of values of an embedding.
+    """
+
+    def __init__(self, run: Run, layer: str | None = None, trust_code: bool = False) -> None:
+        """Load the model of a run.
+
+        Args:
+            run: Run folder.
+            layer: Name of the layer; None for the input of the last layer with weights, which computes the logits.
+            trust_code: As in `load_model`.
+
+        Raises:
+            TrainError: The run has no model, or the layer is unknown or has no output of one reasonable size.
+        """
+        model = load_model(run, trust_code)
+        tensor, self.layer = _input_of_head(model) if layer is None else (_output_of(model, layer), layer)
+        shape = tensor.shape[1:] if hasattr(tensor, "shape") else (None,)
+        self.size = 0 if None in shape else math.prod(shape)
+        if not 0 < self.size <= _MOST_VALUES:
+            found = f"{self.size:,} values" if self.size else "no fixed number of values"
+            raise TrainError(
+                f"the output of {one_line(self.layer)} has {found} for each segment, expected at most "
+                f"{_MOST_VALUES:,}. Give a later layer with --layer: {_names(model)}"
+            )
+        graph = keras.Model(model.inputs[0], tensor)
+        self._values = tf.function(
+            lambda segments: tf.reshape(tf.cast(graph(segments, training=False), tf.float32), (-1, self.size)),
+            input_signature=[tf.TensorSpec(model.input_shape, tf.float32)],
+            autograph=False,
+        )
+
+    def embed(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Compute the embeddings of segments.
+
+        Args:
+            segments: float32 [tracks, segments, coefficients, frames], in dB, as the featurizer computes them.
+
+        Returns:
+            float32 [tracks, segments, size].
+        """
+        rows = segments.reshape(-1, *segments.shape[2:])
+        parts = [self._values(rows[i : i + _BATCH_SIZE]).numpy() for i in range(0, len(rows), _BATCH_SIZE)]
+        values = np.concatenate([np.empty((0, self.size), np.float32), *parts])
+        return values.reshape(*segments.shape[:2], self.size)
+
+
+def _input_of_head(model: keras.Model) -> tuple[Any, str]:
+    head = [layer for layer in model.layers if layer.weights][-1]
+    return head.input, f"input of {head.name}"
+
+
+def _output_of(model: keras.Model, name: str) -> Any:
+    """Return the output of a layer; raise a TrainError with the names of all layers if there is none."""
+    found = [layer for layer in model.layers if layer.name == name]
+    if not found:
+        raise TrainError(f"--layer {one_line(name)}: the model has no such layer. It has {_names(model)}")
+    try:
+        return found[0].output
+    except AttributeError as error:  # it is used several times
+        raise TrainError(
+            f"--layer {one_line(name)}: the model uses this layer several times. Give another one: {_names(model)}"
+        ) from error
+
+
+def _names(model: keras.Model) -> str:
+    return ", ".join(one_line(layer.name) for layer in model.layers)

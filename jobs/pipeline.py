@@ -32,6 +32,7 @@ from jobs.terminal.signals import noted_signals
 from train.segment_size import refuse_unfit
 
 if TYPE_CHECKING:
+    from featurize.dataset_build.driver import FeaturizeProgress
     from featurize.dataset_build.finalize import Summary
     from train.answers.external import ExternalMetrics
     from train.config import TrainConfig
@@ -39,6 +40,16 @@ if TYPE_CHECKING:
 
 
 _log = logging.getLogger(__name__)
+
+
+class FeaturizeReporter(Protocol):
+    """Shows the progress of featurizing."""
+
+    def featurizing(self) -> AbstractContextManager[Callable[["FeaturizeProgress"], None]]:
+        """Return a context whose value is called with the progress."""
+
+    def rejects(self, summary: "Summary") -> None:
+        """Show how many tracks were rejected."""
 
 
 class TrainingReporter(Protocol):
@@ -96,7 +107,7 @@ def make_features(
     folder: StoragePath,
     config: JobConfig,
     workers: int | None,
-    reporter: ConsoleReporter,
+    reporter: FeaturizeReporter,
     retry_rejects: bool = False,
     allowed_buckets: Sequence[str] = (),
     layout: str | None = None,

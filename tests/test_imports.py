@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("featurize", "train", "jobs")
+PACKAGES = ("featurize", "train", "jobs", "earmark")
 MODULES = {
     path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__"): path
     for package in PACKAGES
@@ -58,9 +58,10 @@ def test_packages_import_in_one_direction(module):
     path = MODULES[module]
     package = module.split(".")[0]
     forbidden = {
-        "featurize": {"train", "jobs", "tensorflow", "keras"},
-        "train": {"jobs", "librosa", "soundfile", "soxr"},
-        "jobs": set(),
+        "featurize": {"train", "jobs", "earmark", "tensorflow", "keras"},
+        "train": {"jobs", "earmark", "librosa", "soundfile", "soxr"},
+        "jobs": {"earmark"},
+        "earmark": {"keras"},
     }[package]
     assert not tops(path) & forbidden
     if package == "train":
@@ -84,6 +85,7 @@ FOLDERS = {
         "commands",
         "cli",
     ),
+    "earmark": ("progress", "dataset", "model", "build"),
 }
 
 
@@ -145,7 +147,7 @@ def test_every_folder_is_a_package_whose_init_file_has_only_a_docstring():
     for folder in folders:
         tree = ast.parse((folder / "__init__.py").read_text())
         assert ast.get_docstring(tree)
-        assert len(tree.body) == 1
+        assert len(tree.body) == 1 or folder.name == "earmark"  # whose names are those of its modules
 
 
 def test_every_package_is_installed_and_uploaded_to_a_cluster():

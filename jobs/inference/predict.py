@@ -3,8 +3,9 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,6 @@ from featurize.storage import StoragePath
 from featurize.uri import uri_without_secrets
 from jobs.config import load_config
 from jobs.errors import ConfigError
-from jobs.terminal.console import ConsoleReporter
 from jobs.terminal.native_output import quiet_tensorflow
 from train.run import Run
 
@@ -30,6 +30,13 @@ _LIMITS = ("featurize.max_seconds", "featurize.track_timeout")
 _LIMITS_OF_ANSWERS = (*_LIMITS, "featurize.tracks_per_shard")
 
 _log = logging.getLogger(__name__)
+
+
+class PredictionReporter(Protocol):
+    """Shows the progress of a prediction."""
+
+    def predicting(self, total: int) -> AbstractContextManager[Callable[[int, int], None]]:
+        """Return a context whose value is called with the numbers of files done and of rejects."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,9 +102,10 @@ def predict(
     run: StoragePath,
     targets: Sequence[str],
     workers: int | None,
-    reporter: ConsoleReporter,
+    reporter: PredictionReporter,
     limits: Mapping[str, float] | None = None,
     trust_code: bool = False,
+    load: "Callable[[], TrainedClassifier] | None" = None,
 ) -> PredictionResults:
     """Predict the genres of files and folders with the model of a run.
 
@@ -109,6 +117,7 @@ def predict(
         limits: `max_seconds` instead of the model's, and `track_timeout` instead of the default, from
             `prediction_limits`.
         trust_code: Whether code in the run may be executed, as in `train.evaluation.inference.load_model`.
+        load: Returns the model of the run, if the caller keeps it; None to load it.
 
     Raises:
         TrainError: The run has no model.
@@ -136,7 +145,7 @@ def predict(
     def on_wait() -> None:
         nonlocal model
         # TensorFlow takes seconds to load; the first files are featurized in other processes meanwhile.
-        model = model or _load(trained, trust_code)
+        model = model or (load() if load else _load(trained, trust_code))
         on_progress(len(tracks) + len(rejects), len(rejects))
 
     with (

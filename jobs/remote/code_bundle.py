@@ -11,7 +11,7 @@ from pathlib import Path
 
 from featurize.errors import FeaturizeError
 
-PACKAGES = ("featurize", "train", "jobs", "configs")
+PACKAGES = ("featurize", "train", "jobs", "earmark", "configs")
 SETTINGS = "settings.yaml"
 _SUFFIXES = {".py", ".yaml", ".j2", ".css", ".js"}
 _MAX_BYTES = 50 * 10**6

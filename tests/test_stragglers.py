@@ -80,14 +80,14 @@ def test_short_plans_and_few_plans_are_no_measure(clock):
 @pytest.mark.slow
 def test_the_first_copy_to_finish_wins_and_counts_once(ray_here, tmp_path, monkeypatch):
     def slow_at_first(plan, folder, timeout, excluded):
-        """Take a moment; the plan `slow` takes a minute when it is run for the first time.
+        """Take a moment; the plan `slow` takes minutes when it is run for the first time.
 
         It is defined here so that Ray sends its code: its workers cannot import this module.
         """
         marker = folder / plan.name
         first = not marker.exists()
         marker.touch()
-        time.sleep(60 if first and plan.name == "slow" else 0.1)
+        time.sleep(150 if first and plan.name == "slow" else 0.1)
         return plan.name, first
 
     monkeypatch.setattr("featurize.execution.stragglers._LEAST_SECONDS", 3.0)
@@ -97,6 +97,6 @@ def test_the_first_copy_to_finish_wins_and_counts_once(ray_here, tmp_path, monke
     pool = RayTaskPool(2)
     started = time.monotonic()
     found = list(run_with_retries(pool, plans, 5.0, slow_at_first, tmp_path, on_wait=lambda: None))
-    assert time.monotonic() - started < 50
+    assert time.monotonic() - started < 120
     assert not len(pool)
     assert sorted(found) == sorted((name, name != "slow") for name in names)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from featurize.storage import StoragePath
-from jobs.terminal.console import LOGGERS
+from jobs.terminal.log import LOGGERS
 
 
 def earmark(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

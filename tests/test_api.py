@@ -16,7 +16,7 @@ QUICK = {"model": "modulation", "epochs": 1, "batch_size": 16, "learning_rate": 
 
 
 @pytest.fixture(scope="module")
-def dataset(features):
+def dataset(features, logical_cpus):  # which must be set up before TensorFlow reads a batch
     return earmark.open(features)
 
 
@@ -130,7 +130,6 @@ def test_errors_are_earmarks_own(tmp_path):
 
 def test_training_and_prediction_are_those_of_the_command_line(features, music, tmp_path, logical_cpus):
     from earmark.progress import CallbackReporter
-    from jobs.inference.predict import predict
     from featurize.storage import StoragePath
     from jobs.inference.predict import predict
 

@@ -10,8 +10,8 @@
 Importing the package imports none of the libraries behind it; each name does when it is first used.
 
 The code is in the packages `featurize`, `train` and `jobs`. These are common words: a folder of someone's project
-may have a `train.py`. This package alone is found by its name; it finds the others beside itself. It is also the name
-under which the command line starts: `earmark`, or `python -m earmark`.
+may have a `train.py`. This package alone is found by its name; it finds the others beside itself. The command line
+starts under its name, too: `earmark`, or `python -m earmark`.
 """
 
 import importlib

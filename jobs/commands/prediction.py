@@ -46,6 +46,14 @@ def predict(
         Format,
         typer.Option("--format", help="Output format: a table to read, JSON for programs, CSV for spreadsheets."),
     ] = Format.table,
+    min_confidence: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Say unsure where the probability of the most probable genre is less, such as 0.6.",
+        ),
+    ] = None,
     timeline: Annotated[
         bool, typer.Option("--timeline", help="Also print the genres of each segment, with its start time.")
     ] = False,
@@ -87,6 +95,8 @@ def predict(
         if out is not None:
             from jobs.inference.batch_prediction import PredictionRequest
 
+            if min_confidence is not None:
+                raise ConfigError("--min-confidence is printed; with --out, filter the column probability.")
             if timeline:
                 raise ConfigError("--timeline is printed; with --out, a row for each segment is --segments.")
             request = PredictionRequest(
@@ -105,7 +115,7 @@ def predict(
         given |= {"--keep-features": keep_features}
         if named := [name for name, value in {**given, "--allow-bucket": allow_bucket}.items() if value]:
             raise ConfigError(f"{', '.join(named)}: expected with a folder of answers. Add: --out ANSWERS")
-        _print_predictions(run, targets, workers, limits, form, top, timeline, trust_code)
+        _print_predictions(run, targets, workers, limits, form, top, timeline, min_confidence, trust_code)
 
 
 def _print_predictions(
@@ -116,6 +126,7 @@ def _print_predictions(
     form: Format,
     top: int,
     timeline: bool,
+    min_confidence: float | None,
     trust_code: bool,
 ) -> None:
     """Print predictions; exit with 1 if there are none."""
@@ -125,7 +136,7 @@ def _print_predictions(
     from jobs.terminal.console import ConsoleReporter
 
     answers = predict_all(StoragePath.of(run), targets, workers, ConsoleReporter(), limits, trust_code)
-    echo(FORMATS[form.value](answers, top, timeline), nl=False)
+    echo(FORMATS[form.value](answers, top, timeline, min_confidence), nl=False)
     for path, reason in answers.rejects:
         _log.warning("%s: %s", path, reason)
     if not answers.tracks:

@@ -46,5 +46,5 @@ def test_a_confidence_is_from_0_to_1(value, tmp_path):
 
 def test_answers_in_a_folder_are_filtered_by_their_column(tmp_path):
     done = earmark("predict", tmp_path, tmp_path, "--out", tmp_path / "answers", "--min-confidence", "0.5")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "filter the column probability" in done.stderr

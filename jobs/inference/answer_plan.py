@@ -87,8 +87,8 @@ def plan_music(
             take more than 32 MiB or their files are very large.
     """
     sizes = one_array(found.tracks["size"]).to_numpy()
-    frames = settings.segment_samples // settings.hop_length + 1
-    track_bytes = 4 * settings.n_mfcc * frames * settings.segments_per_track
+    features, frames = settings.shape
+    track_bytes = 4 * features * frames * settings.segments_per_track
     most = tracks_per_shard or max(min(SMALLEST, FEATURE_BYTES // track_bytes), 1)
     number = cut(sizes, most, by_bytes=tracks_per_shard is None)
     bounds = np.concatenate([[0], np.flatnonzero(np.diff(number)) + 1, [len(sizes)]])

@@ -18,7 +18,8 @@ from featurize.display import one_line
 from featurize.storage import StoragePath
 from train.answers.folder import MANIFEST, broken, read_answers_info, read_manifest
 from train.errors import TrainError
-from train.records import Classes, ClassScores, Count, ProbabilityScores, Record
+from train.evaluation.metrics import score_confusion
+from train.records import Classes, Count, ProbabilityScores, Record
 
 LABEL = "given_label"  # column of the answers
 METRICS = "metrics.json"
@@ -80,27 +81,8 @@ class _Totals:
         self.loss -= float(np.log(np.maximum(likelihood, np.finfo(np.float32).tiny)).sum())
 
     def scores(self, classes: Sequence[str]) -> ProbabilityScores:
-        confusion = self.confusion
-        correct, actual, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-        precision, recall = _share(correct, predicted), _share(correct, actual)
-        f1 = _share(2 * correct, actual + predicted)
-        return ProbabilityScores(
-            count=int(actual.sum()),
-            accuracy=float(correct.sum() / actual.sum()),
-            macro_f1=float(f1[actual > 0].mean()),
-            per_class=[
-                ClassScores(
-                    label=label,
-                    precision=float(precision[i]),
-                    recall=float(recall[i]),
-                    f1=float(f1[i]),
-                    count=int(actual[i]),
-                )
-                for i, label in enumerate(classes)
-            ],
-            confusion=confusion.tolist(),
-            loss=self.loss / int(actual.sum()),
-        )
+        scores = score_confusion(self.confusion, classes)
+        return ProbabilityScores(**dict(scores), loss=self.loss / scores.count)
 
 
 def score_answers(folder: StoragePath) -> tuple[ExternalMetrics, list[ConfidentError]]:
@@ -176,11 +158,6 @@ def _numbers(labels: pa.Array, classes: pa.Array) -> NDArray[np.int64]:
     """Return the class index of each label, int64 [tracks]; -1 for one that is no class."""
     found: NDArray[np.int64] = pc.fill_null(pc.index_in(labels, value_set=classes), -1).to_numpy().astype(np.int64)
     return found
-
-
-def _share(parts: NDArray[np.int64], wholes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Divide counts; 0 where the divisor is 0."""
-    return np.divide(parts, wholes, out=np.zeros(len(parts)), where=wholes > 0)
 
 
 def _shown(names: Sequence[str]) -> str:

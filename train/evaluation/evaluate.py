@@ -23,8 +23,8 @@ from train.run import Run
 def evaluate_run(run: Run, dataset: Dataset) -> Metrics:
     """Evaluate the model of a run on the test fold; write `predictions.parquet`, then `metrics.json`.
 
-    The report and earlier predictions are removed first, so that a run never has a report of older metrics. Memory
-    does not grow with the fold: its segments are read, predicted and written part by part.
+    The report and earlier predictions are removed first, so that a run never has a report of older metrics. The
+    segments of the fold are read, predicted and written part by part.
 
     Returns:
         The content of `metrics.json`.

@@ -1,4 +1,4 @@
-"""Memory and speed of evaluation: the same memory for ten thousand rows as for a million.
+"""Memory and speed of evaluation, from ten thousand rows to a million.
 
     make bench-evaluate
 

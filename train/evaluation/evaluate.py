@@ -26,8 +26,8 @@ _NAMES_SHOWN = 5
 def evaluate_run(run: Run, dataset: Dataset, trust_code: bool = False) -> Metrics:
     """Evaluate the model of a run on the test fold; write `predictions.parquet`, then `metrics.json`.
 
-    The report and earlier predictions are removed first, so that a run never has a report of older metrics. Memory
-    does not grow with the fold: its segments are read, predicted and written part by part.
+    The report and earlier predictions are removed first, so that a run never has a report of older metrics. The
+    segments of the fold are read, predicted and written part by part.
 
     Args:
         run: Run folder.

@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+from support.logs import logged
 from support.training import figures, final_state, stop_when, trained
 
 from train.config import TrainConfig
@@ -75,7 +76,9 @@ def test_what_fits_is_taken_and_the_rest_is_named(other, features, tmp_path, mon
     info = Run(other).info()
     begun.write("run.json", info.model_copy(update={"initial": initial.info}).to_json())
     store_initial(begun, initial)
-    taken = take_weights(begun, model(4), ["a", "b", "c", "d"], [])
+    with logged("train") as messages:
+        taken = take_weights(begun, model(4), ["a", "b", "c", "d"], [])
+    assert [text for text in messages if "fit better with train.normalise=true" in text]
     assert taken.taken == ["conv1"]
     assert taken.not_taken == {
         "dense1": "shapes 1104x500, 500 there, 12x500, 500 here",

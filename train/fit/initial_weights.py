@@ -15,6 +15,7 @@ from featurize.storage import describe
 from train.config import TrainConfig
 from train.errors import TrainError
 from train.evaluation.inference import load_keras
+from train.model.normalization import has_input_normalization
 from train.records import InitialWeights
 from train.run import Run
 
@@ -123,7 +124,8 @@ def take_weights(run: Run, model: keras.Model, classes: list[str], frozen: list[
     info = run.info()
     assert info
     assert info.initial
-    source = {layer.name: layer.get_weights() for layer in _read(run, info.initial).layers}
+    other = _read(run, info.initial)
+    source = {layer.name: layer.get_weights() for layer in other.layers}
     with_weights = [layer for layer in model.layers if layer.weights]
     head = with_weights[-1].name
     taken: list[str] = []
@@ -148,6 +150,12 @@ def take_weights(run: Run, model: keras.Model, classes: list[str], frozen: list[
         )
     if without := {name: not_taken[name] for name in frozen if name in not_taken}:
         raise TrainError(f"frozen layers would keep random weights: {_listed(without)}. Change train.freeze.")
+    if (normalized := has_input_normalization(other)) != has_input_normalization(model):
+        _log.warning(
+            f"The model of {one_line(info.initial.run)} was trained on other values: it has "
+            f"{'a' if normalized else 'no'} first layer that normalizes the input. Its weights fit better with "
+            f"train.normalise={str(normalized).lower()} and another --out."
+        )
     return result
 
 

@@ -186,17 +186,17 @@ def test_a_broken_model_is_reported(run, music, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("features", "error", "problem"),
+    ("changed", "error", "problem"),
     [
         ({"window": "hann"}, FeaturizeError, "this version of Earmark cannot compute: window is not a known key"),
         ({"n_mfcc": 129}, FeaturizeError, "cannot compute: n_mfcc = 129 is more than n_mels = 128"),
         ({"n_mfcc": 20}, TrainError, r"the model is from \(None, 40, 217\) .*, expected \(None, 20, 217\)"),
     ],
 )
-def test_a_model_of_other_features_is_refused(features, error, problem, run, music, tmp_path):
+def test_a_model_of_other_features_is_refused(changed, error, problem, run, music, tmp_path):
     other = shutil.copytree(run, tmp_path / "other")
     about = json.loads((other / "model.json").read_text())
-    about["features"] |= features
+    about["features"] |= changed
     (other / "model.json").write_text(json.dumps(about))
     with pytest.raises(error, match=problem):
         predict(StoragePath.of(other), [str(music / "bells" / "1-0.flac")], None, ConsoleReporter())

@@ -93,6 +93,8 @@ FOLDERS = {
 def test_folders_import_only_folders_before_them(module):
     package, *rest = module.split(".")
     folders = FOLDERS[package]
+    if module == "earmark":
+        return  # the package itself, whose names are those of its modules
     own = rest[0] if rest else ""
     allowed = folders[: folders.index(own) + 1] if own in folders else ()
     for name in imported(MODULES[module]):
@@ -131,7 +133,7 @@ def test_only_these_modules_import_ray():
         (
             "matplotlib",
             {
-                *(f"train.report.{name}" for name in ("comparison_page", "figures", "html")),
+                *(f"train.report.{name}" for name in ("comparison_page", "figures", "html", "reliability")),
                 "train.evaluation.confusion_image",
             },
         ),

@@ -56,7 +56,7 @@ class MusicJob:
             workers: Maximum number of processes that featurize; None for one per core.
         """
         with SubprocessTask[str]() as process:
-            process.submit("filters", Filters.from_librosa)
+            process.submit("filters", Filters.from_librosa, self.plan.settings)
             actors.add()
             function: Callable[..., Any] = featurize_and_keep if self.kept else featurize_batch
             pool: RayPipeline[PlanAttempts] = RayPipeline(workers, function, actors)

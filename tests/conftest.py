@@ -159,6 +159,16 @@ def export_run(features, logical_cpus, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def conv3_run(features, logical_cpus, tmp_path_factory) -> Path:
+    """A run of the default network, whose input is normalized; not to be changed."""
+    from support.training import trained
+
+    folder = tmp_path_factory.mktemp("conv3")
+    trained(features, folder, model="conv3-norm", normalise=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def quick_run(features, tmp_path_factory) -> Path:
     """A run on `features` by the command line, with the settings of the matrix; not to be changed."""
     from support.command_line import earmark

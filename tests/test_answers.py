@@ -94,6 +94,7 @@ def test_answers_are_the_printed_predictions(run, mixed, answers):
     assert len(list_answers(answers)) == 4
 
 
+@pytest.mark.slow
 def test_a_complete_folder_is_left_alone_and_a_lost_shard_is_made_again(run, mixed, answers, tmp_path):
     copy = StoragePath.of(shutil.copytree(answers.path, tmp_path / "copy"))
     before = contents(copy)

@@ -201,6 +201,7 @@ def test_every_name_of_the_api_is_in_its_page():
         assert not [name for name in public if f"`{name}" not in text]
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_page_run(music, tmp_path):
     """One after another in one process, in a folder with music."""
     (tmp_path / "music").symlink_to(music)

@@ -32,7 +32,7 @@ SMALLEST = {
         {"clips", "rounds", "ratio_librosa", "largest_db", "store"},
     ),
     "bucket": (
-        ["--rounds", 1, "--clips", 3, "--tracks", 5, "--segments", 1200],
+        ["--rounds", 1, "--clips", 2, "--tracks", 2, "--segments", 360],
         {
             "clips",
             "rounds",

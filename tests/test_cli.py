@@ -69,7 +69,8 @@ def test_run_writes_dataset_model_metrics_and_report(finished):
 def test_the_report_is_self_contained_and_shows_the_split(finished):
     out, _ = finished
     page = (out / "report.html").read_text()
-    assert page.count('src="') == page.count('src="data:image/svg+xml;base64,') == 5  # two curves, three classes
+    pictures = page.count('src="data:image/svg+xml;base64,')
+    assert page.count('src="') == pictures == 6  # reliability, two curves, three classes
     assert page.count('href="') == page.count('href="#') + page.count('href="data:,"')
     assert "default-src 'none'" in page
     assert "Groups in more than one part of the split: <strong>0</strong> of 15" in page

@@ -137,7 +137,7 @@ def test_the_summary_weights_all_folds_equally():
     assert summary.deviation.tracks.accuracy == pytest.approx(0.2)
     assert summary.confusion.tracks == [[10, 2], [0, 0]]
     written = summary.to_json()
-    assert list(written) == ["model", "classes", "folds", "mean", "deviation", "confusion"]
+    assert list(written) == ["model", "classes", "folds", "mean", "deviation", "confusion", "intervals"]
     assert list(written["folds"][0]) == ["fold", "epoch", "count", "tracks", "segments", "svm_tracks"]
     parts = {part: {"accuracy": 0.5, "macro_f1": 0.5} for part in ("tracks", "segments", "svm_tracks")}
     assert written["folds"][0] == {"fold": 0, "epoch": 1, "count": 2, **parts}

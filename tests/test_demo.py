@@ -1,6 +1,7 @@
 """The synthesized music: reproducible from its seed, tagged, and equally loud in all styles."""
 
 import numpy as np
+import pytest
 import soundfile
 from support.command_line import contents
 
@@ -10,6 +11,7 @@ from jobs.demo.demo import ARTISTS_PER_STYLE, compose_collection
 from jobs.demo.synthesis import SAMPLE_RATE, STYLES, Habits, compose
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_missing_files_and_another_seed_different_ones(tmp_path):
     assert compose_collection(tmp_path / "one", 0, tracks_per_style=2) == 6
     compose_collection(tmp_path / "other", 1, tracks_per_style=1)

@@ -26,6 +26,7 @@ from jobs.doctor.smoke_test import _run_everything, look_for_gpus, try_libsndfil
 GB = 10**9
 
 
+@pytest.mark.slow
 def test_each_check_prints_a_line_and_remarks_do_not_fail(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")  # the run of the pipeline must ignore it
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)

@@ -38,7 +38,7 @@ def test_tracks_are_released_in_the_order_of_the_files():
     assert add(["d"]) == ["d"]
 
 
-def test_embeddings_are_the_values_before_the_logits(export_run, music, tmp_path):
+def test_embeddings_are_the_values_before_the_logits(conv3_run, music, tmp_path):
     import keras
 
     from train.evaluation.inference import TrainedClassifier
@@ -46,8 +46,8 @@ def test_embeddings_are_the_values_before_the_logits(export_run, music, tmp_path
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"no audio")
     targets = [music / "bells", broken, music / "reeds" / "0-0.mp3"]
-    by_segment = embedded(export_run, targets, tmp_path / "s.parquet", by_segment=True)
-    by_track = embedded(export_run, targets[1:], tmp_path / "t.parquet")
+    by_segment = embedded(conv3_run, targets, tmp_path / "s.parquet", by_segment=True)
+    by_track = embedded(conv3_run, targets[1:], tmp_path / "t.parquet")
     assert by_segment.column_names == ["track", "segment", "start", "embedding"]
     assert by_track.column_names == ["track", "embedding"]
     assert str(by_track.schema.field("embedding").type) == "fixed_size_list<element: float>[100]"
@@ -61,20 +61,20 @@ def test_embeddings_are_the_values_before_the_logits(export_run, music, tmp_path
         by_track["embedding"].to_pylist(), values[-1:].mean(axis=1, dtype=np.float64), rtol=1e-6
     )
     # The last layer, applied to an embedding, gives the probabilities of the prediction.
-    head = keras.models.load_model(export_run / "model.keras", compile=False).layers[-1]
+    head = keras.models.load_model(conv3_run / "model.keras", compile=False).layers[-1]
     from featurize.dataset_build.inference_features import _plans, featurize_files, list_files, supported_settings
 
-    (plan,) = _plans(list_files([tracks[0]]), supported_settings(Run(export_run).trained().features), 1)
-    expected = TrainedClassifier(Run(export_run)).probabilities(featurize_files(plan, None, 60, {}).mfcc)[0]
+    (plan,) = _plans(list_files([tracks[0]]), supported_settings(Run(conv3_run).trained().features), 1)
+    expected = TrainedClassifier(Run(conv3_run)).probabilities(featurize_files(plan, None, 60, {}).mfcc)[0]
     np.testing.assert_allclose(keras.ops.softmax(head(values[0])), expected, atol=1e-5)
     about = json.loads(pq.read_schema(tmp_path / "s.parquet").metadata[b"earmark"])
     assert about == {"layer": "input of logits", "model_sha256": about["model_sha256"]}
 
 
-def test_a_layer_is_chosen_by_its_name(export_run):
+def test_a_layer_is_chosen_by_its_name(conv3_run):
     from train.evaluation.embedder import Embedder
 
-    run, segments = Run(export_run), np.zeros((2, 3, 40, 217), np.float32)
+    run, segments = Run(conv3_run), np.zeros((2, 3, 40, 217), np.float32)
     assert Embedder(run, "dense1").embed(segments).shape == (2, 3, 500)
     assert Embedder(run).embed(segments[:0]).shape == (0, 3, 100)
     with pytest.raises(TrainError, match=r"no such layer\. It has normalise, image, conv1, .*, dropout, logits"):
@@ -84,20 +84,20 @@ def test_a_layer_is_chosen_by_its_name(export_run):
 
 
 @pytest.mark.slow
-def test_the_command_on_many_files_and_on_none(export_run, music, tmp_path):
+def test_the_command_on_many_files_and_on_none(conv3_run, music, tmp_path):
     out = tmp_path / "many.parquet"
     folder = tmp_path / "many"
     for copy in range(3):  # more than 64 files, on Ray workers
         (folder / str(copy)).mkdir(parents=True)
         for path in music.rglob("*.*"):
             (folder / str(copy) / f"{path.parent.name}-{path.parent.parent.name}-{path.name}").symlink_to(path)
-    done = earmark("embed", export_run, folder, "--out", out, "--workers", 2)
+    done = earmark("embed", conv3_run, folder, "--out", out, "--workers", 2)
     assert done.returncode == 0, done.stderr
     assert f"embedded  90 tracks, 100 values, input of logits\nfile      {out}" in done.stdout
     table = pq.read_table(out)
     assert table["track"].to_pylist() == sorted(table["track"].to_pylist())
     (tmp_path / "broken.wav").write_bytes(b"no audio")
-    done = earmark("embed", export_run, tmp_path / "broken.wav", "--out", tmp_path / "none.parquet")
+    done = earmark("embed", conv3_run, tmp_path / "broken.wav", "--out", tmp_path / "none.parquet")
     assert done.returncode == 1
     assert "none of the 1 files could be read" in done.stderr
     assert not (tmp_path / "none.parquet").exists()

@@ -15,9 +15,9 @@ SETTINGS = {"model": "conv3-norm", "epochs": 1}
 
 
 @pytest.fixture
-def other(export_run):
+def other(conv3_run):
     """A finished run, to begin with."""
-    return export_run
+    return conv3_run
 
 
 def weights(folder):

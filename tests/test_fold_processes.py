@@ -100,6 +100,7 @@ def test_stops_deaths_and_folds_at_a_time_leave_the_same_result(features, tmp_pa
         assert contents(out / predictions) == contents(undisturbed / predictions) != {}
 
 
+@pytest.mark.slow
 def test_an_error_of_a_fold_is_that_of_the_command(features, no_cluster, tmp_path):
     (tmp_path / "fold=0").mkdir()
     (tmp_path / "fold=0" / "run.json").write_text("{")

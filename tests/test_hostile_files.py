@@ -143,7 +143,7 @@ def attack(place: Path, folder: str, name: str, most: int, commands: set[str] | 
         rest = [case for case in chosen if not case[2]]
         whole = [case for case in chosen if case[2]][:most]
         chosen = whole + random.Random(most).sample(rest, min(len(rest), most - len(whole)))
-    intact = {file: file.read_bytes() for file in [*(place / "run").glob("*.*"), path]}
+    intact = {file: file.read_bytes() for file in [*(place / "run").glob("*.*"), path] if file.is_file()}
     failures = []
     for case, hostile, broken in chosen:
         for command in reading:

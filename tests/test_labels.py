@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support.audio import encode
 from support.browser import needs_browser, start_browser
-from support.command_line import earmark
+from support.command_line import earmark, earmark_here
 from support.report import DOLLARS, JAZZ, PERCENT, SCRIPT, compose_dataset
 
 from jobs.demo.synthesis import SAMPLE_RATE, STYLES, Habits, compose
@@ -125,7 +125,7 @@ def _download_corrected_table(browser, dataset):
 
 
 def test_a_folder_without_a_cross_validation_is_refused(tmp_path):
-    done = earmark("labels", tmp_path, "--out", tmp_path / "labels.html")
+    done = earmark_here("labels", tmp_path, "--out", tmp_path / "labels.html")
     assert done.returncode == 1
     assert re.search(
         r"no finished cross-validation: crossval\.json is missing\. Type: earmark crossval", done.stderr

@@ -69,6 +69,8 @@ FILES = {
         "features": "features",
         "train": TrainConfig(patience=None).model_dump(),
         "order": 2,
+        "model_code": {"file": "networks.py", "function": "build", "sha256": "ab" * 32},
+        "initial": {"run": "other", "sha256": "cd" * 32, "classes": ["a"], "taken": [], "not_taken": {}},
     },
     "crossval.json": {
         "model": "conv2",

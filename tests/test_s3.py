@@ -144,6 +144,7 @@ def test_missing_buckets_and_invalid_uris_are_errors(uri, uploaded, ray_here, tm
     assert "the bucket does not exist" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_run_in_a_bucket_equals_a_local_one(client, uri, features, logical_cpus, tmp_path):
     """Stop and resume: checkpoints, curves, history, model and report are read back from the bucket."""
     from support.training import figures, final_state, stop_when, trained
@@ -201,6 +202,7 @@ def test_a_run_finds_its_dataset_in_a_folder_with_any_name(client, uri, features
         (inside.parent / "run.json").remove()
 
 
+@pytest.mark.slow
 def test_an_unreachable_endpoint_is_an_error_and_not_a_reject(server, music):
     from featurize.config import FeaturizeConfig
     from featurize.planning.shard_plan import feature_settings

@@ -31,13 +31,14 @@ RUN_IN_BUCKET = ["run", "s3://bucket/music", "--out", "s3://bucket/run"]
 def test_only_code_and_settings_are_uploaded():
     files = code_files()
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
-    folders = ("featurize/", "train/", "jobs/", "configs/")
+    folders = ("earmark/", "featurize/", "train/", "jobs/", "configs/")
     stay = {"jobs/Dockerfile", "jobs/node_setup.sh", "train/report/templates/alpine.LICENSE"}
+    stay |= {f"{package}/py.typed" for package in ("earmark", "featurize", "jobs", "train")}
     assert set(files) == {name for name in tracked.stdout.split() if name.startswith(folders)} - stay
 
 
 def test_secrets_and_data_beside_the_code_are_not_uploaded(tmp_path, monkeypatch):
-    for package in ("featurize", "train", "jobs", "configs"):
+    for package in ("earmark", "featurize", "train", "jobs", "configs"):
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").write_text("")
     kept = tmp_path / "jobs" / "kept.py"
@@ -58,7 +59,7 @@ def test_secrets_and_data_beside_the_code_are_not_uploaded(tmp_path, monkeypatch
     listed = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     ).stdout
-    inits = {f"{package}/__init__.py" for package in ("featurize", "train", "jobs", "configs")}
+    inits = {f"{package}/__init__.py" for package in ("earmark", "featurize", "train", "jobs", "configs")}
     own = {
         "featurize/errors.py",
         "jobs/remote/__init__.py",

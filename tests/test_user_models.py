@@ -69,7 +69,7 @@ def refused(tmp_path, body, **settings):
 
     def built():
         start_build(0)
-        return call_builder(read_code(config.model), (40, 217), 3, config)
+        return call_builder(read_code(config.model), (40, 217), 3, config, config.precision)
 
     with pytest.raises(TrainError) as error:
         refuse_unsuitable(built(), built(), "tried.py:build", (40, 217), 3, 100)
@@ -267,6 +267,7 @@ def test_a_run_has_the_code_and_its_digest_and_no_path(whole):
     assert str(whole) not in (whole / "run" / "run.json").read_text()
 
 
+@pytest.mark.slow
 def test_a_stopped_run_resumes_to_the_bit_with_its_copy(whole, features, network):
     out, setting = network.parent / "run", f"{network}:build"
     with pytest.raises(Stopped):
@@ -371,5 +372,5 @@ def test_the_example_of_the_page_is_the_file_and_can_be_trained():
         builds = []
         for _ in range(2):
             start_build(0)
-            builds.append(call_builder(code, (40, 217), 3, config.model_copy(update={"precision": precision})))
+            builds.append(call_builder(code, (40, 217), 3, config, precision))
         refuse_unsuitable(*builds, code.name.recorded, (40, 217), 3, 1000)

@@ -117,7 +117,7 @@ SMALLEST = {
 
 
 # These import TensorFlow or librosa in many child processes.
-SLOW = {"evaluation", "feature_settings", "featurize", "predict", "skewed_classes", "stream", "train"}
+SLOW = {"bucket", "evaluation", "feature_settings", "featurize", "predict", "skewed_classes", "stream", "train"}
 
 
 def test_every_benchmark_has_a_smallest_size():

@@ -17,6 +17,7 @@ from support.command_line import contents, earmark, earmark_here
 SETTINGS = [
     "--set", "featurize.tracks_per_shard=3",
     "--set", "featurize.segments_per_track=4",
+    "--set", "train.model=modulation",
     "--set", "train.epochs=3",
     "--set", "train.batch_size=16",
     "--set", "train.learning_rate=1e-3",

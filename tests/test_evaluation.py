@@ -102,7 +102,7 @@ def test_workers_read_their_lanes_in_stored_order_and_nothing_else(workers, repl
     np.testing.assert_array_equal(np.concatenate([batch.labels for batch in found]), labels)
 
 
-def test_all_numbers_of_replicas_give_the_same_bits(features, run):
+def test_all_numbers_of_replicas_give_the_same_bits(features, run, logical_cpus):
     from train.evaluation.held_out import held_out
     from train.evaluation.inference import load_model
     from train.evaluation.predictor import Predictor

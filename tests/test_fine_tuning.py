@@ -27,6 +27,7 @@ def weights(folder):
     return {layer.name: layer.get_weights() for layer in model.layers}
 
 
+@pytest.mark.slow
 def test_frozen_layers_keep_their_weights_and_a_stopped_run_resumes_to_the_bit(other, features, tmp_path):
     copy, frozen = tmp_path / "copy", {"freeze": ["conv1", "norm"], **SETTINGS}
     shutil.copytree(other, copy)

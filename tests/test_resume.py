@@ -39,7 +39,9 @@ def assert_same(folder, uninterrupted):
 
 # The `stop` callback is called after each step and each evaluated batch. An epoch has five steps, then two batches
 # for each of two folds.
-@pytest.mark.parametrize("moment", [2, 6], ids=["in mid-epoch", "in an evaluation"])
+@pytest.mark.parametrize(
+    "moment", [pytest.param(2, marks=pytest.mark.slow), 6], ids=["in mid-epoch", "in an evaluation"]
+)
 def test_a_stopped_run_resumes_to_the_same_bits(moment, features, uninterrupted, tmp_path):
     from support.training import EVERYTHING, stop_when, trained
 

@@ -221,6 +221,7 @@ def test_files_in_a_bucket_are_read_with_the_same_limits(client, uri, music):
     ]
 
 
+@pytest.mark.slow
 def test_a_file_that_is_never_sent_is_given_up_and_the_rest_is_read(music, monkeypatch):
     monkeypatch.setattr(tag_reading, "_START_SECONDS", 4.0)
     monkeypatch.setattr(tag_reading, "_FILE_SECONDS", 1.0)

@@ -31,7 +31,7 @@ help:
 $(READY): requirements-run.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
 	  f"Earmark needs Python 3.11 to 3.13; $(PYTHON) is {v[0]}.{v[1]}. Type: make PYTHON=python3.12 ...")'
-	@echo "Setting up $(VENV): about 1.2 GB to download, 4.2 GB on disk. This takes some minutes, once."
+	@echo "Setting up $(VENV): about 1 GB to download, 3.4 GB on disk. This takes some minutes, once."
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --progress-bar on --disable-pip-version-check -r requirements-run.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .

@@ -100,9 +100,13 @@ def measure(folder: Path, config: TrainConfig, device: str) -> dict[str, Any]:
     """Train both contenders in separate processes, alternating after each epoch."""
     spawn = multiprocessing.get_context("spawn")
     connections: dict[str, Connection] = {}
+    processes = []
     for name in CONTENDERS:
         ours, theirs = spawn.Pipe()
-        spawn.Process(target=run_contender, args=(name, folder, config, device, theirs), daemon=True).start()
+        process = spawn.Process(target=run_contender, args=(name, folder, config, device, theirs), daemon=True)
+        process.start()
+        processes.append(process)
+        theirs.close()  # so that a contender that ends early is an EOFError here, and no endless wait
         connections[name] = ours
     epochs: dict[str, list[tuple[float, int, float]]] = {name: [] for name in CONTENDERS}
     for round_number in range(config.epochs):
@@ -110,6 +114,8 @@ def measure(folder: Path, config: TrainConfig, device: str) -> dict[str, Any]:
         for name in names:
             connections[name].send("go")
             epochs[name].append(connections[name].recv())
+    for process in processes:  # a run is written to the end before its folder is removed
+        process.join()
     rates = {name: [segments / seconds for seconds, segments, _ in found[1:]] for name, found in epochs.items()}
     return {
         "segments": epochs["earmark"][0][1],
@@ -207,7 +213,9 @@ def in_memory(folder: Path, config: TrainConfig, report: Report) -> None:
     shards = dataset.in_folds(fold_roles(config, dataset.layout).train)
     rows = [read_row_group(shard, index) for shard in shards for index in range(len(shard.row_groups))]
     mfcc, labels = (np.concatenate(column) for column in zip(*rows, strict=True))
-    model = build_model(config.model, len(dataset.classes), config.dropout, synchronized=False)
+    model = build_model(
+        config.model, dataset.info.settings.format, len(dataset.classes), config.dropout, synchronized=False
+    )
     model.compile(
         keras.optimizers.Adam(config.learning_rate),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),

@@ -205,6 +205,8 @@ def _dataset(place: StoragePath, settings: FeatureSettings, run: StoragePath) ->
         return None
     dataset = open_dataset(place)
     ours, theirs = settings.model_dump(), dataset.info.settings.model_dump()
+    for each in (ours, theirs):
+        each.pop("max_seconds", None)  # it only rejects tracks, and may be set in a prediction
     if ours != theirs:
         differences = ", ".join(
             f"{one_line(key)} {theirs.get(key)!r} in the dataset, {ours.get(key)!r} in the model"

@@ -130,6 +130,8 @@ def predict(
     except FeaturizeError as error:
         raise FeaturizeError(f"{run / 'model.json'}: {error}") from error
     limits = dict(limits or {})
+    if unknown := limits.keys() - {name.partition(".")[2] for name in _LIMITS}:
+        raise ConfigError(f"limits: {', '.join(sorted(unknown))}: only max_seconds and track_timeout may be set.")
     timeout = limits.pop("track_timeout", FeaturizeConfig().track_timeout)
     settings = settings.model_copy(update=limits)
     _refuse_collections(targets)

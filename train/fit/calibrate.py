@@ -31,7 +31,8 @@ def calibrate(model: keras.Model, strategy: tf.distribute.Strategy, validation: 
         The temperature; None if the last layer is another one, which is logged.
     """
     last = model.layers[-1]
-    if not (isinstance(last, keras.layers.Dense) and last.activation is keras.activations.linear):
+    is_output = model.outputs[0]._keras_history.operation is last  # `layers` leaves out operations of keras.ops
+    if not (is_output and type(last) is keras.layers.Dense and last.activation is keras.activations.linear):
         _log.warning(
             f"train.calibrate: the last layer of the model, {last.name}, is no dense layer without activation, so "
             "its confidence is left as it is."

@@ -119,7 +119,11 @@ def compare_pair(first: int, second: int, results: Sequence[TrackResults], group
     if one.classes != other.classes:
         return None
     place = {track: index for index, track in enumerate(other.tracks)}
-    common = [(index, place[track]) for index, track in enumerate(one.tracks) if track in place]
+    common = [
+        (index, place[track])
+        for index, track in enumerate(one.tracks)
+        if track in place and one.labels[index] == other.labels[place[track]]  # no label corrected in between
+    ]
     if not common:
         return None
     ones, others = (np.array(column) for column in zip(*common, strict=True))

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -115,7 +116,7 @@ class Dataset:
         epochs: int = 1,
         shuffle_window: int = _WINDOW,
     ) -> Iterator[Segments]:
-        """Yield shuffled batches in the order in which training reads them, in bounded memory.
+        """Return shuffled batches in the order in which training reads them, in bounded memory.
 
         Args:
             folds: Numbers of folds; None for all.
@@ -124,13 +125,10 @@ class Dataset:
             epochs: Number of epochs; each has another order.
             shuffle_window: Segments in memory, among which those of a batch are drawn.
 
-        Yields:
-            float32 [rows, features, frames], and int32 [rows], class indices.
+        Returns:
+            Iterator over float32 [rows, features, frames], and int32 [rows], class indices.
         """
-        sampler, cache = self._shuffled(folds, batch_size, seed, shuffle_window)
-        for epoch in range(epochs):
-            for step in range(sampler.lanes.steps):
-                yield cache.rows(epoch, list(sampler.lanes.spans(step, 0, sampler.lanes.batch_rows(step))))
+        return self._every(folds, batch_size, seed, epochs, shuffle_window)
 
     def tf(
         self,
@@ -166,7 +164,9 @@ class Dataset:
     ) -> Any:
         """Return the batches of `batches` as a `torch.utils.data.IterableDataset`.
 
-        With `DataLoader(dataset, batch_size=None, num_workers=N)`, each of N processes reads every Nth batch.
+        With `DataLoader(dataset, batch_size=None, num_workers=N)`, each of N processes yields every Nth batch.
+        Each reads all rows for that, because the rows of a batch come from all parts of the dataset: one process
+        is enough unless your own transformation is slow.
 
         Returns:
             Elements are tensors, float32 [rows, features, frames] and int64 [rows], class indices.
@@ -176,7 +176,26 @@ class Dataset:
         """
         from earmark.torch_batches import TorchBatches
 
-        return TorchBatches(lambda: self.batches(folds, batch_size, seed, epochs, shuffle_window))
+        return TorchBatches(partial(self._every, folds, batch_size, seed, epochs, shuffle_window))
+
+    def _every(
+        self,
+        folds: Collection[int] | None,
+        batch_size: int,
+        seed: int,
+        epochs: int,
+        shuffle_window: int,
+        first: int = 0,
+        every: int = 1,
+    ) -> Iterator[Segments]:
+        """Yield every `every`-th batch, from `first` on."""
+        shards = self._shards(folds)
+        sampler = self._sampler(shards, batch_size, seed, shuffle_window)
+        lanes = sampler.lanes
+        cache = WindowCache(shards, sampler, lookback=lanes.most_rows)
+        for number in range(first, epochs * lanes.steps, every):
+            epoch, step = divmod(number, lanes.steps)
+            yield cache.rows(epoch, list(lanes.spans(step, 0, lanes.batch_rows(step))))
 
     def _shards(self, folds: Collection[int] | None) -> list[Shard]:
         wanted = self.folds if folds is None else folds
@@ -192,13 +211,6 @@ class Dataset:
     def _sampler(self, shards: Sequence[Shard], batch_size: int, seed: int, window: int) -> ShuffleSampler:
         sizes = [rows for shard in shards for rows in shard.row_groups]
         return ShuffleSampler(sizes, seed, window, batch_size, self._dataset.segments_per_track)
-
-    def _shuffled(
-        self, folds: Collection[int] | None, batch_size: int, seed: int, window: int
-    ) -> tuple[ShuffleSampler, WindowCache]:
-        shards = self._shards(folds)
-        sampler = self._sampler(shards, batch_size, seed, window)
-        return sampler, WindowCache(shards, sampler, lookback=sampler.lanes.most_rows)
 
 
 def open(features: Place) -> Dataset:

@@ -16,11 +16,12 @@ except ImportError as error:
 class TorchBatches(IterableDataset):
     """Batches as tensors; each worker of a DataLoader yields its share."""
 
-    def __init__(self, batches: Callable[[], Iterable[tuple[NDArray[np.float32], NDArray[np.int32]]]]) -> None:
+    def __init__(self, batches: Callable[..., Iterable[tuple[NDArray[np.float32], NDArray[np.int32]]]]) -> None:
         """Store how to begin; nothing is read yet.
 
         Args:
-            batches: Returns all batches, from the first.
+            batches: Returns every `every`-th batch from `first` on, which are its arguments. It can be pickled,
+                for the processes that a DataLoader starts.
         """
         super().__init__()
         self._batches = batches
@@ -29,6 +30,5 @@ class TorchBatches(IterableDataset):
         """Yield float32 [rows, features, frames] and int64 [rows]."""
         worker = get_worker_info()
         first, every = (worker.id, worker.num_workers) if worker else (0, 1)
-        for number, (features, labels) in enumerate(self._batches()):
-            if number % every == first:
-                yield torch.from_numpy(features), torch.from_numpy(labels.astype(np.int64))
+        for features, labels in self._batches(first=first, every=every):
+            yield torch.from_numpy(features), torch.from_numpy(labels.astype(np.int64))

@@ -54,7 +54,7 @@ def review_labels(folds: StoragePath, features: StoragePath | None) -> tuple[Lab
         doubtful,
         copies if copies is not None else exact_copies(dataset),
         copies is not None,
-        _outliers(dataset),
+        _outliers(dataset) if copies is not None else [],
         timelines,
         dataset.classes,
     )
@@ -67,8 +67,10 @@ def describe_review(review: LabelReview) -> str:
     lines = [
         f"labels    {len(review.doubtful)} probably wrong",
         f"copies    {len(review.copies)} recordings with more than one track, {disagreeing} under different labels"
-        + ("" if review.copies_compared else " (only identical features: too many tracks to compare all pairs)"),
-        f"outliers  {len(review.outliers)} tracks that resemble no other",
+        + ("" if review.all_compared else " (only identical features: too many tracks to compare all pairs)"),
+        f"outliers  {len(review.outliers)} tracks that resemble no other"
+        if review.all_compared
+        else "outliers  not looked for: too many tracks to compare all pairs",
     ]
     lines += [
         f"  {one_line(finding.track)}: {one_line(finding.label)}, probably {one_line(finding.suggested)} "

@@ -1,8 +1,10 @@
 """The Python API: the same results as the command line, typed objects, errors, and examples that run."""
 
+import pickle
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +93,18 @@ def test_batches_are_those_of_the_trainer(dataset, features):
     for (rows, labels), (tensors, indices) in zip(found, by_tensorflow, strict=True):
         np.testing.assert_array_equal(rows, tensors)
         np.testing.assert_array_equal(labels, indices)
+
+
+def test_every_other_batch_is_read_alone_by_another_process(dataset):
+    """What a worker of a PyTorch DataLoader gets, pickled."""
+    expected = list(dataset.batches(batch_size=16, epochs=2))
+    read = pickle.loads(pickle.dumps(partial(dataset._every, None, 16, 0, 2, 32_768)))
+    for first in range(2):
+        found = list(read(first=first, every=2))
+        assert len(found) == len(expected[first::2])
+        for (rows, labels), (others, indices) in zip(expected[first::2], found, strict=True):
+            np.testing.assert_array_equal(rows, others)
+            np.testing.assert_array_equal(labels, indices)
 
 
 def test_torch_reads_the_same_batches_or_says_what_to_install(dataset):

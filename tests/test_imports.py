@@ -28,6 +28,7 @@ COMMANDS = (
     "evaluate",
     "export",
     "compare",
+    "labels",
     "predict",
     "embed",
     "submit",

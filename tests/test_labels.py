@@ -4,18 +4,21 @@ import csv
 import io
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from support.audio import encode
 from support.browser import needs_browser, start_browser
 from support.command_line import earmark, earmark_here
 from support.report import DOLLARS, JAZZ, PERCENT, SCRIPT, compose_dataset
 
+from featurize.dataset.info import FoldLayout
 from jobs.demo.synthesis import SAMPLE_RATE, STYLES, Habits, compose
 from jobs.label_review import describe_review
 from train.evaluation.label_review import Copies, DoubtfulLabel, Outlier, find_copies, find_outliers
-from train.report.labels_page import LabelReview, render_labels
+from train.report.labels_page import LabelReview, corrected_rows, render_labels
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +66,19 @@ def test_the_page_inserts_names_as_text(page):
     assert "two labels" in text
 
 
+def test_the_table_keeps_official_splits_and_files_outside_of_its_folder():
+    from featurize.storage import StoragePath
+
+    tracks = {"in.mp3": 1, "/else/a.mp3": 2, "s3://bucket/b.mp3": 0}
+    columns = {"track": list(tracks), "label": ["jazz"] * 3, "group": list(tracks), "fold": list(tracks.values())}
+    layout = FoldLayout(training=[1, 2], test=0)
+    found = corrected_rows(
+        SimpleNamespace(tracks=lambda: pa.table(columns), layout=layout), StoragePath.of("/music")
+    )
+    assert [row["path"] for row in found] == ["/music/in.mp3", "/else/a.mp3", "s3://bucket/b.mp3"]
+    assert [(row["split"], row["fold"]) for row in found] == [("train", 1), ("train", 2), ("test", None)]
+
+
 def test_the_terminal_shows_what_was_found(review):
     text = describe_review(review)
     assert text.splitlines()[0].split() == ["labels", "2", "probably", "wrong"]
@@ -75,8 +91,9 @@ def test_nothing_found_is_said(dataset):
 
     empty = LabelReview([], [], False, [], {}, dataset.classes)
     text = render_labels(empty, dataset, StoragePath.of("/tmp"), "folds")
-    assert text.count("None was found.") == 3
-    assert "too many tracks" in text
+    assert text.count("None was found.") == 2
+    assert text.count("too many tracks") == 2
+    assert "not looked for" in describe_review(empty)
     assert "download" not in text
 
 
@@ -120,6 +137,8 @@ def _download_corrected_table(browser, dataset):
     for track, row in tracks.items():
         assert rows[f"{music.path}/{track}"]["label"] == (DOLLARS if track == SCRIPT else row["label"])
         assert rows[f"{music.path}/{track}"]["group"] == row["group"]
+        assert rows[f"{music.path}/{track}"]["split"] == "train"
+        assert rows[f"{music.path}/{track}"]["fold"] == str(row["fold"])
     browser.press(browser.one("#all"))
     assert browser.texts("#count") == ["2 labels are changed."]
 

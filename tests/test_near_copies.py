@@ -2,12 +2,19 @@
 
 import numpy as np
 import pytest
+import scipy.fft
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.audio import encode
 
+from featurize.config import FeaturizeConfig
+from featurize.dataset.reader import Shard
+from featurize.dataset.schema import shard_name
+from featurize.dataset_build.shard_writer import ShardWriter
+from featurize.planning.shard_plan import ShardPlan, Track, feature_settings
+from featurize.storage import StoragePath
 from jobs.demo.synthesis import SAMPLE_RATE, STYLES, Habits, compose
-from train.evaluation.near_copies import NearCopy, courses, families, find_near_copies
+from train.evaluation.near_copies import NearCopy, courses, describe_tracks, families, find_near_copies
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +50,25 @@ def test_copies_are_found_and_nothing_else(collection):
     assert len(copies) == 15
     assert len(found & copies) >= 14
     assert not found - copies
+
+
+@pytest.mark.parametrize("kind", ["mfcc", "log_mel"])
+def test_tracks_that_only_get_louder_together_are_no_copies(kind, tmp_path):
+    """Two sounds with the same course of the volume, as shards of both kinds; then one of them and itself."""
+    random, frames = np.random.default_rng(3), np.arange(217)
+    volume = 20 * np.sin(frames / 9)
+    spectra = [random.standard_normal((40, 1)) * 5 + random.standard_normal((40, 217)) for _ in range(2)]
+    mel = np.stack([spectra[0] + volume, spectra[1] + volume, spectra[0] + volume]).astype(np.float32)
+    rows = mel if kind == "log_mel" else scipy.fft.dct(mel, axis=1, norm="ortho")
+    settings = feature_settings(FeaturizeConfig(kind=kind, n_mels=40, segments_per_track=1))
+    writer = ShardWriter(ShardPlan(shard_name(0, 0, "0" * 16), StoragePath.of(tmp_path), [], settings))
+    for number, row in enumerate(rows):
+        writer.add(Track(f"{number}.mp3", "", 0, 0), row[None], np.zeros(1))
+    writer.finish(StoragePath.of(tmp_path))
+    place = StoragePath.of(tmp_path) / "shards" / shard_name(0, 0, "0" * 16)
+    names, described = describe_tracks(Shard("x", place, 0, (3,), format=settings.format), 1)
+    assert names == ["0.mp3", "1.mp3", "2.mp3"]
+    assert [pair[:2] for pair in find_near_copies(described)] == [(0, 2)]
 
 
 def test_a_track_in_which_nothing_moves_is_no_copy_of_another():

@@ -205,9 +205,10 @@ def featurize_files(
                 starts.append(seconds)
                 remarks += [(track.id, remark) for remark in found]
     shape = (len(ids), plan.settings.segments_per_track)
+    features = np.array(mfcc, np.float32).reshape(*shape, *plan.settings.shape)
     return Featurized(
         ids,
-        np.array(mfcc, np.float32).reshape(*shape, *plan.settings.shape),
+        plan.settings.format.rounded(features),  # as the rows that the model was trained on
         np.array(starts, np.float64).reshape(shape),
         rejects,
         remarks,

@@ -14,9 +14,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
 
 from featurize.dataset.reader import Shard, read_row_group, read_track_ids
+from featurize.dataset.schema import SegmentFormat
 
 Float32 = NDArray[np.float32]
 
@@ -51,8 +53,22 @@ def describe_tracks(shard: Shard, segments: int) -> tuple[list[str], Float32]:
     parts = []
     for index in range(len(shard.row_groups)):
         rows, _ = read_row_group(shard, index)
+        rows = _cepstra(rows, shard.format)
         parts.append(courses(rows.reshape(-1, segments, *rows.shape[1:])))
     return read_track_ids(shard, segments), np.concatenate(parts)
+
+
+def _cepstra(rows: Float32, form: SegmentFormat) -> Float32:
+    """Return the cepstral coefficients of segments, without their derivatives, [rows, coefficients, frames].
+
+    Every band of a mel spectrum follows the volume; of its cosine transform along the bands, only the first
+    coefficient does.
+    """
+    rows = rows[:, : rows.shape[1] // (1 + form.deltas)]
+    if form.column == "mfcc":
+        return rows
+    transformed: Float32 = scipy.fft.dct(rows, axis=1, norm="ortho")
+    return transformed
 
 
 def courses(tracks: Float32) -> Float32:

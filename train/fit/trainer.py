@@ -376,5 +376,6 @@ def _save_model(
     )
     if temperature is not None:
         info = info.model_copy(update={"temperature": temperature})
-    run.write("model.json", info.to_json())
+    # In this order: until model.json has the new epochs, the same command writes both again.
     run.model.write(content)
+    run.write("model.json", info.to_json())

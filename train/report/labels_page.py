@@ -1,6 +1,7 @@
 """The page of a label review: doubtful labels, copies and outliers, each with a player, and a corrected table."""
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ class LabelReview:
     Attributes:
         doubtful: Tracks whose label is probably wrong.
         copies: Tracks that are one recording.
-        copies_compared: False if there were too many tracks to look for copies in other encodings.
+        all_compared: False if there were too many tracks to look for outliers and for copies in other encodings.
         outliers: Tracks that resemble no other one.
         timelines: Predicted class index of each segment, by track, of the doubtful tracks.
         classes: Class names.
@@ -30,7 +31,7 @@ class LabelReview:
 
     doubtful: Sequence[DoubtfulLabel]
     copies: Sequence[Copies]
-    copies_compared: bool
+    all_compared: bool
     outliers: Sequence[Outlier]
     timelines: Mapping[str, Sequence[int]]
     classes: Sequence[str]
@@ -71,19 +72,30 @@ def render_labels(review: LabelReview, dataset: Dataset, folder: StoragePath, na
 
 
 def corrected_rows(dataset: Dataset, music: StoragePath | None) -> list[dict[str, Any]]:
-    """Return `track`, `path`, `label` and `group` of every track, for the table that the page offers.
+    """Return `track`, `path`, `label`, `group`, `split` and `fold` of every track, for the table on the page.
 
-    Paths are absolute, so that the table may be anywhere; relative to the music if its place is not known.
+    Paths are absolute, so that the table may be anywhere; relative to the music if its place is not known. A
+    dataset of the table has the folds and official splits of this one, so scores before and after the correction
+    can be compared.
     """
-    rows: list[dict[str, Any]] = dataset.tracks().select(["track", "label", "group"]).to_pylist()
+    rows: list[dict[str, Any]] = dataset.tracks().select(["track", "label", "group", "fold"]).to_pylist()
+    official = {fold: part for part, fold in dataset.layout.official.items()}
     for row in rows:
         track = row["track"]
+        row["split"] = official.get(row["fold"], "train")
+        if row["split"] != "train":
+            row["fold"] = None
         if music is not None:
-            place = music.below(track)
-            row["path"] = place.path if place.local else place.stored
+            # The rows of a table may name files outside of its folder, by their absolute path or URI.
+            row["path"] = track if "://" in track or os.path.isabs(track) else _below(music, track)
         else:
             row["path"] = f"./{track}" if track.startswith(_FORMULA) else track
     return rows
+
+
+def _below(music: StoragePath, track: str) -> str:
+    place = music.below(track)
+    return place.path if place.local else place.stored
 
 
 def _stripes(timeline: Sequence[int]) -> str:

@@ -12,7 +12,7 @@
     all.checked = changed === boxes.length;
     count.textContent = changed ? `${changed} label${changed === 1 ? " is" : "s are"} changed.` : "No label is changed.";
   };
-  const cell = (text) => (/[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  const cell = (value) => (/[",\n\r]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
 
   all.addEventListener("change", () => {
     for (const box of boxes) box.checked = all.checked;
@@ -21,8 +21,10 @@
   for (const box of boxes) box.addEventListener("change", show);
   document.getElementById("download").addEventListener("click", () => {
     const labels = new Map(boxes.filter((box) => box.checked).map((box) => [box.dataset.track, box.dataset.label]));
-    const lines = rows.map((row) => [row.path, labels.get(row.track) ?? row.label, row.group].map(cell).join(","));
-    const content = ["path,label,group", ...lines, ""].join("\n");
+    const lines = rows.map((row) =>
+      [row.path, labels.get(row.track) ?? row.label, row.group, row.split, row.fold ?? ""].map(cell).join(","),
+    );
+    const content = ["path,label,group,split,fold", ...lines, ""].join("\n");
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([content], { type: "text/csv" }));
     link.download = "corrected-labels.csv";

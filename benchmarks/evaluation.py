@@ -2,7 +2,7 @@
 
     make bench-evaluate
 
-Each size is evaluated in a process of its own, as `earmark evaluate` does after it has loaded the model: rows are
+Each size is evaluated in a separate process, as `earmark evaluate` does after it has loaded the model: rows are
 read from shards and predicted, scores are formed, and predictions are written in parts. All shards are links to a
 single file of synthetic rows, so that a million rows need no 8 GB of disk, and reading them is as fast as from a
 page cache. The network has one dense layer of the mean of each coefficient, so that nearly all the time is that of

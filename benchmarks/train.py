@@ -128,7 +128,7 @@ def measure(folder: Path, config: TrainConfig, device: str) -> dict[str, Any]:
 
 
 def measured_alone(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return the result of a function, called in a process of its own that has not imported TensorFlow."""
+    """Return the result of a function, called in a separate process that has not imported TensorFlow."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
         return process.submit(function, *arguments).result()
 

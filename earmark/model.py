@@ -58,7 +58,7 @@ class Model:
 
         Args:
             run: Folder of a finished run; a path or a URI.
-            trust_code: Whether to execute the Python file in it that defines layers of its own.
+            trust_code: Whether to execute the Python file in it that defines custom layers.
 
         Raises:
             TrainError: The folder holds no trained model.

@@ -99,7 +99,7 @@ def impossible(
             f"the features of a track take {size / 1e6:,.0f} MB (segments_per_track = {segments_per_track}, each "
             f"{features} x {frames}), expected at most {_MOST_TRACK_BYTES / 1e6:.0f} MB"
         )
-    # Frames that reach into the padding are computed for each segment, from samples of their own.
+    # Frames that reach into the padding are computed for each segment, from its samples alone.
     padded = 2 * -(-n_fft // (2 * hop_length))
     size = 4 * segments_per_track * (frames * n_mels + padded * n_fft)
     if size > _MOST_FRAME_BYTES:

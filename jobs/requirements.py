@@ -69,5 +69,5 @@ def refuse_overwritten_package(error: ModuleNotFoundError) -> None:
     named = f" {' and '.join(others)} has files there, too." if others else ""
     sys.exit(
         f"earmark: {error.name} is missing in {INSTALLATION}, so its package {package} is not Earmark's, or "
-        f"not all of it.{named} Install Earmark in an environment of its own: {sys.executable} -m venv FOLDER"
+        f"not all of it.{named} Install Earmark in a separate environment: {sys.executable} -m venv FOLDER"
     )

@@ -84,7 +84,7 @@ def row(number: int, kind: str) -> dict[str, str | int | None]:
 
 def plan_of(table: str, kind: str, previous: PreviousPlan | None = None) -> Plan:
     """Return the plan of a collection as the driver makes it, without reading tags."""
-    read = read_table_apart if kind == "groups" else read_table  # a process of its own takes a second
+    read = read_table_apart if kind == "groups" else read_table  # a separate process takes a second
     catalog, config = build_catalog(table, read=read), FeaturizeConfig.model_validate(SETTINGS[kind])
     groups = known_groups(catalog, config, previous)
     groups = add_tags(catalog, groups, [None] * count_unread(groups))

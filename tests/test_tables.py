@@ -31,7 +31,7 @@ from jobs.config import load_config
 from jobs.remote.remote_command import read_command
 from jobs.terminal.status import progress_lines
 
-# A process of its own, since the largest child of the tests' process may be any program that they ran before. For
+# A separate process, since the largest child of the tests' process may be any program that they ran before. For
 # itself, `getrusage` is no measure: its maximum begins with the memory of the process that started it.
 READ_TABLE = """
 import json, re, resource, sys

@@ -20,7 +20,7 @@ from train.run import Run
 
 pytestmark = pytest.mark.usefixtures("logical_cpus")
 
-# A graph with a branch, dropout in it, a layer class of its own, and batch normalization.
+# A graph with a branch, dropout in it, a custom layer class, and batch normalization.
 NETWORK = """
 import keras
 
@@ -115,7 +115,7 @@ def test_settings_of_a_model_are_plain_data_and_survive_yaml(tmp_path):
     [
         ("def build(:\n", "my_networks.py, line 1: not Python"),
         ("def other(): pass\n", "defines no build at its top level"),
-        ("from .layers import x\ndef build(): pass\n", "imports .layers of its own package"),
+        ("from .layers import x\ndef build(): pass\n", "imports .layers of the same package"),
         ("x = '" + "a" * 1_000_001 + "'", "more than 1,000,000 bytes"),
     ],
 )
@@ -135,7 +135,7 @@ def test_a_module_is_found_without_being_executed(tmp_path, monkeypatch):
     code = read_code("my_package.networks:build")
     assert code.content == (package / "networks.py").read_bytes()
     assert code.name.recorded == "networks.py:build"
-    with pytest.raises(TrainError, match=r"imports my_package\.networks of its own package"):
+    with pytest.raises(TrainError, match=r"imports my_package\.networks of the same package"):
         read_code("my_package.spread:build")
     with pytest.raises(TrainError, match="Python finds no such module"):
         read_code("my_package.missing:build")
@@ -320,7 +320,7 @@ def test_code_of_a_stranger_runs_only_if_it_is_trusted(whole, tmp_path, monkeypa
     keras.saving.get_custom_objects().clear()  # as in a new process
     for name in [name for name in sys.modules if name.startswith("earmark_model_")]:
         monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(TrainError, match=r"has layers of its own.*add --trust-code"):
+    with pytest.raises(TrainError, match=r"has custom layers.*add --trust-code"):
         TrainedClassifier(run)
     with pytest.raises(TrainError, match="was changed after the run began"):
         TrainedClassifier(run, trust_code=True)

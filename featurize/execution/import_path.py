@@ -51,8 +51,8 @@ def find_own_packages_first() -> None:
         if origin and os.path.dirname(os.path.dirname(os.path.realpath(origin))) != INSTALLATION:
             sys.exit(
                 f"earmark: Python has imported {origin!r} under the name {name}, which is a package of Earmark in "
-                f"{INSTALLATION!r}. Rename that file, remove its folder from PYTHONPATH, or install Earmark in an "
-                "environment of its own."
+                f"{INSTALLATION!r}. Rename that file, remove its folder from PYTHONPATH, or install Earmark in a "
+                "separate environment."
             )
     if not any(isinstance(finder, type) and finder.__name__ == "_OwnPackages" for finder in sys.meta_path):
         sys.meta_path.insert(0, _OwnPackages)

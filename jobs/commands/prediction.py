@@ -51,7 +51,7 @@ def predict(
         typer.Option(
             min=0,
             max=1,
-            help="Say unsure where the probability of the most probable genre is less, such as 0.6.",
+            help="Mark tracks whose confidence is lower as unsure, such as 0.6.",
         ),
     ] = None,
     timeline: Annotated[

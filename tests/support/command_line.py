@@ -21,7 +21,7 @@ def earmark(*arguments: object, cwd: Path | None = None) -> subprocess.Completed
 def earmark_here(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run a command in this process, with the libraries and the Ray that it has: starting them takes seconds.
 
-    What only a process of its own shows is not tested: start-up, exit, and output of native libraries. An
+    What only a separate process shows is not tested: start-up, exit, and output of native libraries. An
     exception that would be printed with its traceback is raised.
     """
     from jobs.commands.app import app

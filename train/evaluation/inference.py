@@ -82,7 +82,7 @@ def load_model(run: Run, trust_code: bool = False) -> keras.Model:
     except TrainError as error:
         if has_code and not trust_code and "Could not locate" in str(error.__cause__):
             raise TrainError(
-                f"{run.model} has layers of its own, which {run.folder / FOLDER} defines. Nothing there was "
+                f"{run.model} has custom layers, which {run.folder / FOLDER} defines. Nothing there was "
                 "executed, because it may be anyone's code. Read it; if you trust it, add --trust-code"
             ) from error
         raise

@@ -17,7 +17,7 @@ from train.records import Calibration, IntervalsByPart, ScoreIntervals
 
 
 class Groups:
-    """The group of each track of a dataset, such as its artist; a track without one is a group of its own."""
+    """The group of each track of a dataset, such as its artist; a track without one is its own group."""
 
     def __init__(self, dataset: Dataset) -> None:
         """Read the table of tracks."""

@@ -55,7 +55,7 @@ def training_forward(model: keras.Model) -> Forward:
     """
     if isinstance(model, keras.Sequential):
         return lambda segments, rng: forward(model, segments, rng)
-    drawn = threading.local()  # each replica is traced in a thread of its own
+    drawn = threading.local()  # each replica is traced in a separate thread
     replaced = {
         layer.name: _DrawnDropout(layer, index, drawn)
         for index, layer in enumerate(model.layers)

@@ -178,7 +178,7 @@ def _read(run: Run, info: InitialWeights) -> keras.Model:
         raise TrainError(f"{path} is not the model that run.json records. Train into another folder.")
     return load_keras(
         path,
-        "If it has layers of its own, train with the code that defines them: --set train.model=FILE.py:FUNCTION",
+        "If it has custom layers, train with the code that defines them: --set train.model=FILE.py:FUNCTION",
     )
 
 

@@ -175,7 +175,7 @@ def _breaches_in_use(model: keras.Model) -> list[str]:
         return problems  # which the other checks would find again
     if not np.array_equal(outputs, trained(0, _ROWS), equal_nan=True):
         problems.append(
-            "it gives other logits for the same rows and the same random numbers: a layer of its own draws random "
+            "it gives other logits for the same rows and the same random numbers: a custom layer draws random "
             "numbers or keeps a state"
         )
     model.set_weights(weights)

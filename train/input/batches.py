@@ -80,7 +80,7 @@ class SegmentStream:
             shards: Shards of one dataset to read.
             sampler: Order of their rows, and their division into batches.
             mixup: Weights from `train.input.mixup.mixup_shares`; None for no mixing.
-            reader: Reader of the shards; None for one of its own.
+            reader: Reader of the shards; None for a new one.
 
         Raises:
             TrainError: The sampler has no rows.

@@ -175,7 +175,7 @@ class EvaluationStream:
             segments_per_track: Number of rows of each track.
             kept: Indices of the segments of a track to read.
             batch_size: Number of rows of a batch.
-            reader: Reader of the shards; None for one of its own.
+            reader: Reader of the shards; None for a new one.
 
         Raises:
             TrainError: The fold has no rows.

@@ -66,7 +66,7 @@ class WindowCache:
             sampler: Order of the rows.
             lookback: How far behind the newest read of a lane another read may start, in positions. A window is
                 kept until reads have passed its end by that distance.
-            reader: Reader of the row groups; None for one of its own.
+            reader: Reader of the row groups; None for a new one.
         """
         self._lookback = lookback
         self._format = shards[0].format

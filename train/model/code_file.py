@@ -218,7 +218,7 @@ def _refuse_unusable(code: ModelCode) -> None:
     needed = sorted({name for node in ast.walk(tree) for name in _own_imports(node, package)})
     if needed:
         raise TrainError(
-            f"{file} imports {', '.join(needed)} of its own package, but a run has a copy of this one file only. "
+            f"{file} imports {', '.join(needed)} of the same package, but a run has a copy of this one file only. "
             "Put what the model needs into the file."
         )
     if function not in {name for node in tree.body for name in _defined(node)}:

@@ -113,7 +113,7 @@ def compare_pair(first: int, second: int, results: Sequence[TrackResults], group
         first: Index of one run.
         second: Index of the other.
         results: Results of all runs.
-        groups: Groups of the tracks; None if they are not known: each track is a group of its own.
+        groups: Groups of the tracks; None if they are not known: each track is its own group.
     """
     one, other = results[first], results[second]
     if one.classes != other.classes:
@@ -185,7 +185,7 @@ def compare_with_first(runs: Sequence[Sequence[Run]]) -> tuple[list[Paired], lis
         groups = None
         remarks.append(
             "The dataset of run 1 is not where it was, so artists are not known: the intervals of differences "
-            "take each track as a group of its own, and are too narrow."
+            "take each track as its own group, and are too narrow."
         )
     found = []
     for second in range(1, len(runs)):

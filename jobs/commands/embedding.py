@@ -6,15 +6,12 @@ import typer
 
 from featurize.display import one_line
 from jobs.commands.error_exits import plain_errors
-from jobs.commands.options import TrustCode, Workers
+from jobs.commands.options import TrainedRun, TrustCode, Workers
 from jobs.terminal.console import echo
 
 
 def embed(
-    run: Annotated[
-        str,
-        typer.Argument(metavar="RUN", help="Folder or URI of a run made by earmark run or earmark train."),
-    ],
+    run: TrainedRun,
     targets: Annotated[
         list[str],
         typer.Argument(metavar="FILE_OR_FOLDER...", help="Audio files, folders of audio files, or URIs."),

@@ -5,17 +5,23 @@ from typing import Annotated
 import typer
 
 from jobs.commands.error_exits import plain_errors
-from jobs.commands.options import AllowedBuckets, Columns, Json, Layout, RetryRejects, TrustCode, Workers
+from jobs.commands.options import (
+    AllowedBuckets,
+    Columns,
+    Json,
+    Layout,
+    MovedFeatures,
+    RetryRejects,
+    TrainedRun,
+    TrustCode,
+    Workers,
+)
 from jobs.terminal.console import echo, echo_json
 
 
 def evaluate(
-    run: Annotated[
-        str, typer.Argument(metavar="RUN", help="Folder or URI of a run made by earmark run or earmark train.")
-    ],
-    features: Annotated[
-        str | None, typer.Option(metavar="FEATURES", help="Folder or URI of the dataset, if it has moved.")
-    ] = None,
+    run: TrainedRun,
+    features: MovedFeatures = None,
     on: Annotated[
         str | None,
         typer.Option(

@@ -66,6 +66,13 @@ TrustCode = Annotated[
         help="Execute the Python file in RUN that defines layers of its model; only if you know who wrote it.",
     ),
 ]
+TrainedRun = Annotated[
+    str, typer.Argument(metavar="RUN", help="Folder or URI of a run made by earmark run or earmark train.")
+]
+MovedFeatures = Annotated[
+    str | None,
+    typer.Option("--features", metavar="FEATURES", help="Folder or URI of the dataset, if it has moved."),
+]
 RunFolder = Annotated[str, typer.Option("--out", metavar="RUN", help="Output folder or URI of the run.")]
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.commands.error_exits import KEPT, plain_errors
-from jobs.commands.options import AllowedBuckets, Columns, Format, RetryRejects, TrustCode, Workers
+from jobs.commands.options import AllowedBuckets, Columns, Format, RetryRejects, TrainedRun, TrustCode, Workers
 from jobs.terminal.console import echo
 
 if TYPE_CHECKING:
@@ -18,10 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 def predict(
-    run: Annotated[
-        str,
-        typer.Argument(metavar="RUN", help="Folder or URI of a run made by earmark run or earmark train."),
-    ],
+    run: TrainedRun,
     targets: Annotated[
         list[str],
         typer.Argument(

@@ -7,7 +7,7 @@ import typer
 
 from featurize.display import one_line
 from jobs.commands.error_exits import plain_errors
-from jobs.commands.options import ConfigFile, Json, Overrides, TrustCode
+from jobs.commands.options import ConfigFile, Json, MovedFeatures, Overrides, TrainedRun, TrustCode
 from jobs.terminal.console import echo, echo_json
 from train.export.formats import ExportFormat
 
@@ -110,9 +110,7 @@ def labels(
     out: Annotated[
         str, typer.Option("--out", metavar="FILE", help="Output HTML page, with players and a corrected table.")
     ] = "labels.html",
-    features: Annotated[
-        str | None, typer.Option(metavar="FEATURES", help="Folder or URI of the dataset, if it has moved.")
-    ] = None,
+    features: MovedFeatures = None,
 ) -> None:
     """Find tracks whose label is probably wrong, copies of one recording, and outliers.
 
@@ -132,19 +130,14 @@ def labels(
 
 
 def export(
-    run: Annotated[
-        str,
-        typer.Argument(metavar="RUN", help="Folder or URI of a run made by earmark run or earmark train."),
-    ],
+    run: TrainedRun,
     form: Annotated[
         ExportFormat, typer.Option("--format", help="Format: for Keras, TensorFlow, LiteRT or ONNX Runtime.")
     ],
     out: Annotated[
         str, typer.Option("--out", metavar="PATH", help="Output file; for savedmodel an output folder.")
     ],
-    features: Annotated[
-        str | None, typer.Option(metavar="FEATURES", help="Folder or URI of the dataset, if it has moved.")
-    ] = None,
+    features: MovedFeatures = None,
     trust_code: TrustCode = False,
 ) -> None:
     """Export a trained model to another format, including its class names and feature settings.

@@ -13,7 +13,7 @@ from train.run import Run
 
 if TYPE_CHECKING:
     from train.evaluation.inference import TrainedClassifier
-    from train.records import Metrics
+    from train.score_records import Metrics
 
 Place = str | os.PathLike[str]
 

@@ -20,7 +20,8 @@ from jobs.pipeline import evaluate_model, make_model
 from jobs.terminal.console import FoldReporter
 from jobs.terminal.log import LOGGERS
 from train.errors import TrainError
-from train.records import EpochRecord, Metrics
+from train.records import EpochRecord
+from train.score_records import Metrics
 
 _SECONDS_BETWEEN_POLLS = 0.05
 _SECONDS_BETWEEN_STEPS_SENT = 0.2

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from featurize.dataset_build.finalize import Summary
     from train.answers.external import ExternalMetrics
     from train.config import TrainConfig
-    from train.records import EpochRecord, Metrics
+    from train.records import EpochRecord
+    from train.score_records import Metrics
 
 
 _log = logging.getLogger(__name__)

@@ -3,6 +3,7 @@
 import os
 import secrets
 import signal
+import sys
 from pathlib import Path
 
 import boto3
@@ -69,6 +70,12 @@ def pytest_collection_modifyitems(items):
     items.sort(key=place)
 
 
+def pytest_collection_finish():
+    """Set up TensorFlow before any test starts it: its logical CPUs cannot be changed afterwards."""
+    if "tensorflow" in sys.modules:
+        _four_logical_cpus()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_report_to_serializable(report):
     """Escape lone surrogates: a worker of pytest-xdist cannot send them and would end the whole run."""
@@ -127,7 +134,11 @@ def features(music, ray_here, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def logical_cpus() -> None:
-    """Let this process train on one, two or four replicas."""
+    """Let this process train on one, two or four replicas, whichever test imports TensorFlow first."""
+    _four_logical_cpus()
+
+
+def _four_logical_cpus() -> None:
     import tensorflow as tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]

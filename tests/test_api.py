@@ -77,7 +77,7 @@ def test_numpy_has_the_stored_rows(dataset):
 
 def test_batches_are_those_of_the_trainer(dataset, features):
     from featurize.dataset.dataset import open_dataset
-    from train.fit.trainer import training_stream
+    from train.input.training_stream import training_stream
 
     config = TrainConfig(batch_size=16, seed=3, shuffle_window=40, test_fold=0, validation_fold="none")
     stream = training_stream(open_dataset(features), config)

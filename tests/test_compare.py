@@ -13,10 +13,10 @@ from featurize.dataset.dataset import open_dataset
 from train.errors import TrainError
 from train.evaluation.cross_validation import summarize
 from train.evaluation.evaluate import evaluate_run
-from train.records import Scores
 from train.report.comparison import read_entries, remarks_on, table_of
 from train.report.paired import TrackResults, compare_pair, compare_with_first
 from train.run import Run
+from train.score_records import Scores
 
 
 @pytest.fixture(scope="module")

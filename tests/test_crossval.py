@@ -13,7 +13,7 @@ from train.config import TrainConfig
 from train.errors import TrainError
 from train.evaluation.cross_validation import fold_configs, summarize
 from train.folds import fold_roles
-from train.records import ClassScores, Metrics, ProbabilityScores, Split
+from train.score_records import ClassScores, Metrics, ProbabilityScores, Split
 
 SETTINGS = ["--set", "train.model=modulation", "--set", "train.epochs=2", "--set", "train.batch_size=16"]
 SETTINGS += ["--set", "train.normalise=true", "--set", "train.learning_rate=1.0e-3"]

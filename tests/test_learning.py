@@ -48,7 +48,7 @@ def test_weight_decay_applies_to_kernels_only():
 
 
 def test_mixup_blends_each_segment_with_another_one_of_the_folds(features):
-    from train.fit.trainer import training_stream
+    from train.input.training_stream import training_stream
 
     config = TrainConfig(batch_size=48, mixup=0.4, seed=3)
     stream = training_stream(open_dataset(features), config)

@@ -121,8 +121,8 @@ def test_a_lost_plan_is_rebuilt_with_its_splits(lost, table, dataset, tmp_path):
     ],
 )
 def test_no_track_of_an_official_split_is_trained_on(settings, artists, dataset):
-    from train.fit.trainer import training_stream
     from train.input.class_counts import segment_counts
+    from train.input.training_stream import training_stream
     from train.model.normalization import training_statistics
 
     config = TrainConfig(batch_size=8, **settings)

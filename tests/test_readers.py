@@ -136,7 +136,7 @@ def test_of_several_streams_the_default_one_is_read():
 
 def test_the_documentation_lists_every_suffix():
     page = (Path(__file__).parent.parent / "docs" / "formats.md").read_text()
-    lists = page[page.index("**Suffixes of music:**") : page.index("Of a file with several")]
+    lists = page[page.index("**Suffixes of music:**") : page.index("If a file has several")]
     assert set(re.findall(r"\.\w+", lists)) == AUDIO_SUFFIXES
 
 

@@ -7,8 +7,9 @@ import pytest
 from train.config import TrainConfig
 from train.errors import TrainError
 from train.fit.checkpoints import TrainState
-from train.records import CrossValidationSummary, EpochRecord, Metrics, ModelInfo, RunInfo
+from train.records import EpochRecord, ModelInfo, RunInfo
 from train.run import Run
+from train.score_records import CrossValidationSummary, Metrics
 
 SCORES = {
     "count": 2,

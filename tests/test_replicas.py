@@ -27,9 +27,10 @@ def train_steps(features, replicas, steps, calls=(), **settings):
 
     from train.fit.optimizer import make_optimizer
     from train.fit.train_step import distributed_steps
-    from train.fit.trainer import make_step_config, training_stream
+    from train.fit.trainer import make_step_config
     from train.input.class_counts import segment_counts
     from train.input.distributed import DistributedBatches
+    from train.input.training_stream import training_stream
     from train.model.architectures import build_model
     from train.model.normalization import training_statistics
     from train.model.strategy import make_strategy
@@ -221,8 +222,8 @@ def test_masks_replace_spans_by_the_mean():
 
 
 def test_a_replica_without_rows_is_refused(features):
-    from train.fit.trainer import training_stream
     from train.input.distributed import DistributedBatches
+    from train.input.training_stream import training_stream
     from train.model.strategy import make_strategy
 
     stream = training_stream(open_dataset(features), TrainConfig(batch_size=3))

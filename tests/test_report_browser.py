@@ -24,8 +24,8 @@ from support.report import (
 from featurize.dataset.info import ClassFoldCount
 from train.config import TrainConfig
 from train.evaluation.predictions import Predictions
-from train.records import IntervalsByPart, ScoreIntervals
 from train.run import Run
+from train.score_records import IntervalsByPart, ScoreIntervals
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from train.config import TrainConfig
-from train.records import IntervalsByPart, Metrics, ProbabilityScores, ScoreIntervals, Split
+from train.score_records import IntervalsByPart, Metrics, ProbabilityScores, ScoreIntervals, Split
 
 
 def summary_of(labels, predicted, classes, **settings):

@@ -159,7 +159,7 @@ def test_evaluation_can_be_limited_to_the_first_and_last_segment(features):
 
 
 def test_batches_do_not_depend_on_the_first_step_or_the_number_of_replicas(features):
-    from train.fit.trainer import training_stream
+    from train.input.training_stream import training_stream
 
     dataset = open_dataset(features)
     config = TrainConfig(batch_size=16, shuffle_window=30)
@@ -269,7 +269,7 @@ def test_scores_of_segments_and_tracks_match_their_definitions():
 def test_no_window_is_read_twice(features, monkeypatch):
     """Batches are read in parallel, so the window of a late one must still be in memory."""
     from featurize.dataset.row_group_reader import RowGroupReader
-    from train.fit.trainer import training_stream
+    from train.input.training_stream import training_stream
 
     read, real = [], RowGroupReader.read
     monkeypatch.setattr(

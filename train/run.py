@@ -17,16 +17,9 @@ from featurize.storage import StoragePath, describe
 from train.checkpoint_name import complete_checkpoints
 from train.config import TrainConfig
 from train.errors import TrainError
-from train.records import (
-    CrossValidationSummary,
-    EpochRecord,
-    InitialWeights,
-    Metrics,
-    ModelCodeInfo,
-    ModelInfo,
-    RunInfo,
-    explain,
-)
+from train.record_base import explain
+from train.records import EpochRecord, InitialWeights, ModelCodeInfo, ModelInfo, RunInfo
+from train.score_records import CrossValidationSummary, Metrics
 
 T = TypeVar("T")
 

@@ -26,7 +26,7 @@ from jobs.pipeline import run
 from jobs.terminal.console import ConsoleReporter
 
 if TYPE_CHECKING:
-    from train.records import Metrics
+    from train.score_records import Metrics
 
 _log = logging.getLogger(__name__)
 

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from featurize.dataset_build.finalize import Summary
     from featurize.dataset_build.verify import Status
     from train.answers.check import AnswersStatus
-    from train.records import CrossValidationSummary, EpochRecord, Figures, FiguresByPart, FoldFigures
+    from train.records import EpochRecord
     from train.report.comparison import Row
+    from train.score_records import CrossValidationSummary, Figures, FiguresByPart, FoldFigures
 
 _SECONDS_BETWEEN_LINES = 30.0
 _FILE_WIDTH = 1000  # columns

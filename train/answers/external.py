@@ -19,7 +19,8 @@ from featurize.storage import StoragePath
 from train.answers.folder import MANIFEST, broken, read_answers_info, read_manifest
 from train.errors import TrainError
 from train.evaluation.metrics import score_confusion
-from train.records import Classes, Count, ProbabilityScores, Record
+from train.record_base import Classes, Count, Record
+from train.score_records import ProbabilityScores
 
 LABEL = "given_label"  # column of the answers
 METRICS = "metrics.json"

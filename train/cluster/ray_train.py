@@ -33,8 +33,8 @@ from train.cluster.progress_channel import (
 )
 from train.config import TrainConfig
 from train.errors import Stopped, TrainError
-from train.records import Metrics
 from train.run import Run
+from train.score_records import Metrics
 
 # Selects the nodes for all that needs TensorFlow. In cluster.yaml and jobs/rayjob.yaml, nodes with the packages of
 # featurization only have the label `earmark/packages: featurize`; nodes without a label have all packages.

@@ -8,7 +8,7 @@ from featurize.dataset.dataset import Dataset
 from featurize.dataset.info import DEFAULT_LAYOUT, FoldLayout
 from train.config import TrainConfig
 from train.errors import TrainError
-from train.records import (
+from train.score_records import (
     ConfusionsByPart,
     CrossValidationSummary,
     Figures,

@@ -17,8 +17,9 @@ from train.evaluation.prediction_parts import PredictionWriter, has_predictions,
 from train.evaluation.predictor import Predictor
 from train.folds import fold_roles
 from train.model.strategy import make_strategy
-from train.records import Metrics, ModelInfo, Split, SplitPart
+from train.records import ModelInfo
 from train.run import Run
+from train.score_records import Metrics, Split, SplitPart
 
 _NAMES_SHOWN = 5
 

@@ -16,8 +16,9 @@ from tensorboard.util.tensor_util import make_tensor_proto
 
 from train.config import TrainConfig
 from train.evaluation.confusion_image import draw_confusion
-from train.records import Metrics, ModelInfo
+from train.records import ModelInfo
 from train.run import Run
+from train.score_records import Metrics
 
 FINAL_EVENTS = "final/events.out.tfevents.final"  # in the folder of the event files
 

@@ -17,7 +17,8 @@ from train.evaluation.metrics import Float64, Int32
 from train.evaluation.predictor import Predictor
 from train.evaluation.totals import FoldTotals
 from train.input.stored_order import EvaluationStream
-from train.records import HeldOutFigures, ProbabilityScores
+from train.records import HeldOutFigures
+from train.score_records import ProbabilityScores
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from train.evaluation.bootstrap import GroupCounts, score_intervals
 from train.evaluation.calibration import ReliabilityCounts
 from train.evaluation.metrics import pool_tracks
 from train.evaluation.predictions import Predictions
-from train.records import Calibration, IntervalsByPart, ScoreIntervals
+from train.score_records import Calibration, IntervalsByPart, ScoreIntervals
 
 
 class Groups:

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.special
 from numpy.typing import NDArray
 
-from train.records import ClassScores, Scores
+from train.score_records import ClassScores, Scores
 
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]

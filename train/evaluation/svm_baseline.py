@@ -14,7 +14,7 @@ from sklearn.svm import SVC
 from featurize.dataset.dataset import Dataset
 from featurize.dataset.reader import Shard, read_row_group, read_track_ids
 from train.evaluation.metrics import score_predicted
-from train.records import Scores
+from train.score_records import Scores
 
 # The columns of `Tracks` for one shard: vectors, labels, folds, copied.
 ShardVectors = tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int64], NDArray[np.bool_]]

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train.evaluation.metrics import Float64, Int32, confusion_of, loss_of, pool_tracks, score_confusion
-from train.records import ProbabilityScores
+from train.score_records import ProbabilityScores
 
 
 class Totals:

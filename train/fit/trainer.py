@@ -1,9 +1,6 @@
 """Training from a dataset to `model.keras`: builds or restores everything that the training loop needs."""
 
 import logging
-import os
-import tempfile
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,17 +8,15 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from featurize.dataset.dataset import Dataset
-from featurize.dataset.reader import in_threads, read_labels
-from featurize.dataset.row_group_reader import RowGroupReader
-from featurize.io_errors import naming
 from train.callbacks import Callbacks
 from train.config import TrainConfig
 from train.errors import TrainError
 from train.evaluation.held_out import held_out
 from train.fit.background_writer import BackgroundWriter
 from train.fit.calibrate import calibrate
+from train.fit.checked_builds import refuse_untrainable
 from train.fit.checkpoints import Checkpoints
-from train.fit.early_stopping import best_epoch, should_stop
+from train.fit.early_stopping import should_stop
 from train.fit.forward import refuse_random_layers
 from train.fit.initial_weights import (
     InitialModel,
@@ -32,24 +27,21 @@ from train.fit.initial_weights import (
     take_weights,
 )
 from train.fit.loop import Learner, Loop, Outputs
-from train.fit.model_checks import refuse_unsuitable
 from train.fit.optimizer import make_optimizer
+from train.fit.saved_model import save_model
 from train.fit.tensorboard import TensorBoardWriter
 from train.fit.train_step import StepConfig
 from train.folds import describe_folds, fold_roles, resolve_folds
 from train.input.cached_rows import make_reader
 from train.input.class_counts import class_warnings, class_weights, segment_counts
 from train.input.missing_classes import refuse_missing_classes
-from train.input.mixup import mixup_shares
-from train.input.sampler import ShuffleSampler
-from train.input.timed_stream import TimedStream
+from train.input.training_stream import training_stream
 from train.model.architectures import build_model
 from train.model.code_file import ModelCode, code_of_run, settle_code, store_code
-from train.model.custom import call_builder, has_batch_normalization, set_up, start_build
+from train.model.custom import call_builder, set_up, start_build
 from train.model.normalization import Statistics, training_statistics
 from train.model.strategy import check_same_step, describe, make_strategy, on_gpus, resolve_precision
 from train.model_names import MODELS, parse_function
-from train.records import ModelInfo
 from train.run import Run
 from train.segment_size import refuse_unfit
 
@@ -160,7 +152,7 @@ def learn(
     example_segments, example_labels = stream.examples()
     code = code_of_run(run) if parse_function(config.model) else None
     batch_norm = (
-        _check_model(
+        refuse_untrainable(
             code, config, example_segments.shape[1:], len(dataset.classes), stream.steps_per_epoch, precision
         )
         if code
@@ -255,7 +247,7 @@ def learn(
         checkpoints.restore_best()
     temperature = calibrate(model, strategy, held_out_folds["validation"]) if config.calibrate else None
     run.refuse_removed()
-    _save_model(run, model, dataset, config, temperature)
+    save_model(run, model, dataset, config, temperature)
 
 
 def is_trained(run: Run, config: TrainConfig) -> bool:
@@ -315,67 +307,3 @@ def make_step_config(config: TrainConfig, counts: NDArray[np.int64], statistics:
         config.mask_coefficients,
         statistics.mean,
     )
-
-
-def training_stream(dataset: Dataset, config: TrainConfig, reader: RowGroupReader | None = None) -> TimedStream:
-    """Return the batches of the training folds, with the configured shuffling, sampling and mixup."""
-    shards = dataset.in_folds(fold_roles(config, dataset.layout).train)
-    labels = None
-    if config.sampling == "balanced":
-        labels = np.concatenate(list(in_threads(lambda s: read_labels(s, dataset.segments_per_track), shards)))
-    sampler = ShuffleSampler(
-        [rows for shard in shards for rows in shard.row_groups],
-        config.seed,
-        config.shuffle_window,
-        config.batch_size,
-        dataset.segments_per_track,
-        config.segments_per_epoch,
-        labels,
-    )
-    mixup = mixup_shares(config.mixup, config.seed) if config.mixup else None
-    return TimedStream(shards, sampler, mixup, reader)
-
-
-def _check_model(
-    code: ModelCode,
-    config: TrainConfig,
-    input_shape: tuple[int, ...],
-    classes: int,
-    steps_per_epoch: int,
-    precision: str,
-) -> bool:
-    """Build a user's model twice, and refuse it if it cannot be trained; return whether it has batch norm."""
-    builds = []
-    for _ in range(2):
-        start_build(config.seed)
-        builds.append(call_builder(code, input_shape, classes, config, precision))
-    steps = steps_per_epoch * config.epochs
-    refuse_unsuitable(builds[0], builds[1], code.name.recorded, input_shape, classes, steps)
-    return has_batch_normalization(builds[0])
-
-
-def _save_model(
-    run: Run, model: keras.Model, dataset: Dataset, config: TrainConfig, temperature: float | None
-) -> None:
-    """Write model.keras, and model.json with everything needed to use it on audio."""
-    with tempfile.TemporaryDirectory() as folder, naming(folder):
-        path = os.path.join(folder, "model.keras")
-        model.save(path)
-        content = Path(path).read_bytes()
-    history, settings = run.history(), dataset.info.settings
-    info = ModelInfo(
-        classes=dataset.classes,
-        features=settings.model_dump(),
-        input=f"float32 [batch, {settings.features}, {settings.frames}], {settings.describe()}, as the settings "
-        "under features make them",
-        output="float32 [batch, classes], logits: softmax gives the probabilities",
-        parameters=model.count_params(),
-        epoch=best_epoch(history, config),
-        epochs=len(history),
-        dataset=dataset.id,
-    )
-    if temperature is not None:
-        info = info.model_copy(update={"temperature": temperature})
-    # In this order: until model.json has the new epochs, the same command writes both again.
-    run.model.write(content)
-    run.write("model.json", info.to_json())

@@ -11,8 +11,9 @@ import numpy as np
 
 from featurize.storage import StoragePath
 from train.errors import TrainError
-from train.records import CrossValidationSummary, EpochRecord, IntervalsByPart, Metrics
+from train.records import EpochRecord
 from train.run import Run
+from train.score_records import CrossValidationSummary, IntervalsByPart, Metrics
 
 _ABSENT = "-"
 _DIGITS_SHOWN = 12  # of a SHA-256

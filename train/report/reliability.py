@@ -2,8 +2,8 @@
 
 from matplotlib.figure import Figure
 
-from train.records import Calibration
 from train.report.figures import Picture, Theme, draw
+from train.score_records import Calibration
 
 
 def draw_reliability(calibration: Calibration) -> Picture:

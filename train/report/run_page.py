@@ -15,12 +15,13 @@ from train.evaluation.prediction_parts import read_predictions
 from train.evaluation.predictions import PREDICTIONS, Predictions, audio_link, most_notable
 from train.folds import fold_roles
 from train.input.class_counts import small_classes
-from train.records import EpochRecord, Metrics
+from train.records import EpochRecord
 from train.report.figures import Picture, draw_curves, draw_segment
 from train.report.html import class_colors, environment
 from train.report.reliability import draw_reliability
 from train.report.summary import summarize_run
 from train.run import Run
+from train.score_records import Metrics
 
 _MAX_REJECTS = 200
 _MAX_TRACKS = 2000

@@ -7,8 +7,8 @@ import numpy as np
 
 from train.config import TrainConfig
 from train.input.class_counts import FEW_TRACKS
-from train.records import ClassScores, Metrics
 from train.report.html import counted
+from train.score_records import ClassScores, Metrics
 
 _SMALL_TEST_SET = 50  # tracks; the 95 % interval of the accuracy is then about 25 percentage points wide
 

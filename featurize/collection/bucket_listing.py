@@ -6,12 +6,15 @@ side.
 """
 
 import collections
-from collections.abc import Callable, Iterable, Iterator
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 
+from featurize.column_file import texts
 from featurize.storage import StoragePath
 
 _AT_ONCE = 16  # listings
@@ -33,7 +36,8 @@ def list_by_prefix(root: StoragePath) -> Iterator[tuple[str, int]]:
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         top = _list_level(root, "")
         if top is None:
-            yield from _list_below(root, "")
+            names, sizes = _list_below(root, "")
+            yield from zip(texts(names), sizes, strict=True)
             return
         files, folders = top
         yield from files
@@ -48,8 +52,8 @@ def list_by_prefix(root: StoragePath) -> Iterator[tuple[str, int]]:
                     yield from level[0]
                     deeper += level[1]
             folders = whole + deeper
-        for found in _in_order(pool, lambda name: _list_below(root, name), folders):
-            yield from found
+        for names, sizes in _in_order(pool, lambda name: _list_below(root, name), folders):
+            yield from zip(texts(names), sizes, strict=True)
 
 
 def _list_level(root: StoragePath, below: str) -> tuple[Files, list[str]] | None:
@@ -72,14 +76,14 @@ def _list_level(root: StoragePath, below: str) -> tuple[Files, list[str]] | None
     return files, folders
 
 
-def _list_below(root: StoragePath, below: str) -> Files:
-    """Return all objects below a folder, as paths below the root."""
+def _list_below(root: StoragePath, below: str) -> tuple[pa.Array, Sequence[int]]:
+    """Return all objects below a folder as columns: paths below the root, string, and sizes in bytes."""
     selector = pafs.FileSelector(_path(root, below), allow_not_found=True, recursive=True)
-    return [
-        (info.path[len(root.path) + 1 :], info.size)
-        for info in root.filesystem.get_file_info(selector)
-        if info.type == pafs.FileType.File
-    ]
+    begin = len(root.path) + 1
+    found = [info for info in root.filesystem.get_file_info(selector) if info.type == pafs.FileType.File]
+    return pa.array([info.path[begin:] for info in found], pa.string()), array(
+        "q", [-1 if info.size is None else info.size for info in found]
+    )
 
 
 def _path(root: StoragePath, below: str) -> str:

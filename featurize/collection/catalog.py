@@ -27,7 +27,7 @@ from featurize.collection.table_file import TABLE_SUFFIXES, is_table_name
 from featurize.column_file import ColumnFile, is_ascending, one_array, parts, take
 from featurize.display import one_line
 from featurize.errors import FeaturizeError
-from featurize.storage import StoragePath, describe, is_safe_name
+from featurize.storage import StoragePath, describe
 
 # Reads a table with the arguments of `read_table`.
 TableReader = Callable[[Source, TableRequest], TrackRows]
@@ -143,22 +143,10 @@ def _refuse_columns(request: TableRequest, found: str) -> None:
 
 
 def _labeled(found: LabeledFiles) -> pa.Table:
-    paths = [file.path for file in found.files]
-    ids = pa.array([printable(path) for path in paths], pa.string())
-    raw = pa.array([raw_name(path) for path in paths], pa.binary())
-    labels = pc.dictionary_encode(pa.array([printable(label) for label in found.labels], pa.string()))
+    ids, paths, sizes = (one_array(found.files[name]) for name in ("track", "path", "size"))
     group, fold, split = _nothing_given(ids)
-    if found.splits is not None:
-        split = pa.array(found.splits, pa.string())
-    sizes = pa.array([file.size for file in found.files], pa.int64())
-    return pa.table([ids, raw, labels, group, fold, split, sizes], schema=CATALOG_SCHEMA)
-
-
-def raw_name(path: str) -> bytes | None:
-    """Return what the column `path` holds for a path below the root, see Catalog."""
-    if not is_safe_name(path):
-        return b""
-    return None if printable(path) == path else os.fsencode(path)
+    columns = [ids, paths, found.labels, group, fold, split if found.splits is None else found.splits, sizes]
+    return pa.table(columns, schema=CATALOG_SCHEMA)
 
 
 def _from_table(source: Source, rows: TrackRows) -> tuple[StoragePath, pa.Table, frozenset[str]]:
@@ -252,15 +240,6 @@ def _below(path: str, root: StoragePath) -> str:
     if os.path.isabs(whole) and root.local and whole.startswith(f"{root.path}/"):
         return os.path.relpath(whole, root.path)
     return whole
-
-
-def printable(name: str) -> str:
-    """Escape bytes of a file name that are not UTF-8, which neither Arrow nor JSON can hold."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return name
 
 
 def _sorted(tracks: pa.Table) -> pa.Table:

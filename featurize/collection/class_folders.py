@@ -5,10 +5,16 @@ A class is a first-level folder, or a second-level folder if the first level is 
 
 import dataclasses
 import logging
-from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from featurize.collection.listing import AudioFile, list_audio, shown
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from featurize.collection.listed_files import file_columns, printable
+from featurize.collection.listing import NAMES_SHOWN, AudioFile, list_audio, shown
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath, is_safe_name
 
@@ -29,14 +35,53 @@ class LabeledFiles:
     """The audio files of a collection.
 
     Attributes:
-        files: The files, each in a class folder.
-        labels: Class of each file.
-        splits: Split of each file, `train`, `validation` or `test`; None if the folders are no split.
+        files: Columns `track`, `path` and `size` of a catalog; each file is in a class folder.
+        labels: Class of each file, a dictionary array of strings.
+        splits: Split of each file, `train`, `validation` or `test`, strings; None if the folders are no split.
     """
 
-    files: Sequence[AudioFile]
-    labels: Sequence[str]
-    splits: Sequence[str] | None
+    files: pa.Table
+    labels: pa.DictionaryArray
+    splits: pa.Array | None
+
+
+class _Folders:
+    """The first two folders of each file that passes by, as numbers: a collection has few of them.
+
+    Attributes:
+        names: Path of each folder, at most two levels deep, in the order of appearance.
+        of_file: Index of the folder of each file.
+        safe: Indices of the folders that hold a file whose name can be joined to the root.
+        shallow: The first such file of each folder that it is directly in.
+        loose: Number of files in no folder; these do not pass.
+    """
+
+    def __init__(self) -> None:
+        self._indices: dict[str, int] = {}
+        self.of_file = array("i")
+        self.safe: set[int] = set()
+        self.shallow: dict[str, str] = {}
+        self.loose = 0
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._indices)
+
+    def passing(self, audio: Iterable[AudioFile]) -> Iterator[AudioFile]:
+        """Yield the files that are in a folder."""
+        for found in audio:
+            folders, slash, _ = found.path.rpartition("/")
+            if not slash:
+                self.loose += 1
+                continue
+            folder = "/".join(folders.split("/", 2)[:2])
+            index = self._indices.setdefault(folder, len(self._indices))
+            self.of_file.append(index)
+            if is_safe_name(found.path):
+                self.safe.add(index)
+                if "/" not in folder:
+                    self.shallow.setdefault(folder, found.path)
+            yield found
 
 
 def list_class_folders(root: StoragePath, layout: str | None) -> LabeledFiles:
@@ -64,40 +109,69 @@ def class_folders(audio: Iterable[AudioFile], folders: set[str], layout: str | N
     Raises:
         FeaturizeError: A folder cannot be listed, or the folders are a split without common classes.
     """
-    files: list[AudioFile] = []
-    loose = 0
-    for found in audio:
-        if "/" in found.path:
-            files.append(found)
-        else:
-            loose += 1
-    if loose:
-        _log.warning("%d audio files are in no class folder and were skipped.", loose)
-    split_of = {} if layout == "folders" else _recognize_split(files)
+    seen = _Folders()
+    files = file_columns(seen.passing(audio))
+    if seen.loose:
+        _log.warning("%d audio files are in no class folder and were skipped.", seen.loose)
+    names = seen.names
+    safe = [names[index] for index in sorted(seen.safe)]
+    split_of = {} if layout == "folders" else _recognize_split(safe, seen.shallow)
     depth = 2 if split_of else 1
-    kept = _in_class_folders(files, depth)
-    _log_unused(folders, kept, depth)
-    parts = [found.path.split("/", depth) for found in kept]
-    labels = [part[depth - 1] for part in parts]
+    classes = {_first(name, depth) for name in safe}
+    is_class = np.array([_first(name, depth) in classes for name in names], np.bool_)
+    of_file = np.frombuffer(seen.of_file, np.int32)
+    kept = is_class[of_file] if len(of_file) else np.empty(0, np.bool_)
+    if not kept.all():
+        lost = files["track"].filter(pa.array(~kept))
+        _log.warning(
+            "%d files were skipped because their names cannot be joined to the folder: %s.",
+            len(lost),
+            shown(lost.slice(0, NAMES_SHOWN).to_pylist(), len(lost)),
+        )
+        files, of_file = files.filter(pa.array(kept)), of_file[kept]
+    _log_unused(folders, classes, depth)
+    labels = _encoded([_first(name, depth).rpartition("/")[2] for name in names], is_class, of_file)
     if not split_of:
-        return LabeledFiles(kept, labels, None)
-    splits = [split_of[part[0]] for part in parts]
+        return LabeledFiles(files, labels, None)
+    split_names = [split_of.get(_first(name, 1), "") for name in names]
+    splits = _encoded(split_names, is_class, of_file)
     _check_classes(labels, splits, sorted(split_of))
-    return LabeledFiles(kept, labels, splits)
+    return LabeledFiles(files, labels, splits.dictionary_decode())
 
 
-def _recognize_split(files: Sequence[AudioFile]) -> dict[str, str]:
-    """Return the split of each first-level folder; nothing if the folders are no split."""
-    names = {found.path.split("/", 1)[0] for found in files if is_safe_name(found.path)}
+def _encoded(values: Sequence[str], used: NDArray[np.bool_], of_file: NDArray[np.int32]) -> pa.DictionaryArray:
+    """Return the value of each file's folder; the dictionary has those of used folders, as they appear."""
+    words: dict[str, int] = {}
+    codes = np.array(
+        [
+            words.setdefault(printable(value), len(words)) if use else -1
+            for value, use in zip(values, used, strict=True)
+        ],
+        np.int32,
+    )
+    return pa.DictionaryArray.from_arrays(pa.array(codes[of_file]), pa.array(list(words), pa.string()))
+
+
+def _recognize_split(folders: Sequence[str], shallow: Mapping[str, str]) -> dict[str, str]:
+    """Return the split of each first-level folder; nothing if the folders are no split.
+
+    Args:
+        folders: Paths of the folders, at most two levels deep.
+        shallow: A file that is directly in a first-level folder, by folder.
+    """
+    names = {_first(name, 1) for name in folders}
     split_of = {name: split for name in names if (split := _SPLITS.get(name.strip().casefold()))}
     evaluation = "validation" if "test" in split_of.values() else "test"
     split_of |= {name: evaluation for name in names if name.strip().casefold() in _EVALUATION}
     if "train" not in split_of.values() or len({*split_of.values()}) < 2:
         return {}
-    shallow = [found.path for found in files if is_safe_name(found.path) and found.path.count("/") < 2]
     others = sorted(names - split_of.keys())
     if shallow or others:
-        reason = f"{others[0]!r} is no split" if others else f"{shallow[0]!r} is in no class folder below it"
+        reason = (
+            f"{others[0]!r} is no split"
+            if others
+            else f"{next(iter(shallow.values()))!r} is in no class folder below it"
+        )
         _log.warning(
             "The folders %s look like a split, but are taken for classes, because %s; to use the split, put every "
             "audio file into a class folder below one of them.",
@@ -108,31 +182,19 @@ def _recognize_split(files: Sequence[AudioFile]) -> dict[str, str]:
     return split_of
 
 
-def _in_class_folders(files: Sequence[AudioFile], depth: int) -> list[AudioFile]:
-    """Return the files without those whose names are unsafe, unless they are in a class folder of other files."""
-    classes = {_folder(found.path, depth) for found in files if is_safe_name(found.path)}
-    kept = [found for found in files if _folder(found.path, depth) in classes]
-    if len(kept) < len(files):
-        lost = [found.path for found in files if _folder(found.path, depth) not in classes]
-        _log.warning(
-            "%d files were skipped because their names cannot be joined to the folder: %s.", len(lost), shown(lost)
-        )
-    return kept
-
-
-def _log_unused(folders: Collection[str], files: Sequence[AudioFile], depth: int) -> None:
+def _log_unused(folders: Collection[str], used: Collection[str], depth: int) -> None:
     """Log the class folders without a single audio file."""
-    used = {_folder(found.path, depth) for found in files}
     unused = sorted(name for name in folders if name.count("/") == depth - 1 and name not in used)
     if unused:
         _log.warning("%d class folders hold no audio files and are no classes: %s.", len(unused), shown(unused))
 
 
-def _check_classes(labels: Sequence[str], splits: Sequence[str], folders: Sequence[str]) -> None:
+def _check_classes(labels: pa.DictionaryArray, splits: pa.DictionaryArray, folders: Sequence[str]) -> None:
     """Log the split; refuse one whose parts do not have the same classes."""
-    counts = Counter(splits)
-    trained = {label for label, split in zip(labels, splits, strict=True) if split == "train"}
-    held_out = {label for label, split in zip(labels, splits, strict=True) if split != "train"}
+    counts = {row["values"]: row["counts"] for row in pc.value_counts(splits.dictionary_decode()).to_pylist()}
+    is_trained = pc.equal(splits.dictionary_decode(), "train")
+    trained = set(labels.filter(is_trained).unique().to_pylist())
+    held_out = set(labels.filter(pc.invert(is_trained)).unique().to_pylist())
     if len(trained & held_out) < _LEAST_SHARED:
         raise FeaturizeError(
             f"the folders {_joined(folders)} look like a split, but the folders in them, which would be the "
@@ -147,9 +209,9 @@ def _check_classes(labels: Sequence[str], splits: Sequence[str], folders: Sequen
     )
 
 
-def _folder(path: str, depth: int) -> str:
-    """Return the first folders of a path, joined; all of them if there are fewer."""
-    return "/".join(path.split("/")[:-1][:depth])
+def _first(folder: str, depth: int) -> str:
+    """Return the first folders of a path to a folder, joined; all of them if there are fewer."""
+    return "/".join(folder.split("/")[:depth])
 
 
 def _joined(names: Collection[str]) -> str:

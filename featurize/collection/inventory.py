@@ -5,8 +5,10 @@ names. Format: https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inv
 """
 
 import dataclasses
+import itertools
 import os
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 from urllib.parse import unquote_plus
 
@@ -18,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from featurize.collection.class_folders import LabeledFiles, class_folders
 from featurize.collection.listing import AUDIO_SUFFIXES, audio_of_bucket
 from featurize.collection.manifest import TableRequest
+from featurize.column_file import ColumnFile, texts
 from featurize.dataset.json_text import parse_json
 from featurize.display import one_line
 from featurize.errors import FeaturizeError
@@ -54,16 +57,26 @@ class Inventory:
 
     Attributes:
         root: The longest folder that holds all audio files.
-        objects: Path below the root, and size in bytes, of each object in it.
+        keys: Key of each object, string [objects].
+        sizes: Size of each object in bytes.
+        prefix: Key of the root, with a slash at its end; empty for the whole bucket.
     """
 
     root: StoragePath
-    objects: list[tuple[str, int]]
+    keys: pa.Array
+    sizes: Sequence[int]
+    prefix: str
 
     def list_class_folders(self, layout: str | None) -> LabeledFiles:
         """Return the audio files with their classes, as `class_folders.list_class_folders` does for a folder."""
         folders: set[str] = set()
-        return class_folders(audio_of_bucket(self.objects, folders), folders, layout)
+        length = len(self.prefix)
+        below = (
+            (key[length:], size)
+            for key, size in zip(texts(self.keys), self.sizes, strict=True)
+            if key.startswith(self.prefix)
+        )
+        return class_folders(audio_of_bucket(below, folders), folders, layout)
 
 
 def find_inventory(place: StoragePath, request: TableRequest) -> Inventory | None:
@@ -103,16 +116,20 @@ def find_inventory(place: StoragePath, request: TableRequest) -> Inventory | Non
             f"{place} lists files in the format ORC. Expected CSV or Parquet: choose one of them in the settings "
             "of the inventory."
         )
-    found = [row for part in manifest.files for row in _read_part(place, manifest, part)]
-    audio = [key for key, _ in found if _is_audio(key)]
-    if not audio:
-        raise FeaturizeError(f"{place} lists {len(found):,} objects of {manifest.source}, but no audio files.")
-    prefix = _common_folder(audio)
+    keys, sizes = ColumnFile(pa.string()), array("q")
+    for part in manifest.files:
+        rows = _read_part(place, manifest, part)
+        while some := list(itertools.islice(rows, _ROWS)):
+            keys.append(pa.array([key for key, _ in some], pa.string()))
+            sizes.extend(size for _, size in some)
+    objects = keys.finish()
+    prefix = _common_folder(objects)
+    if prefix is None:
+        raise FeaturizeError(f"{place} lists {len(objects):,} objects of {manifest.source}, but no audio files.")
     root = StoragePath.of(
         f"s3://{manifest.source}/{encode(prefix)}".rstrip("/") + (f"?{place.query}" if place.query else "")
     )
-    below = [(key[len(prefix) :], size) for key, size in found if key.startswith(prefix)]
-    return Inventory(root, below)
+    return Inventory(root, objects, sizes, prefix)
 
 
 def _refuse_other_bucket(place: StoragePath, manifest: _Manifest, request: TableRequest) -> None:
@@ -213,12 +230,26 @@ def _is_audio(key: str) -> bool:
     return os.path.splitext(key)[1].lower() in AUDIO_SUFFIXES and is_safe_name(key)
 
 
-def _common_folder(keys: list[str]) -> str:
-    """Return the longest prefix of all keys that ends with a slash and leaves a class folder below it."""
-    common = os.path.commonpath([os.path.dirname(min(keys)), os.path.dirname(max(keys))])
+def _common_folder(objects: pa.Array) -> str | None:
+    """Return the longest prefix of all audio files that ends with a slash and leaves a class folder below it.
+
+    Args:
+        objects: Keys of a bucket, string [objects].
+
+    Returns:
+        None if there are no audio files.
+    """
+    first, last = None, None
+    for key in texts(objects):
+        if _is_audio(key):
+            first = key if first is None else min(first, key)
+            last = key if last is None else max(last, key)
+    if first is None or last is None:
+        return None
+    common = os.path.commonpath([os.path.dirname(first), os.path.dirname(last)])
     folder = f"{common}/" if common else ""
     # All files in one folder: it is the class, not the collection.
-    if any("/" not in key[len(folder) :] for key in keys):
+    if any(_is_audio(key) and "/" not in key[len(folder) :] for key in texts(objects)):
         parent = common.rpartition("/")[0]
         folder = f"{parent}/" if parent else ""
     return folder

@@ -28,7 +28,7 @@ _FILMS = (
 AUDIO_SUFFIXES = frozenset(f"{_MUSIC} {_FILMS}".split())
 
 _log = logging.getLogger(__name__)
-_NAMES_SHOWN = 5
+NAMES_SHOWN = 5
 _MOST_NAMES = 100  # of one folder: symbolic links could otherwise make exponentially many of a few folders
 # What file systems, network storage and tools leave among music, casefolded. Any other name is music, also one
 # that begins with a dot: "...And Justice for All", ".38 Special".
@@ -133,10 +133,10 @@ def is_system_name(name: str) -> bool:
     return folded in _SYSTEM_NAMES or _SYSTEM_PATTERN.fullmatch(folded) is not None
 
 
-def shown(names: Sequence[str]) -> str:
-    """Return the first names in quotation marks and the number of the others."""
-    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-    return f"{', '.join(repr(name) for name in names[:_NAMES_SHOWN])}{more}"
+def shown(names: Sequence[str], count: int | None = None) -> str:
+    """Return the first names in quotation marks and the number of the others, of `count` in all."""
+    more = (len(names) if count is None else count) - NAMES_SHOWN
+    return ", ".join(repr(name) for name in names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def size_of(path: StoragePath) -> int:

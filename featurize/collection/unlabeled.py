@@ -1,7 +1,6 @@
 """The tracks of a collection without labels: a folder of audio files at any depth, or a table of paths."""
 
 import dataclasses
-import itertools
 from collections.abc import Collection
 
 import pyarrow as pa
@@ -13,21 +12,19 @@ from featurize.collection.catalog import (
     explain_absence,
     find_tracks,
     ids_and_paths,
-    printable,
-    raw_name,
     refuse_repeated,
 )
 from featurize.collection.column_roles import parse_columns
 from featurize.collection.layouts.source import Source
+from featurize.collection.listed_files import file_columns
 from featurize.collection.listing import list_audio
 from featurize.collection.location import own_bucket, parse_allowed
 from featurize.collection.manifest import TableRequest
 from featurize.collection.table_file import TABLE_SUFFIXES, is_table_name
-from featurize.column_file import ColumnFile, is_ascending, one_array, take
+from featurize.column_file import is_ascending, one_array, take
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath, describe
 
-_FILES_AT_ONCE = 1 << 14
 _TEXT = (pa.string(), pa.binary())
 
 
@@ -68,7 +65,7 @@ def list_unlabeled(
         if place.is_folder():
             if given:
                 raise FeaturizeError(f"--columns is about a table, and {place} is a folder. Give the table.")
-            found = Unlabeled(place, _listed(place), pa.table({}))
+            found = Unlabeled(place, file_columns(list_audio(place)), pa.table({}))
         elif place.is_file() and is_table_name(place.name):
             request = TableRequest(given, own_bucket(music), parse_allowed(allowed))
             found = _from_table(Source("table", place.parent, (place,)), read, request)
@@ -91,18 +88,6 @@ def with_labels_carried(catalog: Catalog) -> Unlabeled:
     labels = one_array(catalog.tracks["label"])
     tracks = catalog.tracks.select(["track", "path", "size"])
     return Unlabeled(catalog.root, tracks, pa.table({"label": labels.cast(pa.string())}), catalog.unreachable)
-
-
-def _listed(place: StoragePath) -> pa.Table:
-    """List the audio files of a folder, some at a time: Python objects of a million files take 400 MB."""
-    ids, paths = ColumnFile(pa.string()), ColumnFile(pa.binary())
-    sizes = []
-    listed = list_audio(place)
-    while files := list(itertools.islice(listed, _FILES_AT_ONCE)):
-        ids.append(pa.array([printable(file.path) for file in files], pa.string()))
-        paths.append(pa.array([raw_name(file.path) for file in files], pa.binary()))
-        sizes.append(pa.array([file.size for file in files], pa.int64()))
-    return pa.table({"track": ids.finish(), "path": paths.finish(), "size": pa.chunked_array(sizes, pa.int64())})
 
 
 def _from_table(source: Source, read: TableReader, request: TableRequest) -> Unlabeled:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from featurize.audio.mfcc import Filters
-from featurize.collection.catalog import printable
+from featurize.collection.listed_files import printable
 from featurize.collection.listing import list_audio, size_of
 from featurize.collection.location import locate
 from featurize.dataset.info import FeatureSettings, describe_invalid

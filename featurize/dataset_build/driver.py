@@ -214,13 +214,14 @@ def read_all_tags(folder: StoragePath, catalog: Catalog, groups: Groups, on_work
         else enumerate(read_new_tags(*arguments) for arguments in calls())
     )
     tags: dict[int, list[Tag]] = {}
+    same: dict[Tag, Tag] = {}  # an artist has many tracks, whose tags arrive as separate strings
     for index, found in results:
         files = started.pop(index)
         new = [position for position, (_, is_new) in enumerate(found) if is_new]
         if new:
             tracks, sizes = [files.tracks[i] for i in new], [files.sizes[i] for i in new]
             keep_tags(folder, tracks, sizes, [found[i][0] for i in new], tag)
-        tags[index] = [value.tag for value, _ in found]
+        tags[index] = [same.setdefault(value.tag, value.tag) for value, _ in found]
     return [value for index in sorted(tags) for value in tags[index]]
 
 

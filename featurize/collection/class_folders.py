@@ -120,7 +120,7 @@ def class_folders(audio: Iterable[AudioFile], folders: set[str], layout: str | N
     classes = {_first(name, depth) for name in safe}
     is_class = np.array([_first(name, depth) in classes for name in names], np.bool_)
     of_file = np.frombuffer(seen.of_file, np.int32)
-    kept = is_class[of_file] if len(of_file) else np.empty(0, np.bool_)
+    kept = is_class[of_file]
     if not kept.all():
         lost = files["track"].filter(pa.array(~kept))
         _log.warning(

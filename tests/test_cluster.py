@@ -72,7 +72,8 @@ def wait_for(condition, process: subprocess.Popen[str], seconds: float = 120):
     """Wait until a condition returns a true value while a command runs, and return the value."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
-        assert process.poll() is None, process.communicate()
+        if process.poll() is not None:
+            pytest.fail("\n".join(process.communicate()))
         assert time.monotonic() < deadline
         time.sleep(0.1)
     return value

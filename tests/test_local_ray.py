@@ -101,6 +101,14 @@ def test_a_folder_that_ray_cannot_use_is_named(place):
         assert "export RAY_TMPDIR=FOLDER" in done.stderr
 
 
+def test_a_busy_machine_is_not_mistaken_for_a_folder_that_cannot_be_used(place):
+    from featurize.execution.local_ray import _cannot_start
+
+    message = str(_cannot_start(place, Exception("The current node timed out during startup. This could ...")))
+    assert "its processes were not ready within 30 s" in message
+    assert message.endswith("run again when the machine is less busy.")
+
+
 @pytest.mark.slow
 def test_a_full_folder_of_ray_is_named_and_left_empty(place):
     with small_disk(place, "1m"):

@@ -41,6 +41,7 @@ _OF_A_CLUSTER = ("start_monitor", "start_api_server", "start_log_monitor")
 _PREFIX = "earmark-ray-"
 _IN_USE = ".in-use"  # locked while the run that made the folder exists
 _OF_RAY = "r"  # in the folder: Ray lets everyone write to the folder that it is given
+_NEEDED_MB = 10  # on the disk of the folder
 _SECONDS_TO_END = 2.0  # for the processes of Ray
 # The path of a socket has at most 107 characters; Ray's part of it takes 64.
 _LONGEST_PLACE = 107 - 64 - len(f"/{_PREFIX}12345678/r")
@@ -116,12 +117,19 @@ def _place() -> Path:
 
 def _cannot_start(place: Path, error: Exception) -> FeaturizeError:
     reason = describe(error) if isinstance(error, OSError) else first_line(error)
-    free = ""
+    free = None
     with contextlib.suppress(OSError):
-        free = f", where {shutil.disk_usage(place).free / 1e6:.1f} MB are free"
+        free = shutil.disk_usage(place).free / 1e6
+    # Ray waits 30 s for its processes, and does not find out what keeps them.
+    if "timed out during startup" in str(error) and free is not None and free > _NEEDED_MB:
+        return FeaturizeError(
+            "Ray cannot start on this machine: its processes were not ready within 30 s. The load is "
+            f"{os.getloadavg()[0]:.0f} on {os.cpu_count()} cores: run again when the machine is less busy."
+        )
+    room = "" if free is None else f", where {free:.1f} MB are free"
     return FeaturizeError(
         f"Ray cannot start on this machine: {reason.rstrip('.')}. Its sockets and logs are in "
-        f"{one_line(str(place))}{free}. Choose a folder that you may write to, with 10 MB free: export "
+        f"{one_line(str(place))}{room}. Choose a folder that you may write to, with {_NEEDED_MB} MB free: export "
         "RAY_TMPDIR=FOLDER"
     )
 

@@ -6,6 +6,7 @@ could not train several at a time. The process that starts the others imports no
 
 import logging
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from featurize.dataset.dataset import Dataset, open_dataset
@@ -34,6 +35,7 @@ def cross_validate(
     config: JobConfig,
     reporter: ConsoleReporter,
     at_once: int | None = None,
+    command: Sequence[str] | None = None,
 ) -> "CrossValidationSummary":
     """Train and evaluate one model per training fold, and an SVM for comparison; finished folds are kept.
 
@@ -43,6 +45,7 @@ def cross_validate(
         config: All settings; the test fold is replaced.
         reporter: Shows progress.
         at_once: Number of folds that are trained at a time; None for `folds_at_once`.
+        command: Arguments of `earmark`, for run.json; None if it is called from Python.
 
     Returns:
         Content of `crossval.json`.
@@ -71,7 +74,7 @@ def cross_validate(
     model = keep_code(out, config.train, begun).model
     configs = [fold.model_copy(update={"model": model}) for fold in configs]
     folds = [
-        Fold(number, out / f"fold={fold.test_fold}", config.model_copy(update={"train": fold}))
+        Fold(number, out / f"fold={fold.test_fold}", config.model_copy(update={"train": fold}), command)
         for number, fold in enumerate(configs, 1)
     ]
     count = at_once or folds_at_once(len(folds), config.train)

@@ -37,11 +37,13 @@ class Fold:
         number: Its number, from 1.
         folder: Run folder.
         config: All settings; those of training have the test fold.
+        command: Arguments of `earmark`, for run.json; None if it is called from Python.
     """
 
     number: int
     folder: StoragePath
     config: JobConfig
+    command: Sequence[str] | None = None
 
 
 def run_folds(
@@ -165,7 +167,7 @@ def run_fold(send: Callable[[object], None], features: StoragePath, fold: Fold) 
         logger.addHandler(_LogSender(send))
         logger.propagate = False
     try:
-        make_model(features, fold.folder, fold.config, _ProgressSender(send))
+        make_model(features, fold.folder, fold.config, _ProgressSender(send), command=fold.command)
         return evaluate_model(fold.folder, features, trust_code=fold.config.train.is_users_model)
     except (EarmarkError, OSError):
         raise

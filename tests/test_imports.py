@@ -29,6 +29,7 @@ COMMANDS = (
     "export",
     "compare",
     "labels",
+    "card",
     "predict",
     "embed",
     "submit",

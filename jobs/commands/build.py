@@ -23,9 +23,11 @@ from jobs.commands.options import (
     Workers,
 )
 from jobs.terminal.console import echo, echo_json
+from jobs.typed_command import recorded_command
 
 
 def run(
+    context: typer.Context,
     music: Music,
     out: RunFolder,
     config: ConfigFile = None,
@@ -50,7 +52,16 @@ def run(
         settings, path = load_config(config, overrides or []), StoragePath.of(out)
         buckets = allow_bucket or []
         metrics = run_all(
-            music, path, settings, workers, ConsoleReporter(), retry_rejects, buckets, layout, columns
+            music,
+            path,
+            settings,
+            workers,
+            ConsoleReporter(),
+            retry_rejects,
+            buckets,
+            layout,
+            columns,
+            recorded_command(context),
         )
         echo(conclusion(path, metrics))
 
@@ -106,6 +117,7 @@ def compact(features: Features, config: ConfigFile = None, overrides: Overrides 
 
 
 def train(
+    context: typer.Context,
     features: Features,
     out: RunFolder,
     config: ConfigFile = None,
@@ -131,12 +143,14 @@ def train(
 
         reporter, dataset, path = ConsoleReporter(), StoragePath.of(features), StoragePath.of(out)
         settings = load_config(config, overrides or [])
-        make_model(dataset, path, settings, reporter, StoragePath.of(start) if start is not None else None)
+        other = StoragePath.of(start) if start is not None else None
+        make_model(dataset, path, settings, reporter, other, recorded_command(context))
         metrics = evaluate_model(path, dataset, trust_code=settings.train.is_users_model)
         echo(conclusion(path, metrics))
 
 
 def crossval(
+    context: typer.Context,
     features: Features,
     out: RunFolder,
     config: ConfigFile = None,
@@ -169,7 +183,9 @@ def crossval(
 
         reporter, path = ConsoleReporter(), StoragePath.of(out)
         settings = load_config(config, overrides or [])
-        summary = cross_validate(StoragePath.of(features), path, settings, reporter, at_once)
+        summary = cross_validate(
+            StoragePath.of(features), path, settings, reporter, at_once, recorded_command(context)
+        )
         if as_json:
             echo_json(summary.to_json())
             return
@@ -239,6 +255,7 @@ def submit(
 
 
 def demo(
+    context: typer.Context,
     out: Annotated[
         str, typer.Option("--out", metavar="FOLDER", help="Output folder of the music and the run.")
     ] = "earmark-demo",
@@ -256,5 +273,5 @@ def demo(
         folder = StoragePath.of(out)
         if not folder.local:
             raise FeaturizeError(f"--out {folder}: expected a folder on this machine.")
-        metrics = run_demo(Path(out), seed, workers, ConsoleReporter())
+        metrics = run_demo(Path(out), seed, workers, ConsoleReporter(), recorded_command(context))
         echo(conclusion(folder / "run", metrics))

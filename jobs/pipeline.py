@@ -218,7 +218,7 @@ def make_model(
                 with ray_workers(None):
                     from train.cluster.ray_train import learn_on_cluster
 
-                    learn_on_cluster(features, run, _with_device(config.train), callbacks)
+                    learn_on_cluster(features, run, _with_device(config.train), callbacks, on_cluster())
             else:
                 learn(dataset, run, config.train, callbacks)
     except Stopped as stopped:

@@ -109,10 +109,12 @@ def test_only_these_modules_import_ray():
     assert {module for module, path in MODULES.items() if "ray" in tops(path)} == {
         "featurize.execution.import_path",
         "featurize.execution.local_ray",
+        "featurize.execution.ray_metrics",
         "featurize.execution.ray_pipeline",
         "featurize.execution.ray_tasks",
         "train.cluster.ray_train",
         "train.cluster.progress_channel",
+        "train.cluster.training_metrics",
         "jobs.remote.submit",
     }
 

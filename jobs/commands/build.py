@@ -247,7 +247,13 @@ def submit(
             echo(f"{total} would be uploaded to {address} to run: earmark {shown}")
             return
         job = send(
-            address, readable_id(remote.name, remote.out), remote.arguments, files, remote.settings, remote.code
+            address,
+            readable_id(remote.name, remote.out),
+            remote.arguments,
+            files,
+            remote.settings,
+            remote.code,
+            remote.metadata,
         )
         echo(f"Submitted: {job.id} to {address} ({total})\n{job.commands()}", err=True)
         if wait:

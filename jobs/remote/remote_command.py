@@ -6,6 +6,8 @@ from typing import Any
 
 import typer
 
+from featurize.place_uri import is_uri
+from featurize.uri import uri_without_secrets
 from jobs.config import JobConfig, load_config, to_yaml
 from jobs.inference.predict import prediction_limits
 from jobs.remote.code_bundle import SETTINGS
@@ -44,6 +46,14 @@ class RemoteCommand:
     paths: dict[str, str]
     out: str
     code: dict[str, bytes]
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the dashboard shows of the job, without secrets: `verb`, `out`, and `dataset` if it reads one."""
+        places = {"out": self.out}
+        if read := next((self.paths[key] for key in ("FEATURES", "MUSIC", "--on") if key in self.paths), None):
+            places["dataset"] = read
+        return {"verb": self.name, **{name: _shown(place) for name, place in places.items()}}
 
 
 def read_command(commands: Mapping[str, Any], words: Sequence[str]) -> RemoteCommand:
@@ -96,3 +106,7 @@ def _rebuild(command: Any, values: dict[str, Any]) -> list[str]:
     """Return the command line with a single --config SETTINGS instead of --config and --set, if it has both."""
     in_file = {"config": SETTINGS, "overrides": None} if "config" in values else {}
     return command_words(command, {**values, **in_file})
+
+
+def _shown(place: str) -> str:
+    return uri_without_secrets(place) if is_uri(place) else place

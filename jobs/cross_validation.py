@@ -16,6 +16,7 @@ from featurize.execution.ray_tasks import free_resources, on_cluster, ray_worker
 from featurize.storage import StoragePath
 from jobs.config import JobConfig
 from jobs.fold_processes import Fold, run_folds
+from jobs.provenance import usable_cores
 from jobs.terminal.console import ConsoleReporter
 from jobs.terminal.signals import noted_signals
 
@@ -36,6 +37,7 @@ def cross_validate(
     reporter: ConsoleReporter,
     at_once: int | None = None,
     command: Sequence[str] | None = None,
+    track: str | None = None,
 ) -> "CrossValidationSummary":
     """Train and evaluate one model per training fold, and an SVM for comparison; finished folds are kept.
 
@@ -46,6 +48,7 @@ def cross_validate(
         reporter: Shows progress.
         at_once: Number of folds that are trained at a time; None for `folds_at_once`.
         command: Arguments of `earmark`, for run.json; None if it is called from Python.
+        track: Address of a tracking server, as in `jobs.tracking.tracked`; None for none.
 
     Returns:
         Content of `crossval.json`.
@@ -74,7 +77,7 @@ def cross_validate(
     model = keep_code(out, config.train, begun).model
     configs = [fold.model_copy(update={"model": model}) for fold in configs]
     folds = [
-        Fold(number, out / f"fold={fold.test_fold}", config.model_copy(update={"train": fold}), command)
+        Fold(number, out / f"fold={fold.test_fold}", config.model_copy(update={"train": fold}), command, track)
         for number, fold in enumerate(configs, 1)
     ]
     count = at_once or folds_at_once(len(folds), config.train)
@@ -108,7 +111,7 @@ def folds_at_once(folds: int, config: "TrainConfig") -> int:
     elif gpus := _gpus(config):
         room = len(gpus) // (config.replicas or 1)
     else:
-        room = len(os.sched_getaffinity(0)) // _CORES_PER_FOLD
+        room = usable_cores() // _CORES_PER_FOLD
     return max(1, min(folds, room))
 
 

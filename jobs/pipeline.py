@@ -74,6 +74,7 @@ def run(
     layout: str | None = None,
     columns: str | None = None,
     command: Sequence[str] | None = None,
+    after_epoch: Callable[[], None] = lambda: None,
 ) -> "Metrics":
     """Featurize a collection, train a model, and evaluate it.
 
@@ -88,6 +89,7 @@ def run(
         layout: Layout of the collection, as in `--layout`; None to recognize it.
         columns: Columns of a table by role, as in `--columns`.
         command: Arguments of `earmark`, for run.json; None if it is called from Python.
+        after_epoch: Called after each epoch.
 
     Returns:
         Metrics on the test set.
@@ -102,7 +104,7 @@ def run(
     if not Run(out).info():
         read_code(config.train.model)  # refuses a file that cannot be used
     make_features(music, features, config, workers, reporter, retry_rejects, allowed_buckets, layout, columns)
-    make_model(features, out, config, reporter, command=command)
+    make_model(features, out, config, reporter, command=command, after_epoch=after_epoch)
     return evaluate_model(out, None, trust_code=config.train.is_users_model)
 
 
@@ -173,6 +175,7 @@ def make_model(
     reporter: TrainingReporter,
     start: StoragePath | None = None,
     command: Sequence[str] | None = None,
+    after_epoch: Callable[[], None] = lambda: None,
 ) -> None:
     """Train a model on a dataset, from the latest checkpoint if there is one; a finished model is kept.
 
@@ -183,6 +186,7 @@ def make_model(
         reporter: Shows progress.
         start: Folder of the run whose weights a new run begins with; None for random weights.
         command: Arguments of `earmark`, for run.json; None if it is called from Python.
+        after_epoch: Called after each epoch.
 
     Raises:
         DatasetError: The dataset is incomplete.
@@ -210,7 +214,12 @@ def make_model(
     try:
         with only_run_in(out), reporter.training() as (on_step, on_epoch), noted_signals() as stop:
             out.remove_leftovers()
-            callbacks = Callbacks(on_step, on_epoch, stop)
+
+            def end_epoch(record: "EpochRecord", epochs: int) -> None:
+                on_epoch(record, epochs)
+                after_epoch()
+
+            callbacks = Callbacks(on_step, end_epoch, stop)
             record = describe_start(command)
             if not begin(dataset, run, config.train, to_yaml(config), code, initial, record):
                 pass  # the model is finished

@@ -34,7 +34,7 @@ def describe_start(command: Sequence[str] | None) -> Start:
     start = Start(
         date=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         versions=versions(),
-        host=Host(system=_system(), machine=platform.machine(), cores=_cores()),
+        host=Host(system=_system(), machine=platform.machine(), cores=usable_cores()),
     )
     optional = {"command": None if command is None else list(command), "revision": revision(Path(INSTALLATION))}
     return start.model_copy(update={name: value for name, value in optional.items() if value is not None})
@@ -80,6 +80,6 @@ def _system() -> str:
     return platform.system()
 
 
-def _cores() -> int:
-    """Return the number of cores that this process may use."""
+def usable_cores() -> int:
+    """Return the number of cores that this process may use; macOS tells only how many there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

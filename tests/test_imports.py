@@ -77,6 +77,7 @@ FOLDERS = {
     "train": ("input", "model", "evaluation", "answers", "fit", "report", "export", "cluster"),
     "jobs": (
         "terminal",
+        "tracking",
         "pipeline",
         "fold_processes",
         "cross_validation",

@@ -101,6 +101,7 @@ class _Sender:
 
     def __init__(self, uri: str, run: Run) -> None:
         self._uri, self._run = uri, run
+        self._given_up = False  # the thread says nothing any more: the command has ended
         self._requests: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         # A daemon, so that a server that does not answer cannot keep the process.
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -116,6 +117,7 @@ class _Sender:
         self._thread.join(_SECONDS_TO_END)
         if self._thread.is_alive():
             self._warn(f"it has not taken everything within {_SECONDS_TO_END:.0f} s")
+            self._given_up = True
 
     def _work(self) -> None:
         failed = False
@@ -129,7 +131,7 @@ class _Sender:
                     send(self._uri, self._run, status)
                 failed = False
             except Exception as error:  # MLflow's, those of its HTTP library, and of files of the run
-                if not failed:
+                if not failed and not self._given_up:
                     self._warn(f"{type(error).__name__}: {error}")
                 failed = True
 
@@ -184,8 +186,6 @@ def _record_of(client: "MlflowClient", uri: str, run: Run) -> Any:
                 return record
     info = run.info()
     assert info  # the caller has seen run.json
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _EXPERIMENT)
-    experiment = client.get_experiment_by_name(name)
     started = info.started
     tags = {
         "earmark.dataset": info.dataset,
@@ -193,7 +193,7 @@ def _record_of(client: "MlflowClient", uri: str, run: Run) -> Any:
         "mlflow.source.git.commit": started.revision if started else None,
     }
     record = client.create_run(
-        experiment.experiment_id if experiment else client.create_experiment(name),
+        _experiment(client),
         tags={key: value for key, value in tags.items() if value},
         run_name=_name(run.folder),
     )
@@ -207,6 +207,20 @@ def _record_of(client: "MlflowClient", uri: str, run: Run) -> Any:
         client.log_batch(record.info.run_id, params=parameters[start : start + _PER_REQUEST])
     run.write(_RECORD, {"server": place, "run": record.info.run_id})
     return record
+
+
+def _experiment(client: "MlflowClient") -> str:
+    """Return the id of the experiment, which is created if there is none."""
+    from mlflow.exceptions import MlflowException
+
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _EXPERIMENT)
+    with contextlib.suppress(MlflowException):  # it exists, or another fold creates it at the same time
+        if not client.get_experiment_by_name(name):
+            client.create_experiment(name)
+    found = client.get_experiment_by_name(name)
+    if not found:
+        raise LookupError(f"the server has no experiment {name!r}, and creates none")
+    return str(found.experiment_id)
 
 
 def _name(folder: StoragePath) -> str:

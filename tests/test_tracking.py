@@ -46,11 +46,11 @@ def test_a_tracker_that_cannot_be_used_is_refused(track, message, monkeypatch):
         tracking_uri(track)
 
 
-def test_without_the_package_the_command_names_what_to_install(features, tmp_path, monkeypatch):
+def test_without_the_package_the_command_names_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(jobs.tracking.importlib.util, "find_spec", lambda name: None)
     for verb in ("train", "crossval"):
         out = tmp_path / verb
-        done = earmark_here(verb, features, "--out", out, "--track", "mlflow:http://127.0.0.1:1")
+        done = earmark_here(verb, tmp_path / "features", "--out", out, "--track", "mlflow:http://127.0.0.1:1")
         assert done.returncode == 2
         assert 'pip install "earmark[mlflow]"' in done.stderr
         assert not out.exists()

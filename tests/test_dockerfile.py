@@ -73,6 +73,21 @@ def test_the_instructions_of_the_stages_are_those_that_can_be_checked():
     assert {base for name, (base, _) in found.items() if name != "base"} == {"base"}
 
 
+@pytest.mark.slow
+def test_the_steps_of_an_image_run_without_those_that_install_the_lock(tmp_path):
+    environment = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    text = DOCKERFILE.replace("RUN pip install --no-cache-dir -r ", "RUN test -s ")
+    assert text.count("RUN test -s requirements-") == len(LOCKS)
+    image = build(text, "head", tmp_path / "images", environment)
+    assert {"jobs", "configs", "pyproject.toml"} <= {path.name for path in image.folder.iterdir()}
+    (tmp_path / "elsewhere").mkdir()
+    image.folder = tmp_path / "elsewhere"
+    done = image.run("python -P -c 'import featurize, configs; print(featurize.__file__)'")
+    assert done.stdout.startswith(str(environment)), done.stderr
+    assert image.run("earmark status .").stderr.startswith("earmark: ")  # it lacks the packages, and says so
+
+
 @pytest.mark.matrix
 @pytest.mark.parametrize("stage", LOCKS)
 def test_the_steps_of_an_image_run_in_a_fresh_environment(stage, tmp_path):

@@ -81,7 +81,7 @@ def _find_own_packages() -> None:
     """Let the other packages of Earmark be found beside this one, whatever else has their names.
 
     Raises:
-        ImportError: Another module with such a name is imported already.
+        ImportError: Another module with such a name is imported already, or this is Windows.
     """
     installation = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     sys.path.insert(0, installation)
@@ -94,3 +94,7 @@ def _find_own_packages() -> None:
         ) from error
     finally:
         sys.path.remove(installation)
+    try:
+        importlib.import_module("jobs.supported_system")
+    except SystemExit as refused:  # on Windows, before modules that it lacks are imported
+        raise ImportError(str(refused)) from None

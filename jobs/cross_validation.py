@@ -6,6 +6,7 @@ could not train several at a time. The process that starts the others imports no
 
 import logging
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from featurize.dataset.dataset import Dataset, open_dataset
@@ -15,6 +16,7 @@ from featurize.execution.ray_tasks import free_resources, on_cluster, ray_worker
 from featurize.storage import StoragePath
 from jobs.config import JobConfig
 from jobs.fold_processes import Fold, run_folds
+from jobs.provenance import usable_cores
 from jobs.terminal.console import ConsoleReporter
 from jobs.terminal.signals import noted_signals
 
@@ -34,6 +36,8 @@ def cross_validate(
     config: JobConfig,
     reporter: ConsoleReporter,
     at_once: int | None = None,
+    command: Sequence[str] | None = None,
+    track: str | None = None,
 ) -> "CrossValidationSummary":
     """Train and evaluate one model per training fold, and an SVM for comparison; finished folds are kept.
 
@@ -43,6 +47,8 @@ def cross_validate(
         config: All settings; the test fold is replaced.
         reporter: Shows progress.
         at_once: Number of folds that are trained at a time; None for `folds_at_once`.
+        command: Arguments of `earmark`, for run.json; None if it is called from Python.
+        track: Address of a tracking server, as in `jobs.tracking.tracked`; None for none.
 
     Returns:
         Content of `crossval.json`.
@@ -71,7 +77,7 @@ def cross_validate(
     model = keep_code(out, config.train, begun).model
     configs = [fold.model_copy(update={"model": model}) for fold in configs]
     folds = [
-        Fold(number, out / f"fold={fold.test_fold}", config.model_copy(update={"train": fold}))
+        Fold(number, out / f"fold={fold.test_fold}", config.model_copy(update={"train": fold}), command, track)
         for number, fold in enumerate(configs, 1)
     ]
     count = at_once or folds_at_once(len(folds), config.train)
@@ -105,7 +111,7 @@ def folds_at_once(folds: int, config: "TrainConfig") -> int:
     elif gpus := _gpus(config):
         room = len(gpus) // (config.replicas or 1)
     else:
-        room = len(os.sched_getaffinity(0)) // _CORES_PER_FOLD
+        room = usable_cores() // _CORES_PER_FOLD
     return max(1, min(folds, room))
 
 

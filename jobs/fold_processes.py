@@ -19,6 +19,7 @@ from jobs.errors import Interrupted
 from jobs.pipeline import evaluate_model, make_model
 from jobs.terminal.console import FoldReporter
 from jobs.terminal.log import LOGGERS
+from jobs.tracking import tracked
 from train.errors import TrainError
 from train.records import EpochRecord
 from train.score_records import Metrics
@@ -37,11 +38,15 @@ class Fold:
         number: Its number, from 1.
         folder: Run folder.
         config: All settings; those of training have the test fold.
+        command: Arguments of `earmark`, for run.json; None if it is called from Python.
+        track: Address of a tracking server, as in `jobs.tracking.tracked`; None for none.
     """
 
     number: int
     folder: StoragePath
     config: JobConfig
+    command: Sequence[str] | None = None
+    track: str | None = None
 
 
 def run_folds(
@@ -165,8 +170,10 @@ def run_fold(send: Callable[[object], None], features: StoragePath, fold: Fold) 
         logger.addHandler(_LogSender(send))
         logger.propagate = False
     try:
-        make_model(features, fold.folder, fold.config, _ProgressSender(send))
-        return evaluate_model(fold.folder, features, trust_code=fold.config.train.is_users_model)
+        with tracked(fold.track, fold.folder) as after_epoch:
+            reporter = _ProgressSender(send)
+            make_model(features, fold.folder, fold.config, reporter, command=fold.command, after_epoch=after_epoch)
+            return evaluate_model(fold.folder, features, trust_code=fold.config.train.is_users_model)
     except (EarmarkError, OSError):
         raise
     except Exception:

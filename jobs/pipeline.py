@@ -26,6 +26,7 @@ from featurize.planning.shard_plan import feature_settings
 from featurize.storage import StoragePath
 from jobs.config import JobConfig, featurized_with, to_yaml
 from jobs.errors import Interrupted
+from jobs.provenance import describe_start
 from jobs.terminal.console import ConsoleReporter
 from jobs.terminal.native_output import quiet_tensorflow
 from jobs.terminal.signals import noted_signals
@@ -72,6 +73,8 @@ def run(
     allowed_buckets: Sequence[str] = (),
     layout: str | None = None,
     columns: str | None = None,
+    command: Sequence[str] | None = None,
+    after_epoch: Callable[[], None] = lambda: None,
 ) -> "Metrics":
     """Featurize a collection, train a model, and evaluate it.
 
@@ -85,6 +88,8 @@ def run(
         allowed_buckets: Names of buckets, besides its own, that a table may name files in.
         layout: Layout of the collection, as in `--layout`; None to recognize it.
         columns: Columns of a table by role, as in `--columns`.
+        command: Arguments of `earmark`, for run.json; None if it is called from Python.
+        after_epoch: Called after each epoch.
 
     Returns:
         Metrics on the test set.
@@ -99,7 +104,7 @@ def run(
     if not Run(out).info():
         read_code(config.train.model)  # refuses a file that cannot be used
     make_features(music, features, config, workers, reporter, retry_rejects, allowed_buckets, layout, columns)
-    make_model(features, out, config, reporter)
+    make_model(features, out, config, reporter, command=command, after_epoch=after_epoch)
     return evaluate_model(out, None, trust_code=config.train.is_users_model)
 
 
@@ -169,6 +174,8 @@ def make_model(
     config: JobConfig,
     reporter: TrainingReporter,
     start: StoragePath | None = None,
+    command: Sequence[str] | None = None,
+    after_epoch: Callable[[], None] = lambda: None,
 ) -> None:
     """Train a model on a dataset, from the latest checkpoint if there is one; a finished model is kept.
 
@@ -178,6 +185,8 @@ def make_model(
         config: All settings.
         reporter: Shows progress.
         start: Folder of the run whose weights a new run begins with; None for random weights.
+        command: Arguments of `earmark`, for run.json; None if it is called from Python.
+        after_epoch: Called after each epoch.
 
     Raises:
         DatasetError: The dataset is incomplete.
@@ -205,14 +214,20 @@ def make_model(
     try:
         with only_run_in(out), reporter.training() as (on_step, on_epoch), noted_signals() as stop:
             out.remove_leftovers()
-            callbacks = Callbacks(on_step, on_epoch, stop)
-            if not begin(dataset, run, config.train, to_yaml(config), code, initial):
+
+            def end_epoch(record: "EpochRecord", epochs: int) -> None:
+                on_epoch(record, epochs)
+                after_epoch()
+
+            callbacks = Callbacks(on_step, end_epoch, stop)
+            record = describe_start(command)
+            if not begin(dataset, run, config.train, to_yaml(config), code, initial, record):
                 pass  # the model is finished
             elif on_cluster() or config.train.workers > 1:
                 with ray_workers(None):
                     from train.cluster.ray_train import learn_on_cluster
 
-                    learn_on_cluster(features, run, _with_device(config.train), callbacks)
+                    learn_on_cluster(features, run, _with_device(config.train), callbacks, on_cluster())
             else:
                 learn(dataset, run, config.train, callbacks)
     except Stopped as stopped:

@@ -1,4 +1,4 @@
-"""Refuse Windows with a sentence; imported by `jobs.cli` before the modules that Windows does not have."""
+"""Refuse Windows with a sentence; `jobs.cli` and `earmark` import this before modules that Windows lacks."""
 
 import os
 import sys

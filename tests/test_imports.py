@@ -29,6 +29,7 @@ COMMANDS = (
     "export",
     "compare",
     "labels",
+    "card",
     "predict",
     "embed",
     "submit",
@@ -76,6 +77,7 @@ FOLDERS = {
     "train": ("input", "model", "evaluation", "answers", "fit", "report", "export", "cluster"),
     "jobs": (
         "terminal",
+        "tracking",
         "pipeline",
         "fold_processes",
         "cross_validation",
@@ -108,10 +110,12 @@ def test_only_these_modules_import_ray():
     assert {module for module, path in MODULES.items() if "ray" in tops(path)} == {
         "featurize.execution.import_path",
         "featurize.execution.local_ray",
+        "featurize.execution.ray_metrics",
         "featurize.execution.ray_pipeline",
         "featurize.execution.ray_tasks",
         "train.cluster.ray_train",
         "train.cluster.progress_channel",
+        "train.cluster.training_metrics",
         "jobs.remote.submit",
     }
 

@@ -72,6 +72,15 @@ FILES = {
         "order": 2,
         "model_code": {"file": "networks.py", "function": "build", "sha256": "ab" * 32},
         "initial": {"run": "other", "sha256": "cd" * 32, "classes": ["a"], "taken": [], "not_taken": {}},
+        "started": {
+            "date": "2026-11-26T12:00:00Z",
+            "command": ["train", "--out", "~/run", "--", "features"],
+            "versions": {"earmark": "0.1.0", "python": "3.11.7"},
+            "revision": "ab" * 20,
+            "host": {"system": "Debian GNU/Linux 12", "machine": "x86_64", "cores": 2},
+            "device": {"kind": "CPU", "count": 2},
+        },
+        "resumed": [{"date": "2026-11-27T12:00:00Z", "versions": {"earmark": "0.1.0"}}],
     },
     "crossval.json": {
         "model": "conv2",
@@ -152,6 +161,7 @@ BROKEN = [
     ("run.json", without(RUN, "features"), "features is missing"),
     ("run.json", {**RUN, "train": []}, "train: input should be a valid dictionary, found []"),
     ("run.json", {**RUN, "train": {}}, "train: epochs should be a number, found {}"),
+    ("run.json", {**RUN, "resumed": [{"date": "now", "versions": {}}]}, "resumed.0.date: string should match"),
     ("crossval.json", without(CROSSVAL, "mean"), "mean is missing"),
     (
         "crossval.json",

@@ -42,6 +42,17 @@ def test_a_python_without_packages_is_named_with_the_command(address, tmp_path):
     assert words[3:] == list(REQUIREMENTS.values())
 
 
+def test_the_python_api_refuses_windows_with_the_same_sentence():
+    """The name of the system is changed after the standard library is loaded, whose paths depend on it."""
+    code = (
+        "import os, earmark, featurize.execution.import_path; os.name = 'nt'\n"
+        "try: earmark.Dataset\n"
+        "except ImportError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"earmark: it runs on Linux .* wsl --install; .*\n", done.stdout)
+
+
 def test_windows_is_refused_with_a_sentence():
     """The module is loaded as on Windows, where `os.name` is `nt`; nothing of Earmark comes before it."""
     first, second = ast.parse((ROOT / "jobs" / "cli.py").read_text()).body[1:3]

@@ -98,6 +98,28 @@ def test_the_uploaded_files_run_the_command_with_the_same_settings(tmp_path):
     assert yaml.safe_load(printed)["train"]["model"] == "conv2"
 
 
+@pytest.mark.parametrize(
+    ("words", "metadata"),
+    [
+        (
+            ["run", "s3://KEY:SECRET@b/my music?session_token=T", "--out", "/mnt/run?"],
+            {"verb": "run", "out": "/mnt/run?", "dataset": "s3://b/my music"},
+        ),
+        (
+            ["train", "s3://b/features", "--out", "s3://b/run"],
+            {"verb": "train", "out": "s3://b/run", "dataset": "s3://b/features"},
+        ),
+        (
+            ["evaluate", "s3://b/run", "--on", "gs://b/test", "--out", "gs://b/e"],
+            {"verb": "evaluate", "out": "gs://b/e", "dataset": "gs://b/test"},
+        ),
+        (["verify", "s3://b/features"], {"verb": "verify", "out": "s3://b/features"}),
+    ],
+)
+def test_the_dashboard_shows_what_a_job_does_without_secrets(words, metadata):
+    assert read_command(typer.main.get_command(app).commands, words).metadata == metadata
+
+
 def test_a_prediction_is_sent_with_its_own_settings():
     words = ["predict", "s3://b/run", "s3://b/music.csv", "--out", "s3://b/answers", "--segments"]
     command = read_command(

@@ -15,8 +15,11 @@ class Callbacks:
         epoch: Called with the record of each finished epoch, and the number of epochs.
         stop: Called between such calls; returns the number of a signal to ask for a checkpoint and the end, else
             None.
+        measured: Called with (finished steps, loss of the latest step in nats, share of the time that the latest
+            steps waited for their batches) after each call of TensorFlow.
     """
 
     step: Callable[[int, int], None] = lambda done, total: None
     epoch: Callable[[EpochRecord, int], None] = lambda record, epochs: None
     stop: Callable[[], int | None] = lambda: None
+    measured: Callable[[int, float, float], None] = lambda done, loss, wait: None

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
+from train.provenance import Device, Start
 from train.record_base import Classes, Count, Digest, Epoch, Figure, NotNegative, Record
 
 
@@ -136,6 +137,8 @@ class RunInfo(Record):
         order: Version of the order in which segments are read, `train.run.ORDER`; runs of the first have no key.
         model_code: Code of the model, if it is a user's.
         initial: Where the first weights are from, if they are those of another run.
+        started: First start of the training; None in runs of earlier versions.
+        resumed: Later starts, each with its versions and what differs from the first.
     """
 
     dataset: str
@@ -144,6 +147,8 @@ class RunInfo(Record):
     order: Count = 1
     model_code: ModelCodeInfo | None = None
     initial: InitialWeights | None = None
+    started: Start | None = None
+    resumed: list[Start] = Field(default_factory=list)
 
     @field_validator("train")
     @classmethod
@@ -166,3 +171,29 @@ class RunInfo(Record):
     def epochs(self) -> int:
         """Number of epochs to train."""
         return int(self.train["epochs"])
+
+    def with_start(self, start: Start | None, previous: "RunInfo | None") -> "RunInfo":
+        """Return this record with the starts of the previous record of the run, and one more.
+
+        Args:
+            start: The start; None if nothing remains to be trained.
+            previous: Content of run.json before; None if this is a new run.
+        """
+        first, resumed = (previous.started, previous.resumed) if previous else (None, [])
+        if start and previous:
+            resumed = [*resumed, start.without_repeated(first)]
+        elif start:
+            first = start
+        starts = {"started": first, "resumed": resumed}
+        return self.model_copy(update={name: value for name, value in starts.items() if value})
+
+    def with_device(self, device: Device) -> "RunInfo":
+        """Return this record with the devices of the latest start; a resumption repeats no equal ones."""
+        if self.resumed:
+            *before, last = self.resumed
+            if self.started and self.started.device == device:
+                return self
+            return self.model_copy(update={"resumed": [*before, last.model_copy(update={"device": device})]})
+        if self.started:
+            return self.model_copy(update={"started": self.started.model_copy(update={"device": device})})
+        return self

@@ -17,6 +17,7 @@ from featurize.storage import StoragePath, describe
 from train.checkpoint_name import complete_checkpoints
 from train.config import TrainConfig
 from train.errors import TrainError
+from train.provenance import Device, Start
 from train.record_base import explain
 from train.records import EpochRecord, InitialWeights, ModelCodeInfo, ModelInfo, RunInfo
 from train.score_records import CrossValidationSummary, Metrics
@@ -52,6 +53,7 @@ class Run:
         config: TrainConfig,
         model_code: ModelCodeInfo | None = None,
         initial: InitialWeights | None = None,
+        start: Start | None = None,
     ) -> None:
         """Record the dataset and the settings, or check that an existing run was started with the same.
 
@@ -62,6 +64,7 @@ class Run:
             config: Settings.
             model_code: Code of the model, if it is a user's.
             initial: Where the first weights are from, if they are those of another run.
+            start: How training is started now; None if that is not to be recorded.
 
         Raises:
             TrainError: The folder holds a run with other settings or another dataset.
@@ -92,7 +95,12 @@ class Run:
             info = info.model_copy(update={"model_code": model_code})
         if initial:
             info = info.model_copy(update={"initial": initial})
-        self.write("run.json", info.to_json())
+        self.write("run.json", info.with_start(start, previous).to_json())
+
+    def record_device(self, device: Device) -> None:
+        """Record the devices that train, if the latest start is recorded."""
+        if (info := self.info()) and (updated := info.with_device(device)) != info:
+            self.write("run.json", updated.to_json())
 
     def refuse_other_order(self) -> None:
         """Check that training continues in the order of segments in which it began.

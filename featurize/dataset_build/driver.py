@@ -25,6 +25,7 @@ from featurize.errors import CollectionLostError, FeaturizeError, Reject
 from featurize.execution.folder_lock import only_run_in
 from featurize.execution.kept_tags import KeptTag, forget_tags, keep_tags, read_kept_tags, read_new_tags
 from featurize.execution.node_mounts import refuse_unseen
+from featurize.execution.ray_metrics import with_ray_metrics
 from featurize.execution.ray_tasks import RayTaskPool, on_cluster, ray_workers, run_all
 from featurize.execution.retries import PlanAttempts, run_with_retries
 from featurize.execution.subprocess_task import SubprocessTask
@@ -117,6 +118,7 @@ def featurize(
     with only_run_in(folder), explain_os_errors(folder), ExitStack() as stack:
         if on_cluster():
             stack.enter_context(ray_workers(workers))
+            on_progress = with_ray_metrics(on_progress, str(folder))
             refuse_unseen([StoragePath.of(music)], folder)
         folder.remove_leftovers()
         write_music(folder, catalog.root)

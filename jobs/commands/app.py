@@ -45,6 +45,7 @@ for command in (
     evaluation.evaluate,
     query.compare,
     query.labels,
+    query.card,
     prediction.predict,
     embedding.embed,
     query.export,

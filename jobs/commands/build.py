@@ -20,12 +20,15 @@ from jobs.commands.options import (
     Overrides,
     RetryRejects,
     RunFolder,
+    Track,
     Workers,
 )
 from jobs.terminal.console import echo, echo_json
+from jobs.typed_command import recorded_command
 
 
 def run(
+    context: typer.Context,
     music: Music,
     out: RunFolder,
     config: ConfigFile = None,
@@ -35,6 +38,7 @@ def run(
     allow_bucket: AllowedBuckets = None,
     layout: Layout = None,
     columns: Columns = None,
+    track: Track = None,
 ) -> None:
     """Train a genre classifier on a music collection: featurize, train, evaluate and write the report.
 
@@ -46,12 +50,24 @@ def run(
         from jobs.pipeline import conclusion
         from jobs.pipeline import run as run_all
         from jobs.terminal.console import ConsoleReporter
+        from jobs.tracking import tracked, tracking_uri
 
         settings, path = load_config(config, overrides or []), StoragePath.of(out)
         buckets = allow_bucket or []
-        metrics = run_all(
-            music, path, settings, workers, ConsoleReporter(), retry_rejects, buckets, layout, columns
-        )
+        with tracked(tracking_uri(track), path) as after_epoch:
+            metrics = run_all(
+                music,
+                path,
+                settings,
+                workers,
+                ConsoleReporter(),
+                retry_rejects,
+                buckets,
+                layout,
+                columns,
+                recorded_command(context),
+                after_epoch,
+            )
         echo(conclusion(path, metrics))
 
 
@@ -106,6 +122,7 @@ def compact(features: Features, config: ConfigFile = None, overrides: Overrides 
 
 
 def train(
+    context: typer.Context,
     features: Features,
     out: RunFolder,
     config: ConfigFile = None,
@@ -118,6 +135,7 @@ def train(
             help="Begin with the weights of another run: of all layers that fit by name and shape.",
         ),
     ] = None,
+    track: Track = None,
 ) -> None:
     """Train a model on a dataset, evaluate it and write the report.
 
@@ -128,15 +146,19 @@ def train(
         from jobs.config import load_config
         from jobs.pipeline import conclusion, evaluate_model, make_model
         from jobs.terminal.console import ConsoleReporter
+        from jobs.tracking import tracked, tracking_uri
 
         reporter, dataset, path = ConsoleReporter(), StoragePath.of(features), StoragePath.of(out)
         settings = load_config(config, overrides or [])
-        make_model(dataset, path, settings, reporter, StoragePath.of(start) if start is not None else None)
-        metrics = evaluate_model(path, dataset, trust_code=settings.train.is_users_model)
+        other = StoragePath.of(start) if start is not None else None
+        with tracked(tracking_uri(track), path) as after_epoch:
+            make_model(dataset, path, settings, reporter, other, recorded_command(context), after_epoch)
+            metrics = evaluate_model(path, dataset, trust_code=settings.train.is_users_model)
         echo(conclusion(path, metrics))
 
 
 def crossval(
+    context: typer.Context,
     features: Features,
     out: RunFolder,
     config: ConfigFile = None,
@@ -150,6 +172,7 @@ def crossval(
             "eight cores; on a cluster as many as have room.",
         ),
     ] = None,
+    track: Track = None,
     as_json: Json = False,
 ) -> None:
     """Cross-validate: train one model per fold, test it on that fold, and print the mean over the folds.
@@ -166,10 +189,13 @@ def crossval(
         from jobs.cross_validation import cross_validate
         from jobs.pipeline import how_to_see
         from jobs.terminal.console import ConsoleReporter
+        from jobs.tracking import tracking_uri
 
-        reporter, path = ConsoleReporter(), StoragePath.of(out)
+        reporter, path, server = ConsoleReporter(), StoragePath.of(out), tracking_uri(track)
         settings = load_config(config, overrides or [])
-        summary = cross_validate(StoragePath.of(features), path, settings, reporter, at_once)
+        summary = cross_validate(
+            StoragePath.of(features), path, settings, reporter, at_once, recorded_command(context), server
+        )
         if as_json:
             echo_json(summary.to_json())
             return
@@ -231,7 +257,13 @@ def submit(
             echo(f"{total} would be uploaded to {address} to run: earmark {shown}")
             return
         job = send(
-            address, readable_id(remote.name, remote.out), remote.arguments, files, remote.settings, remote.code
+            address,
+            readable_id(remote.name, remote.out),
+            remote.arguments,
+            files,
+            remote.settings,
+            remote.code,
+            remote.metadata,
         )
         echo(f"Submitted: {job.id} to {address} ({total})\n{job.commands()}", err=True)
         if wait:
@@ -239,6 +271,7 @@ def submit(
 
 
 def demo(
+    context: typer.Context,
     out: Annotated[
         str, typer.Option("--out", metavar="FOLDER", help="Output folder of the music and the run.")
     ] = "earmark-demo",
@@ -256,5 +289,5 @@ def demo(
         folder = StoragePath.of(out)
         if not folder.local:
             raise FeaturizeError(f"--out {folder}: expected a folder on this machine.")
-        metrics = run_demo(Path(out), seed, workers, ConsoleReporter())
+        metrics = run_demo(Path(out), seed, workers, ConsoleReporter(), recorded_command(context))
         echo(conclusion(folder / "run", metrics))

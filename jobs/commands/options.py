@@ -73,6 +73,15 @@ MovedFeatures = Annotated[
     str | None,
     typer.Option("--features", metavar="FEATURES", help="Folder or URI of the dataset, if it has moved."),
 ]
+Track = Annotated[
+    str | None,
+    typer.Option(
+        "--track",
+        metavar="mlflow[:URI]",
+        help="Also record settings, metrics and the report on an MLflow tracking server. Default of URI: "
+        "MLFLOW_TRACKING_URI.",
+    ),
+]
 RunFolder = Annotated[str, typer.Option("--out", metavar="RUN", help="Output folder or URI of the run.")]
 
 

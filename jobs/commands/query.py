@@ -103,6 +103,36 @@ def compare(
         echo(f"page      {page if page.scheme else one_line(out)}")
 
 
+def card(
+    run: TrainedRun,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="FILE", help="Output file, such as README.md. Default: print.")
+    ] = None,
+    features: MovedFeatures = None,
+) -> None:
+    """Write a model card of an evaluated run: Markdown with the metadata that Hugging Face reads.
+
+    It has the classes, the training data, the scores with their uncertainty, the settings, limitations and
+    provenance, and no paths. Read it before you publish it, add a license, and correct what is not true of your
+    model.
+    """
+    with plain_errors(kept=""):
+        from featurize.dataset.dataset import open_dataset
+        from featurize.storage import StoragePath
+        from train.report.model_card import write_model_card
+        from train.run import Run
+
+        trained = Run(StoragePath.of(run))
+        dataset = open_dataset(StoragePath.of(features) if features is not None else trained.features())
+        text = write_model_card(trained, dataset)
+        if out is None:
+            echo(text, nl=False)
+            return
+        file = StoragePath.of(out)
+        file.write(text.encode())
+        echo(f"card      {file if file.scheme else one_line(out)}")
+
+
 def labels(
     folds: Annotated[
         str, typer.Argument(metavar="FOLDS", help="Folder or URI of a cross-validation, made by earmark crossval.")

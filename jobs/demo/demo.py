@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib.resources import as_file, files
 from multiprocessing import get_context
@@ -35,7 +36,9 @@ ARTISTS_PER_STYLE = 10
 SECONDS = 10.0
 
 
-def run_demo(out: Path, seed: int, workers: int | None, reporter: ConsoleReporter) -> "Metrics":
+def run_demo(
+    out: Path, seed: int, workers: int | None, reporter: ConsoleReporter, command: Sequence[str] | None = None
+) -> "Metrics":
     """Synthesize the demo music and run the pipeline on it with `configs/quick.yaml`.
 
     Args:
@@ -43,6 +46,7 @@ def run_demo(out: Path, seed: int, workers: int | None, reporter: ConsoleReporte
         seed: Random seed of the music.
         workers: Number of featurizing processes; None for one per core.
         reporter: Prints progress and remarks.
+        command: Arguments of `earmark`, for run.json; None if it is called from Python.
 
     Returns:
         The metrics of the run.
@@ -56,7 +60,7 @@ def run_demo(out: Path, seed: int, workers: int | None, reporter: ConsoleReporte
     _log.info(f"Composed: {composed} MP3s in {len(STYLES)} styles. {music}")
     with as_file(files("configs") / "quick.yaml") as quick:
         config = load_config(quick, [])
-    return run(str(music), StoragePath.of(out / "run"), config, workers, reporter)
+    return run(str(music), StoragePath.of(out / "run"), config, workers, reporter, command=command)
 
 
 def compose_collection(music: Path, seed: int, tracks_per_style: int = TRACKS_PER_STYLE) -> int:

@@ -115,7 +115,7 @@ def try_pyav() -> Finding:
 
 def _tone(pitch: float) -> Float32:
     """Return a sine wave at half of full scale, float32 [samples]; pitch in Hz."""
-    tone: Float32 = np.sin(2 * np.pi * pitch / _RATE * np.arange(int(_SECONDS * _RATE))).astype(np.float32) / 2
+    tone: Float32 = (np.sin(2 * np.pi * pitch / _RATE * np.arange(int(_SECONDS * _RATE))) / 2).astype(np.float32)
     return tone
 
 

@@ -28,6 +28,7 @@ from featurize.display import one_line
 from featurize.errors import FeaturizeError
 from featurize.execution.folder_lock import only_run_in
 from featurize.execution.node_mounts import refuse_unseen
+from featurize.execution.ray_metrics import with_ray_metrics
 from featurize.execution.ray_tasks import on_cluster, ray_workers
 from featurize.execution.table_reading import read_table_apart
 from featurize.storage import StoragePath
@@ -157,6 +158,8 @@ def predict_into(
         save_plan(folder, list(planned), list(planned.values()))
         if kept:
             kept.begin()
+        if on_cluster():
+            on_progress = with_ray_metrics(on_progress, str(folder))
         counts = list(planned.values())
         total = sum(counts)
         done = total - sum(counts[position] for position in missing)

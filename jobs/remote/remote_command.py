@@ -6,9 +6,12 @@ from typing import Any
 
 import typer
 
+from featurize.place_uri import is_uri
+from featurize.uri import uri_without_secrets
 from jobs.config import JobConfig, load_config, to_yaml
 from jobs.inference.predict import prediction_limits
 from jobs.remote.code_bundle import SETTINGS
+from jobs.typed_command import command_words
 from train.model.code_file import FOLDER, read_code
 
 _REMOTE_COMMANDS = ("run", "featurize", "verify", "compact", "train", "crossval", "evaluate", "predict")
@@ -43,6 +46,14 @@ class RemoteCommand:
     paths: dict[str, str]
     out: str
     code: dict[str, bytes]
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the dashboard shows of the job, without secrets: `verb`, `out`, and `dataset` if it reads one."""
+        places = {"out": self.out}
+        if read := next((self.paths[key] for key in ("FEATURES", "MUSIC", "--on") if key in self.paths), None):
+            places["dataset"] = read
+        return {"verb": self.name, **{name: _shown(place) for name, place in places.items()}}
 
 
 def read_command(commands: Mapping[str, Any], words: Sequence[str]) -> RemoteCommand:
@@ -93,19 +104,9 @@ def _with_code(config: JobConfig) -> tuple[JobConfig, dict[str, bytes]]:
 
 def _rebuild(command: Any, values: dict[str, Any]) -> list[str]:
     """Return the command line with a single --config SETTINGS instead of --config and --set, if it has both."""
-    options: list[str] = []
-    arguments: list[str] = []
-    has_config = "config" in values
-    for parameter in command.params:
-        value = values[parameter.name]
-        if parameter.name == "config":
-            options += ["--config", SETTINGS]
-        elif (parameter.name == "overrides" and has_config) or value in (None, False):
-            continue
-        elif parameter.param_type_name == "argument":
-            arguments += [value] if isinstance(value, str) else map(str, value)
-        elif parameter.multiple:
-            options += [word for item in value or () for word in (parameter.opts[0], str(item))]
-        else:
-            options += [parameter.opts[0]] if value is True else [parameter.opts[0], str(value)]
-    return [command.name, *options, "--", *arguments]
+    in_file = {"config": SETTINGS, "overrides": None} if "config" in values else {}
+    return command_words(command, {**values, **in_file})
+
+
+def _shown(place: str) -> str:
+    return uri_without_secrets(place) if is_uri(place) else place

@@ -70,6 +70,7 @@ def submit(
     files: Mapping[str, Path],
     settings: str,
     code: Mapping[str, bytes],
+    metadata: Mapping[str, str],
 ) -> Job:
     """Send a job to a cluster.
 
@@ -80,6 +81,7 @@ def submit(
         files: Files to upload, from `jobs.remote.code_bundle.code_files`.
         settings: Settings as YAML, uploaded as `jobs.remote.code_bundle.SETTINGS`.
         code: The file of a user's model, if the job trains one, by its path in the working directory.
+        metadata: What the dashboard shows of the job, without secrets.
 
     Raises:
         SubmitError: The cluster does not answer, rejects the token or rejects the job.
@@ -99,6 +101,7 @@ def submit(
             entrypoint=shlex.join(["python", "-m", "jobs.cli", *command]),
             submission_id=job_id,
             runtime_env={"working_dir": folder, "env_vars": _ENVIRONMENT},
+            metadata=dict(metadata),
         )
         _send_when_ready(send)
     return Job(client, address, job_id)

@@ -8,7 +8,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -74,7 +74,7 @@ def start_progress_channel() -> Any:
 class RemoteCallbacks(Callbacks):
     """Training callbacks of the chief: post progress to the channel, and poll it for a request to stop."""
 
-    def __init__(self, channel: Any) -> None:
+    def __init__(self, channel: Any, measured: Callable[[int, float, float], None]) -> None:
         last_post = 0.0
         requested: list[int] = []
 
@@ -93,6 +93,7 @@ class RemoteCallbacks(Callbacks):
         threading.Thread(target=poll, daemon=True).start()
         super().__init__(
             step=step,
+            measured=measured,
             epoch=lambda record, epochs: channel.post.remote("epoch", (record, epochs)),
             stop=lambda: requested[0] if requested else None,
         )

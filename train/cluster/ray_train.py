@@ -31,6 +31,7 @@ from train.cluster.progress_channel import (
     relay_progress,
     start_progress_channel,
 )
+from train.cluster.training_metrics import report_to_ray
 from train.config import TrainConfig
 from train.errors import Stopped, TrainError
 from train.run import Run
@@ -47,7 +48,9 @@ _SECONDS_TO_END = 10.0  # of the workers, after they have stopped
 _log = logging.getLogger(__name__)
 
 
-def learn_on_cluster(features: StoragePath, run: Run, config: TrainConfig, callbacks: Callbacks) -> None:
+def learn_on_cluster(
+    features: StoragePath, run: Run, config: TrainConfig, callbacks: Callbacks, metrics: bool
+) -> None:
     """Train the model of a run that has begun, on workers of the cluster that this process is attached to.
 
     Args:
@@ -55,6 +58,7 @@ def learn_on_cluster(features: StoragePath, run: Run, config: TrainConfig, callb
         run: Run folder, visible to every node.
         config: Train settings; `device` is cpu or gpu, because nodes that do not exist yet cannot be inspected.
         callbacks: Receive progress; may request a stop.
+        metrics: Whether the workers report metrics to Ray, whose nodes export them on a cluster.
 
     Raises:
         Stopped: The callbacks asked for it, and a checkpoint holds what was done.
@@ -77,6 +81,7 @@ def learn_on_cluster(features: StoragePath, run: Run, config: TrainConfig, callb
             "run": run.folder,
             "config": config,
             "channel": channel,
+            "metrics": metrics,
         },
         scaling_config=ray.train.ScalingConfig(
             num_workers=config.workers,
@@ -185,6 +190,7 @@ def _work(given: dict[str, Any]) -> None:
         return  # restarted after an error that a restart cannot fix
     rank, run = ray.train.get_context().get_world_rank(), Run(given["run"])
     is_chief = rank == 0
+    measured = report_to_ray(str(run.folder), rank) if given["metrics"] else Callbacks().measured
     with tempfile.TemporaryDirectory() as scratch, logging_to(channel) if is_chief else nullcontext():
         try:
             if not run.info():
@@ -196,7 +202,7 @@ def _work(given: dict[str, Any]) -> None:
                 open_dataset(given["features"]),
                 run,
                 config,
-                RemoteCallbacks(channel) if is_chief else Callbacks(),
+                RemoteCallbacks(channel, measured) if is_chief else Callbacks(measured=measured),
                 scratch=None if is_chief else Run(scratch),
             )
         except Stopped as stopped:

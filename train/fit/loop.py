@@ -177,6 +177,7 @@ class Loop:
             self._averages.add(steps, waited, end - start)
             self._call_length.measure(steps, end - start)
             self._callbacks.step(state.step, self._last_step)
+            self._callbacks.measured(state.step, self._averages.loss, waited / (end - start))
             self._outputs.background.check()
             self._write_step_scalars()
             self._stop_if_requested()

@@ -40,8 +40,9 @@ from train.model.architectures import build_model
 from train.model.code_file import ModelCode, code_of_run, settle_code, store_code
 from train.model.custom import call_builder, set_up, start_build
 from train.model.normalization import Statistics, training_statistics
-from train.model.strategy import check_same_step, describe, make_strategy, on_gpus, resolve_precision
+from train.model.strategy import check_same_step, describe, devices, make_strategy, on_gpus, resolve_precision
 from train.model_names import MODELS, parse_function
+from train.provenance import Start
 from train.run import Run
 from train.segment_size import refuse_unfit
 
@@ -80,6 +81,7 @@ def begin(
     config_text: str,
     code: ModelCode | None = None,
     initial: InitialModel | None = None,
+    start: Start | None = None,
 ) -> bool:
     """Record the dataset and the settings of a run.
 
@@ -90,6 +92,7 @@ def begin(
         config_text: The whole config as YAML, to be stored with the results.
         code: Code of the model, if it is a user's, from `settle_code`.
         initial: Model that the first weights are taken from, from `settle_initial`.
+        start: How training is started, for run.json; None to record nothing.
 
     Returns:
         Whether training remains to be done; False if the model is already trained for the configured epochs.
@@ -113,9 +116,16 @@ def begin(
         _log.warning(warning)
     if not config.selects_epoch:
         _log.info(describe_curves(config))
-    if not is_trained(run, config):
+    remains = not is_trained(run, config)
+    if remains:
         run.refuse_other_order()
-    run.begin(dataset, config, code.info if code else None, initial.info if initial else None)
+    run.begin(
+        dataset,
+        config,
+        code.info if code else None,
+        initial.info if initial else None,
+        start if remains else None,
+    )
     if code:
         store_code(run, code)
     if initial:
@@ -195,6 +205,8 @@ def learn(
             _log.info(describe_taken(taken))
             if not scratch:
                 run.write("run.json", info.model_copy(update={"initial": taken}).to_json())
+    if not scratch:
+        run.record_device(devices(strategy))
     if len(run.history()) < len(state.history):  # the file was lost; the checkpoint has the records
         output.write("history.json", [entry.to_json() for entry in state.history])
     if config.workers > 1:

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from train.config import TrainConfig
 from train.errors import TrainError
+from train.provenance import Device
 
 _BFLOAT16 = (8, 0)  # compute capability of the first GPUs of NVIDIA whose tensor cores compute in bfloat16
 
@@ -53,6 +54,14 @@ def describe(strategy: tf.distribute.Strategy, workers: int) -> str:
     count = strategy.num_replicas_in_sync
     kind = "GPU" if on_gpus() else "CPU"
     return f"{count} {kind}{'s' if count > 1 else ''}" + (f" of {workers} workers" if workers > 1 else "")
+
+
+def devices(strategy: tf.distribute.Strategy) -> Device:
+    """Return the devices for run.json; the name is that of this process's GPUs, if they are of one kind."""
+    gpus = tf.config.get_visible_devices("GPU")
+    names = {tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in gpus}
+    name = {"name": names.pop()} if len(names) == 1 and None not in names else {}
+    return Device(kind="GPU" if gpus else "CPU", **name, count=strategy.num_replicas_in_sync)
 
 
 def check_same_step(strategy: tf.distribute.Strategy, step: int) -> None:

@@ -1,0 +1,263 @@
+"""Send a run to an MLflow tracking server: settings, metrics of each epoch, final metrics and the report.
+
+What is sent is read from the files of the run, after each epoch and at the end; the server is asked what it has
+already. So a resumed run continues its record, and a command that is typed again sends what a server that was down
+has missed. The server is called in a thread: waiting for it delays no training step, and its failure ends nothing.
+"""
+
+import contextlib
+import importlib.util
+import logging
+import os
+import queue
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featurize.display import one_line
+from featurize.place_uri import is_uri
+from featurize.storage import StoragePath
+from featurize.uri import uri_without_secrets, without_secrets
+from jobs.errors import ConfigError, Interrupted
+from train.run import Run
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_RECORD = "mlflow.json"  # in the folder of the run: the id of its record
+_EXPERIMENT = "earmark"  # unless MLFLOW_EXPERIMENT_NAME names another one
+_ARTIFACTS = ("report.html", "metrics.json", "config.yaml")
+_SECONDS_TO_END = 60.0  # for what is left to send after the command is finished
+_PER_REQUEST = 100  # parameters, the most that a server accepts
+_LONGEST_PARAMETER = 500  # characters, the most that older servers accept
+# MLflow would retry for minutes, send statistics of its use, and print on standard output.
+_QUIET = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+
+_log = logging.getLogger(__name__)
+
+
+def tracking_uri(track: str | None) -> str | None:
+    """Return the address of the tracking server that `--track` names; None without the option.
+
+    Raises:
+        ConfigError: It is not `mlflow` or `mlflow:URI`, no server is named, or MLflow is not installed.
+    """
+    if track is None:
+        return None
+    tracker, colon, uri = track.partition(":")
+    if tracker != "mlflow" or (colon and not uri):
+        raise ConfigError(
+            f"--track {one_line(without_secrets(track))}: expected mlflow, or mlflow:URI such as "
+            "mlflow:http://HOST:5000"
+        )
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not uri:
+        raise ConfigError(
+            "--track mlflow: no tracking server is named. Type --track mlflow:http://HOST:5000, or export "
+            "MLFLOW_TRACKING_URI=http://HOST:5000"
+        )
+    if importlib.util.find_spec("mlflow") is None:
+        raise ConfigError('--track mlflow: MLflow is not installed. Type: pip install "earmark[mlflow]"')
+    return uri
+
+
+@contextmanager
+def tracked(uri: str | None, out: StoragePath) -> Iterator[Callable[[], None]]:
+    """Send a run to a tracking server until exit.
+
+    Args:
+        uri: Address of the server, from `tracking_uri`; None to send nothing.
+        out: Folder of the run.
+
+    Yields:
+        A function to call after each epoch.
+    """
+    if uri is None:
+        yield lambda: None
+        return
+    sender = _Sender(uri, Run(out))
+    status = "FAILED"
+    try:
+        yield sender.request
+        status = "FINISHED"
+    except (Interrupted, KeyboardInterrupt, SystemExit):
+        status = "KILLED"
+        raise
+    finally:
+        sender.finish(status)
+
+
+class _Sender:
+    """Sends the files of a run in a thread, and warns once if that fails."""
+
+    def __init__(self, uri: str, run: Run) -> None:
+        self._uri, self._run = uri, run
+        self._given_up = False  # the thread says nothing any more: the command has ended
+        self._requests: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        # A daemon, so that a server that does not answer cannot keep the process.
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def request(self) -> None:
+        """Send what is new; returns at once."""
+        self._requests.put(None)
+
+    def finish(self, status: str) -> None:
+        """Send what is new, and end the record with a status; wait for it a limited time."""
+        self._requests.put(status)
+        self._thread.join(_SECONDS_TO_END)
+        if self._thread.is_alive():
+            self._warn(f"it has not taken everything within {_SECONDS_TO_END:.0f} s")
+            self._given_up = True
+
+    def _work(self) -> None:
+        failed = False
+        status: str | None = None
+        while status is None:
+            status = self._requests.get()
+            while status is None and not self._requests.empty():  # one call for all requests so far
+                status = self._requests.get()
+            try:
+                if (self._run.folder / "run.json").is_file():
+                    send(self._uri, self._run, status)
+                failed = False
+            except Exception as error:  # MLflow's, those of its HTTP library, and of files of the run
+                if not failed and not self._given_up:
+                    self._warn(f"{type(error).__name__}: {error}")
+                failed = True
+
+    def _warn(self, reason: str) -> None:
+        _log.warning(
+            "The tracking server %s did not record %s: %s. The run is complete without it. The same command sends "
+            "again what is missing.",
+            uri_without_secrets(self._uri),
+            self._run.folder,
+            one_line(without_secrets(reason))[:500],
+        )
+
+
+def send(uri: str, run: Run, status: str | None) -> None:
+    """Send what a tracking server has not recorded of a run.
+
+    Args:
+        uri: Address of the server.
+        run: Run that has begun.
+        status: Status to end the record with, `FINISHED`, `KILLED` or `FAILED`; None if the run goes on.
+
+    Raises:
+        Exception: The server does not answer or refuses; of any class, as MLflow raises it.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    record = _record_of(client, uri, run)
+    identity = record.info.run_id
+    _send_metrics(client, identity, run, record.data.metrics)
+    if status == "FINISHED":
+        _send_files(client, identity, run)
+    if status:
+        client.set_terminated(identity, status)
+
+
+def _record_of(client: "MlflowClient", uri: str, run: Run) -> Any:
+    """Return the record of a run on the server, which is created if there is none."""
+    from mlflow.entities import Param
+    from mlflow.exceptions import MlflowException
+
+    place = uri_without_secrets(uri) if is_uri(uri) else uri
+    known = run.read(_RECORD)
+    if isinstance(known, dict) and known.get("server") == place:
+        with contextlib.suppress(MlflowException):  # removed there, or the folder is a copy from elsewhere
+            record = client.get_run(str(known.get("run")))
+            if record.info.lifecycle_stage == "active":
+                if record.info.status != "RUNNING":
+                    client.update_run(record.info.run_id, status="RUNNING")
+                return record
+    info = run.info()
+    assert info  # the caller has seen run.json
+    started = info.started
+    tags = {
+        "earmark.dataset": info.dataset,
+        "earmark.version": started.versions.get("earmark") if started else None,
+        "mlflow.source.git.commit": started.revision if started else None,
+    }
+    record = client.create_run(
+        _experiment(client),
+        tags={key: value for key, value in tags.items() if value},
+        run_name=_name(run.folder),
+    )
+    settings = {"train": info.train, "featurize": run.featurize_settings()}
+    parameters = [
+        Param(f"{section}.{key}", str(value)[:_LONGEST_PARAMETER])
+        for section, values in settings.items()
+        for key, value in values.items()
+    ]
+    for start in range(0, len(parameters), _PER_REQUEST):
+        client.log_batch(record.info.run_id, params=parameters[start : start + _PER_REQUEST])
+    run.write(_RECORD, {"server": place, "run": record.info.run_id})
+    return record
+
+
+def _experiment(client: "MlflowClient") -> str:
+    """Return the id of the experiment, which is created if there is none."""
+    from mlflow.exceptions import MlflowException
+
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _EXPERIMENT)
+    with contextlib.suppress(MlflowException):  # it exists, or another fold creates it at the same time
+        if not client.get_experiment_by_name(name):
+            client.create_experiment(name)
+    found = client.get_experiment_by_name(name)
+    if not found:
+        raise LookupError(f"the server has no experiment {name!r}, and creates none")
+    return str(found.experiment_id)
+
+
+def _name(folder: StoragePath) -> str:
+    """Return the name of a record: the last folder, with the one before it for a fold of a cross-validation."""
+    path = folder.local.resolve() if folder.local else Path(folder.path)
+    return one_line(f"{path.parent.name}/{path.name}" if path.name.startswith("fold=") else path.name)
+
+
+def _send_metrics(client: "MlflowClient", identity: str, run: Run, known: dict[str, float]) -> None:
+    """Send the metrics of epochs that the server does not have, and those of the evaluation."""
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    history = client.get_metric_history(identity, "train/loss") if "train/loss" in known else []
+    recorded = max((metric.step for metric in history), default=0)
+    for entry in run.history()[recorded:]:
+        values = {
+            f"{part}/{key}": value for part, of in entry.parts.items() for key, value in of.to_json().items()
+        }
+        speed = ("learning_rate", "examples_per_second", "wait_fraction")
+        values |= {key: getattr(entry, key) for key in speed}
+        client.log_batch(identity, [Metric(key, float(value), now, entry.epoch) for key, value in values.items()])
+    if metrics := run.metrics():
+        final = {
+            f"test/{part}_{key}": float(getattr(scores, key))
+            for part, scores in (("track", metrics.tracks), ("segment", metrics.segments))
+            for key in ("accuracy", "macro_f1", "loss")
+        }
+        if any(known.get(key) != value for key, value in final.items()):
+            client.log_batch(identity, [Metric(key, value, now, metrics.epoch) for key, value in final.items()])
+
+
+def _send_files(client: "MlflowClient", identity: str, run: Run) -> None:
+    """Send the report, the metrics and the settings."""
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in _ARTIFACTS:
+            if (file := run.folder / name).is_file():
+                copy = Path(scratch, name)
+                copy.write_bytes(file.read())
+                client.log_artifact(identity, str(copy))

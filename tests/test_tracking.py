@@ -1,0 +1,187 @@
+"""`--track mlflow`: what a tracking server records of a run, and that its failure ends nothing."""
+
+import importlib.util
+import json
+import logging
+import os
+import subprocess
+import time
+import urllib.request
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+from support.command_line import earmark, earmark_here
+from support.logs import logged
+from support.nodes import free_port
+
+import jobs.tracking
+from featurize.storage import StoragePath
+from jobs.errors import ConfigError, Interrupted
+from jobs.tracking import tracked, tracking_uri
+from train.run import Run
+
+SETTINGS = ["train.model=modulation", "train.batch_size=16", "train.learning_rate=1e-3"]
+SET = [word for setting in SETTINGS for word in ("--set", setting)]
+
+
+@pytest.fixture
+def begun(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    return StoragePath.of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("track", "message"),
+    [
+        ("wandb", r"--track wandb: expected mlflow, or mlflow:URI"),
+        ("mlflow:", r"--track mlflow:: expected mlflow, or mlflow:URI"),
+        ("mlflow", r"no tracking server is named. Type --track mlflow:http://HOST:5000"),
+        ("other:http://USER:SECRET@host", r"--track other:http://host: expected"),
+    ],
+)
+def test_a_tracker_that_cannot_be_used_is_refused(track, message, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(ConfigError, match=message):
+        tracking_uri(track)
+
+
+def test_without_the_package_the_command_names_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs.tracking.importlib.util, "find_spec", lambda name: None)
+    for verb in ("train", "crossval"):
+        out = tmp_path / verb
+        done = earmark_here(verb, tmp_path / "features", "--out", out, "--track", "mlflow:http://127.0.0.1:1")
+        assert done.returncode == 2
+        assert 'pip install "earmark[mlflow]"' in done.stderr
+        assert not out.exists()
+
+
+def test_the_address_is_in_the_option_or_the_environment(monkeypatch):
+    monkeypatch.setattr(jobs.tracking.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://b")
+    assert (tracking_uri(None), tracking_uri("mlflow")) == (None, "http://b")
+    assert tracking_uri("mlflow:http://a:5000") == "http://a:5000"
+
+
+def test_a_server_that_fails_is_a_warning(begun, monkeypatch):
+    def fail(uri, run, status):
+        raise ConnectionError("http://USER:SECRET@127.0.0.1:1 refused\nit")
+
+    monkeypatch.setattr(jobs.tracking, "send", fail)
+    logging.getLogger("jobs").propagate = True
+    with logged("jobs") as messages, tracked("http://USER:SECRET@127.0.0.1:1", begun) as after_epoch:
+        after_epoch()
+        time.sleep(0.1)
+        after_epoch()
+    [message] = messages
+    assert message.startswith(f"The tracking server http://127.0.0.1:1 did not record {begun}: ConnectionError: ")
+    assert "SECRET" not in message
+
+
+def test_a_server_that_never_answers_is_waited_for_a_limited_time(begun, monkeypatch):
+    monkeypatch.setattr(jobs.tracking, "send", lambda uri, run, status: time.sleep(5))
+    monkeypatch.setattr(jobs.tracking, "_SECONDS_TO_END", 0.2)
+    start = time.monotonic()
+    with logged("jobs") as messages, tracked("http://127.0.0.1:1", begun):
+        pass
+    assert time.monotonic() - start < 4
+    assert "has not taken everything within" in messages[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(None, "FINISHED"), (Interrupted(2, ""), "KILLED"), (ValueError(), "FAILED")]
+)
+def test_the_record_ends_as_the_command_does(error, status, begun, monkeypatch):
+    sent = []
+    monkeypatch.setattr(jobs.tracking, "send", lambda uri, run, status: sent.append((uri, run.folder, status)))
+    with pytest.raises(type(error)) if error else nullcontext(), tracked("http://a", begun):
+        if error:
+            raise error
+    assert sent == [("http://a", begun, status)]
+
+
+@pytest.fixture(scope="module")
+def mlflow_server(tmp_path_factory):
+    """An MLflow server of another environment, because it and Earmark's lock do not share one."""
+    if importlib.util.find_spec("mlflow") is None:
+        pytest.skip("mlflow-skinny is not installed: pip install 'earmark[mlflow]'")
+    if not (command := os.environ.get("EARMARK_MLFLOW")):
+        pytest.skip("EARMARK_MLFLOW is not set: it names the command mlflow of an environment with its server")
+    folder, address = tmp_path_factory.mktemp("mlflow"), f"127.0.0.1:{free_port()}"
+    host, port = address.split(":")
+    places = ["--backend-store-uri", f"sqlite:///{folder}/m.db", "--artifacts-destination", str(folder / "files")]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    with open(folder / "log", "wb") as log:
+        process = subprocess.Popen(
+            [command, "server", "--host", host, "--port", port, "--workers", "1", *places],
+            cwd=folder,
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        deadline = time.monotonic() + 180
+        while True:
+            try:
+                urllib.request.urlopen(f"http://{address}/health", timeout=5).close()
+                break
+            except OSError:
+                assert process.poll() is None, (folder / "log").read_text()
+                assert time.monotonic() < deadline, (folder / "log").read_text()
+                time.sleep(0.5)
+        yield f"http://{address}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.mark.slow
+def test_a_server_has_the_settings_the_epochs_the_scores_and_the_report(mlflow_server, features, tmp_path):
+    from mlflow import MlflowClient
+
+    out = tmp_path / "genres"
+    command = ["train", features, "--out", out, *SET, "--track", f"mlflow:{mlflow_server}"]
+    for epochs in (1, 3):  # the second one continues the record
+        done = earmark(*command, "--set", f"train.epochs={epochs}")
+        assert done.returncode == 0, done.stderr
+        assert "did not record" not in done.stderr
+        assert "mlflow" not in done.stdout.lower()
+    client = MlflowClient(mlflow_server)
+    [record] = client.search_runs([client.get_experiment_by_name("earmark").experiment_id])
+    assert json.loads((out / "mlflow.json").read_text()) == {"server": mlflow_server, "run": record.info.run_id}
+    assert (record.info.run_name, record.info.status) == ("genres", "FINISHED")
+    assert record.data.params["train.model"] == "modulation"
+    assert "featurize.sample_rate" in record.data.params
+    info, metrics = Run(out).info(), Run(out).metrics()
+    assert record.data.tags["earmark.dataset"] == info.dataset
+    history = client.get_metric_history(record.info.run_id, "train/loss")
+    assert [(point.step, point.value) for point in sorted(history, key=lambda point: point.step)] == [
+        (entry.epoch, entry.train.loss) for entry in Run(out).history()
+    ]
+    assert len(history) == 3
+    assert record.data.metrics["test/track_accuracy"] == metrics.tracks.accuracy
+    assert {file.path for file in client.list_artifacts(record.info.run_id)} == {
+        "config.yaml",
+        "metrics.json",
+        "report.html",
+    }
+    page = client.download_artifacts(record.info.run_id, "report.html", str(tmp_path))
+    assert Path(page).read_text() == (out / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_folds_are_recorded_and_a_server_that_is_gone_ends_no_training(mlflow_server, features, tmp_path):
+    from mlflow import MlflowClient
+
+    out, gone = tmp_path / "folds", f"http://127.0.0.1:{free_port()}"
+    command = ["crossval", features, "--out", out, *SET, "--set", "train.epochs=1"]
+    done = earmark(*command, "--track", f"mlflow:{gone}")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(f"The tracking server {gone} did not record {out / 'fold=0'}") == 1
+    done = earmark(*command, "--track", f"mlflow:{mlflow_server}")
+    assert done.returncode == 0, done.stderr
+    client = MlflowClient(mlflow_server)
+    records = client.search_runs([client.get_experiment_by_name("earmark").experiment_id])
+    names = sorted(record.info.run_name for record in records if record.info.run_name.startswith("folds/"))
+    assert names == [f"folds/fold={fold}" for fold in range(5)]

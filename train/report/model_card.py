@@ -1,0 +1,383 @@
+"""The model card of a run: Markdown, with the YAML front matter that Hugging Face reads.
+
+A card is published, so it has no paths, no names of tracks and no names of groups; class names, which anyone may
+have given, are escaped.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import yaml
+
+from featurize.dataset.dataset import Dataset
+from featurize.display import one_line
+from featurize.version import VERSION
+from train.config import TrainConfig
+from train.errors import TrainError
+from train.input.class_counts import small_classes
+from train.model_names import MODELS
+from train.provenance import Start
+from train.records import ModelInfo, RunInfo
+from train.report.html import counted
+from train.report.summary import summarize_run
+from train.run import Run
+from train.score_records import Interval, Metrics, ProbabilityScores, ScoreIntervals
+
+_LARGEST_MATRIX = 20  # classes; a larger confusion matrix is not readable as a table
+_CONFUSIONS_SHOWN = 20
+_PATH = re.compile(r"(?:/|~|[A-Za-z]:[\\/]|\\\\|[A-Za-z][A-Za-z0-9+.-]*://)")
+_LICENSE = (
+    "# license: state the license of the model here, such as apache-2.0. It is yours to choose, within what\n"
+    "# the license of the music that the model was trained on permits.\n"
+)
+
+
+def write_model_card(run: Run, dataset: Dataset) -> str:
+    """Return the model card of an evaluated run.
+
+    Args:
+        run: Run folder.
+        dataset: Dataset that the run was trained on.
+
+    Raises:
+        TrainError: The run has no model, is not evaluated, or was trained on another dataset.
+    """
+    model, info, metrics = run.trained(), run.info(), run.metrics()
+    if model.dataset != dataset.id:
+        raise TrainError(
+            f"{run.folder} was trained on the dataset {one_line(model.dataset)}, and {dataset.folder} is "
+            f"{one_line(dataset.id)}. Give the dataset of the run: earmark card {run.folder.quoted} --features "
+            "FEATURES"
+        )
+    run.refuse_other_model(model, dataset)
+    if not metrics or metrics.model_sha256 != hashlib.sha256(run.model.read()).hexdigest():
+        reason = "has the metrics of another model" if metrics else "is not evaluated yet"
+        raise TrainError(f"{run.folder} {reason}. Type: earmark evaluate {run.folder.quoted}")
+    assert info  # `trained` has read it
+    return "\n".join(_front_matter(run, model, metrics)) + "\n".join(_body(run, model, info, metrics, dataset))
+
+
+def escape(text: object) -> str:
+    """Return text that Markdown and HTML show as it is, in a paragraph or a cell of a table."""
+    visible = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_{}\[\]()#|~$!@:.^=+-])", r"\\\1", visible) if visible.strip() else "(no name)"
+
+
+def _front_matter(run: Run, model: ModelInfo, metrics: Metrics) -> Iterator[str]:
+    name = _name(run)
+    figures = [
+        {"type": kind, "name": f"{title} of {part}", "value": round(value, 4)}
+        for part, scores in (("tracks", metrics.tracks), ("segments", metrics.segments))
+        for kind, title, value in (
+            ("accuracy", "Accuracy", scores.accuracy),
+            ("f1", "Macro-F1", scores.macro_f1),
+        )
+    ]
+    result = {
+        "task": {"type": "audio-classification", "name": "Music genre classification"},
+        "dataset": {"type": "custom", "name": f"Music collection, {metrics.test_set}", "split": "test"},
+        "metrics": figures,
+    }
+    content = {
+        "library_name": "keras",
+        "pipeline_tag": "audio-classification",
+        "tags": ["earmark", "music", "music-genre-classification"],
+        "model-index": [{"name": name, "results": [result]}],
+    }
+    yield "---"
+    yield _LICENSE + yaml.safe_dump(content, sort_keys=False, allow_unicode=False).rstrip("\n")
+    yield "---\n"
+
+
+def _name(run: Run) -> str:
+    """Return the name of the run's folder, which stands for the name of the model until its author gives one."""
+    local = run.folder.local
+    return one_line(local.resolve().name if local else run.folder.name) or "music-genre-classifier"
+
+
+def _body(run: Run, model: ModelInfo, info: RunInfo, metrics: Metrics, dataset: Dataset) -> Iterator[str]:
+    config = run.config()
+    settings = dataset.info.settings
+    network = f"`{config.model}`" if config.model in MODELS else f"a custom network ({escape(config.model)})"
+    size = f", {model.parameters:,} parameters" if model.parameters is not None else ""
+    yield f"# {escape(_name(run))}\n"
+    yield (
+        f"This model predicts which of {_classes_of(model.classes)} a piece of music belongs to. Its input is the "
+        f"{settings.describe()} of a segment of {settings.segment_seconds:.4g} seconds, an array of "
+        f"{settings.features} features x {settings.frames} frames; the prediction for a track is the mean of the "
+        f"probabilities of up to {settings.segments_per_track} segments. The network is {network}{size}, trained "
+        f"with Earmark on one labeled collection, after {_first_weights(info)}.\n"
+    )
+    yield "## Results\n"
+    yield from (f"{escape(paragraph)}\n" for paragraph in _summary(metrics, config, model, dataset))
+    yield from _scores(metrics)
+    yield from _classes(metrics, dataset)
+    yield from _confusion(metrics)
+    yield from _calibration(metrics, model)
+    yield from _training_data(metrics, dataset)
+    yield from _limitations(metrics, config, dataset)
+    yield from _use(model, config)
+    yield from _settings(config, model)
+    yield from _provenance(info, model, metrics)
+
+
+def _classes_of(classes: Sequence[str]) -> str:
+    return f"{len(classes)} class{'' if len(classes) == 1 else 'es'}"
+
+
+def _first_weights(info: RunInfo) -> str:
+    if not info.initial:
+        return "initialization with random weights"
+    return f"initialization with weights of another run (SHA-256 of its model: `{info.initial.sha256}`)"
+
+
+def _summary(metrics: Metrics, config: TrainConfig, model: ModelInfo, dataset: Dataset) -> list[str]:
+    return summarize_run(metrics, config, model.epochs, small_classes(dataset))
+
+
+def _interval(interval: Interval | None) -> str:
+    return f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "not known"
+
+
+def _scores(metrics: Metrics) -> Iterator[str]:
+    parts: tuple[tuple[str, ProbabilityScores, ScoreIntervals | None], ...] = (
+        ("tracks", metrics.tracks, metrics.intervals.tracks if metrics.intervals else None),
+        ("segments", metrics.segments, metrics.intervals.segments if metrics.intervals else None),
+    )
+    rows = [
+        (
+            part,
+            scores.count,
+            f"{scores.accuracy:.3f}",
+            _interval(found.accuracy if found else None),
+            f"{scores.macro_f1:.3f}",
+            _interval(found.macro_f1 if found else None),
+            f"{scores.loss:.3f}",
+        )
+        for part, scores, found in parts
+    ]
+    header = ("test set", "number", "accuracy", "95 % interval", "macro-F1", "95 % interval", "cross-entropy")
+    yield _table(header, rows)
+    if metrics.copies_left_out:
+        yield (
+            f"{counted(metrics.copies_left_out, 'track')} of the test set, of which another fold has an exact "
+            "copy, were not evaluated.\n"
+        )
+
+
+def _classes(metrics: Metrics, dataset: Dataset) -> Iterator[str]:
+    parts = {part: set(split.folds) for part, split in metrics.split.parts.items()}
+    counts = {
+        part: {
+            label: sum(c.tracks for c in dataset.info.counts if c.label == label and c.fold in folds)
+            for label in metrics.classes
+        }
+        for part, folds in parts.items()
+    }
+    found = metrics.intervals.tracks if metrics.intervals else None
+    rows = [
+        (
+            escape(scores.label),
+            *(counts[part][scores.label] for part in parts),
+            f"{scores.precision:.3f}",
+            f"{scores.recall:.3f}",
+            f"{scores.f1:.3f}",
+            _interval(found.f1[index] if found else None),
+        )
+        for index, scores in enumerate(metrics.tracks.per_class)
+    ]
+    yield "## Classes\n"
+    yield "Tracks in each part of the collection, without rejects, and scores of the tracks of the test set.\n"
+    header = ("class", *(f"{part} tracks" for part in parts), "precision", "recall", "F1", "95 % interval of F1")
+    yield _table(header, rows)
+
+
+def _confusion(metrics: Metrics) -> Iterator[str]:
+    confusion, classes = metrics.tracks.confusion, metrics.classes
+    yield "## Confusion\n"
+    if len(classes) <= _LARGEST_MATRIX:
+        yield "Tracks of the test set, by actual class (rows) and predicted class (columns).\n"
+        rows = [(escape(label), *counts) for label, counts in zip(classes, confusion, strict=True)]
+        yield _table(("actual / predicted", *map(escape, classes)), rows)
+        return
+    errors = [
+        (count, actual, predicted)
+        for actual, counts in enumerate(confusion)
+        for predicted, count in enumerate(counts)
+        if count and actual != predicted
+    ]
+    errors.sort(key=lambda error: (-error[0], *error[1:]))
+    yield f"The most frequent {min(len(errors), _CONFUSIONS_SHOWN)} of {counted(len(errors), 'confusion')}.\n"
+    yield _table(
+        ("actual class", "predicted class", "tracks"),
+        [
+            (escape(classes[actual]), escape(classes[predicted]), count)
+            for count, actual, predicted in errors[:_CONFUSIONS_SHOWN]
+        ],
+    )
+
+
+def _calibration(metrics: Metrics, model: ModelInfo) -> Iterator[str]:
+    if not metrics.calibration and model.temperature is None:
+        return
+    yield "## Confidence\n"
+    if metrics.calibration:
+        yield (
+            "The confidence of a prediction, which is the probability of the predicted class, differs from the "
+            f"share of correct predictions by {metrics.calibration.error:.3f} on average (expected calibration "
+            "error, tracks of the test set).\n"
+        )
+    if model.temperature is not None:
+        yield f"The logits are divided by {model.temperature:.4g}, a temperature fitted to the validation fold.\n"
+    else:
+        yield "The probabilities were not calibrated.\n"
+
+
+def _training_data(metrics: Metrics, dataset: Dataset) -> Iterator[str]:
+    info = dataset.info
+    rejected = sum(entry.tracks for entry in info.rejects)
+    yield "## Training data\n"
+    yield (
+        f"A collection of {counted(info.tracks, 'track')} in {_classes_of(info.classes)}, cut into "
+        f"{counted(info.segments, 'segment')}; {rejected} tracks were rejected as unusable, and {info.duplicates} "
+        "are exact duplicates of another one. A group is what must not be divided, such as the tracks of an "
+        "artist.\n"
+    )
+    rows = [
+        (
+            part,
+            ", ".join(map(str, split.folds)),
+            split.tracks,
+            split.groups,
+            "yes" if split.official else "no",
+        )
+        for part, split in metrics.split.parts.items()
+    ]
+    yield _table(("part", "folds", "tracks", "groups", "official split of the collection"), rows)
+    if shared := len(metrics.split.groups_on_two_sides):
+        yield (
+            f"{counted(shared, 'group')} {'has' if shared == 1 else 'have'} tracks in more than one part, so the "
+            "scores may be better than for new artists.\n"
+        )
+    else:
+        yield "No group has tracks in more than one part.\n"
+
+
+def _limitations(metrics: Metrics, config: TrainConfig, dataset: Dataset) -> Iterator[str]:
+    seconds = dataset.info.settings.segment_seconds
+    yield "## Limitations\n"
+    yield "- It predicts exactly one of its classes for any audio, also for music of none of them, and for speech."
+    yield (
+        "- The scores are those of one test set of one collection. Music of other origin, recordings of other "
+        "quality and other meanings of the same class names were not evaluated."
+    )
+    if not (metrics.intervals and metrics.intervals.tracks):
+        yield "- The uncertainty of the scores is not known: there are no confidence intervals."
+    if untested := sum(not scores.count for scores in metrics.tracks.per_class):
+        yield f"- {untested} of {len(metrics.classes)} classes have no track in the test set."
+    if config.selects_epoch:
+        yield "- The epoch was selected on the validation fold, which was not trained on."
+    else:
+        yield "- No validation fold was used: neither the number of epochs nor the confidence was tuned."
+    if config.best_epoch_on_test:
+        yield "- The test set was evaluated after each epoch while the model was trained; it selected no epoch."
+    yield f"- Tracks shorter than a segment, {seconds:.4g} seconds, are rejected."
+    yield (
+        "- Labels are those of the collection. Whether they are right, and whether the classes are balanced by "
+        "artist, language or region, was not examined."
+    )
+    yield "- Earmark does not know how the music was licensed. State it here if you publish the model.\n"
+
+
+def _use(model: ModelInfo, config: TrainConfig) -> Iterator[str]:
+    trust = " --trust-code" if config.is_users_model else ""
+    yield "## Use\n"
+    yield (
+        f"With Earmark {VERSION} installed, and `RUN` the folder of these files (`model.keras`, `model.json`, "
+        "`run.json`, `config.yaml`"
+        + (", `model_code`" if config.is_users_model else "")
+        + "), predict the classes of audio files:\n"
+    )
+    yield f"```\nearmark predict RUN song.mp3 folder-of-music{trust}\n```\n"
+    trusted = ", trust_code=True" if config.is_users_model else ""
+    yield (
+        "```python\nimport earmark\n\n"
+        f'for prediction in earmark.load("RUN"{trusted}).predict(["song.mp3"]).tracks:\n'
+        "    print(prediction.path, prediction.label, prediction.probability)\n```\n"
+    )
+    if config.is_users_model:
+        yield "The model has layers defined by a Python file in it: execute that only if you trust its author.\n"
+    yield f"Without Earmark, `model.keras` takes {escape(model.input)}, and returns {escape(model.output)}.\n"
+
+
+def _settings(config: TrainConfig, model: ModelInfo) -> Iterator[str]:
+    settings = {"train": config.compared, "features": model.features}
+    yield "## Settings\n"
+    yield f"The seed is {config.seed}. All settings that affect the model:\n"
+    yield _fenced(yaml.safe_dump(_without_paths(settings), sort_keys=False, allow_unicode=False), "yaml")
+
+
+def _without_paths(value: Any) -> Any:
+    """Return settings in which paths and URIs are replaced: those of a custom model may name files."""
+    match value:
+        case dict():
+            return {key: _without_paths(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_without_paths(item) for item in value]
+        case str():
+            return "(a path, left out)" if _PATH.match(value) else value
+    return value
+
+
+def _provenance(info: RunInfo, model: ModelInfo, metrics: Metrics) -> Iterator[str]:
+    rows: list[tuple[str, str]] = []
+    first = info.started
+    if first:
+        rows += [("begun", first.date), *_describe(first)]
+        if first.command:
+            rows.append(("command", f"`earmark {first.command[0]}`"))
+    else:
+        rows.append(("begun", "not recorded: by an earlier version of Earmark"))
+    rows += [("epochs trained", str(model.epochs)), ("epoch of the model", str(model.epoch))]
+    rows += [("dataset", f"`{model.dataset}`"), ("SHA-256 of model.keras", f"`{metrics.model_sha256}`")]
+    yield "## Provenance\n"
+    yield _table(("what", "value"), rows)
+    if info.resumed:
+        yield f"Training was resumed {counted(len(info.resumed), 'time')}; what differed from its first start:\n"
+        for start in info.resumed:
+            same = first and first.versions == start.versions
+            differences = [
+                f"{what} {value}" for what, value in _describe(start) if not (same and what == "versions")
+            ]
+            yield f"- {start.date}: {'; '.join(differences) or 'nothing'}"
+        yield ""
+    yield f"Written by `earmark card`, Earmark {VERSION}.\n"
+
+
+def _describe(start: Start) -> list[tuple[str, str]]:
+    """Return what is known about a start, escaped for a table."""
+    found = [("versions", ", ".join(f"{escape(name)} {escape(v)}" for name, v in start.versions.items()))]
+    if start.revision:
+        found.append(("revision of Earmark", f"`{start.revision}`"))
+    if start.device:
+        name = f" ({escape(start.device.name)})" if start.device.name else ""
+        found.append(("devices", f"{start.device.count} {escape(start.device.kind)}{name}"))
+    if start.host:
+        cores = counted(start.host.cores, "core")
+        found.append(("machine", f"{escape(start.host.system)}, {escape(start.host.machine)}, {cores}"))
+    return found
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return a Markdown table; the cells are escaped already."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines) + "\n"
+
+
+def _fenced(text: str, language: str) -> str:
+    """Return a code block, whose fence is longer than any run of backticks in it."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}\n"

@@ -208,7 +208,7 @@ def make_model(
             callbacks = Callbacks(on_step, on_epoch, stop)
             if not begin(dataset, run, config.train, to_yaml(config), code, initial):
                 pass  # the model is finished
-            elif on_cluster() or config.train.workers > 1:
+            elif on_cluster() or config.train.needs_workers:
                 with ray_workers(None):
                     from train.cluster.ray_train import learn_on_cluster
 

@@ -112,6 +112,8 @@ def test_only_these_modules_import_ray():
         "featurize.execution.ray_tasks",
         "train.cluster.ray_train",
         "train.cluster.progress_channel",
+        "train.cluster.room",
+        "train.cluster.worker",
         "jobs.remote.submit",
     }
 

@@ -112,7 +112,7 @@ def test_training_goes_on_without_a_lost_node_and_takes_in_another_one(features,
         print(stdout)
     assert stdout.count("on 3 workers in 6 parts") == 3
     assert stdout.count("on 2 workers in 6 parts") == 1
-    assert "There is room for 3 workers, 2 train: all restart after a checkpoint." in stdout
+    assert "There is room for 3 workers instead of 2: all restart after a checkpoint." in stdout
     assert "received SIGTERM: a training worker will be lost. All restart after a checkpoint." in stdout
     assert final_state(out) == final_state(tmp_path / "alone")
     assert figures(out) == figures(tmp_path / "alone")

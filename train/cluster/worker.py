@@ -3,12 +3,14 @@
 Ray Train starts `train_here` in a thread of each worker. One worker, the chief, writes files and reports progress.
 """
 
+import ctypes
 import dataclasses
 import os
 import signal
 import socket
 import tempfile
 import threading
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -72,9 +74,35 @@ class WorkerConfig(TensorflowConfig):
         return _Setup
 
 
+class _SigtermHandler:
+    """Python's handler of SIGTERM, which a library may have replaced without Python's knowledge.
+
+    TensorFlow does when workers connect: its handler notifies a service of its own, which nothing here uses.
+    """
+
+    def __init__(self) -> None:
+        self._handler: int | None = None
+        self._signal = ctypes.CDLL(None).signal
+        self._signal.restype, self._signal.argtypes = ctypes.c_void_p, (ctypes.c_int, ctypes.c_void_p)
+
+    def install(self, handle: Callable[[], None]) -> None:
+        """Call a function at SIGTERM, from now on; the main thread calls this."""
+        signal.signal(signal.SIGTERM, lambda number, frame: handle())
+        self._handler = self._signal(signal.SIGTERM, None)  # that of Python, for which SIG_DFL stands a moment
+        self.restore()
+
+    def restore(self) -> None:
+        """Put the handler back in its place; any thread may call this."""
+        if self._handler is not None:
+            self._signal(signal.SIGTERM, self._handler)
+
+
+_handler = _SigtermHandler()
+
+
 def _notice_sigterm() -> None:
     """Keep training at SIGTERM: the chief must write a checkpoint, and then Ray Train ends all workers."""
-    signal.signal(signal.SIGTERM, lambda number, frame: _terminated.set())
+    _handler.install(_terminated.set)
 
 
 def train_here(assignment: Assignment) -> None:
@@ -110,7 +138,9 @@ def train_here(assignment: Assignment) -> None:
             )
         except Stopped as stopped:
             if stopped.signal == RESTART:
-                raise Restarting from None  # ends the other workers, which wait for this one
+                # Ends the other workers, which wait for this one. As the cause, the exception keeps TensorFlow's
+                # objects alive: they would wait for the other workers, too, almost a minute.
+                raise Restarting from stopped
             ray.get(channel.post.remote("stopped", (stopped.signal, stopped.step)))
         except (TrainError, DatasetError) as error:
             ray.get(channel.post.remote("failed", str(error)))
@@ -124,7 +154,7 @@ def _report_preemption(channel: Any) -> None:
     """
     preemption = get_train_context().preemption_context
     while not (preemption.preemption_info or _terminated.wait(_SECONDS_BETWEEN_POLLS)):
-        pass
+        _handler.restore()
     reason = "SIGTERM" if _terminated.is_set() else "a notice from Ray"
     ray.get(channel.post.remote("preempted", f"{socket.gethostname()} received {reason}"))
 

@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 TOOLS  := $(VENV)/ready-tools
 
-.PHONY: help demo test test-slow test-matrix fuzz check format bench-featurize bench-features bench-bucket bench-predict bench-scale bench-stream bench-train bench-evaluate bench-skewed lock clean
+.PHONY: help demo test test-slow test-matrix fuzz check format bench-featurize bench-features bench-bucket bench-predict bench-scale bench-stream bench-train bench-evaluate bench-checkpoints bench-skewed lock clean
 
 help:
 	@echo "make demo     synthesize a small collection, featurize it, train on it, write the report"
@@ -23,6 +23,7 @@ help:
 	@echo "make bench-stream      compare training batches from shards with TFRecord, Ray Data and memory"
 	@echo "make bench-train       compare an epoch from shards with keras.Model.fit on arrays in memory"
 	@echo "make bench-evaluate    measure memory and speed of evaluation from ten thousand to a million rows"
+	@echo "make bench-checkpoints measure how long training waits for a checkpoint in a bucket"
 	@echo "make bench-skewed      measure whether balancing helps classes of very different sizes"
 	@echo "make lock     resolve pyproject.toml into requirements.lock (all), requirements-run.lock and those of cluster nodes"
 	@echo "make clean    remove the environment and the files of the tools"
@@ -100,6 +101,9 @@ bench-train: $(TOOLS)
 
 bench-evaluate: $(TOOLS)
 	$(BIN)/python -m benchmarks.evaluation
+
+bench-checkpoints: $(TOOLS)
+	$(BIN)/python -m benchmarks.checkpoints
 
 bench-skewed: $(TOOLS)
 	$(BIN)/python -m benchmarks.skewed_classes

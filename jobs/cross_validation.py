@@ -105,8 +105,9 @@ def folds_at_once(folds: int, config: "TrainConfig") -> int:
     if on_cluster():
         with ray_workers(None):
             free = free_resources()
-        room = int(min(free.get(kind, 0) // (n * config.workers) for kind, n in config.worker_resources.items()))
-    elif config.workers > 1:
+        needed = {kind: count * config.most_workers for kind, count in config.worker_resources.items()}
+        room = int(min(free.get(kind, 0) // count for kind, count in needed.items()))
+    elif config.needs_workers:
         room = 1
     elif gpus := _gpus(config):
         room = len(gpus) // (config.replicas or 1)

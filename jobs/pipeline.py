@@ -223,7 +223,7 @@ def make_model(
             record = describe_start(command)
             if not begin(dataset, run, config.train, to_yaml(config), code, initial, record):
                 pass  # the model is finished
-            elif on_cluster() or config.train.workers > 1:
+            elif on_cluster() or config.train.needs_workers:
                 with ray_workers(None):
                     from train.cluster.ray_train import learn_on_cluster
 

@@ -1,16 +1,14 @@
 """Jobs on Ray nodes and an S3 server: nodes join and are killed, and the result equals that of one machine."""
 
-import contextlib
 import os
 import re
 import signal
-import subprocess
 import time
 
 import psutil
 import pytest
 from support.command_line import contents, earmark
-from support.nodes import Nodes, nodes, submit
+from support.nodes import Nodes, ended, nodes, submit, training_workers, wait_for
 from support.training import figures, final_state
 
 from featurize.storage import StoragePath
@@ -66,32 +64,6 @@ def cluster(server):
     with nodes(keys) as started:
         started.join("127.0.0.3")
         yield started
-
-
-def wait_for(condition, process: subprocess.Popen[str], seconds: float = 120):
-    """Wait until a condition returns a true value while a command runs, and return the value."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        if process.poll() is not None:
-            pytest.fail("\n".join(process.communicate()))
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    return value
-
-
-def ended(process: subprocess.Popen[str], seconds: float = 300) -> tuple[int, str, str]:
-    """Wait for a process; return its exit status, stdout and stderr."""
-    stdout, stderr = process.communicate(timeout=seconds)
-    return process.returncode, stdout, stderr
-
-
-def training_workers(cluster: Nodes) -> list[psutil.Process]:
-    found = []
-    for process in (process for ip in cluster.processes for process in cluster.below(ip)):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if any("RayTrainWorker" in word for word in process.cmdline()):
-                found.append(process)
-    return found
 
 
 def shards_in(folder: StoragePath) -> int:

@@ -116,6 +116,8 @@ def test_only_these_modules_import_ray():
         "train.cluster.ray_train",
         "train.cluster.progress_channel",
         "train.cluster.training_metrics",
+        "train.cluster.room",
+        "train.cluster.worker",
         "jobs.remote.submit",
     }
 

@@ -1,5 +1,6 @@
 """Training gives the same result on any number of replicas and workers."""
 
+import contextlib
 import json
 import os
 import socket
@@ -21,8 +22,11 @@ pytestmark = pytest.mark.usefixtures("logical_cpus")
 CALM = {"dropout": 0.0, "normalise": True, "learning_rate": 1e-5}
 
 
-def train_steps(features, replicas, steps, calls=(), **settings):
-    """Train for some steps, some in calls of the given lengths; return the losses, and the weights and slots."""
+def train_steps(features, replicas, steps, calls=(), elastic=None, **settings):
+    """Train for some steps, some in calls of the given lengths; return the losses, and the weights and slots.
+
+    `elastic` is the current number of workers if `workers` is a range.
+    """
     import keras
 
     from train.fit.optimizer import make_optimizer
@@ -33,12 +37,12 @@ def train_steps(features, replicas, steps, calls=(), **settings):
     from train.input.training_stream import training_stream
     from train.model.architectures import build_model
     from train.model.normalization import training_statistics
-    from train.model.strategy import make_strategy
+    from train.model.strategy import make_elastic_strategy, make_strategy
 
     dataset = open_dataset(features)
     config = TrainConfig.model_validate({"batch_size": 30, "shuffle_window": 40, "replicas": replicas, **settings})
     keras.utils.set_random_seed(3)
-    strategy = make_strategy(config)
+    strategy = make_elastic_strategy(config, elastic) if elastic else make_strategy(config)
     stream = training_stream(dataset, config)
     statistics = training_statistics(dataset, config)
     with strategy.scope():
@@ -71,12 +75,13 @@ def train_on_workers(features, workers, steps, **settings):
     return results[0]
 
 
-def on_workers(workers, function, *arguments, **settings):
+def on_workers(workers, function, /, *arguments, **settings):
     """Call a function in one process per worker, connected by TF_CONFIG; return the result of each."""
-    with socket.socket() as one, socket.socket() as other:
-        for free in (one, other):
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(workers)]
+        for free in sockets:
             free.bind(("127.0.0.1", 0))
-        addresses = [f"127.0.0.1:{free.getsockname()[1]}" for free in (one, other)]
+        addresses = [f"127.0.0.1:{free.getsockname()[1]}" for free in sockets]
     with ProcessPoolExecutor(workers, get_context("spawn")) as processes:
         running = [
             processes.submit(as_worker, addresses, index, function, *arguments, **settings)
@@ -85,7 +90,7 @@ def on_workers(workers, function, *arguments, **settings):
         return [process.result() for process in running]
 
 
-def as_worker(addresses, index, function, *arguments, **settings):
+def as_worker(addresses, index, function, /, *arguments, **settings):
     task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
     os.environ["TF_CONFIG"] = json.dumps(task)
     return function(*arguments, **settings)
@@ -168,6 +173,19 @@ def test_fifty_steps_on_two_workers(model, features):
     assert differences(two, train_in_new_process(features, 2, 50, **settings)) == (0, 0)
     # So do steps of one call.
     assert differences(two, train_on_workers(features, 2, 50, calls=(32, 7, 11), **settings)) == (0, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["conv3-norm", "modulation"])
+def test_the_number_of_elastic_workers_does_not_change_a_bit(model, features):
+    """With dropout, mixup and masks, and batch normalization over the six parts of `1..3`."""
+    settings = {**EVERYTHING, "epochs": 3, "warmup_epochs": 0, "dropout": 0.4, "model": model, "device": "cpu"}
+    one, *others = (
+        on_workers(number, train_steps, features, None, 9, elastic=number, workers="1..3", **settings)
+        for number in (1, 2, 3)
+    )
+    for results in others:
+        assert [differences(result, one[0]) for result in results] == [(0, 0)] * len(results)
 
 
 @pytest.mark.slow

@@ -2,9 +2,18 @@
 
 import dataclasses
 import json
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from featurize.dataset.schema import MAX_FOLDS
 from train.interval import Interval
@@ -15,7 +24,8 @@ Epochs = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
 # 35 kB a segment by default: a batch takes up to 2.3 GB, and a window 150 GB, more than most machines have.
 BatchSize = Annotated[int, Field(strict=True, ge=1, le=1 << 16)]
 WindowSize = Annotated[int, Field(strict=True, ge=1, le=1 << 22)]
-Processes = Annotated[int, Field(strict=True, ge=1, le=4096)]
+MOST_WORKERS = 4096
+Processes = Annotated[int, Field(strict=True, ge=1, le=MOST_WORKERS)]
 SmallCount = Annotated[int, Field(strict=True, ge=1, le=1000)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 MOST_PROFILED = 200  # steps: a profile is held in memory, and takes some hundred kilobytes a step
@@ -38,6 +48,15 @@ def _refuse_unstorable(settings: dict[str, Any]) -> dict[str, Any]:
     if len(text) > _LARGEST_SETTINGS:
         raise ValueError(f"expected at most {_LARGEST_SETTINGS:,} characters")
     return settings
+
+
+def _check_workers(value: Any) -> Any:
+    """Raise a ValueError unless a value is a number of workers, or a range of such numbers."""
+    is_number = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_WORKERS
+    found = re.fullmatch(r"([1-9]\d*)\.\.([1-9]\d*)", value) if isinstance(value, str) else None
+    if not (is_number or (found and int(found[1]) <= int(found[2]) <= MOST_WORKERS)):
+        raise ValueError(f"expected a number from 1 to {MOST_WORKERS}, or a range of such numbers as 2..8")
+    return value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,8 +241,10 @@ class TrainConfig(BaseModel):
     replicas: Annotated[Processes | None, MayChange()] = Field(
         None, description="number of GPUs, or of logical CPUs without GPUs; null: all GPUs of a worker, or one CPU"
     )
-    workers: Annotated[Processes, MayChange(), NotCompared()] = Field(
-        1, description="processes that train together, each on a different node if there are enough nodes"
+    workers: Annotated[int | str, BeforeValidator(_check_workers), MayChange(), NotCompared()] = Field(
+        1,
+        description="processes that train together, each on a different node if there are enough nodes: a "
+        "number, or a range such as 2..8, of which training uses as many as the cluster has room for",
     )
     gpus_per_worker: Annotated[SmallCount, MayChange(), NotCompared()] = Field(
         1, description="GPUs of each worker on a cluster"
@@ -263,6 +284,23 @@ class TrainConfig(BaseModel):
         return folder
 
     @model_validator(mode="after")
+    def _check_elastic(self) -> "TrainConfig":
+        fewest, most = self.fewest_workers, self.most_workers
+        if self.is_elastic and self.device == "cpu":
+            if len(usable_workers(fewest, most, self.parts)) == 1 and fewest < most:
+                raise ValueError(
+                    f"workers = {self.workers} on CPUs leaves no choice, because the workers share the batch in "
+                    f"{self.parts} equal parts, which of these numbers only {most} divides. Set a range such as "
+                    f"{max(1, most // 2)}..{most // 2 * 2 or 1}"
+                )
+            if self.parts > self.batch_size:
+                raise ValueError(
+                    f"the {self.parts} parts that workers = {self.workers} divides batches into cannot share "
+                    f"batches of {self.batch_size} segments"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _check_combinations(self) -> "TrainConfig":
         if self.model_settings and self.model in MODELS:
             raise ValueError(
@@ -270,12 +308,12 @@ class TrainConfig(BaseModel):
             )
         if self.replicas is not None and self.replicas > self.batch_size:
             raise ValueError(f"{self.replicas} replicas cannot share batches of {self.batch_size} segments")
-        if self.workers > 1 and self.replicas is not None:
+        if self.needs_workers and self.replicas is not None:
             raise ValueError(
                 f"replicas = {self.replicas} requires workers = 1; each of the {self.workers} workers uses "
                 "gpus_per_worker GPUs, or one CPU"
             )
-        if self.workers > 1 and self.all_reduce == "hierarchical":
+        if self.needs_workers and self.all_reduce == "hierarchical":
             raise ValueError(
                 "all_reduce = hierarchical requires workers = 1; set auto or nccl for several workers"
             )
@@ -294,7 +332,7 @@ class TrainConfig(BaseModel):
                 "calibrate = true needs a validation_fold to fit the confidence to: next, a number, or split if "
                 "the collection has an official validation split"
             )
-        if self.calibrate and self.workers > 1:
+        if self.calibrate and self.needs_workers:
             raise ValueError("calibrate = true requires workers = 1")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs = {self.warmup_epochs:g} must be less than epochs = {self.epochs}")
@@ -317,6 +355,46 @@ class TrainConfig(BaseModel):
             return None
         first, last = map(int, self.profile_steps.split(".."))
         return first, last
+
+    @property
+    def fewest_workers(self) -> int:
+        """The number of workers, or the first one of a range."""
+        return int(str(self.workers).split("..")[0])
+
+    @property
+    def most_workers(self) -> int:
+        """The number of workers, or the last one of a range."""
+        return int(str(self.workers).split("..")[-1])
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether the number of workers may change while a model is trained."""
+        return isinstance(self.workers, str)
+
+    @property
+    def needs_workers(self) -> bool:
+        """Whether Ray's workers train, also on a single machine."""
+        return self.is_elastic or self.most_workers > 1
+
+    @property
+    def parts(self) -> int:
+        """Parts of a batch, each a logical CPU, that elastic workers share on CPUs.
+
+        Their number does not depend on the current number of workers, so the same numbers are added in the same
+        order, and weights have the same bits. It is the largest number of workers, or twice that if this
+        makes more of the numbers in the range usable.
+        """
+        fewest, most = self.fewest_workers, self.most_workers
+        usable = {parts: len(usable_workers(fewest, most, parts)) for parts in (most, 2 * most)}
+        return max(usable, key=lambda parts: usable[parts])
+
+    def workers_for(self, room: int) -> int:
+        """Return how many workers to use where there is room for some; 0 if these are too few.
+
+        On CPUs their number divides `parts`.
+        """
+        usable = usable_workers(self.fewest_workers, self.most_workers, self.parts if self.device == "cpu" else 0)
+        return max((workers for workers in usable if workers <= room), default=0)
 
     def is_evaluated_after(self, epoch: int) -> bool:
         """Return whether a model is evaluated after an epoch; the number of the first epoch is 1."""
@@ -353,3 +431,8 @@ class TrainConfig(BaseModel):
         """`checkpoint_every` as an `Interval`."""
         count, unit = self.checkpoint_every.split()
         return Interval(**{unit.removesuffix("s") + "s": int(count)})
+
+
+def usable_workers(fewest: int, most: int, parts: int) -> list[int]:
+    """Return the numbers of workers from `fewest` to `most` that can share `parts` equally; all for 0 parts."""
+    return [workers for workers in range(fewest, most + 1) if parts % workers == 0]

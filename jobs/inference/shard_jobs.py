@@ -100,7 +100,7 @@ def model_actors(arguments: tuple[Any, ...], trust_code: bool) -> RayActors:
     if gpus:
         options["num_gpus"] = 1
     if on_cluster():
-        from train.cluster.ray_train import HAS_TENSORFLOW
+        from train.cluster.room import HAS_TENSORFLOW
 
         options |= {"num_cpus": 1, "label_selector": HAS_TENSORFLOW}
     return RayActors(

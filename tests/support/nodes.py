@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+import pytest
 
 from support.ray_private import RAY
 
@@ -144,3 +145,30 @@ def submit(cluster: Nodes, *arguments: object, environment: dict[str, str] | Non
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def wait_for(condition, process: subprocess.Popen[str], seconds: float = 120):
+    """Wait until a condition returns a true value while a command runs, and return the value."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if process.poll() is not None:
+            pytest.fail("\n".join(process.communicate()))
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return value
+
+
+def ended(process: subprocess.Popen[str], seconds: float = 300) -> tuple[int, str, str]:
+    """Wait for a process; return its exit status, stdout and stderr."""
+    stdout, stderr = process.communicate(timeout=seconds)
+    return process.returncode, stdout, stderr
+
+
+def training_workers(cluster: Nodes) -> list[psutil.Process]:
+    """Return the processes of Ray Train's workers on all nodes."""
+    found = []
+    for process in (process for ip in cluster.processes for process in cluster.below(ip)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if any("RayTrainWorker" in word for word in process.cmdline()):
+                found.append(process)
+    return found

@@ -49,7 +49,7 @@ def started_for(
     from ray.core.generated.autoscaler_pb2 import GangResourceRequest
     from ray.core.generated.common_pb2 import LabelSelectorOperator
 
-    from train.cluster.ray_train import HAS_TENSORFLOW
+    from train.cluster.room import HAS_TENSORFLOW
 
     selector = [
         (name, LabelSelectorOperator.LABEL_OPERATOR_NOT_IN, [value.removeprefix("!")])

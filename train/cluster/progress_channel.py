@@ -1,6 +1,8 @@
 """The channel between training workers and the driver: an actor beside the driver that both sides call.
 
-The chief worker posts its log messages and progress; the driver fetches them and passes on a request to stop.
+The chief worker posts its log messages and progress; the driver fetches them and passes on a request to stop, or a
+request to write a checkpoint and end, so that all workers are started anew. Each start of the workers has its own
+channel.
 """
 
 import dataclasses
@@ -19,6 +21,7 @@ from train.callbacks import Callbacks
 from train.errors import Stopped, TrainError
 from train.run import Run
 
+RESTART = 0  # in the place of a signal: the workers should end after a checkpoint, to be started anew
 _SECONDS_BETWEEN_POLLS = 1.0
 _SECONDS_BETWEEN_MESSAGES = 30.0
 _SECONDS_TO_ANSWER = 10.0  # within which a chief that is at work notices a request to stop
@@ -33,20 +36,18 @@ class ProgressChannel:
     """Actor that relays progress and stop requests.
 
     Attributes:
-        messages: Posted and not fetched yet: kind (`log`, `step`, `epoch`, `stopped`, `failed`), arguments.
-        failed: Whether a worker has met an error that a restart cannot fix.
-        stop: Signal that asks for a stop, None so far.
+        messages: Posted and not fetched yet: kind (`started`, `log`, `step`, `epoch`, `preempted`, `stopped`,
+            `failed`), arguments.
+        stop: Signal that asks for a stop, or RESTART; None so far.
         last_contact: When the chief called last, on the monotonic clock.
     """
 
     messages: list[tuple[str, Any]] = dataclasses.field(default_factory=list)
-    failed: bool = False
     stop: int | None = None
     last_contact: float = dataclasses.field(default_factory=time.monotonic)
 
     def post(self, kind: str, content: Any) -> None:
         """Keep a message until the driver fetches it."""
-        self.failed |= kind == "failed"
         self.messages.append((kind, content))
 
     def fetch(self, stop: int | None) -> tuple[list[tuple[str, Any]], float]:
@@ -55,12 +56,8 @@ class ProgressChannel:
         messages, self.messages = self.messages, []
         return messages, time.monotonic() - self.last_contact
 
-    def has_failed(self) -> bool:
-        """Return whether a worker has met an error that a restart cannot fix."""
-        return self.failed
-
     def requested_stop(self) -> int | None:
-        """Return the signal that asks for a stop, None so far; called by the chief."""
+        """Return the signal that asks for a stop, or RESTART; None so far. The chief calls this."""
         self.last_contact = time.monotonic()
         return self.stop
 
@@ -123,19 +120,43 @@ class _ChannelHandler(logging.Handler):
         self._channel.post.remote("log", (record.name, record.levelno, record.getMessage()))
 
 
-def relay_progress(
-    channel: Any, ended: "queue.Queue[BaseException | None]", callbacks: Callbacks, run: Run, wait_minutes: float
-) -> BaseException | None:
-    """Log and call back what the chief posts, until training has ended.
+@dataclasses.dataclass(frozen=True)
+class AttemptEnd:
+    """How an attempt to train, between two starts of the workers, has ended.
 
-    Returns:
-        The error that Ray Train ended with, None if all workers have finished.
+    Attributes:
+        error: Error that Ray Train ended with; None if all workers have finished.
+        announced: Whether the workers were asked to end, because a node was about to be lost or more workers are
+            available.
+    """
+
+    error: BaseException | None
+    announced: bool
+
+
+def relay_progress(
+    channel: Any,
+    ended: "queue.Queue[BaseException | None]",
+    callbacks: Callbacks,
+    run: Run,
+    wait_minutes: float,
+    should_grow: Callable[[], bool],
+) -> AttemptEnd:
+    """Log and call back what the chief posts, until Ray Train has ended.
+
+    Args:
+        channel: Channel of this start of the workers.
+        ended: Receives what Ray Train ended with.
+        callbacks: Training callbacks; may request a stop.
+        run: Run folder.
+        wait_minutes: `train.wait_minutes`.
+        should_grow: Returns whether training should go on with more workers; called once the workers have started.
 
     Raises:
         Stopped: The chief has stopped because the callbacks asked for it, or no chief is at work.
-        TrainError: A worker has raised it, or the cluster has no room for workers that were lost.
+        TrainError: A worker has raised it, or the workers do not report.
     """
-    over, error = False, None
+    over, error, started, announced = False, None, False, False
     next_message = _SECONDS_BETWEEN_MESSAGES
     while not over:
         try:
@@ -143,9 +164,13 @@ def relay_progress(
             over = True
         except queue.Empty:
             pass
+        announced = announced or (started and not over and should_grow())
         stop = callbacks.stop()
-        messages, silence = ray.get(channel.fetch.remote(stop))
+        request = RESTART if stop is None and announced else stop
+        messages, silence = ray.get(channel.fetch.remote(request))
         for kind, content in messages:
+            started |= kind == "started"
+            announced |= kind == "preempted"
             _relay(kind, content, callbacks)
         if stop is not None and silence > _SECONDS_TO_ANSWER:
             raise Stopped(stop, run.latest_step())
@@ -159,7 +184,7 @@ def relay_progress(
         elif silence >= next_message:
             _log.info("Waiting for the training workers (%.0f s): %s.", silence, describe_cluster())
             next_message = silence + _SECONDS_BETWEEN_MESSAGES
-    return error
+    return AttemptEnd(error, announced)
 
 
 def _relay(kind: str, content: Any, callbacks: Callbacks) -> None:
@@ -168,6 +193,8 @@ def _relay(kind: str, content: Any, callbacks: Callbacks) -> None:
             raise Stopped(*content)
         case "failed":
             raise TrainError(content)
+        case "preempted":
+            _log.warning("%s: a training worker will be lost. All restart after a checkpoint.", content)
         case "log":
             name, level, message = content
             logging.getLogger(name).log(level, "%s", message)

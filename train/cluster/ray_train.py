@@ -1,48 +1,35 @@
 """Training on the nodes of a Ray cluster: one worker with its GPUs, or several workers that train one model.
 
 The training loop is the same as on a laptop. Ray Train starts it on each worker, tells the workers each other's
-addresses (TF_CONFIG), and restarts all of them if one is lost; they continue from the run's own checkpoints. One
-worker, the chief, writes files and reports progress through the actor of `train.cluster.progress_channel`.
+addresses (TF_CONFIG), and ends all of them if one is lost. The driver then starts as many as there is room for,
+which continue from the run's own checkpoints.
+
+Ray Train's own elastic scaling is not used: it ends workers without a checkpoint when it adds some, looks at
+the cluster's nodes every 20 seconds only, without their labels, and counts all failures of a run together.
 """
 
 import logging
-import os
 import queue
-import socket
-import tempfile
 import threading
-import time
-from contextlib import nullcontext, suppress
-from typing import Any
+from contextlib import suppress
 
-import pyarrow as pa
 import ray
 import ray.train
-from ray.util.placement_group import placement_group, remove_placement_group
+from ray.exceptions import RayActorError
+from ray.train.v2.api.exceptions import PreemptionError
 
 from featurize.dataset.dataset import open_dataset
-from featurize.errors import DatasetError
 from featurize.storage import StoragePath
 from train.callbacks import Callbacks
-from train.cluster.progress_channel import (
-    RemoteCallbacks,
-    describe_cluster,
-    logging_to,
-    relay_progress,
-    start_progress_channel,
-)
-from train.cluster.training_metrics import report_to_ray
+from train.cluster.progress_channel import AttemptEnd, relay_progress, start_progress_channel
+from train.cluster.restarts import MOST_FAILURES, Restarts
+from train.cluster.room import HAS_TENSORFLOW, Room, wait_for_room
+from train.cluster.worker import Assignment, WorkerConfig, read_on_all_cores, train_here
 from train.config import TrainConfig
 from train.errors import Stopped, TrainError
 from train.run import Run
 from train.score_records import Metrics
 
-# Selects the nodes for all that needs TensorFlow. In cluster.yaml and jobs/rayjob.yaml, nodes with the packages of
-# featurization only have the label `earmark/packages: featurize`; nodes without a label have all packages.
-HAS_TENSORFLOW = {"earmark/packages": "!featurize"}
-_RESTARTS = 8  # of all workers, each after one was lost
-_SECONDS_BETWEEN_POLLS = 1.0
-_SECONDS_BETWEEN_MESSAGES = 30.0
 _SECONDS_TO_END = 10.0  # of the workers, after they have stopped
 
 _log = logging.getLogger(__name__)
@@ -64,27 +51,45 @@ def learn_on_cluster(
         Stopped: The callbacks asked for it, and a checkpoint holds what was done.
         TrainError: No nodes came, workers were lost too often, or what `train.fit.trainer.learn` raises.
     """
-    from ray.train.tensorflow import (
-        TensorflowTrainer,  # imports TensorFlow, which the channel's actor does not need
-    )
+    restarts = Restarts(run.latest_step())
+    while True:
+        workers = wait_for_room(config, callbacks, run)
+        end = _attempt(features, run, config, workers, callbacks, metrics)
+        if not end.error:
+            return
+        cause = _describe_error(end.error)
+        if not restarts.may_retry(run.latest_step(), end.announced or _is_preemption(end.error)):
+            raise TrainError(
+                f"the training workers were lost or failed {restarts.failures} times without a new checkpoint: "
+                f"{cause} Checkpoints are kept: the same command continues from the latest. Logs: "
+                "/tmp/ray/session_latest/logs on the workers' nodes"
+            ) from end.error
+        if not end.announced:
+            failure = f"failure {restarts.failures} of at most {MOST_FAILURES} without a new checkpoint"
+            _log.warning("Training workers were lost (%s; %s). All restart.", cause, failure)
 
-    bundle = config.worker_resources
-    _wait_for_room([bundle] * config.workers, config.wait_minutes, callbacks, run)
+
+def _attempt(
+    features: StoragePath, run: Run, config: TrainConfig, workers: int, callbacks: Callbacks, metrics: bool
+) -> AttemptEnd:
+    """Train with some workers until they finish or end.
+
+    Raises:
+        Stopped, TrainError: As `relay_progress`.
+    """
+    from ray.train.tensorflow import TensorflowTrainer
+
     channel = start_progress_channel()
     ended: queue.Queue[BaseException | None] = queue.Queue()
+    bundle = config.worker_resources
     scratch = run.folder / "ray-train"
-    scratch.remove_folder()  # of a run that was killed
+    scratch.remove_folder()  # of an earlier attempt
     trainer = TensorflowTrainer(
-        _work,
-        train_loop_config={
-            "features": features,
-            "run": run.folder,
-            "config": config,
-            "channel": channel,
-            "metrics": metrics,
-        },
+        train_here,
+        train_loop_config=Assignment(features, run.folder, config, channel, metrics),
+        tensorflow_config=WorkerConfig(),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=config.workers,
+            num_workers=workers,
             use_gpu="GPU" in bundle,
             resources_per_worker=bundle,
             label_selector=HAS_TENSORFLOW,
@@ -94,7 +99,9 @@ def learn_on_cluster(
             name="run",
             storage_path=scratch.path,
             storage_filesystem=scratch.filesystem,
-            failure_config=ray.train.FailureConfig(max_failures=_RESTARTS),
+            failure_config=ray.train.FailureConfig(
+                max_failures=0, controller_failure_limit=0, max_preemption_failures=0
+            ),
         ),
     )
 
@@ -108,20 +115,61 @@ def learn_on_cluster(
 
     # In a thread: the main thread receives signals and relays the chief's messages.
     threading.Thread(target=fit, daemon=True).start()
+    growth = _Growth(run, config, workers)
     try:
-        error = relay_progress(channel, ended, callbacks, run, config.wait_minutes)
+        return relay_progress(channel, ended, callbacks, run, config.wait_minutes, growth.is_possible)
     except Stopped:
         with suppress(queue.Empty):  # the workers end, and then Ray Train writes its last files
             ended.get(timeout=_SECONDS_TO_END)
         raise
     finally:
+        growth.end()
+        ray.kill(channel)
         scratch.remove_folder()  # Ray Train's own files
-    if error:
-        *_, last = [type(error).__name__, *str(error).strip().splitlines()]
-        raise TrainError(
-            f"the training workers were lost or failed {_RESTARTS + 1} times: {last} Checkpoints are kept: the "
-            "same command continues from the latest. Logs: /tmp/ray/session_latest/logs on the workers' nodes"
-        ) from error
+
+
+class _Growth:
+    """Looks for room for more workers while some train, and reserves it."""
+
+    def __init__(self, run: Run, config: TrainConfig, workers: int) -> None:
+        self._run, self._config, self._workers = run, config, workers
+        self._first_step = run.latest_step()
+        self._room: Room | None = None
+
+    def is_possible(self) -> bool:
+        """Return whether training should go on with more workers; called once the workers have started.
+
+        Not before they have written a checkpoint, so that nodes that come and go cannot prevent all progress.
+        """
+        missing = self._config.most_workers - self._workers
+        if not missing:
+            return False
+        self._room = self._room or Room(self._config.worker_resources, missing)
+        more = self._config.workers_for(self._workers + self._room.found())
+        if more == self._workers or self._run.latest_step() == self._first_step:
+            return False
+        _log.info(
+            "There is room for %d workers instead of %d: all restart after a checkpoint.", more, self._workers
+        )
+        return True
+
+    def end(self) -> None:
+        """Release the room."""
+        if self._room:
+            self._room.release()
+
+
+def _is_preemption(error: BaseException) -> bool:
+    """Return whether Ray knows that workers were lost because their node was preempted."""
+    failures = getattr(error, "worker_failures", {}).values()
+    return isinstance(error, PreemptionError) or any(
+        isinstance(failure, RayActorError) and failure.preempted for failure in failures
+    )
+
+
+def _describe_error(error: BaseException) -> str:
+    """Return the last line of what Ray Train reports."""
+    return [type(error).__name__, *str(error).strip().splitlines()][-1]
 
 
 def evaluate_on_cluster(features: StoragePath, run: Run, config: TrainConfig, trust_code: bool = False) -> Metrics:
@@ -130,12 +178,12 @@ def evaluate_on_cluster(features: StoragePath, run: Run, config: TrainConfig, tr
     Raises:
         DatasetError, TrainError: As `train.evaluation.evaluate.evaluate_run`; also if no such node came.
     """
+    wait_for_room(config.model_copy(update={"workers": 1}), Callbacks(), run)
     bundle = config.worker_resources
-    _wait_for_room([bundle], config.wait_minutes, Callbacks(), run)
     remote = ray.remote(
         num_cpus=bundle["CPU"],
         num_gpus=bundle.get("GPU", 0),
-        max_retries=_RESTARTS,
+        max_retries=MOST_FAILURES,
         label_selector=HAS_TENSORFLOW,
     )(_evaluate)
     try:
@@ -145,85 +193,13 @@ def evaluate_on_cluster(features: StoragePath, run: Run, config: TrainConfig, tr
     return metrics
 
 
-def _wait_for_room(bundles: list[dict[str, float]], minutes: float, callbacks: Callbacks, run: Run) -> None:
-    """Wait until the cluster has room for some workers; waiting makes an autoscaler start nodes.
-
-    Raises:
-        Stopped: The callbacks asked for it.
-        TrainError: There was no room within `train.wait_minutes`.
-    """
-    needs = f"{len(bundles)} worker{'s' if len(bundles) > 1 else ''} with {_describe(bundles[0])} each"
-    selectors = [HAS_TENSORFLOW] * len(bundles)
-    group = placement_group(bundles, strategy="SPREAD", bundle_label_selector=selectors)
-    start = next_message = time.monotonic()
-    try:
-        while not group.wait(_SECONDS_BETWEEN_POLLS):
-            if (signum := callbacks.stop()) is not None:
-                raise Stopped(signum, run.latest_step())
-            now = time.monotonic()
-            if now - start > 60 * minutes:
-                raise TrainError(
-                    f"the cluster had no room for {needs} in {minutes:g} minutes: {describe_cluster()}. Add "
-                    "nodes, or let the autoscaler add them (ray status shows what it does); wait longer with "
-                    "train.wait_minutes; or ask for less: train.workers, train.gpus_per_worker, and "
-                    "train.device=cpu to train without GPUs. What is finished is kept."
-                )
-            if now >= next_message:
-                waited = f"{(now - start) / 60:.1f} of {minutes:g} minutes"
-                _log.info("Waiting for room for %s (%s): %s.", needs, waited, describe_cluster())
-                next_message = now + _SECONDS_BETWEEN_MESSAGES
-    finally:
-        remove_placement_group(group)
-
-
-def _describe(bundle: dict[str, float]) -> str:
-    return " and ".join(f"{count:g} {kind}{'s' if count > 1 else ''}" for kind, count in bundle.items())
-
-
-def _work(given: dict[str, Any]) -> None:
-    """Train, in the process of a worker."""
-    from train.fit.trainer import learn
-
-    _read_on_all_cores()
-    channel, config = given["channel"], given["config"]
-    if ray.get(channel.has_failed.remote()):
-        return  # restarted after an error that a restart cannot fix
-    rank, run = ray.train.get_context().get_world_rank(), Run(given["run"])
-    is_chief = rank == 0
-    measured = report_to_ray(str(run.folder), rank) if given["metrics"] else Callbacks().measured
-    with tempfile.TemporaryDirectory() as scratch, logging_to(channel) if is_chief else nullcontext():
-        try:
-            if not run.info():
-                raise TrainError(
-                    f"{run.folder} does not exist on {socket.gethostname()}, a node that should train. Mount "
-                    "it on every node at the same path, or use a URI."
-                )
-            learn(
-                open_dataset(given["features"]),
-                run,
-                config,
-                RemoteCallbacks(channel, measured) if is_chief else Callbacks(measured=measured),
-                scratch=None if is_chief else Run(scratch),
-            )
-        except Stopped as stopped:
-            ray.get(channel.post.remote("stopped", (stopped.signal, stopped.step)))
-        except (TrainError, DatasetError) as error:
-            ray.get(channel.post.remote("failed", str(error)))
-            raise
-
-
 def _evaluate(features: StoragePath, run_folder: StoragePath, trust_code: bool) -> Metrics:
     """Evaluate and write the report, in the process of a worker."""
     from train.evaluation.evaluate import evaluate_run
     from train.report.run_page import write_run_page
 
-    _read_on_all_cores()
+    read_on_all_cores()
     run, dataset = Run(run_folder), open_dataset(features)
     metrics = evaluate_run(run, dataset, trust_code)
     write_run_page(run, dataset)
     return metrics
-
-
-def _read_on_all_cores() -> None:
-    """Give Arrow all cores again: for workers, Ray limits all libraries to the CPUs that they ask for."""
-    pa.set_cpu_count(os.cpu_count() or 1)

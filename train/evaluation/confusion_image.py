@@ -12,6 +12,10 @@ from featurize.display import one_line
 
 _MOST_NAMES, _MOST_NUMBERS = 60, 25  # classes; with more, names or counts would overlap
 _LONGEST_NAME = 20
+_SMALLEST_FONT, _LARGEST_FONT = (
+    8,
+    16,
+)  # points; TensorBoard shows the 600 pixels at little more than half their size
 
 
 def draw_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> NDArray[np.uint8]:
@@ -27,7 +31,8 @@ def draw_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -
     counts = np.array(confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     # A file `matplotlibrc` in the working directory, which may be anyone's, could call LaTeX.
-    with matplotlib.style.context(["default", {"text.parse_math": False, "font.size": 8}]):
+    font = min(_LARGEST_FONT, max(_SMALLEST_FONT, 24 - len(classes)))
+    with matplotlib.style.context(["default", {"text.parse_math": False, "font.size": font}]):
         figure = Figure(figsize=(6, 6), dpi=100, layout="constrained")
         axes = figure.subplots()
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")

@@ -135,7 +135,7 @@ class Loop:
         self._last_step = config.epochs * stream.steps_per_epoch
         self._predictor = Predictor(learner.strategy, learner.model, self._stop_if_requested)
         self._averages = _StepAverages()
-        agree = [mean_over_workers(learner.strategy)] if config.workers > 1 else []
+        agree = [mean_over_workers(learner.strategy)] if config.needs_workers else []
         self._call_length = CallLength(config, *agree)
         self._profiler = StepProfiler(config.profiled, outputs.tensorboard.profile_folder)
         self._saved_at = time.monotonic()

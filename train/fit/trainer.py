@@ -40,7 +40,15 @@ from train.model.architectures import build_model
 from train.model.code_file import ModelCode, code_of_run, settle_code, store_code
 from train.model.custom import call_builder, set_up, start_build
 from train.model.normalization import Statistics, training_statistics
-from train.model.strategy import check_same_step, describe, devices, make_strategy, on_gpus, resolve_precision
+from train.model.strategy import (
+    check_same_step,
+    describe,
+    devices,
+    make_elastic_strategy,
+    make_strategy,
+    on_gpus,
+    resolve_precision,
+)
 from train.model_names import MODELS, parse_function
 from train.provenance import Start
 from train.run import Run
@@ -135,7 +143,12 @@ def begin(
 
 
 def learn(
-    dataset: Dataset, run: Run, config: TrainConfig, callbacks: Callbacks, scratch: Run | None = None
+    dataset: Dataset,
+    run: Run,
+    config: TrainConfig,
+    callbacks: Callbacks,
+    scratch: Run | None = None,
+    workers: int | None = None,
 ) -> None:
     """Train the model of a run after `begin`, from its latest checkpoint if it has one.
 
@@ -148,13 +161,14 @@ def learn(
         callbacks: Training callbacks.
         scratch: Output folder instead of the run's, for workers other than the chief: they run the same code, and
             their output is discarded.
+        workers: Current number of workers; None for a single process.
 
     Raises:
         Stopped: A callback requested a stop; the same call continues from there.
         TrainError: The configured devices are missing, or the loss is not finite.
     """
     output = scratch or run
-    strategy = make_strategy(config)
+    strategy = make_elastic_strategy(config, workers) if workers and config.is_elastic else make_strategy(config)
     precision = resolve_precision(config.precision)
     reader = make_reader(dataset, config)
     stream = training_stream(dataset, config, reader)
@@ -209,10 +223,11 @@ def learn(
         run.record_device(devices(strategy))
     if len(run.history()) < len(state.history):  # the file was lost; the checkpoint has the records
         output.write("history.json", [entry.to_json() for entry in state.history])
-    if config.workers > 1:
+    if workers and workers > 1:
         check_same_step(strategy, state.step)
+    described = describe(strategy, workers or 1, config.is_elastic)
     _log.info(
-        f"Training {config.model} ({model.count_params():,} parameters) on {describe(strategy, config.workers)}: "
+        f"Training {config.model} ({model.count_params():,} parameters) on {described}: "
         f"{stream.rows:,} segments, {stream.steps_per_epoch} steps per epoch, "
         f"{config.epochs} epoch{'' if config.epochs == 1 else 's'}."
         + (f" Precision: {precision}." if config.precision == "auto" else "")

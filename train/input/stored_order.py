@@ -24,9 +24,11 @@ from train.errors import TrainError
 from train.input.batches import BATCHES_AT_ONCE, ReplicaBatch, pipeline, replica_batch_spec
 from train.input.lanes import MOST_LANES, Lanes, Span
 from train.input.sampler import LanePlan, Visit
-from train.input.window_cache import LabeledSegments, WindowCache
+from train.input.window_cache import LabeledSegments, WindowCache, allocate_to_copy
 
-_WINDOW_GROUPS = 64  # row groups that are read at once, so that a bucket's latency is hidden
+# Row groups that are read at once, 3.3 MB each with default settings. Up to three windows are in memory. From a
+# bucket they are larger, so that its latency is hidden.
+_WINDOW_GROUPS, _WINDOW_GROUPS_REMOTE = 16, 64
 
 Int64 = NDArray[np.int64]
 
@@ -108,6 +110,7 @@ class SequentialSampler:
         segments_per_track: int,
         kept: Sequence[int],
         batch_size: int,
+        window_groups: int = _WINDOW_GROUPS,
         worker: int = 0,
         workers: int = 1,
     ) -> None:
@@ -118,6 +121,7 @@ class SequentialSampler:
             segments_per_track: Number of rows of each track; a row group holds whole tracks.
             kept: Indices of the segments of a track to read.
             batch_size: Number of rows of a batch.
+            window_groups: Number of row groups in a window.
             worker: Index of the worker that reads: a window begins and one ends with its lanes.
             workers: Number of workers.
         """
@@ -130,7 +134,7 @@ class SequentialSampler:
         visits = np.stack([groups, np.zeros_like(groups), np.zeros_like(groups), sizes], axis=1)
         # The plan ends with the rows of the worker, so that no window behind them is read ahead.
         first, last = np.searchsorted(ends, self.batches.rows_of(worker, workers)).tolist()
-        cuts = [*range(0, first, _WINDOW_GROUPS), *range(first, last, _WINDOW_GROUPS), last]
+        cuts = [*range(0, first, window_groups), *range(first, last, window_groups), last]
         self._plan = LanePlan(visits, cuts, ends[cuts].tolist())
         self.lanes = Lanes(int(ends[-1]), batch_size, 1)
 
@@ -183,7 +187,10 @@ class EvaluationStream:
         sizes = [rows for shard in shards for rows in shard.row_groups]
         self._shards = shards
         self._reader = reader or RowGroupReader()
-        self._sampler_of = functools.partial(SequentialSampler, sizes, segments_per_track, kept, batch_size)
+        window_groups = _WINDOW_GROUPS_REMOTE if shards and shards[0].path.scheme else _WINDOW_GROUPS
+        self._sampler_of = functools.partial(
+            SequentialSampler, sizes, segments_per_track, kept, batch_size, window_groups
+        )
         self.batches = self._sampler_of().batches
         if not self.rows:
             raise TrainError("there are no segments to read in this fold")
@@ -236,7 +243,7 @@ class EvaluationStream:
     def _make_cache(self, worker: int, workers: int) -> WindowCache:
         sampler = self._sampler_of(worker, workers)
         lookback = BATCHES_AT_ONCE * self.batches.batch_size
-        return WindowCache(self._shards, sampler, lookback, self._reader)
+        return WindowCache(self._shards, sampler, lookback, self._reader, allocate_to_copy)
 
     def _replica_batch(self, index: int) -> ReplicaBatch:
         batch = self.batches[index]

@@ -2,9 +2,11 @@
 
 import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from unittest import mock
 
 import tensorflow as tf
+from tensorflow.python.distribute import collective_all_reduce_strategy
 
 from train.config import TrainConfig
 from train.errors import TrainError
@@ -25,9 +27,30 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
     Raises:
         TrainError: TensorFlow finds too few GPUs, or is already running with too few logical CPUs.
     """
-    if config.workers > 1:
+    if config.needs_workers:
         return _over_workers(config.all_reduce, config.device)
     return _mirrored(config.replicas, config.all_reduce, config.device)
+
+
+def make_elastic_strategy(config: TrainConfig, workers: int) -> tf.distribute.Strategy:
+    """Return the strategy of one of some elastic workers, whose number may change while a model is trained.
+
+    On CPUs each worker has the logical CPUs of its share of `config.parts`, so that the weights do not depend on
+    the number of workers.
+
+    Args:
+        config: Settings with a range of workers.
+        workers: Current number of workers.
+
+    Raises:
+        TrainError: TensorFlow finds no GPU, or is already running with too few logical CPUs.
+    """
+    if _gpus(config.device):
+        return _over_workers(config.all_reduce, config.device)
+    count = config.parts // workers
+    _logical_cpus(count)
+    with _all_logical_cpus(count):
+        return _over_workers(config.all_reduce, "cpu")
 
 
 def on_gpus() -> bool:
@@ -49,9 +72,11 @@ def precision_for(capabilities: Sequence[tuple[int, int]]) -> str:
     return "mixed_bfloat16" if min(capabilities, default=(0, 0)) >= _BFLOAT16 else "float32"
 
 
-def describe(strategy: tf.distribute.Strategy, workers: int) -> str:
-    """Return the devices in words: "2 GPUs", "1 CPU", "4 GPUs of 2 workers"."""
+def describe(strategy: tf.distribute.Strategy, workers: int, elastic: bool) -> str:
+    """Return the devices in words: "2 GPUs", "1 CPU", "4 GPUs of 2 workers", "3 workers in 6 parts"."""
     count = strategy.num_replicas_in_sync
+    if elastic and not on_gpus():
+        return f"{workers} worker{'s' if workers > 1 else ''} in {count} part{'s' if count > 1 else ''}"
     kind = "GPU" if on_gpus() else "CPU"
     return f"{count} {kind}{'s' if count > 1 else ''}" + (f" of {workers} workers" if workers > 1 else "")
 
@@ -112,6 +137,21 @@ def _over_workers(all_reduce: str, device: str) -> tf.distribute.Strategy:
         implementation=communication.NCCL if all_reduce == "nccl" else communication.AUTO
     )
     return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+
+
+@contextlib.contextmanager
+def _all_logical_cpus(count: int) -> Iterator[None]:
+    """Let a MultiWorkerMirroredStrategy that is made meanwhile have a replica on each logical CPU of a worker.
+
+    TensorFlow gives it all GPUs of a worker, but the first CPU only, and has no argument for it.
+    """
+
+    def devices(extended: object, resolver: object, worker: str) -> tuple[tuple[str, ...], str]:
+        return tuple(f"{worker}/device:CPU:{index}" for index in range(count)), "CPU"
+
+    extended = collective_all_reduce_strategy.CollectiveAllReduceExtended
+    with mock.patch.object(extended, "_initialize_local_devices", devices):
+        yield
 
 
 def _gpus(device: str) -> list[tf.config.PhysicalDevice]:

@@ -29,6 +29,7 @@ COMMANDS = (
     "export",
     "compare",
     "labels",
+    "report",
     "predict",
     "embed",
     "submit",

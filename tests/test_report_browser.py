@@ -73,7 +73,7 @@ def many(dataset, run, tmp_path_factory):
     of_thirty = dataclasses.replace(dataset, info=info)
     predictions = Predictions(segments, probabilities, labels, 2, classes)
     path = tmp_path_factory.mktemp("many") / "report.html"
-    path.write_text(render(Run(run), of_thirty, TrainConfig(), metrics, [predictions]))
+    path.write_text(render(Run(run), of_thirty, TrainConfig(), metrics, [predictions], {}))
     return path, metrics.to_json()
 
 

@@ -1,0 +1,28 @@
+"use strict";
+// Marks each box that is scrolled sideways or down: its edge fades where more of its content is hidden, and the keyboard
+// can scroll it. Without JavaScript such a box has the scroll bar of the browser only.
+{
+  const mark = () => {
+    for (const box of document.querySelectorAll(".scroll, pre")) {
+      const right = box.scrollLeft + box.clientWidth < box.scrollWidth - 1;
+      const below = box.scrollTop + box.clientHeight < box.scrollHeight - 1;
+      box.classList.toggle("more-right", right);
+      box.classList.toggle("more-below", below);
+      if (right || below) box.tabIndex = 0;
+    }
+  };
+  let waiting = false;
+  const soon = () => {
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => {
+      waiting = false;
+      mark();
+    });
+  };
+  addEventListener("load", soon);
+  addEventListener("resize", soon);
+  addEventListener("scroll", soon, true);
+  new MutationObserver(soon).observe(document.body, { childList: true, subtree: true });
+  soon();
+}

@@ -13,6 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from featurize.display import one_line, visible, visible_json
+from jobs.terminal.confusion_table import confusion_table
 from jobs.terminal.log import show_log, stamped
 
 if TYPE_CHECKING:
@@ -138,7 +139,8 @@ class ConsoleReporter:
     def crossval(self, summary: "CrossValidationSummary", conclusions: Sequence[str]) -> None:
         """Print the scores of each fold, their mean and deviation, the confusion matrix, and conclusions.
 
-        With several seeds, the scores of a fold are their mean, and the deviation over the seeds is a row.
+        With several seeds, the scores of a fold are means over the seeds; the rows "± folds" and "± seeds" have
+        the deviations.
         """
         title = f"{summary.model} and an SVM, scores of tracks"
         of_seeds = summary.by_seed
@@ -148,24 +150,18 @@ class ConsoleReporter:
         table = Table("fold", "tracks", *columns, title=title)
         rows: list[tuple[str, str, FoldFigures | FiguresByPart]]
         rows = [(str(fold.fold), str(fold.count), fold) for fold in summary.folds]
-        deviation = "deviation over folds" if of_seeds else "deviation"
+        deviation = "± folds" if of_seeds else "deviation"
         rows += [("mean", "", summary.mean), (deviation, "", summary.deviation)]
         for name, count, figures in rows:
             shown = [*_both(figures.tracks), figures.segments.accuracy, *_both(figures.svm_tracks)]
             table.add_row(name, count, *(f"{value:.3f}" for value in shown), end_section=name == rows[-3][0])
         if of_seeds:
             shown = [*_both(of_seeds.deviation.tracks), of_seeds.deviation.segments.accuracy]
-            table.add_row("deviation over seeds", "", *(f"{value:.3f}" for value in shown), "-", "-")
+            table.add_row("± seeds", "", *(f"{value:.3f}" for value in shown), "-", "-")
         self._console.print(table)
-        # Numbers instead of names, so that a table of many classes is not wider than the terminal.
-        numbers = [str(number) for number in range(1, len(summary.classes) + 1)]
-        title = "actual, all folds" + (" and seeds" if of_seeds else "")
-        confusion = Table(title, *numbers, title="columns: the predicted class")
-        for column in confusion.columns[1:]:
-            column.justify = "right"
-        for number, name, counts in zip(numbers, summary.classes, summary.confusion.tracks, strict=True):
-            confusion.add_row(_cell(f"{number} {name}"), *map(str, counts))
-        self._console.print(confusion)
+        corner = "actual, all folds" + (" and seeds" if of_seeds else "")
+        for part in confusion_table(summary.classes, summary.confusion.tracks, corner, self._console):
+            self._console.print(part)
         for sentence in conclusions:
             self._line(sentence)
 

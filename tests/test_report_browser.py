@@ -352,9 +352,13 @@ def test_what_is_cut_off_fades_and_can_be_scrolled(page, many):
     )
     assert any(wider for wider, _, _ in cut)
     assert all(wider == fades and (focusable or not wider) for wider, fades, focusable in cut)
+    hints = page.all(".more-right + .more-hint")
+    assert len(hints) == sum(fades for _, fades, _ in cut)
+    assert all(hint.is_displayed() for hint in hints)
     box = page.one(".scroll.more-right")
     page.run("arguments[0].scrollLeft = 1e6", box)
     page.wait(lambda: "more-right" not in box.get_attribute("class"))
+    assert not hints[0].is_displayed()
     links = page.run("return [...document.querySelectorAll('nav a')].map(a => a.getBoundingClientRect().right)")
     assert max(links) <= 390
 

@@ -212,7 +212,7 @@ def test_a_click_on_a_track_shows_its_segments(page, run):
     assert page.texts(".column .start") == [f"{row['start']:.1f}" for row in segments]
     for column, row in zip(columns, segments, strict=True):
         label = column.get_attribute("aria-label").replace("\N{NO-BREAK SPACE}", " ")
-        assert label.startswith(f"From {round(row['start'], 2):g} s: ")
+        assert label.startswith(f"From {row['start']:.1f} s: ")
         heights = page.run(
             "return [...arguments[0].querySelectorAll('i')].map(part => part.getBoundingClientRect().height)",
             column,

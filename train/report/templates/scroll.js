@@ -5,7 +5,7 @@
   const mark = () => {
     for (const box of document.querySelectorAll(".scroll, pre")) {
       const right = box.scrollLeft + box.clientWidth < box.scrollWidth - 1;
-      const below = box.scrollTop + box.clientHeight < box.scrollHeight - 1;
+      const below = box.matches("pre") && box.scrollTop + box.clientHeight < box.scrollHeight - 1;
       box.classList.toggle("more-right", right);
       box.classList.toggle("more-below", below);
       if (right || below) box.tabIndex = 0;

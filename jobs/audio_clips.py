@@ -39,13 +39,13 @@ def clips_of(mistakes: Sequence[Mistake], dataset: Dataset) -> dict[str, Clip]:
         Clips by track.
 
     Raises:
-        ConfigError: The music is not where it was.
+        ConfigError: The music is not on this machine.
     """
     music = dataset.music()
     if music is None:
         raise ConfigError(
-            f"--embed-audio: the music of {dataset.folder} is not where it was, so there is no audio to embed. "
-            "Put it back, or leave the option out"
+            f"--embed-audio: the music of {dataset.folder} is not on this machine, so there is no audio to embed. "
+            "Put it where it was, or leave the option out"
         )
     clips = {}
     for mistake in mistakes:

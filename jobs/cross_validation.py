@@ -1,4 +1,4 @@
-"""Cross-validation: a model for each training fold, each trained and evaluated in a separate process.
+"""Cross-validation: a model for each training fold and seed, each trained and evaluated in a separate process.
 
 One process for all folds would grow by 0.3 GB per fold, would take up to a minute to end in the last one, and
 could not train several at a time. The process that starts the others imports no TensorFlow.
@@ -36,17 +36,20 @@ def cross_validate(
     config: JobConfig,
     reporter: ConsoleReporter,
     at_once: int | None = None,
+    seeds: int = 1,
     command: Sequence[str] | None = None,
     track: str | None = None,
 ) -> "CrossValidationSummary":
-    """Train and evaluate one model per training fold, and an SVM for comparison; finished folds are kept.
+    """Train and evaluate models for each training fold, and an SVM for comparison; finished models are kept.
 
     Args:
         features: Dataset folder.
-        out: Output folder, with one run folder per fold and the summary `crossval.json`.
+        out: Output folder, with a run folder for each fold and seed, the summary `crossval.json`, the SVM's
+            predictions and the page `crossval.html`.
         config: All settings; the test fold is replaced.
         reporter: Shows progress.
-        at_once: Number of folds that are trained at a time; None for `folds_at_once`.
+        at_once: Number of models that are trained at a time; None for `folds_at_once`.
+        seeds: Number of models for each fold: with `train.seed` of the settings, and the seeds after it.
         command: Arguments of `earmark`, for run.json; None if it is called from Python.
         track: Address of a tracking server, as in `jobs.tracking.tracked`; None for none.
 
@@ -58,12 +61,20 @@ def cross_validate(
         TrainError: The dataset cannot be trained on, or the folder of a fold has other settings.
         Interrupted: A signal stopped training; checkpoints have been written.
     """
-    from train.evaluation.cross_validation import describe_left_out, fold_configs, summarize
+    from train.evaluation.cross_validation import (
+        describe_left_out,
+        fold_configs,
+        run_folder,
+        seeds_of,
+        summarize,
+    )
     from train.evaluation.intervals import Groups, statistics_of
     from train.evaluation.prediction_parts import read_predictions
-    from train.evaluation.svm_baseline import evaluate_svm, join_shards
+    from train.evaluation.svm_baseline import join_shards, predict_svm, score_svm
+    from train.evaluation.svm_predictions import SvmPredictions
     from train.input.missing_classes import refuse_missing_classes
     from train.model.code_file import keep_code
+    from train.report.cross_validation_page import write_cross_validation_page
     from train.run import Run
 
     dataset = open_dataset(features)
@@ -73,31 +84,42 @@ def cross_validate(
         refuse_missing_classes(dataset, fold_config, cross_validation=True)
     if left_out := describe_left_out(dataset):
         _log.info(left_out)
-    begun = any((out / f"fold={fold.test_fold}" / "run.json").is_file() for fold in configs)
+    chosen = seeds_of(config.train, seeds)
+    numbers = dataset.layout.training  # those of the test folds of `configs`
+    begun = any((run_folder(out, number) / "run.json").is_file() for number in numbers)
     model = keep_code(out, config.train, begun).model
-    configs = [fold.model_copy(update={"model": model}) for fold in configs]
     folds = [
-        Fold(number, out / f"fold={fold.test_fold}", config.model_copy(update={"train": fold}), command, track)
-        for number, fold in enumerate(configs, 1)
+        Fold(
+            len(configs) * order + place,
+            f"fold {place}" if seeds == 1 else f"fold {place} seed {seed}",
+            run_folder(out, number, seed if order else None),
+            config.model_copy(update={"train": fold.model_copy(update={"model": model, "seed": seed})}),
+            command,
+            track,
+        )
+        for order, seed in enumerate(chosen)
+        for place, (number, fold) in enumerate(zip(numbers, configs, strict=True), 1)
     ]
     count = at_once or folds_at_once(len(folds), config.train)
-    with reporter.training_folds(len(folds)) as progress, noted_signals() as stop:
+    unit = "folds" if seeds == 1 else "models"
+    with reporter.training_folds(len(folds), unit) as progress, noted_signals() as stop:
         metrics = run_folds(
             features, folds, [share_of_gpus(slot, count, config.train) for slot in range(count)], progress, stop
         )
+    by_seed = {seed: metrics[order * len(configs) :][: len(configs)] for order, seed in enumerate(chosen)}
     tracks = join_shards(_describe_shards(dataset), dataset.classes)
+    svm = [predict_svm(tracks, number) for number in numbers]
+    SvmPredictions.of(tracks, svm, dataset).write(out)
     predictions = (part for fold in folds for part in read_predictions(Run(fold.folder)))
-    summary = summarize(
-        metrics,
-        [evaluate_svm(tracks, fold.test_fold) for fold in metrics],
-        statistics_of(predictions, Groups(dataset), len(dataset.classes))[0],
-    )
+    intervals, _ = statistics_of(predictions, Groups(dataset), len(dataset.classes))
+    summary = summarize(by_seed, [score_svm(tracks, *each) for each in svm], intervals)
     Run(out).write("crossval.json", summary.to_json())
+    write_cross_validation_page(Run(out))
     return summary
 
 
 def folds_at_once(folds: int, config: "TrainConfig") -> int:
-    """Return how many folds to train at a time.
+    """Return how many folds, or models of all folds and seeds, to train at a time.
 
     On a cluster as many as its free resources have room for; on this machine one for each GPU, or for each eight
     cores without GPUs; at least one, at most all.

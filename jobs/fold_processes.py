@@ -32,10 +32,11 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-    """One fold of a cross-validation.
+    """One fold of a cross-validation, with one seed.
 
     Attributes:
         number: Its number, from 1.
+        name: What it is called in messages.
         folder: Run folder.
         config: All settings; those of training have the test fold.
         command: Arguments of `earmark`, for run.json; None if it is called from Python.
@@ -43,6 +44,7 @@ class Fold:
     """
 
     number: int
+    name: str
     folder: StoragePath
     config: JobConfig
     command: Sequence[str] | None = None
@@ -79,6 +81,7 @@ def run_folds(
     waiting = collections.deque(folds)
     free = collections.deque(slots)
     running: dict[int, tuple[ChildProcess, Mapping[str, str]]] = {}
+    names = {fold.number: fold.name for fold in folds}
     signum: int | None = None
     with contextlib.ExitStack() as processes:  # whatever happens, none is left
         while waiting or running:
@@ -87,26 +90,26 @@ def run_folds(
                 _end(running)
             while waiting and free:
                 fold, slot = waiting.popleft(), free.popleft()
-                _log.info("Fold %d of %d", fold.number, len(folds))
+                _log.info("%s (%d of %d)", fold.name.capitalize(), fold.number, len(folds))
                 process = ChildProcess(run_fold, features, fold, sends=True, variables=slot)
                 running[fold.number] = processes.enter_context(process), slot
             for number, (process, _) in list(running.items()):
                 for kind, value in _arrived(process):
                     if kind == "yielded":
-                        _show(number, value, progress)
+                        _show(names[number], number, value, progress)
                         continue
                     free.append(running.pop(number)[1])
                     if kind == "returned":
                         metrics[number] = value
                         progress.finished(number)
                     elif not failures:
-                        failures.append(_explain(number, value))
+                        failures.append(_explain(names[number], value))
                         waiting.clear()
                         _end(running)
             time.sleep(_SECONDS_BETWEEN_POLLS)
     if signum is not None:
         raise Interrupted(
-            signum, f"{len(metrics)} of {len(folds)} folds are finished, and checkpoints hold the rest"
+            signum, f"{len(metrics)} of {len(folds)} {progress.unit} are finished, and checkpoints hold the rest"
         )
     if failures:
         raise failures[0]
@@ -129,25 +132,25 @@ def _end(running: Mapping[int, tuple[ChildProcess, Mapping[str, str]]]) -> None:
         process.send_signal(signal.SIGTERM)
 
 
-def _show(number: int, value: Any, progress: FoldReporter) -> None:
+def _show(name: str, number: int, value: Any, progress: FoldReporter) -> None:
     """Show a message that a process sent."""
     match value:
         case (int() as done, int() as total):
             progress.step(number, done, total)
         case (EpochRecord() as record, int() as epochs):
-            progress.epoch(number, record, epochs)
+            progress.epoch(name, record, epochs)
         case logging.LogRecord():
-            _log.log(value.levelno, "fold %d | %s", number, value.getMessage())
+            _log.log(value.levelno, "%s | %s", name, value.getMessage())
 
 
-def _explain(number: int, value: Exception | Death) -> Exception:
+def _explain(name: str, value: Exception | Death) -> Exception:
     """Return the error of a process that failed or died."""
     if not isinstance(value, Death):
         return value
     how = f"signal {-value.status}" if value.status < 0 else f"status {value.status}"
     last = f": {value.last_line}" if value.last_line else ""
     return TrainError(
-        f"the process that trained fold {number} ended with {how}{last}. Finished folds and checkpoints are kept: "
+        f"the process that trained {name} ended with {how}{last}. Finished folds and checkpoints are kept: "
         "the same command continues from there. If there was not enough memory, add --at-once 1"
     )
 

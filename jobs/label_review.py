@@ -1,7 +1,7 @@
 """`earmark labels`: reads the predictions of a cross-validation and the features of its dataset."""
 
 from featurize.dataset.dataset import Dataset, open_dataset
-from featurize.dataset.reader import in_threads, read_track_ids
+from featurize.dataset.reader import in_threads
 from featurize.display import one_line
 from featurize.storage import StoragePath
 from train.errors import TrainError
@@ -90,6 +90,5 @@ def _outliers(dataset: Dataset) -> list[Outlier]:
     shards = [shard for shard in dataset.shards if shard.rows]
     segments = dataset.segments_per_track
     described = list(in_threads(lambda shard: describe_shard(shard, segments, frozenset()), shards))
-    vectors, labels, _, _ = (np.concatenate(column) for column in zip(*described, strict=True))
-    tracks = [track for shard in shards for track in read_track_ids(shard, segments)]
-    return find_outliers(vectors, tracks, [dataset.classes[label] for label in labels])
+    vectors, labels, _, _, tracks = (np.concatenate(column) for column in zip(*described, strict=True))
+    return find_outliers(vectors, tracks.tolist(), [dataset.classes[label] for label in labels])

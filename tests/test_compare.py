@@ -32,7 +32,7 @@ def runs(features, logical_cpus, tmp_path_factory):
         metrics.append(evaluate_run(Run(folder), open_dataset(features)))
         shutil.copytree(folder, root / "folds" / f"fold={fold}")
     svm = [Scores(count=0, accuracy=0.5, macro_f1=0.5, per_class=[], confusion=[[0] * 3] * 3)] * 2
-    Run(root / "folds").write("crossval.json", summarize(metrics, svm).to_json())
+    Run(root / "folds").write("crossval.json", summarize({0: metrics}, svm).to_json())
     return root
 
 

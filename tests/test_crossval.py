@@ -9,6 +9,8 @@ from support.command_line import earmark
 
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.info import DEFAULT_LAYOUT, FoldLayout
+from featurize.dataset.output_folder import refuse_foreign_run_folder
+from featurize.storage import StoragePath
 from train.config import TrainConfig
 from train.errors import TrainError
 from train.evaluation.cross_validation import fold_configs, summarize
@@ -47,6 +49,24 @@ def test_every_fold_is_evaluated_once_and_finished_folds_are_kept(features, tmp_
     assert again.stderr.count("steps per epoch") == 1
     assert (tmp_path / "fold=1" / "model.keras").stat().st_mtime_ns == kept
     assert json.loads((tmp_path / "crossval.json").read_text()) == summary
+    assert (tmp_path / "crossval.html").read_text().count("/report.html") == 5
+
+    # Seeds are added to a cross-validation with one seed, whose runs are kept.
+    more = earmark("crossval", features, "--out", tmp_path, *SETTINGS, "--seeds", "2")
+    assert more.returncode == 0, more.stderr
+    assert more.stderr.count("steps per epoch") == 5
+    assert (tmp_path / "fold=1" / "model.keras").stat().st_mtime_ns == kept
+    of_seeds = json.loads((tmp_path / "crossval.json").read_text())
+    assert of_seeds["by_seed"]["seeds"] == [0, 1]
+    first = [run["tracks"] for run in of_seeds["by_seed"]["runs"][:5]]
+    assert first == [fold["tracks"] for fold in summary["folds"]]
+    for fold in range(5):
+        config = json.loads((tmp_path / "seed=1" / f"fold={fold}" / "run.json").read_text())["train"]
+        assert (config["seed"], config["test_fold"]) == (1, fold)
+    assert (tmp_path / "crossval.html").read_text().count("/report.html") == 10
+    assert "seed=1 fold=4: tracks accuracy" in earmark("status", tmp_path).stdout
+    (tmp_path / "crossval.json").unlink()  # as after an interruption
+    refuse_foreign_run_folder(StoragePath.of(tmp_path))
 
 
 def test_the_validation_fold_is_never_the_test_fold():
@@ -76,7 +96,7 @@ def test_the_svm_uses_mean_and_deviation_of_each_coefficient(features):
     from sklearn.svm import SVC
 
     from featurize.dataset.reader import read_row_group
-    from train.evaluation.svm_baseline import describe_shard, evaluate_svm, join_shards, shards_to_describe
+    from train.evaluation.svm_baseline import describe_shard, join_shards, predict_svm, shards_to_describe
 
     dataset = open_dataset(features)
     tracks = join_shards((describe_shard(*call) for call in shards_to_describe(dataset)), dataset.classes)
@@ -89,8 +109,9 @@ def test_the_svm_uses_mean_and_deviation_of_each_coefficient(features):
     svm = make_pipeline(StandardScaler(), SVC())
     train, test = tracks.folds != 2, tracks.folds == 2
     svm.fit(tracks.vectors[train], tracks.labels[train])
-    expected = np.mean(svm.predict(tracks.vectors[test]) == tracks.labels[test])
-    assert evaluate_svm(tracks, 2).accuracy == expected
+    rows, predicted = predict_svm(tracks, 2)
+    assert tracks.ids[rows].tolist() == tracks.ids[test].tolist()
+    assert predicted.tolist() == svm.predict(tracks.vectors[test]).tolist()
 
 
 def test_an_empty_test_fold_is_an_error_before_any_training(features, tmp_path):
@@ -132,7 +153,7 @@ def test_the_summary_weights_all_folds_equally():
         )
 
     folds = [fold(0, 1, 2), fold(1, 9, 10)]
-    summary = summarize(folds, [metrics.tracks for metrics in folds])
+    summary = summarize({0: folds}, [metrics.tracks for metrics in folds])
     assert summary.mean.tracks.accuracy == pytest.approx(0.7)
     assert summary.deviation.tracks.accuracy == pytest.approx(0.2)
     assert summary.confusion.tracks == [[10, 2], [0, 0]]

@@ -30,6 +30,7 @@ COMMANDS = (
     "compare",
     "labels",
     "card",
+    "report",
     "predict",
     "embed",
     "submit",
@@ -135,12 +136,13 @@ def test_only_these_modules_import_ray():
                 "jobs.doctor.smoke_test",
             },
         ),
-        ("av", {"featurize.audio.av_decoder", "featurize.ffmpeg", "jobs.doctor.smoke_test"}),
+        ("av", {"featurize.audio.av_decoder", "featurize.ffmpeg", "jobs.audio_clips", "jobs.doctor.smoke_test"}),
         ("jinja2", {"train.report.html"}),
         (
             "matplotlib",
             {
                 *(f"train.report.{name}" for name in ("comparison_page", "figures", "html", "reliability")),
+                "train.report.cross_validation_page",
                 "train.evaluation.confusion_image",
             },
         ),

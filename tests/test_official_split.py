@@ -183,7 +183,7 @@ def test_a_run_resumes_with_the_default_and_with_the_split_named(dataset, run):
 
 def test_a_cross_validation_uses_the_training_part_only(dataset):
     from train.evaluation.cross_validation import describe_left_out, fold_configs
-    from train.evaluation.svm_baseline import describe_shard, evaluate_svm, join_shards, shards_to_describe
+    from train.evaluation.svm_baseline import describe_shard, join_shards, predict_svm, shards_to_describe
     from train.folds import fold_roles
 
     configs = fold_configs(TrainConfig(test_fold="split"), dataset.layout)
@@ -196,7 +196,7 @@ def test_a_cross_validation_uses_the_training_part_only(dataset):
     )
     tracks = join_shards((describe_shard(*call) for call in shards_to_describe(dataset)), dataset.classes)
     assert set(tracks.folds) == {0, 1, 2}
-    assert evaluate_svm(tracks, 1).count == 6
+    assert len(predict_svm(tracks, 1)[0]) == 6
     for settings, message in (
         ({"validation_fold": "split"}, "leaves the official splits out"),
         ({"validation_fold": 1}, "each fold is the test fold once"),
@@ -213,7 +213,7 @@ def test_crossval_of_a_collection_with_a_split(dataset, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "the official test split (6 tracks) are left out" in done.stderr
-    assert "Fold 3 of 3" in done.stderr
+    assert "Fold 3 (3 of 3)" in done.stderr
     summary = json.loads((tmp_path / "crossval.json").read_text())
     assert [(fold["fold"], fold["count"]) for fold in summary["folds"]] == [(0, 6), (1, 6), (2, 6)]
     metrics = Run(tmp_path / "fold=1").metrics()

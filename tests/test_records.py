@@ -90,6 +90,14 @@ FILES = {
         "deviation": PARTS,
         "confusion": {part: [[1, 0], [1, 0]] for part in PARTS},
         "intervals": {"tracks": INTERVALS, "segments": INTERVALS},
+        "by_seed": {
+            "seeds": [7, 8],
+            "runs": [
+                {"seed": seed, "fold": 0, "epoch": 2, "tracks": PARTS["tracks"], "segments": PARTS["segments"]}
+                for seed in (7, 8)
+            ],
+            "deviation": {"tracks": PARTS["tracks"], "segments": PARTS["segments"]},
+        },
     },
 }
 READ = {
@@ -113,7 +121,7 @@ def test_files_of_earlier_versions_lack_the_newer_keys(tmp_path):
     newer = {
         "metrics.json": ("intervals", "calibration"),
         "model.json": ("temperature",),
-        "crossval.json": ("intervals",),
+        "crossval.json": ("intervals", "by_seed"),
     }
     for name, keys in newer.items():
         older = {key: value for key, value in FILES[name].items() if key not in keys}

@@ -1,14 +1,16 @@
 """The report of a run in a browser: table of tracks, confusion matrices, player, layout, contrast."""
 
 import dataclasses
+import hashlib
 import json
 import re
+import shutil
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.browser import needs_browser, start_browser
+from support.browser import AXE, needs_browser, start_browser
 from support.report import (
     DOLLARS,
     JAZZ,
@@ -23,6 +25,8 @@ from support.report import (
 
 from featurize.dataset.info import ClassFoldCount
 from train.config import TrainConfig
+from train.evaluation.cross_validation import summarize
+from train.evaluation.prediction_parts import read_predictions
 from train.evaluation.predictions import Predictions
 from train.run import Run
 from train.score_records import IntervalsByPart, ScoreIntervals
@@ -73,7 +77,7 @@ def many(dataset, run, tmp_path_factory):
     of_thirty = dataclasses.replace(dataset, info=info)
     predictions = Predictions(segments, probabilities, labels, 2, classes)
     path = tmp_path_factory.mktemp("many") / "report.html"
-    path.write_text(render(Run(run), of_thirty, TrainConfig(), metrics, [predictions]))
+    path.write_text(render(Run(run), of_thirty, TrainConfig(), metrics, [predictions], {}))
     return path, metrics.to_json()
 
 
@@ -109,7 +113,9 @@ def test_most_confident_errors_come_first(page, run):
     shown = [float(text.split("\N{NO-BREAK SPACE}")[0]) for text in page.texts("td.confidence")]
     np.testing.assert_allclose(shown, [100 * row[3] for row in expected], atol=0.56)
     assert len(page.all("td.error")) == sum(row[1] != row[2] for row in expected)
-    assert f"Earmark: {DOLLARS}, {JAZZ}" == page.driver.title
+    assert re.fullmatch(r"one: \d{4}-\d\d-\d\d, dataset [0-9a-f]+", page.driver.title)
+    assert page.one("h1").text == "one"
+    assert page.one("header").text.count(f"2 classes: {DOLLARS}, {JAZZ}") == 1
 
 
 @needs_browser
@@ -164,7 +170,9 @@ def test_a_cell_of_a_confusion_matrix_lists_its_tracks(level, page, run, metrics
     for cell in page.all(f"button[data-level={level}]"):
         actual, predicted = (int(cell.get_attribute(f"data-{name}")) for name in ("actual", "predicted"))
         count = metrics[level]["confusion"][actual][predicted]
-        assert cell.text == str(count)
+        total = sum(metrics[level]["confusion"][actual])
+        shown = page.run("return arguments[0].textContent", cell).replace("\N{NO-BREAK SPACE}", " ")
+        assert shown.startswith(f"{count} {100 * count / total:.0f} % {level}: actual ")
         page.press(cell)
         page.wait(dialog.is_displayed)
         names = page.texts("dialog li span:first-child")
@@ -204,7 +212,7 @@ def test_a_click_on_a_track_shows_its_segments(page, run):
     assert page.texts(".column .start") == [f"{row['start']:.1f}" for row in segments]
     for column, row in zip(columns, segments, strict=True):
         label = column.get_attribute("aria-label").replace("\N{NO-BREAK SPACE}", " ")
-        assert label.startswith(f"From {round(row['start'], 2):g} s: ")
+        assert label.startswith(f"From {row['start']:.1f} s: ")
         heights = page.run(
             "return [...arguments[0].querySelectorAll('i')].map(part => part.getBoundingClientRect().height)",
             column,
@@ -295,6 +303,87 @@ def test_text_has_enough_contrast_in_both_themes(dark, page, many):
     contrasts += page.run(CONTRASTS)
     assert len(contrasts) > 1000
     assert [contrast for contrast in contrasts if contrast[0] < 4.5] == []  # WCAG 2.2, level AA
+
+
+def test_axe_is_the_published_file():
+    """The file is package/axe.min.js of axe-core 4.14.1 on npm; its license is beside it."""
+    published = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"
+    assert hashlib.sha256(AXE.read_bytes()).hexdigest() == published
+    assert "Mozilla Public License" in (AXE.parent / "LICENSE").read_text()
+
+
+@needs_browser
+def test_axe_finds_nothing_in_any_page_and_color_scheme(page, run, many, tmp_path):
+    from train.report.comparison import read_entries, remarks_on, table_of
+    from train.report.comparison_page import render_comparison
+    from train.report.cross_validation_page import write_cross_validation_page
+    from train.report.paired import compare_with_first
+
+    page.one("td.track button").click()
+    page.wait(lambda: page.all("tr.detail"))
+    assert page.violations() == []
+    page.open(many[0])
+    assert page.violations() == []
+    entries = read_entries([str(run)] * 2)
+    pairs, _ = compare_with_first([entry.runs for entry in entries])
+    compared = render_comparison(entries, table_of(entries), pairs, remarks_on(entries), Run(tmp_path).folder)
+    (tmp_path / "compare.html").write_text(compared)
+    for fold in (0, 1):
+        shutil.copytree(run, tmp_path / f"fold={fold}")
+    metrics = [Run(run).metrics().model_copy(update={"test_fold": fold}) for fold in (0, 1)]
+    summary = summarize({0: metrics}, [each.tracks for each in metrics], metrics[0].intervals)
+    Run(tmp_path).write("crossval.json", summary.to_json())
+    write_cross_validation_page(Run(tmp_path))
+    for name in ("compare.html", "crossval.html"):
+        page.driver.get((tmp_path / name).as_uri())
+        assert page.violations() == []
+        page.look(390)
+        assert page.run("return document.documentElement.scrollWidth") == 390
+
+
+@needs_browser
+def test_what_is_cut_off_fades_and_can_be_scrolled(page, many):
+    page.open(many[0])
+    page.look(390)
+    page.wait(lambda: page.all(".scroll.more-right"))
+    cut = page.run(
+        "return [...document.querySelectorAll('.scroll, pre')].map(e => [e.scrollWidth > e.clientWidth + 1,"
+        " e.classList.contains('more-right'), e.tabIndex === 0])"
+    )
+    assert any(wider for wider, _, _ in cut)
+    assert all(wider == fades and (focusable or not wider) for wider, fades, focusable in cut)
+    hints = page.all(".more-right + .more-hint")
+    assert len(hints) == sum(fades for _, fades, _ in cut)
+    assert all(hint.is_displayed() for hint in hints)
+    box = page.one(".scroll.more-right")
+    page.run("arguments[0].scrollLeft = 1e6", box)
+    page.wait(lambda: "more-right" not in box.get_attribute("class"))
+    assert not hints[0].is_displayed()
+    links = page.run("return [...document.querySelectorAll('nav a')].map(a => a.getBoundingClientRect().right)")
+    assert max(links) <= 390
+
+
+@needs_browser
+def test_a_mailed_report_plays_the_clips_that_are_in_it(page, run, dataset, tmp_path):
+    from jobs.audio_clips import clips_of
+    from train.report.run_page import render, surest_mistakes
+
+    clips = clips_of(surest_mistakes(Run(run), 8), dataset)
+    predictions = read_predictions(Run(run))
+    mailed = tmp_path / "report.html"
+    mailed.write_text(render(Run(run), dataset, TrainConfig(), Run(run).metrics(), predictions, clips))
+    page.open(mailed)
+    assert "The files are not in this page" in page.one("#tracks").text
+    assert page.names()[0] in clips
+    page.press(page.one("td.play button"))
+    audio = page.wait(lambda: page.one("audio"))
+    page.wait(lambda: page.run("return arguments[0].readyState", audio) >= 1)
+    assert page.run("return arguments[0].duration", audio) == pytest.approx(5.5, abs=0.1)
+    page.wait(lambda: "A clip from 0.0 s on, which is in this page" in page.one(".player").text)
+    assert not page.one("[role=alert]").is_displayed()
+    page.press(page.all("td.play button")[-1])
+    page.wait(lambda: "The audio is not in this page." in page.one("[role=alert]").text)
+    page.driver.get_log("browser")  # the missing files
 
 
 @needs_browser

@@ -1,25 +1,29 @@
 """The report of a run: its predictions, its data and its links."""
 
+import base64
 import dataclasses
 import hashlib
+import io
 import json
 import re
-import shlex
 import shutil
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
+import av
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from support.report import COPIED, DOLLARS, EVALUATED, JAZZ, REJECT, SEGMENTS
+from support.command_line import earmark_here
+from support.report import COPIED, DOLLARS, EVALUATED, JAZZ, REJECT, SEGMENTS, expected_order
 
 from featurize.dataset.reader import read_row_group, read_segments
 from train.config import TrainConfig
 from train.errors import TrainError
 from train.evaluation.prediction_parts import read_predictions
 from train.evaluation.predictions import PREDICTIONS, Predictions
+from train.report.html import saved_on
 from train.run import Run
 
 ROOT = Path(__file__).parent.parent
@@ -117,18 +121,87 @@ def test_names_are_inserted_as_text_only(dataset, run, metrics):
     page = (run / "report.html").read_text()
     reader = Reader()
     reader.feed(page)
-    assert reader.tags["script"] == 3  # data, ours and Alpine's
+    assert reader.tags["script"] == 4  # data, ours, Alpine's, and that of all pages
     assert reader.tags["b"] == 0
     assert reader.tags["img"] == 5  # reliability, two curves, two classes
     for name in (JAZZ, DOLLARS, REJECT):
         assert name in reader.text
-    train = next(line for line in reader.text.splitlines() if line.startswith("earmark train"))
-    assert shlex.split(train)[2::4] == [str(dataset.folder), f"{run}/config.yaml"]
+    assert f"one: {saved_on(Run(run).model)}, dataset {dataset.info.id}" in reader.text  # the title
+    assert "earmark train FEATURES --out NEW_FOLDER --config config.yaml\nearmark evaluate .\n" in reader.text
+    assert "Type in the folder of the run; FEATURES is the folder of its dataset" in reader.text
+    assert str(run) not in page  # no path of this machine, which may have a name of its user
+    assert str(dataset.folder) not in page
     data = json.loads(re.search('id="data">(.*?)</script>', page, re.DOTALL)[1])
     assert {track["track"] for track in data["tracks"]} == set(EVALUATED)
     assert data["classes"] == metrics["classes"] == sorted([JAZZ, DOLLARS])
     assert "Excluded: 1 track with a copy in another fold." in page
     assert "1 of 12 tracks could not be used" in page
+
+
+def test_curves_do_not_have_the_colors_of_classes():
+    from train.report.figures import DARK, LIGHT
+    from train.report.html import class_colors
+
+    for theme in (LIGHT, DARK):
+        assert len(set(theme.parts.values())) == 3
+        assert not {*theme.parts.values()} & {*class_colors(28), *theme.lines}
+
+
+def test_clips_of_the_surest_mistakes_are_what_the_model_reads(run, dataset):
+    from featurize.audio.load import load
+    from jobs.audio_clips import clips_of, encode_opus
+    from train.report.run_page import render, surest_mistakes
+
+    mistakes = surest_mistakes(Run(run), 8)
+    errors = [row for row in expected_order(run) if row[1] != row[2]]
+    assert [mistake.track for mistake in mistakes] == [row[0] for row in errors]
+    assert surest_mistakes(Run(run), 1) == mistakes[:1]
+    clips = clips_of(mistakes, dataset)
+    metrics, predictions = Run(run).metrics(), read_predictions(Run(run))
+    page = render(Run(run), dataset, TrainConfig(), metrics, predictions, clips)
+    data = json.loads(re.search('id="data">(.*?)</script>', page, re.DOTALL)[1])
+    embedded = {track["track"]: track["clip"] for track in data["tracks"] if "clip" in track}
+    assert {*embedded} == {row[0] for row in errors}
+    for name, clip in embedded.items():
+        assert clip["start"] == 0  # the track is shorter than a clip
+        form, _, encoded = clip["uri"].partition(",")
+        assert form == "data:audio/ogg;base64"
+        samples = load(dataset.music() / name, dataset.info.settings)
+        assert base64.b64decode(encoded) == encode_opus(samples, 22050)
+        with av.open(io.BytesIO(base64.b64decode(encoded))) as file:
+            [stream] = file.streams
+            assert stream.codec_context.name == "opus"
+            decoded = np.concatenate([frame.to_ndarray()[0] for frame in file.decode(stream)])
+        assert len(decoded) == pytest.approx(len(samples) * 48000 / 22050, abs=2000)
+        loudness = [np.sqrt(np.mean(part**2)) for part in np.array_split(decoded, 10)]
+        expected = [np.sqrt(np.mean(part**2)) for part in np.array_split(samples, 10)]
+        np.testing.assert_allclose(loudness, expected, rtol=0.2, atol=0.01)
+
+
+def test_a_clip_is_around_the_segment_that_is_most_surely_mistaken(dataset):
+    from jobs.audio_clips import clip_from
+
+    samples = np.zeros(22050 * 60, np.float32)
+    settings = dataset.info.settings
+    assert [clip_from(samples, start, settings).start for start in (0.0, 31.5, 58.0)] == [0, 31.5, 50]
+
+
+def test_report_is_written_again_with_clips_and_without(run, dataset, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "report.html").unlink()
+    done = earmark_here("report", tmp_path / "run", "--features", dataset.folder, "--embed-audio", "1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "clips     1, of the surest mistakes"
+    assert (tmp_path / "run" / "report.html").read_text().count("data:audio/ogg") == 1
+    moved = tmp_path / "features"
+    shutil.copytree(str(dataset.folder), moved)
+    (moved / "music.json").unlink()
+    done = earmark_here("report", tmp_path / "run", "--features", moved, "--embed-audio", "2")
+    assert done.returncode == 2
+    assert "the music of" in done.stderr
+    done = earmark_here("report", tmp_path / "run", "--features", moved)
+    assert done.returncode == 0, done.stderr
+    assert "The audio is not with this page" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_alpine_is_the_published_file():

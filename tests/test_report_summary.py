@@ -53,6 +53,11 @@ def test_the_interval_is_that_of_the_groups_and_decides_the_first_sentence():
     text = summary(0.7)
     assert text.startswith("Correct: 9 of 10 tracks, 90 % (95 % confidence interval: 70 % to 90 %, by a bootstrap")
     assert "over 7 groups)" in text
+    # Without an interval the accuracy itself is compared.
+    as_good = summary_of([0] * 6 + [1] * 4, [0] * 10, ["pop", "rock"])
+    assert as_good.startswith(
+        "This model is not better than predicting one class for every track: its accuracy is"
+    )
     assert summary(0.55).startswith(
         "This model is not shown to be better than predicting one class for every track: the confidence interval "
         "of its accuracy begins at 55 %, and the most frequent class alone has 60 %. Correct: 9 of 10"

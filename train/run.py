@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -23,6 +24,8 @@ from train.records import EpochRecord, InitialWeights, ModelCodeInfo, ModelInfo,
 from train.score_records import CrossValidationSummary, Metrics
 
 T = TypeVar("T")
+
+_INNER = re.compile(r"(fold|seed)=\d+")  # folders of a cross-validation
 
 # Version of the order in which training reads segments; another order is another training. 1 had no lanes.
 ORDER = 2
@@ -46,6 +49,13 @@ class Run:
         self.tensorboard = self.folder / "tensorboard"
         self.model = self.folder / "model.keras"
         self.report = self.folder / "report.html"
+
+    @property
+    def name(self) -> str:
+        """Name of its folder; for a fold of a cross-validation with that of the folder around it."""
+        parts = [part for part in self.folder.path.split("/") if part]
+        outer = next((place for place, part in enumerate(reversed(parts)) if not _INNER.fullmatch(part)), 0)
+        return "/".join(parts[-outer - 1 :])
 
     def begin(
         self,

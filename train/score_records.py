@@ -222,17 +222,57 @@ class ConfusionsByPart(Record):
     svm_tracks: Confusion
 
 
+class SeedFigures(Record):
+    """Figures of the run with one test fold and one seed.
+
+    Attributes:
+        seed: Setting `train.seed`.
+        fold: The test fold.
+        epoch: Epoch after which the model was saved.
+        tracks: Figures of whole tracks.
+        segments: Figures of segments.
+    """
+
+    seed: Count
+    fold: Fold
+    epoch: Epoch
+    tracks: Figures
+    segments: Figures
+
+
+class SeedDeviation(Record):
+    """Population standard deviation over the seeds of a fold, averaged over the folds."""
+
+    tracks: Figures
+    segments: Figures
+
+
+class SeedSpread(Record):
+    """How much the figures of a cross-validation depend on the seed.
+
+    Attributes:
+        seeds: The seeds, in the order of training.
+        runs: Figures of each run, by seed and then by fold.
+        deviation: Deviation over the seeds of a fold, averaged over the folds.
+    """
+
+    seeds: Annotated[list[Count], Field(min_length=2)]
+    runs: list[SeedFigures]
+    deviation: SeedDeviation
+
+
 class CrossValidationSummary(Record):
     """crossval.json: the folds of a cross-validation together.
 
     Attributes:
         model: Setting `train.model`.
         classes: Class names.
-        folds: Figures of each fold.
+        folds: Figures of each fold; with several seeds their mean over the seeds, and the epoch of the first.
         mean: Mean over the folds.
         deviation: Population standard deviation over the folds.
-        confusion: Confusion matrices, summed over the folds.
-        intervals: Confidence intervals over the tracks of all folds; None in those of earlier versions.
+        confusion: Confusion matrices, summed over the folds; those of the network also over the seeds.
+        intervals: Confidence intervals over the tracks of all folds and seeds; None in those of earlier versions.
+        by_seed: The seeds apart; None for a single seed.
     """
 
     model: str
@@ -242,6 +282,20 @@ class CrossValidationSummary(Record):
     deviation: FiguresByPart
     confusion: ConfusionsByPart
     intervals: IntervalsByPart | None = None
+    by_seed: SeedSpread | None = None
+
+    @property
+    def seeds(self) -> list[int | None]:
+        """The seeds; [None] for a single one, which the settings of its runs have."""
+        return [*self.by_seed.seeds] if self.by_seed else [None]
+
+    @model_validator(mode="after")
+    def _check_seeds(self) -> "CrossValidationSummary":
+        if self.by_seed:
+            expected = [(seed, fold.fold) for seed in self.by_seed.seeds for fold in self.folds]
+            if [(run.seed, run.fold) for run in self.by_seed.runs] != expected:
+                raise ValueError("by_seed.runs are not those of its seeds and folds")
+        return self
 
     @model_validator(mode="after")
     def _check_sizes(self) -> "CrossValidationSummary":

@@ -14,7 +14,7 @@ from featurize.storage import StoragePath, refuse_undecodable
 
 PLAN_KEY = b"earmark"  # of the metadata of tracks.parquet
 _SYSTEM = frozenset({"lost+found", "System Volume Information", "desktop.ini", "Thumbs.db"})
-_FOLD = re.compile(r"fold=\d+")
+_FOLD = re.compile(r"(fold|seed)=\d+")
 _NAMES_SHOWN = 3
 _INFO_KEYS = frozenset({"format", "id", "settings"})  # of dataset.json
 

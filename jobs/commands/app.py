@@ -43,6 +43,7 @@ for command in (
     query.status,
     query.verify,
     evaluation.evaluate,
+    evaluation.report,
     query.compare,
     query.labels,
     query.card,

@@ -173,6 +173,15 @@ def crossval(
         ),
     ] = None,
     track: Track = None,
+    seeds: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=100,
+            help="Models trained for each fold, with train.seed and the seeds after it. From two on, the spread "
+            "over seeds and the spread over folds are shown apart.",
+        ),
+    ] = 1,
     as_json: Json = False,
 ) -> None:
     """Cross-validate: train one model per fold, test it on that fold, and print the mean over the folds.
@@ -180,8 +189,8 @@ def crossval(
     A fold is one fifth of the tracks, unless the collection has other folds; the mean over all folds is more
     reliable than the score of one. The official splits of a collection (validation, test) are left out.
     For comparison, an SVM on the mean and standard deviation of each feature is evaluated on each fold.
-    Each fold has its own folder in RUN.
-    After an interruption, run the same command again: finished folds are kept.
+    Each fold has its own folder in RUN, and crossval.html shows all of them.
+    After an interruption, run the same command again: finished folds are kept. So they are with more --seeds.
     """
     with plain_errors():
         from featurize.storage import StoragePath
@@ -194,13 +203,17 @@ def crossval(
         reporter, path, server = ConsoleReporter(), StoragePath.of(out), tracking_uri(track)
         settings = load_config(config, overrides or [])
         summary = cross_validate(
-            StoragePath.of(features), path, settings, reporter, at_once, recorded_command(context), server
+            StoragePath.of(features), path, settings, reporter, at_once, seeds, recorded_command(context), server
         )
         if as_json:
             echo_json(summary.to_json())
             return
-        reporter.crossval(summary)
-        echo(f"scores    {path / 'crossval.json'}\ncurves    {how_to_see(path)}")
+        from train.report.cross_validation_page import conclusions_of
+
+        reporter.crossval(summary, conclusions_of(path, summary))
+        echo(
+            f"page      {path / 'crossval.html'}\nscores    {path / 'crossval.json'}\ncurves    {how_to_see(path)}"
+        )
 
 
 def submit(

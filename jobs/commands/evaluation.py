@@ -19,6 +19,56 @@ from jobs.commands.options import (
 from jobs.terminal.console import echo, echo_json
 
 
+def report(
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="Folder or URI of a run, or of a cross-validation."),
+    ],
+    features: MovedFeatures = None,
+    embed_audio: Annotated[
+        int,
+        typer.Option(
+            "--embed-audio",
+            metavar="N",
+            min=0,
+            max=100,
+            help="Put 10-second clips of the N surest mistakes into the page, to mail it with sound.",
+        ),
+    ] = 0,
+) -> None:
+    """Write report.html of a run again, or crossval.html of a cross-validation, from the files that are there.
+
+    Nothing is trained or evaluated.
+    """
+    with plain_errors(kept=""):
+        from featurize.dataset.dataset import open_dataset
+        from featurize.storage import StoragePath
+        from jobs.audio_clips import clips_of
+        from jobs.errors import ConfigError
+        from jobs.terminal.log import show_log
+        from train.report.cross_validation_page import PAGE, write_cross_validation_page
+        from train.report.run_page import surest_mistakes, write_run_page
+        from train.run import Run
+
+        show_log()
+        finished = Run(StoragePath.of(run))
+        if finished.cross_validation():
+            if embed_audio or features is not None:
+                raise ConfigError(
+                    f"{run} is a cross-validation, whose page has no audio and needs no dataset: give the folder "
+                    "of one of its runs, or leave --embed-audio and --features out"
+                )
+            write_cross_validation_page(finished)
+            echo(f"page      {finished.folder / PAGE}")
+            return
+        dataset = open_dataset(StoragePath.of(features) if features is not None else finished.features())
+        clips = clips_of(surest_mistakes(finished, embed_audio), dataset) if embed_audio else {}
+        write_run_page(finished, dataset, clips)
+        if embed_audio:
+            echo(f"clips     {len(clips)}, of the surest mistakes")
+        echo(f"report    {finished.report}")
+
+
 def evaluate(
     run: TrainedRun,
     features: MovedFeatures = None,

@@ -13,6 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from featurize.display import one_line, visible, visible_json
+from jobs.terminal.confusion_table import confusion_table
 from jobs.terminal.log import show_log, stamped
 
 if TYPE_CHECKING:
@@ -106,14 +107,15 @@ class ConsoleReporter:
             yield on_step, on_epoch
 
     @contextmanager
-    def training_folds(self, folds: int) -> Iterator["FoldReporter"]:
+    def training_folds(self, folds: int, unit: str = "folds") -> Iterator["FoldReporter"]:
         """Show the number of steps done in all folds and, after each epoch of a fold, its loss and accuracy.
 
         Args:
             folds: Number of folds.
+            unit: What they are called: folds, or models if there are several for each fold.
         """
         with self._bar("steps") as show:
-            yield FoldReporter(folds, show, self._line)
+            yield FoldReporter(folds, unit, show, self._line)
 
     def rejects(self, summary: "Summary") -> None:
         """Print a table of rejected tracks by reason, if any track was rejected."""
@@ -134,35 +136,34 @@ class ConsoleReporter:
             table.add_row(_cell(stage), _cell(reason), str(count))
         self._console.print(table)
 
-    def crossval(self, summary: "CrossValidationSummary") -> None:
-        """Print the scores of each fold, their mean and deviation, and the confusion matrix of all tracks."""
+    def crossval(self, summary: "CrossValidationSummary", conclusions: Sequence[str]) -> None:
+        """Print the scores of each fold, their mean and deviation, the confusion matrix, and conclusions.
+
+        With several seeds, the scores of a fold are means over the seeds; the rows "± folds" and "± seeds" have
+        the deviations.
+        """
         title = f"{summary.model} and an SVM, scores of tracks"
+        of_seeds = summary.by_seed
+        if of_seeds:
+            title += f", means over {len(of_seeds.seeds)} seeds"
         columns = ["accuracy", "macro-F1", "segment accuracy", "SVM accuracy", "SVM macro-F1"]
         table = Table("fold", "tracks", *columns, title=title)
         rows: list[tuple[str, str, FoldFigures | FiguresByPart]]
         rows = [(str(fold.fold), str(fold.count), fold) for fold in summary.folds]
-        rows += [("mean", "", summary.mean), ("deviation", "", summary.deviation)]
+        deviation = "± folds" if of_seeds else "deviation"
+        rows += [("mean", "", summary.mean), (deviation, "", summary.deviation)]
         for name, count, figures in rows:
             shown = [*_both(figures.tracks), figures.segments.accuracy, *_both(figures.svm_tracks)]
             table.add_row(name, count, *(f"{value:.3f}" for value in shown), end_section=name == rows[-3][0])
+        if of_seeds:
+            shown = [*_both(of_seeds.deviation.tracks), of_seeds.deviation.segments.accuracy]
+            table.add_row("± seeds", "", *(f"{value:.3f}" for value in shown), "-", "-")
         self._console.print(table)
-        # Numbers instead of names, so that a table of many classes is not wider than the terminal.
-        numbers = [str(number) for number in range(1, len(summary.classes) + 1)]
-        confusion = Table("actual, all folds", *numbers, title="columns: the predicted class")
-        for column in confusion.columns[1:]:
-            column.justify = "right"
-        for number, name, counts in zip(numbers, summary.classes, summary.confusion.tracks, strict=True):
-            confusion.add_row(_cell(f"{number} {name}"), *map(str, counts))
-        self._console.print(confusion)
-        if summary.intervals and summary.intervals.tracks:
-            low, high = summary.intervals.tracks.accuracy
-            groups = summary.intervals.tracks.groups
-            of_svm = summary.confusion.svm_tracks
-            svm = sum(row[label] for label, row in enumerate(of_svm)) / max(sum(map(sum, of_svm)), 1)
-            interval = f"{low:.3f} to {high:.3f} (95% confidence interval, {groups} groups)"
-            self._line(f"accuracy of all tracks: {interval}")
-            if low <= svm:
-                self._line(f"The network is not shown to be better than the SVM, whose accuracy is {svm:.3f}.")
+        corner = "actual, all folds" + (" and seeds" if of_seeds else "")
+        for part in confusion_table(summary.classes, summary.confusion.tracks, corner, self._console):
+            self._console.print(part)
+        for sentence in conclusions:
+            self._line(sentence)
 
     def comparison(self, names: Sequence[str], rows: Sequence["Row"]) -> None:
         """Print runs side by side on standard output, the best value of each row in bold."""
@@ -235,14 +236,18 @@ class ConsoleReporter:
 class FoldReporter:
     """Shows the progress of the folds of a cross-validation, several of which may be trained at a time."""
 
-    def __init__(self, folds: int, show: Callable[[int, int, str], None], line: Callable[[str], None]) -> None:
+    def __init__(
+        self, folds: int, unit: str, show: Callable[[int, int, str], None], line: Callable[[str], None]
+    ) -> None:
         """Begin without any step.
 
         Args:
             folds: Number of folds.
+            unit: What they are called: folds, or models if there are several for each fold.
             show: Shows (done steps, all steps, remark).
             line: Prints a line.
         """
+        self.unit = unit
         self._folds = folds
         self._show = show
         self._line = line
@@ -258,16 +263,16 @@ class FoldReporter:
             self._show(
                 sum(done for done, _ in self._steps.values()),
                 expected,
-                f"{finished} of {self._folds} folds trained",
+                f"{finished} of {self._folds} {self.unit} trained",
             )
 
     def finished(self, number: int) -> None:
         """Count a fold as finished; it has no steps if an earlier command has trained it."""
         self.step(number, *[self._steps.get(number, (0, 0))[1]] * 2)
 
-    def epoch(self, number: int, entry: "EpochRecord", epochs: int) -> None:
-        """Print the figures of an epoch of fold `number`."""
-        self._line(f"fold {number} | {_epoch_line(entry, epochs)}")
+    def epoch(self, name: str, entry: "EpochRecord", epochs: int) -> None:
+        """Print the figures of an epoch of a fold."""
+        self._line(f"{name} | {_epoch_line(entry, epochs)}")
 
 
 def status_lines(status: "Status | AnswersStatus", command: str = "featurize") -> str:

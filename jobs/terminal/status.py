@@ -14,7 +14,8 @@ from jobs.terminal.console import status_lines
 from train.answers.check import AnswersStatus, read_answers_status
 from train.run import Run
 
-_FOLD = re.compile(r"fold=\d+")
+_FOLD = re.compile(r"fold=(\d+)")
+_SEED = re.compile(r"seed=(\d+)")
 _NAMES_SHOWN = 3
 _LABELS_SHOWN = 20
 
@@ -149,9 +150,15 @@ def _listing_lines(holder: str) -> str:
 
 
 def _folds(folder: StoragePath) -> list[StoragePath]:
-    """Return the folders of a cross-validation in which training has begun, in the order of the folds."""
-    names = sorted((name for name in folder.names() if _FOLD.fullmatch(name)), key=lambda name: int(name[5:]))
-    return [folder / name for name in names if (folder / name / "run.json").is_file()]
+    """Return the folders of a cross-validation in which training has begun, in the order of seeds and folds."""
+    seeds = [folder, *_numbered(folder, _SEED)]
+    return [run for seed in seeds for run in _numbered(seed, _FOLD) if (run / "run.json").is_file()]
+
+
+def _numbered(folder: StoragePath, pattern: re.Pattern[str]) -> list[StoragePath]:
+    """Return the subfolders whose names are of a pattern, in the order of the numbers in them."""
+    found = {name: match for name in folder.names() if (match := pattern.fullmatch(name))}
+    return [folder / name for name in sorted(found, key=lambda name: int(found[name][1]))]
 
 
 def _folds_lines(run: Run, folds: list[StoragePath]) -> str:
@@ -165,7 +172,9 @@ def _folds_lines(run: Run, folds: list[StoragePath]) -> str:
         done = f"epoch {len(fold.history())} of {info.epochs}" if info else "no epoch"
         if metrics:
             done = f"tracks accuracy {metrics.tracks.accuracy:.3f}, macro-F1 {metrics.tracks.macro_f1:.3f}"
-        lines.append(f"          {fold.folder.name}: {done}")
+        seed = fold.folder.parent.name
+        name = f"{seed} {fold.folder.name}" if _SEED.fullmatch(seed) else fold.folder.name
+        lines.append(f"          {name}: {done}")
     if summary:
         mean = summary.mean.tracks
         lines.append(f"mean      tracks accuracy {mean.accuracy:.3f}, macro-F1 {mean.macro_f1:.3f}")

@@ -4,8 +4,11 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+AXE = Path(__file__).parent.parent / "vendor" / "axe-core" / "axe.min.js"
 
 needs_browser = pytest.mark.skipif(
     not (shutil.which("chromium") and shutil.which("chromedriver")),
@@ -54,6 +57,19 @@ class Browser:
         )
         theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.command("Emulation.setEmulatedMedia", features=[theme])
+
+    def violations(self):
+        """Return the rules of axe-core that the page breaks in both color schemes, each with its elements."""
+        found = []
+        for dark in (False, True):
+            self.look(dark=dark)
+            self.run(AXE.read_text())
+            found += self.driver.execute_async_script(
+                "const done = arguments[arguments.length - 1];"
+                "axe.run().then(({ violations }) =>"
+                " done(violations.map(({ id, nodes }) => [id, nodes.slice(0, 3).map(({ html }) => html)])));"
+            )
+        return found
 
     def open(self, path):
         self.look()

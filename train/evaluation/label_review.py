@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from featurize.dataset.dataset import Dataset
 from featurize.dataset.reader import in_threads
 from train.errors import TrainError
+from train.evaluation.cross_validation import run_folder
 from train.evaluation.label_errors import Float64, Int32, find_label_errors
 from train.evaluation.metrics import pool_tracks
 from train.evaluation.near_copies import MOST_TRACKS, describe_tracks, families, find_near_copies
@@ -97,7 +98,7 @@ class Outlier:
 
 
 def fold_runs(folder: Run) -> list[Run]:
-    """Return the runs of a finished cross-validation.
+    """Return the runs of a finished cross-validation, with several seeds those of the first.
 
     Raises:
         TrainError: The folder holds none.
@@ -108,7 +109,7 @@ def fold_runs(folder: Run) -> list[Run]:
             f"{folder.folder} holds no finished cross-validation: crossval.json is missing. "
             f"Type: earmark crossval FEATURES --out {folder.folder.quoted}"
         )
-    return [Run(folder.folder / f"fold={fold.fold}") for fold in summary.folds]
+    return [Run(run_folder(folder.folder, fold.fold)) for fold in summary.folds]
 
 
 def read_folds(runs: Sequence[Run]) -> Predicted:

@@ -9,15 +9,18 @@ A name says how many parts there are, so that a missing one is noticed. Runs of 
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from featurize.storage import StoragePath
 from train.errors import TrainError
-from train.evaluation.held_out import HeldOut
 from train.evaluation.metrics import Float64, Int32
 from train.evaluation.predictions import PREDICTIONS, Predictions
 from train.run import Run
+
+if TYPE_CHECKING:  # reading predictions needs no TensorFlow
+    from train.evaluation.held_out import HeldOut
 
 _ROWS = 1 << 16  # of a part, about; fewer with many classes
 _PROBABILITIES = 1 << 22  # of a part, about: 34 MB in float64
@@ -27,7 +30,7 @@ _NAME = re.compile(r"part-(\d{5,})-of-(\d{5,})\.parquet")
 class PredictionWriter:
     """Writes predictions part by part: no more than one part and one batch are in memory."""
 
-    def __init__(self, run: Run, fold: HeldOut) -> None:
+    def __init__(self, run: Run, fold: "HeldOut") -> None:
         """Remove earlier predictions of the run; nothing is written yet.
 
         Args:

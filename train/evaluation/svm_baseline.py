@@ -16,8 +16,10 @@ from featurize.dataset.reader import Shard, read_row_group, read_track_ids
 from train.evaluation.metrics import score_predicted
 from train.score_records import Scores
 
-# The columns of `Tracks` for one shard: vectors, labels, folds, copied.
-ShardVectors = tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int64], NDArray[np.bool_]]
+# The columns of `Tracks` for one shard: vectors, labels, folds, copied, ids.
+ShardVectors = tuple[
+    NDArray[np.float32], NDArray[np.int32], NDArray[np.int64], NDArray[np.bool_], NDArray[np.object_]
+]
 
 _MAX_TRAINING_TRACKS = 20_000  # the training time of an SVM grows with the square
 
@@ -31,6 +33,7 @@ class Tracks:
         labels: int32 [tracks], class indices.
         folds: int64 [tracks].
         copied: bool [tracks], True for a track with an exact duplicate in another fold.
+        ids: object [tracks], the id of each track, a str.
         classes: Class names.
     """
 
@@ -38,6 +41,7 @@ class Tracks:
     labels: NDArray[np.int32]
     folds: NDArray[np.int64]
     copied: NDArray[np.bool_]
+    ids: NDArray[np.object_]
     classes: list[str]
 
 
@@ -70,21 +74,24 @@ def describe_shard(shard: Shard, segments: int, copies: frozenset[str]) -> Shard
         tracks = mfcc.reshape(-1, segments, *shard.format.shape)
         vectors.append(np.concatenate([tracks.mean(axis=(1, 3)), tracks.std(axis=(1, 3))], axis=1))
         labels.append(row_labels[::segments])
-    count = sum(map(len, vectors))
-    copied = np.zeros(count, np.bool_)
-    if copies:
-        copied[:] = [name in copies for name in read_track_ids(shard, segments)]
-    return np.concatenate(vectors), np.concatenate(labels), np.full(count, shard.fold), copied
+    ids = read_track_ids(shard, segments)
+    copied = np.array([name in copies for name in ids], np.bool_)
+    folds = np.full(len(ids), shard.fold)
+    return np.concatenate(vectors), np.concatenate(labels), folds, copied, np.array(ids, np.object_)
 
 
 def join_shards(described: Iterable[ShardVectors], classes: list[str]) -> Tracks:
     """Join the results of `describe_shard`, which are in the order of `shards_to_describe`."""
-    vectors, labels, folds, copied = (np.concatenate(column) for column in zip(*described, strict=True))
-    return Tracks(vectors, labels, folds, copied, classes)
+    vectors, labels, folds, copied, ids = (np.concatenate(column) for column in zip(*described, strict=True))
+    return Tracks(vectors, labels, folds, copied, ids, classes)
 
 
-def evaluate_svm(tracks: Tracks, test_fold: int) -> Scores:
-    """Train an SVM on all training folds except one, and evaluate it on that fold.
+def predict_svm(tracks: Tracks, test_fold: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Train an SVM on all training folds except one, and predict the tracks of that fold.
+
+    Returns:
+        int64 [predicted tracks], their indices, without those that have a copy in another fold; and int32, their
+        predicted classes.
 
     scikit-learn's StandardScaler and SVC with default settings: radial basis functions, C = 1. With more than
     20,000 training tracks, 20,000 evenly spaced ones are used.
@@ -94,5 +101,9 @@ def evaluate_svm(tracks: Tracks, test_fold: int) -> Scores:
     test = np.flatnonzero((tracks.folds == test_fold) & ~tracks.copied)
     svm = make_pipeline(StandardScaler(), SVC())
     svm.fit(tracks.vectors[train], tracks.labels[train])
-    predicted = svm.predict(tracks.vectors[test])
+    return test, svm.predict(tracks.vectors[test])
+
+
+def score_svm(tracks: Tracks, test: NDArray[np.int64], predicted: NDArray[np.int32]) -> Scores:
+    """Return the scores of what `predict_svm` returned."""
     return score_predicted(predicted, tracks.labels[test], tracks.classes)

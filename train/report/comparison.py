@@ -11,9 +11,10 @@ import numpy as np
 
 from featurize.storage import StoragePath
 from train.errors import TrainError
+from train.evaluation.cross_validation import run_folder
 from train.records import EpochRecord
 from train.run import Run
-from train.score_records import CrossValidationSummary, IntervalsByPart, Metrics
+from train.score_records import CrossValidationSummary, FoldFigures, IntervalsByPart, Metrics
 
 _ABSENT = "-"
 _DIGITS_SHOWN = 12  # of a SHA-256
@@ -31,7 +32,7 @@ class Entry:
         metrics: The content of `metrics.json` of each run.
         histories: The content of `history.json` of each run.
         parameters: Number of parameters of the model; None if it was not recorded.
-        runs: The run, or the folds of a cross-validation.
+        runs: The run, or the folds of a cross-validation; with several seeds, those of the first seed.
         summary: The content of `crossval.json`; None for a single run.
     """
 
@@ -47,6 +48,11 @@ class Entry:
     def intervals(self) -> IntervalsByPart | None:
         """Confidence intervals of the run, or over all folds; None if an earlier version evaluated it."""
         return self.summary.intervals if self.summary else self.metrics[0].intervals
+
+    @property
+    def scores(self) -> Sequence[Metrics | FoldFigures]:
+        """Scores of the run, or of each fold; with several seeds, their means over the seeds."""
+        return self.summary.folds if self.summary else self.metrics
 
     @property
     def model(self) -> str:
@@ -97,7 +103,7 @@ def table_of(entries: Sequence[Entry]) -> list[Row]:
     for part in ("tracks", "segments"):
         for figure, title in (("accuracy", "accuracy"), ("macro_f1", "macro-F1")):
             value_of = operator.attrgetter(f"{part}.{figure}")
-            values = [[value_of(metrics) for metrics in entry.metrics] for entry in entries]
+            values = [[value_of(scores) for scores in entry.scores] for entry in entries]
             rows.append(_figure(f"{title} of {part}", values))
             intervals = [_interval(entry, part, figure) for entry in entries]
             if any(cell != _ABSENT for cell in intervals):
@@ -128,6 +134,11 @@ def remarks_on(entries: Sequence[Entry]) -> list[str]:
         sentences.append("Bold: the highest value of the row, whether or not the difference is more than chance.")
     if any(len(entry.metrics) > 1 for entry in entries):
         sentences.append("A cross-validation is shown as the mean ± standard deviation over its folds.")
+    if any(entry.summary and entry.summary.by_seed for entry in entries):
+        sentences.append(
+            "Scores of a cross-validation with several seeds are means over the seeds; its curves, its times and "
+            "the comparison by tracks are those of the first seed."
+        )
     if any(_best_on_test(entry) for entry in entries):
         sentences.append(
             "The best epoch on test is selected on the test fold itself, as in many published results: "
@@ -139,8 +150,7 @@ def remarks_on(entries: Sequence[Entry]) -> list[str]:
 def _read_entry(folder: str) -> Entry:
     path = StoragePath.of(folder)
     summary = Run(path).cross_validation()
-    folds = [fold.fold for fold in summary.folds] if summary else []
-    runs = [Run(path / f"fold={fold}") for fold in folds] or [Run(path)]
+    runs = [Run(run_folder(path, fold.fold)) for fold in summary.folds] if summary else [Run(path)]
     settings: dict[str, Any] = {}
     metrics = []
     for run in runs:
@@ -158,6 +168,8 @@ def _read_entry(folder: str) -> Entry:
         settings = {key: value for key, value in settings.items() if key != "train.test_fold"}
         if settings["train.validation_fold"] != "none":
             settings["train.validation_fold"] = "next"
+        if summary.by_seed:
+            settings["seeds"] = len(summary.by_seed.seeds)
     return Entry(
         path.stored if path.scheme or os.path.isabs(folder) else folder,
         settings,

@@ -42,19 +42,30 @@ class Theme:
 
     Attributes:
         ink: Color of text and axes.
-        lines: Colors of curves.
+        lines: Colors of curves, which are also those of classes.
+        parts: Color of the curves of train, validation and test; none of them is that of a class.
         diverging: Color map for values around 0; its center is close to the background of the page.
         sequential: Color map for levels; its lowest color is close to the background of the page.
     """
 
     ink: str
     lines: Sequence[str]
+    parts: Mapping[str, str]
     diverging: str
     sequential: str
 
 
-LIGHT = Theme("#4a545e", OKABE_ITO, "RdBu_r", "YlGnBu")
-DARK = Theme("#aab4be", ("#4da3dc", *OKABE_ITO[1:]), "berlin", "magma")
+LIGHT = Theme(
+    "#4a545e", OKABE_ITO, {"train": "#4a545e", "validation": "#00838f", "test": "#ad1457"}, "RdBu_r", "YlGnBu"
+)
+DARK = Theme(
+    "#aab4be",
+    ("#4da3dc", *OKABE_ITO[1:]),
+    {"train": "#aab4be", "validation": "#4dd0e1", "test": "#f06292"},
+    "berlin",
+    "magma",
+)
+_DASHES = {"train": ":", "validation": "-", "test": "--"}  # as in the comparison of runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +87,7 @@ def draw_curves(
     """Plot curves over the epochs.
 
     Args:
-        curves: Name to epochs and values.
+        curves: Part of the split (train, validation, test) to epochs and values.
         label: Label of the y-axis.
         mark: Epoch to mark with a dotted vertical line; None for no mark.
     """
@@ -84,11 +95,12 @@ def draw_curves(
     def figure(theme: Theme) -> Figure:
         figure = Figure(figsize=(4.4, 2.8), layout="constrained")
         axes = figure.subplots()
-        for color, (name, (epochs, values)) in enumerate(curves.items()):
+        for name, (epochs, values) in curves.items():
             axes.plot(
                 epochs,
                 values,
-                color=theme.lines[color % len(theme.lines)],
+                _DASHES[name],
+                color=theme.parts[name],
                 marker="." if len(epochs) < 30 else None,
                 label=name,
             )

@@ -4,6 +4,7 @@ The files are in `templates/`: `base.html.j2` is the frame of every page, `style
 `macros.html.j2` the shared components.
 """
 
+import datetime
 import functools
 import importlib.resources
 import itertools
@@ -14,6 +15,7 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.colors import to_hex
 
+from featurize.storage import StoragePath
 from train.report.figures import OKABE_ITO
 
 
@@ -48,9 +50,14 @@ def shell(path: str) -> str:
     return f"~/{shlex.quote(path[2:])}" if path.startswith("~/") else shlex.quote(path)
 
 
-def counted(number: int, noun: str) -> str:
-    """Format a number with its noun, in the plural unless the number is 1."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Format a number with its noun, in the plural (by default with an s) unless the number is 1."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def saved_on(file: StoragePath) -> str:
+    """Return the date on which a file was last written, in UTC, as year-month-day."""
+    return datetime.datetime.fromtimestamp(file.modified(), datetime.UTC).date().isoformat()
 
 
 def class_colors(count: int) -> list[str]:

@@ -27,7 +27,7 @@ def draw_reliability(calibration: Calibration) -> Picture:
         axes.plot(
             [calibration.confidence[index] for index in filled],
             [calibration.accuracy[index] for index in filled],
-            color=theme.lines[0],
+            color=theme.parts["validation"],
             marker="o",
             markersize=4,
             label="accuracy",

@@ -1,6 +1,7 @@
 """The report of a run, `report.html`: one self-contained HTML file."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from train.folds import fold_roles
 from train.input.class_counts import small_classes
 from train.records import EpochRecord
 from train.report.figures import Picture, draw_curves, draw_segment
-from train.report.html import class_colors, environment
+from train.report.html import class_colors, environment, saved_on
 from train.report.reliability import draw_reliability
 from train.report.summary import summarize_run
 from train.run import Run
@@ -28,8 +29,54 @@ _MAX_TRACKS = 2000
 _MAX_PROBABILITIES = 1_000_000  # of all segments of the tracks shown; about four bytes each
 
 
-def write_run_page(run: Run, dataset: Dataset) -> None:
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """Audio that is embedded in the page.
+
+    Attributes:
+        uri: Data URI.
+        start: Where it begins, in seconds from the beginning of the track, or of the excerpt.
+    """
+
+    uri: str
+    start: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Mistake:
+    """A misclassified track.
+
+    Attributes:
+        track: Its id.
+        start: Start of its segment with the highest probability of the predicted class, in seconds.
+    """
+
+    track: str
+    start: float
+
+
+def surest_mistakes(run: Run, count: int) -> list[Mistake]:
+    """Return the misclassified tracks of a run with the highest confidence, at most `count`.
+
+    Raises:
+        TrainError: The predictions cannot be read.
+    """
+    shown = most_notable(read_predictions(run), count)
+    mistakes = []
+    for track in shown.tracks() if shown else []:
+        if track["actual"] != track["predicted"]:
+            of_segments = [probabilities[track["predicted"]] for probabilities in track["segment_probabilities"]]
+            mistakes.append(Mistake(track["track"], track["starts"][int(np.argmax(of_segments))]))
+    return mistakes
+
+
+def write_run_page(run: Run, dataset: Dataset, clips: Mapping[str, Clip] | None = None) -> None:
     """Write `report.html` from the `metrics.json`, `predictions.parquet` and `history.json` of a run.
+
+    Args:
+        run: The run.
+        dataset: Dataset of the run.
+        clips: Audio to embed in the page, by track.
 
     Raises:
         TrainError: The run is not evaluated, or its predictions cannot be read.
@@ -43,7 +90,7 @@ def write_run_page(run: Run, dataset: Dataset) -> None:
             "file from the latest checkpoint."
         )
     predictions = _of_one_training(run, dataset, metrics)
-    run.report.write(render(run, dataset, run.config(), metrics, predictions).encode())
+    run.report.write(render(run, dataset, run.config(), metrics, predictions, clips or {}).encode())
 
 
 def _of_one_training(run: Run, dataset: Dataset, metrics: Metrics) -> Iterator[Predictions]:
@@ -68,7 +115,12 @@ def _of_one_training(run: Run, dataset: Dataset, metrics: Metrics) -> Iterator[P
 
 
 def render(
-    run: Run, dataset: Dataset, config: TrainConfig, metrics: Metrics, predictions: Iterable[Predictions]
+    run: Run,
+    dataset: Dataset,
+    config: TrainConfig,
+    metrics: Metrics,
+    predictions: Iterable[Predictions],
+    clips: Mapping[str, Clip],
 ) -> str:
     """Render the report of a run as HTML.
 
@@ -78,6 +130,7 @@ def render(
         config: Training settings, for the held-out folds.
         metrics: The content of `metrics.json`.
         predictions: Predictions for the test fold, in parts.
+        clips: Audio to embed in the page, by track.
 
     Returns:
         A self-contained HTML page. Names of tracks, classes and groups are escaped.
@@ -92,6 +145,8 @@ def render(
     tracks = shown.tracks() if shown else []
     for track in tracks:
         track["audio"] = audio_link(track["track"], music, run.folder)
+        if clip := clips.get(track["track"]):
+            track["clip"] = dataclasses.asdict(clip)
     return (
         environment()
         .get_template("report.html.j2")
@@ -100,6 +155,7 @@ def render(
             summary=summarize_run(metrics, config, len(history), small_classes(dataset)),
             colors=class_colors(len(dataset.classes)),
             tracks=tracks,
+            clips=len(clips),
             predictions=PREDICTIONS,
             # Starts are relative to the excerpt, so the player can seek only if excerpts start where files do.
             seekable=settings.excerpt_seconds is None or settings.excerpt_position == "start",
@@ -121,12 +177,33 @@ def render(
             history=history,
             config_text=run.config_text(),
             version=VERSION,
-            run=run.folder.stored,
-            config_file=(run.folder / "config.yaml").stored,
-            tensorboard=run.tensorboard.stored,
-            features=dataset.folder.stored,
+            name=run.name,
+            saved=saved_on(run.model),
+            music=music.name if music else None,
+            again=_again(run, dataset),
         )
     )
+
+
+def _again(run: Run, dataset: Dataset) -> dict[str, Any]:
+    """Return the paths in the commands that repeat a run, and whether they are relative to its folder.
+
+    Absolute paths of a machine mean nothing on another one, and may show the name of its user; a URI means the
+    same everywhere.
+    """
+    features = _features(run, dataset)
+    if run.folder.local:
+        names = {"run": ".", "config": "config.yaml", "tensorboard": "tensorboard"}
+        return {**names, "features": features, "folder": True}
+    paths = {"run": run.folder, "config": run.folder / "config.yaml", "tensorboard": run.tensorboard}
+    return {**{name: path.stored for name, path in paths.items()}, "features": features, "folder": False}
+
+
+def _features(run: Run, dataset: Dataset) -> str:
+    ours, features = run.folder.local, dataset.folder.local
+    if not features:
+        return dataset.folder.stored
+    return "features" if ours and features.resolve() == (ours / "features").resolve() else "FEATURES"
 
 
 def _count_table(dataset: Dataset) -> list[dict[str, Any]]:

@@ -38,6 +38,11 @@ def _verdict(metrics: Metrics, confusion: Any) -> list[str]:
     """Return a sentence if the accuracy may be no better than that of the most frequent class alone."""
     share = confusion.sum(axis=1).max() / confusion.sum()
     interval = _interval(metrics)
+    if interval is None and metrics.tracks.accuracy <= share:
+        return [
+            "This model is not better than predicting one class for every track: its accuracy is "
+            f"{_percent(metrics.tracks.accuracy)}, and the most frequent class alone has {_percent(share)}."
+        ]
     if interval is None or interval[0] > share:
         return []
     return [

@@ -53,6 +53,7 @@ document.addEventListener("alpine:init", () => {
     limit: 50,
     opened: null, // row with its details open
     playing: null, // { seconds }: start of playback; a new object each time, so that a repeated click plays again
+    clipped: false, // the clip in the page is played, because the file is missing
     unplayable: false, // the browser cannot play the file
     pointed: null, // index of the segment under the pointer
     cell: null, // content of the dialog
@@ -74,7 +75,7 @@ document.addEventListener("alpine:init", () => {
       else this.order = this.order.down ? { key: null, down: false } : { key, down: true };
     },
     open(row) {
-      Object.assign(this, { opened: row, playing: null, pointed: null, unplayable: false });
+      Object.assign(this, { opened: row, playing: null, pointed: null, clipped: false, unplayable: false });
     },
     toggle(row) {
       this.open(this.opened === row ? null : row);
@@ -87,10 +88,29 @@ document.addEventListener("alpine:init", () => {
       if (row.audio && seekable) this.play(row, row.starts[segment]);
     },
     listen(audio, row) {
-      this.unplayable = false;
-      audio.src = `${row.audio}#t=${this.playing.seconds}`;
+      const { seconds } = this.playing;
+      Object.assign(this, { clipped: !row.audio, unplayable: false });
+      if (row.audio) audio.src = `${row.audio}#t=${seconds}`;
+      else this.playClip(audio, row, seconds);
       audio.play().catch(() => {}); // the error event reports it
     },
+    useClip(audio, row) {
+      if (!row.clip || this.clipped) {
+        this.unplayable = true;
+        return;
+      }
+      this.clipped = true;
+      this.playClip(audio, row, this.playing.seconds);
+      audio.play().catch(() => {});
+    },
+    playClip(audio, row, seconds) {
+      const from = seconds - row.clip.start;
+      audio.onloadedmetadata = () => {
+        if (from > 0 && from < audio.duration) audio.currentTime = from;
+      };
+      audio.src = row.clip.uri;
+    },
+    clipHint: (row) => `A clip from ${row.clip?.start.toFixed(1)} s on, which is in this page: the file is missing.`,
 
     openCell(button) {
       if (!button) return;

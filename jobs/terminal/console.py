@@ -193,7 +193,8 @@ class ConsoleReporter:
             )
             state = "best" if trial.trial == summary.best else trial.state
             cells = [f"{value:.3f}" for value in values] or [""] * len(shown)
-            settings = [_cell(str(trial.settings[name])) for name in names]
+            values_of = [trial.settings[name] for name in names]
+            settings = [_cell(f"{value:g}" if isinstance(value, float) else str(value)) for value in values_of]
             table.add_row(str(trial.trial), state, str(trial.epochs), *cells, *settings)
         table.title = "trials: tracks and segments of the validation fold"
         console.print(table)

@@ -184,7 +184,8 @@ def draw_trials(space: _Space, base: JobConfig, samples: int) -> list[Trial]:
 
 def describe_values(values: Mapping[str, Any]) -> str:
     """Return the values of a trial in one line, such as `train.dropout=0.4, train.model=conv3`."""
-    return ", ".join(f"{name}={value}" for name, value in values.items())
+    shown = {name: f"{value:g}" if isinstance(value, float) else value for name, value in values.items()}
+    return ", ".join(f"{name}={value}" for name, value in shown.items())
 
 
 def _refuse(problems: Sequence[str], title: str) -> None:

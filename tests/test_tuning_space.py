@@ -41,6 +41,14 @@ def test_the_forms_of_a_space(tmp_path):
     }
 
 
+def test_the_included_space_and_that_of_the_documentation_can_be_used(request, tmp_path):
+    root = request.config.rootpath
+    example = (root / "docs" / "training.md").read_text().partition("```yaml\n")[2].partition("```")[0]
+    for file in (root / "configs" / "space.yaml", written(tmp_path, example)):
+        assert file.read_text().startswith(("#", "train."))
+        assert len(draw_trials(read_space(file), JobConfig(), 40)) == 40
+
+
 MISTAKES = {
     "train.mdel: [conv3]": "train.mdel: unknown setting; did you mean train.model?",
     "learning_rate: [1.0e-4]": "learning_rate: unknown setting; did you mean train.learning_rate?",

@@ -100,6 +100,9 @@ def test_a_folder_of_another_search_is_refused_before_any_training(features, spa
     assert "trial=3 holds a run made with other settings:" in done.stderr
     assert "train.learning_rate: 0.5 there, " in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["trial=3"]
+    done = earmark_here("status", tmp_path)
+    assert "trials    1 begun, 0 of them trained to the end" in done.stdout
+    assert "unfinished: run the same tune command to continue" in done.stdout
 
 
 def search(features, space, out, *options):
@@ -151,6 +154,8 @@ def test_a_search_that_is_killed_and_stopped_finds_the_same(features, without_te
             assert final_state(runs[0].folder.local) == final_state(runs[1].folder.local)
             assert figures(runs[0].folder.local) == figures(runs[1].folder.local)
 
+    status = json.loads(earmark_here("status", out, "--json").stdout)["search"]
+    assert (status["complete"], status["best"], len(status["trials"])) == (True, summary.best, 8)
     best = undisturbed / summary.best_name
     for folder in (best, undisturbed / "trial=1"):
         done = earmark_here("evaluate", folder)

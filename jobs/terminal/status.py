@@ -14,7 +14,7 @@ from jobs.terminal.console import status_lines
 from train.answers.check import AnswersStatus, read_answers_status
 from train.run import Run
 
-_FOLD = re.compile(r"fold=\d+")
+_RUN = re.compile(r"(?P<kind>fold|trial)=(?P<number>\d+)")
 _NAMES_SHOWN = 3
 _LABELS_SHOWN = 20
 
@@ -28,6 +28,7 @@ class Progress:
         listing: Id of a process that lists its music and has not planned a dataset yet.
         run: The run, with its number of epochs to train.
         cross_validation: The folder of a cross-validation, and the runs of the folds that have begun.
+        search: The folder of a search, and the runs of the trials that have begun.
         answers: Status of answers.
     """
 
@@ -35,6 +36,7 @@ class Progress:
     listing: str | None = None
     run: tuple[Run, int] | None = None
     cross_validation: tuple[Run, list[StoragePath]] | None = None
+    search: tuple[Run, list[StoragePath]] | None = None
     answers: AnswersStatus | None = None
 
 
@@ -58,8 +60,10 @@ def read_progress(folder: StoragePath) -> Progress:
         listing = _holder(features)
     if info := run.info():
         return Progress(dataset, listing, run=(run, info.epochs))
-    if folds := _folds(folder):
+    if folds := _runs(folder, "fold"):
         return Progress(dataset, listing, cross_validation=(run, folds))
+    if trials := _runs(folder, "trial"):
+        return Progress(dataset, listing, search=(run, trials))
     if dataset or listing:
         return Progress(dataset, listing)
     if run.history() or (folder / "tracks.parquet").is_file():
@@ -83,13 +87,16 @@ def progress_lines(folder: StoragePath) -> str:
         parts.append(_training_lines(*progress.run))
     if progress.cross_validation:
         parts.append(_folds_lines(*progress.cross_validation))
+    if progress.search:
+        parts.append(_search_lines(*progress.search))
     return "\n".join(parts)
 
 
 def progress_record(folder: StoragePath) -> dict[str, Any]:
     """Return the document of `earmark status --json`; arguments and errors as in `read_progress`.
 
-    `dataset`, `listing`, `run`, `cross_validation` and `answers` are null for what the folder does not hold.
+    `dataset`, `listing`, `run`, `cross_validation`, `search` and `answers` are null for what the folder does not
+    hold.
     """
     progress = read_progress(folder)
     folds = None
@@ -101,12 +108,22 @@ def progress_record(folder: StoragePath) -> dict[str, Any]:
             "folds": [{"folder": str(fold), **_run_record(Run(fold))} for fold in begun],
             "mean": summary.mean.tracks.to_json() if summary else None,
         }
+    trials = None
+    if progress.search:
+        run, begun = progress.search
+        found = run.search()
+        trials = {
+            "complete": found is not None,
+            "trials": [{"folder": str(trial), **_run_record(Run(trial))} for trial in begun],
+            "best": found.best if found else None,
+        }
     return {
         "folder": str(folder),
         "dataset": _status_record(progress.dataset),
         "listing": progress.listing,
         "run": _run_record(progress.run[0]) if progress.run else None,
         "cross_validation": folds,
+        "search": trials,
         "answers": _status_record(progress.answers),
     }
 
@@ -148,9 +165,10 @@ def _listing_lines(holder: str) -> str:
     return f"state     running: process {holder}\nshards    none yet: the job is listing its music"
 
 
-def _folds(folder: StoragePath) -> list[StoragePath]:
-    """Return the folders of a cross-validation in which training has begun, in the order of the folds."""
-    names = sorted((name for name in folder.names() if _FOLD.fullmatch(name)), key=lambda name: int(name[5:]))
+def _runs(folder: StoragePath, kind: str) -> list[StoragePath]:
+    """Return the folders of folds or trials in which training has begun, in the order of their numbers."""
+    found = [match for name in folder.names() if (match := _RUN.fullmatch(name)) and match["kind"] == kind]
+    names = [match[0] for match in sorted(found, key=lambda match: int(match["number"]))]
     return [folder / name for name in names if (folder / name / "run.json").is_file()]
 
 
@@ -171,6 +189,18 @@ def _folds_lines(run: Run, folds: list[StoragePath]) -> str:
         lines.append(f"mean      tracks accuracy {mean.accuracy:.3f}, macro-F1 {mean.macro_f1:.3f}")
     else:
         lines.append("state     unfinished: run the same crossval command to continue")
+    return "\n".join(lines)
+
+
+def _search_lines(run: Run, trials: list[StoragePath]) -> str:
+    """Return the lines for a search: how many trials have begun and are trained, and the best at the end."""
+    runs = [Run(trial) for trial in trials]
+    trained, summary = sum(trial.model.is_file() for trial in runs), run.search()
+    lines = [f"trials    {len(runs)} begun, {trained} of them trained to the end"]
+    if summary:
+        lines.append(f"best      {summary.best_name} of {len(summary.trials)} trials")
+    else:
+        lines.append("state     unfinished: run the same tune command to continue")
     return "\n".join(lines)
 
 

@@ -128,8 +128,8 @@ def keep_code(folder: StoragePath, config: TrainConfig, begun: bool) -> TrainCon
         store_code(Run(folder), code)
     elif (name.is_file and not StoragePath.of(name.source).is_file()) or _read(name) != place.read():
         _log.warning(
-            f"{one_line(name.source)} is not here or has changed since the first run in {folder} began. All continue "
-            f"with the copy, {place}; to use another file, give another --out."
+            f"{one_line(name.source)} is not here or has changed since the first run in {folder} began. All "
+            f"continue with the copy, {place}; to use another file, give another --out."
         )
     return config.model_copy(update={"model": f"{place.stored}:{name.function}"})
 

@@ -119,7 +119,7 @@ def _explain(problem: Any) -> str:
     """Return one line on an invalid setting; for an unknown one, with the most similar known setting."""
     name = ".".join(str(part) for part in problem["loc"][:2])
     if problem["type"] == "extra_forbidden":
-        nearest = _nearest(name)
+        nearest = nearest_setting(name)
         return f"{name}: unknown setting" + (f"; did you mean {nearest}?" if nearest else "")
     if problem["type"] in ("model_type", "model_attributes_type"):
         return f"{name}: expected settings (key: value), found {reprlib.repr(problem['input'])}"
@@ -142,7 +142,7 @@ def _range(section: str, key: str) -> str:
     return ", ".join(f"{word} {bounds[word]:,}" for word in words.values() if word in bounds)
 
 
-def _nearest(mistyped: str) -> str | None:
+def nearest_setting(mistyped: str) -> str | None:
     """Return the known setting or section most similar to a mistyped one; a setting may be in another section."""
     sections = list(JobConfig.model_fields)
     settings = [

@@ -94,7 +94,7 @@ def run_folds(
                 process = ChildProcess(run_fold, features, fold, sends=True, variables=slot)
                 running[fold.number] = processes.enter_context(process), slot
             for number, (process, _) in list(running.items()):
-                for kind, value in _arrived(process):
+                for kind, value in arrived(process):
                     if kind == "yielded":
                         _show(names[number], number, value, progress)
                         continue
@@ -103,7 +103,7 @@ def run_folds(
                         metrics[number] = value
                         progress.finished(number)
                     elif not failures:
-                        failures.append(_explain(names[number], value))
+                        failures.append(explain_failure(names[number], value))
                         waiting.clear()
                         _end(running)
             time.sleep(_SECONDS_BETWEEN_POLLS)
@@ -116,8 +116,8 @@ def run_folds(
     return [metrics[fold.number] for fold in folds]
 
 
-def _arrived(process: ChildProcess) -> Iterator[tuple[str, Any]]:
-    """Yield the messages that have arrived."""
+def arrived(process: ChildProcess) -> Iterator[tuple[str, Any]]:
+    """Yield the messages of a process that have arrived."""
     with contextlib.suppress(TimeoutError):
         while True:
             message = process.receive(0)
@@ -143,14 +143,19 @@ def _show(name: str, number: int, value: Any, progress: FoldReporter) -> None:
             _log.log(value.levelno, "%s | %s", name, value.getMessage())
 
 
-def _explain(name: str, value: Exception | Death) -> Exception:
-    """Return the error of a process that failed or died."""
+def explain_failure(what: str, value: Exception | Death) -> Exception:
+    """Return the error of a process that failed or died.
+
+    Args:
+        what: What it trained, such as `fold 2`.
+        value: The error that it raised, or how it died.
+    """
     if not isinstance(value, Death):
         return value
     how = f"signal {-value.status}" if value.status < 0 else f"status {value.status}"
     last = f": {value.last_line}" if value.last_line else ""
     return TrainError(
-        f"the process that trained {name} ended with {how}{last}. Finished folds and checkpoints are kept: "
+        f"the process that trained {what} ended with {how}{last}. What is finished and checkpoints are kept: "
         "the same command continues from there. If there was not enough memory, add --at-once 1"
     )
 
@@ -165,7 +170,20 @@ def run_fold(send: Callable[[object], None], features: StoragePath, fold: Fold) 
 
     Raises:
         EarmarkError: As `make_model` and `evaluate_model`.
-        RuntimeError: Any other error, with its traceback: it may have no picklable parts.
+        RuntimeError: Any other error.
+    """
+    with sent_to_parent(send), tracked(fold.track, fold.folder) as after_epoch:
+        reporter = ProgressSender(send)
+        make_model(features, fold.folder, fold.config, reporter, command=fold.command, after_epoch=after_epoch)
+        return evaluate_model(fold.folder, features, trust_code=fold.config.train.is_users_model)
+
+
+@contextmanager
+def sent_to_parent(send: Callable[[object], None]) -> Iterator[None]:
+    """Send the log to the parent, and raise errors in a form that can be sent.
+
+    Raises:
+        RuntimeError: An error that is no EarmarkError, with its traceback: it may have no picklable parts.
     """
     for name in LOGGERS:
         logger = logging.getLogger(name)
@@ -173,10 +191,7 @@ def run_fold(send: Callable[[object], None], features: StoragePath, fold: Fold) 
         logger.addHandler(_LogSender(send))
         logger.propagate = False
     try:
-        with tracked(fold.track, fold.folder) as after_epoch:
-            reporter = _ProgressSender(send)
-            make_model(features, fold.folder, fold.config, reporter, command=fold.command, after_epoch=after_epoch)
-            return evaluate_model(fold.folder, features, trust_code=fold.config.train.is_users_model)
+        yield
     except (EarmarkError, OSError):
         raise
     except Exception:
@@ -194,8 +209,8 @@ class _LogSender(logging.Handler):
         self._send(logging.makeLogRecord({"levelno": record.levelno, "msg": record.getMessage()}))
 
 
-class _ProgressSender:
-    """Sends the progress of training, a few times a second."""
+class ProgressSender:
+    """Reporter of a process that sends the progress of training, a few times a second."""
 
     def __init__(self, send: Callable[[object], None]) -> None:
         self._send = send

@@ -47,7 +47,7 @@ def test_any_settings_survive_the_round_trip(tmp_path_factory, epochs, rate, fra
 
 
 def test_every_included_config_is_valid_and_starts_with_its_command(request):
-    files = sorted((request.config.rootpath / "configs").glob("*.yaml"))
+    files = [file for file in (request.config.rootpath / "configs").glob("*.yaml") if file.stem != "space"]
     assert {file.stem for file in files} >= {"published", "quick", "best"}
     for file in files:
         load_config(file, [])

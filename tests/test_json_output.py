@@ -26,7 +26,7 @@ def documented(command):
 
 def test_status_and_verification_of_a_dataset(features):
     status = printed("status", features, "--json")
-    assert status.keys() == {"folder", "dataset", "listing", "run", "cross_validation", "answers"}
+    assert status.keys() == {"folder", "dataset", "listing", "run", "cross_validation", "search", "answers"}
     assert status.keys() <= documented("status")
     assert (status["folder"], status["run"], status["answers"]) == (str(features), None, None)
     assert status["dataset"]["complete"] is True

@@ -19,10 +19,12 @@ from featurize.execution.ray_tasks import on_cluster
 from featurize.storage import StoragePath
 from jobs.commands.app import app
 from jobs.config import load_config
+from jobs.errors import ConfigError
 from jobs.remote.code_bundle import SETTINGS, code_files, pack, sizes
 from jobs.remote.remote_command import read_command
 from jobs.remote.shared_paths import _network_mounts, refuse_local_paths
 from jobs.remote.submit import readable_id
+from jobs.tuning.space import read_space
 
 ROOT = Path(__file__).parent.parent
 RUN_IN_BUCKET = ["run", "s3://bucket/music", "--out", "s3://bucket/run"]
@@ -118,6 +120,26 @@ def test_the_uploaded_files_run_the_command_with_the_same_settings(tmp_path):
 )
 def test_the_dashboard_shows_what_a_job_does_without_secrets(words, metadata):
     assert read_command(typer.main.get_command(app).commands, words).metadata == metadata
+
+
+def test_a_search_is_sent_with_its_space_and_the_models_that_it_names(tmp_path):
+    build = "def build(input_shape, classes, config): ...\n"
+    (tmp_path / "mine.py").write_text(build)
+    (tmp_path / "space.yaml").write_text(
+        f"train.model: [conv3, '{tmp_path / 'mine.py'}:build']\ntrain.seed: [1, 2]"
+    )
+    words = ["tune", "s3://b/features", "--space", str(tmp_path / "space.yaml"), "--out", "s3://b/runs"]
+    command = read_command(typer.main.get_command(app).commands, [*words, "--samples", "8"])
+    assert command.paths == {"FEATURES": "s3://b/features", "--out": "s3://b/runs"}
+    assert ("--space", "space.yaml") in itertools.pairwise(command.arguments)
+    pack(code_files(), command.settings, command.code, tmp_path / "job")
+    assert (tmp_path / "job" / "model_code" / "mine.py").read_text() == build
+    space = read_space(tmp_path / "job" / "space.yaml")
+    assert space["train.model"].values == ("conv3", "model_code/mine.py:build")
+    assert list(space) == ["train.model", "train.seed"]
+    (tmp_path / "space.yaml").write_text("train.sede: [1]")
+    with pytest.raises(ConfigError, match=r"did you mean train\.seed"):
+        read_command(typer.main.get_command(app).commands, words)
 
 
 def test_a_prediction_is_sent_with_its_own_settings():

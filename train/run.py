@@ -21,7 +21,7 @@ from train.errors import TrainError
 from train.provenance import Device, Start
 from train.record_base import explain
 from train.records import EpochRecord, InitialWeights, ModelCodeInfo, ModelInfo, RunInfo
-from train.score_records import CrossValidationSummary, Metrics
+from train.score_records import CrossValidationSummary, Metrics, TuneSummary
 
 T = TypeVar("T")
 
@@ -79,25 +79,9 @@ class Run:
         Raises:
             TrainError: The folder holds a run with other settings or another dataset.
         """
-        settings = config.model_dump()
-        may_change = config.may_change
         previous = self.info()
-        if previous:
-            defaults = {name: field.get_default() for name, field in TrainConfig.model_fields.items()}
-            recorded = {**defaults, **previous.train}  # an earlier version may have had fewer settings
-            changes = [
-                f"train.{key}: {recorded.get(key)!r} there, {value!r} now"
-                for key, value in settings.items()
-                if key not in may_change and recorded.get(key) != value
-            ]
-            if previous.dataset != dataset.id:
-                changes.append(f"dataset: {one_line(previous.dataset)} there, {dataset.id} now")
-            if changes:
-                raise TrainError(
-                    f"{self.folder} holds a run made with other settings:\n"
-                    + "\n".join(f"  - {change}" for change in changes)
-                    + "\nGive another --out, or the same settings to continue this run."
-                )
+        self.refuse_other_settings(dataset, config)
+        settings = config.model_dump()
         order = previous.order if previous and self.latest_step() else ORDER
         info = RunInfo(dataset=dataset.id, features=self._relative(dataset.folder), train=settings, order=order)
         # Only if there are any, so that the file of other runs stays as it was.
@@ -111,6 +95,34 @@ class Run:
         """Record the devices that train, if the latest start is recorded."""
         if (info := self.info()) and (updated := info.with_device(device)) != info:
             self.write("run.json", updated.to_json())
+
+    def refuse_other_settings(self, dataset: Dataset, config: TrainConfig) -> None:
+        """Check that a run that has begun was started with the same dataset and settings.
+
+        Args:
+            dataset: Dataset.
+            config: Settings.
+
+        Raises:
+            TrainError: It was not; the message lists all differences.
+        """
+        if not (previous := self.info()):
+            return
+        defaults = {name: field.get_default() for name, field in TrainConfig.model_fields.items()}
+        recorded = {**defaults, **previous.train}  # an earlier version may have had fewer settings
+        changes = [
+            f"train.{key}: {recorded.get(key)!r} there, {value!r} now"
+            for key, value in config.model_dump().items()
+            if key not in config.may_change and recorded.get(key) != value
+        ]
+        if previous.dataset != dataset.id:
+            changes.append(f"dataset: {one_line(previous.dataset)} there, {dataset.id} now")
+        if changes:
+            raise TrainError(
+                f"{self.folder} holds a run made with other settings:\n"
+                + "\n".join(f"  - {change}" for change in changes)
+                + "\nGive another --out, or the same settings to continue this run."
+            )
 
     def refuse_other_order(self) -> None:
         """Check that training continues in the order of segments in which it began.
@@ -195,6 +207,10 @@ class Run:
         """Return the content of crossval.json, None if the folder holds no finished cross-validation."""
         advice = "Type the same earmark crossval again; finished folds are kept."
         return self._load("crossval.json", CrossValidationSummary, advice)
+
+    def search(self) -> TuneSummary | None:
+        """Return the content of tune.json, None if the folder holds no finished search."""
+        return self._load("tune.json", TuneSummary, "Type the same earmark tune again; finished trials are kept.")
 
     def refuse_removed(self) -> None:
         """Raise a TrainError if the folder of a run that has begun is gone: writing would create it again."""
@@ -303,6 +319,10 @@ class Run:
         """Return what to type for a folder that was expected to hold a run."""
         if self.cross_validation():
             return f"It holds the folds of a cross-validation, each of them a run: {self.folder / 'fold=0'}, ..."
+        if search := self.search():
+            return (
+                f"It holds the trials of a search, each of them a run; the best: {self.folder / search.best_name}"
+            )
         try:
             refuse_foreign_run_folder(self.folder)
         except FeaturizeError:

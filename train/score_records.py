@@ -1,14 +1,15 @@
-"""Types of metrics.json and crossval.json: scores, their confidence intervals, and those of several folds.
+"""Types of metrics.json, crossval.json and tune.json: scores, their confidence intervals, and those of many runs.
 
 The keys of each file are the names of the fields, in their order; `train.run` names the files and reads them.
 """
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from featurize.dataset.schema import MAX_FOLDS
 from train.record_base import Classes, Count, Epoch, Fold, NotNegative, Record, Share
+from train.records import HeldOutFigures
 
 Confusion = Annotated[list[list[Count]], Field(min_length=1)]
 
@@ -301,6 +302,57 @@ class CrossValidationSummary(Record):
     def _check_sizes(self) -> "CrossValidationSummary":
         for part in (self.confusion.tracks, self.confusion.segments, self.confusion.svm_tracks):
             _refuse_other_size(part, len(self.classes))
+        return self
+
+
+class TrialResult(Record):
+    """The result of one trial.
+
+    Attributes:
+        trial: Its number.
+        settings: The values of the settings that vary.
+        state: `trained`; `stopped` if others were better; `diverged` if its loss was not finite.
+        epochs: Number of epochs that count: up to the stop.
+        epoch: The best of these epochs; 0 if none was evaluated.
+        validation: Figures of the validation fold after that epoch; None if none was evaluated.
+    """
+
+    trial: Annotated[int, Field(ge=1)]
+    settings: dict[str, Any]
+    state: Literal["trained", "stopped", "diverged"]
+    epochs: Count
+    epoch: Count
+    validation: HeldOutFigures | None
+
+
+class TuneSummary(Record):
+    """tune.json: the trials of a search.
+
+    Attributes:
+        dataset: Identifier of the dataset.
+        select_by: Figure of the validation fold by which trials are compared.
+        rungs: Epochs after which they were compared.
+        best: Number of the best trial.
+        trials: All trials.
+    """
+
+    dataset: str
+    select_by: Literal["track_macro_f1", "track_accuracy", "accuracy", "loss"]
+    rungs: list[Epoch]
+    best: Annotated[int, Field(ge=1)]
+    trials: list[TrialResult]
+
+    @property
+    def best_name(self) -> str:
+        """Name of the folder of the best trial."""
+        return f"trial={self.best}"
+
+    @model_validator(mode="after")
+    def _check_best(self) -> "TuneSummary":
+        if [trial.trial for trial in self.trials] != list(range(1, len(self.trials) + 1)):
+            raise ValueError("the trials should be numbered from 1")
+        if self.best > len(self.trials):
+            raise ValueError(f"best is {self.best}, but there are {len(self.trials)} trials")
         return self
 
 

@@ -14,7 +14,7 @@ from featurize.storage import StoragePath, refuse_undecodable
 
 PLAN_KEY = b"earmark"  # of the metadata of tracks.parquet
 _SYSTEM = frozenset({"lost+found", "System Volume Information", "desktop.ini", "Thumbs.db"})
-_FOLD = re.compile(r"(fold|seed)=\d+")
+_RUN = re.compile(r"(fold|seed|trial)=\d+")
 _NAMES_SHOWN = 3
 _INFO_KEYS = frozenset({"format", "id", "settings"})  # of dataset.json
 
@@ -35,14 +35,14 @@ def refuse_foreign_dataset_folder(folder: StoragePath) -> None:
 
 
 def refuse_foreign_run_folder(folder: StoragePath) -> None:
-    """Refuse the output folder of a run or a cross-validation if it holds other files and nothing of Earmark.
+    """Refuse the output folder of runs if it holds other files and nothing of Earmark.
 
     The dataset may be in its subfolder `features`, and the code of a user's model in `model_code`.
 
     Raises:
         FeaturizeError: It does, or it is a file.
     """
-    _refuse(folder, lambda name: name in ("features", "model_code") or bool(_FOLD.fullmatch(name)))
+    _refuse(folder, lambda name: name in ("features", "model_code") or bool(_RUN.fullmatch(name)))
 
 
 def refuse_foreign_answers_folder(folder: StoragePath) -> None:
@@ -105,7 +105,9 @@ def _free_names() -> Iterator[str]:
 
 
 def _holds_ours(folder: StoragePath) -> bool:
-    if any((folder / name).is_file() for name in ("run.json", "crossval.json")) or list_shards(folder):
+    if any((folder / name).is_file() for name in ("run.json", "crossval.json", "tune.json")) or list_shards(
+        folder
+    ):
         return True
     try:
         if read_json(folder / "dataset.json").keys() >= _INFO_KEYS:

@@ -39,6 +39,7 @@ for command in (
     build.compact,
     build.train,
     build.crossval,
+    build.tune,
     build.submit,
     query.status,
     query.verify,

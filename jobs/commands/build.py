@@ -216,6 +216,53 @@ def crossval(
         )
 
 
+def tune(
+    features: Features,
+    space: Annotated[
+        Path,
+        typer.Option("--space", metavar="FILE", help="YAML file of the settings that vary, and their values."),
+    ],
+    out: Annotated[str, typer.Option("--out", metavar="RUNS", help="Output folder or URI of the trials.")],
+    samples: Annotated[int, typer.Option(min=1, max=1000, metavar="TRIALS", help="Number of trials.")] = 40,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    at_once: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="TRIALS",
+            help="Trials trained at a time, each in a separate process. By default as many as folds of crossval.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Search for better settings: train trials with random values of a space, and keep the settings of the best.
+
+    Lines of a space: train.learning_rate: {loguniform: [1e-4, 1e-2]} and train.model: [conv3, modulation].
+    Trials are compared on the validation fold after a sixteenth and a quarter of their epochs (ASHA); those that
+    are not in the best quarter stop there. The test fold is not used.
+    RUNS/best.yaml has the settings of the best trial, for --config; each trial is a run in RUNS.
+    After an interruption, run the same command again: it continues where it stopped, also with more --samples.
+    """
+    with plain_errors():
+        from featurize.storage import StoragePath
+        from jobs.config import load_config
+        from jobs.terminal.console import ConsoleReporter
+        from jobs.tuning.trials import trial_folder
+        from jobs.tuning.tune import tune as search
+
+        reporter, path, dataset = ConsoleReporter(), StoragePath.of(out), StoragePath.of(features)
+        settings = load_config(config, overrides or [])
+        summary = search(dataset, space, samples, path, settings, reporter, at_once)
+        if as_json:
+            echo_json(summary.to_json())
+            return
+        reporter.tuned(summary)
+        best = trial_folder(path, summary.best)
+        echo(f"best      {best}\nsettings  {path / 'best.yaml'}\ntrials    {path / 'tune.json'}")
+        echo(f"next      earmark evaluate {best.quoted}")
+
+
 def submit(
     context: typer.Context,
     command: Annotated[

@@ -1,7 +1,7 @@
 """The files that a job uploads to a cluster: Earmark's code, the settings of the job, and a user's model.
 
 Files are selected by an allowlist of packages and suffixes, so `.git`, data, `.env` or keys are never included.
-The setting `train.model` may name one more file.
+The setting `train.model` may name one more file, and `earmark tune` sends its space.
 """
 
 import importlib.resources
@@ -13,6 +13,7 @@ from featurize.errors import FeaturizeError
 
 PACKAGES = ("featurize", "train", "jobs", "earmark", "configs")
 SETTINGS = "settings.yaml"
+SPACE = "space.yaml"
 _SUFFIXES = {".py", ".yaml", ".j2", ".css", ".js"}
 _MAX_BYTES = 50 * 10**6
 _LISTED_FILES = 5  # in the error about _MAX_BYTES

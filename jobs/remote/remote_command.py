@@ -2,19 +2,24 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
+import yaml
 
+from featurize.dataset.yaml_text import parse_yaml
 from featurize.place_uri import is_uri
 from featurize.uri import uri_without_secrets
 from jobs.config import JobConfig, load_config, to_yaml
+from jobs.errors import ConfigError
 from jobs.inference.predict import prediction_limits
-from jobs.remote.code_bundle import SETTINGS
+from jobs.remote.code_bundle import SETTINGS, SPACE
+from jobs.tuning.space import read_space
 from jobs.typed_command import command_words
 from train.model.code_file import FOLDER, read_code
 
-_REMOTE_COMMANDS = ("run", "featurize", "verify", "compact", "train", "crossval", "evaluate", "predict")
+_REMOTE_COMMANDS = ("run", "featurize", "verify", "compact", "train", "crossval", "tune", "evaluate", "predict")
 _PATH_PARAMETERS = {
     "music": "MUSIC",
     "targets": "MUSIC",
@@ -37,7 +42,8 @@ class RemoteCommand:
         settings: Settings of --config and --set combined, as YAML.
         paths: Paths and URIs that the command reads and writes, keyed by argument (MUSIC, --out).
         out: Output folder or URI, or the folder that is changed.
-        code: The file that `train.model` names, for a user's model, by its path in the job's working directory.
+        code: Other files, by their path in the job's working directory: those of a user's models that
+            `train.model` names, and the space of a search.
     """
 
     name: str
@@ -90,16 +96,39 @@ def read_command(commands: Mapping[str, Any], words: Sequence[str]) -> RemoteCom
     }
     out = next(str(values[key]) for key in ("out", "run", "features", "folder") if values.get(key))
     config, code = _with_code(config)
+    if name == "tune":
+        space, of_space = _space_with_code(values["space"])
+        values["space"] = SPACE
+        code = {**code, SPACE: space, **of_space}
     return RemoteCommand(name, _rebuild(command, values), to_yaml(config), paths, out, code)
 
 
 def _with_code(config: JobConfig) -> tuple[JobConfig, dict[str, bytes]]:
     """Return the settings with the path that the file of a user's model has in the job, and the file."""
-    if not (code := read_code(config.train.model)):
-        return config, {}
+    model, code = _model_with_code(config.train.model)
+    return config.model_copy(update={"train": config.train.model_copy(update={"model": model})}), code
+
+
+def _space_with_code(file: Path) -> tuple[bytes, dict[str, bytes]]:
+    """Return the space of a search with the paths that files of models have in the job, and these files."""
+    read_space(file)  # refuses a space that cannot be used
+    content = parse_yaml(file.read_bytes())
+    code: dict[str, bytes] = {}
+    if models := content.get("train.model"):
+        pairs = [_model_with_code(model) for model in models]
+        content["train.model"] = [model for model, _ in pairs]
+        code = {path: found for _, files in pairs for path, found in files.items()}
+        if len({*content["train.model"]}) < len(models):
+            raise ConfigError("train.model: two files of the space have the same name. Rename one of them")
+    return yaml.safe_dump(content, sort_keys=False).encode(), code
+
+
+def _model_with_code(model: str) -> tuple[str, dict[str, bytes]]:
+    """Return `train.model` with the path that the file of a user's model has in the job, and the file."""
+    if not (code := read_code(model)):
+        return model, {}
     path = f"{FOLDER}/{code.name.file}"
-    train = config.train.model_copy(update={"model": f"{path}:{code.name.function}"})
-    return config.model_copy(update={"train": train}), {path: code.content}
+    return f"{path}:{code.name.function}", {path: code.content}
 
 
 def _rebuild(command: Any, values: dict[str, Any]) -> list[str]:

@@ -1,6 +1,7 @@
 """Output of a running job on stderr: progress bars on a terminal, plain lines in a file."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +24,14 @@ if TYPE_CHECKING:
     from train.answers.check import AnswersStatus
     from train.records import EpochRecord
     from train.report.comparison import Row
-    from train.score_records import CrossValidationSummary, Figures, FiguresByPart, FoldFigures
+    from train.score_records import (
+        CrossValidationSummary,
+        Figures,
+        FiguresByPart,
+        FoldFigures,
+        TrialResult,
+        TuneSummary,
+    )
 
 _SECONDS_BETWEEN_LINES = 30.0
 _FILE_WIDTH = 1000  # columns
@@ -117,6 +125,12 @@ class ConsoleReporter:
         with self._bar("steps") as show:
             yield FoldReporter(folds, unit, show, self._line)
 
+    @contextmanager
+    def tuning(self) -> Iterator["TrialReporter"]:
+        """Show the number of finished trials and, after each epoch of a trial, its loss and accuracy."""
+        with self._bar("trials") as show:
+            yield TrialReporter(lambda done, total: show(done, total, ""), self._line)
+
     def rejects(self, summary: "Summary") -> None:
         """Print a table of rejected tracks by reason, if any track was rejected."""
         self.reject_table(summary.tracks, summary.rejects)
@@ -164,6 +178,27 @@ class ConsoleReporter:
             self._console.print(part)
         for sentence in conclusions:
             self._line(sentence)
+
+    def tuned(self, summary: "TuneSummary") -> None:
+        """Print the trials of a search, the best first: settings, and figures on the validation fold."""
+        console = self._console if self._console.is_terminal else Console(stderr=True, width=_FILE_WIDTH)
+        names = list(summary.trials[0].settings)
+        shown = ["accuracy", "macro-F1", "segment accuracy", "loss"]
+        table = Table(
+            "trial", "", "epochs", *shown, *(Column(_cell(name.removeprefix("train."))) for name in names)
+        )
+        for trial in sorted(summary.trials, key=lambda trial: _order(trial, summary)):
+            figures = trial.validation
+            values = (
+                (figures.track_accuracy, figures.track_macro_f1, figures.accuracy, figures.loss) if figures else ()
+            )
+            state = "best" if trial.trial == summary.best else trial.state
+            cells = [f"{value:.3f}" for value in values] or [""] * len(shown)
+            values_of = [trial.settings[name] for name in names]
+            settings = [_cell(f"{value:g}" if isinstance(value, float) else str(value)) for value in values_of]
+            table.add_row(str(trial.trial), state, str(trial.epochs), *cells, *settings)
+        table.title = "trials: tracks and segments of the validation fold"
+        console.print(table)
 
     def comparison(self, names: Sequence[str], rows: Sequence["Row"]) -> None:
         """Print runs side by side on standard output, the best value of each row in bold."""
@@ -275,6 +310,24 @@ class FoldReporter:
         self._line(f"{name} | {_epoch_line(entry, epochs)}")
 
 
+class TrialReporter:
+    """Shows the progress of the trials of a search, several of which may be trained at a time."""
+
+    def __init__(self, done: Callable[[int, int], None], line: Callable[[str], None]) -> None:
+        """Begin without any trial.
+
+        Args:
+            done: Shows (finished trials, all trials).
+            line: Prints a line.
+        """
+        self.done = done
+        self._line = line
+
+    def epoch(self, number: int, entry: "EpochRecord", epochs: int) -> None:
+        """Print the figures of an epoch of trial `number`."""
+        self._line(f"trial {number} | {_epoch_line(entry, epochs)}")
+
+
 def status_lines(status: "Status | AnswersStatus", command: str = "featurize") -> str:
     """Return the lines of `earmark status` for a dataset, or for answers.
 
@@ -304,6 +357,14 @@ def _cell(text: str, style: str = "") -> Text:
 
 def _both(figures: "Figures") -> tuple[float, float]:
     return figures.accuracy, figures.macro_f1
+
+
+def _order(trial: "TrialResult", summary: "TuneSummary") -> tuple[bool, float]:
+    """Return the position of a trial: the best first, then by the figure that they are compared by."""
+    if not trial.validation:
+        return True, math.inf
+    figure: float = getattr(trial.validation, summary.select_by)
+    return trial.trial != summary.best, figure if summary.select_by == "loss" else -figure
 
 
 def _epoch_line(entry: "EpochRecord", epochs: int) -> str:

@@ -16,6 +16,7 @@ from train.run import Run
 
 _FOLD = re.compile(r"fold=(\d+)")
 _SEED = re.compile(r"seed=(\d+)")
+_TRIAL = re.compile(r"trial=(\d+)")
 _NAMES_SHOWN = 3
 _LABELS_SHOWN = 20
 
@@ -29,6 +30,7 @@ class Progress:
         listing: Id of a process that lists its music and has not planned a dataset yet.
         run: The run, with its number of epochs to train.
         cross_validation: The folder of a cross-validation, and the runs of the folds that have begun.
+        search: The folder of a search, and the runs of the trials that have begun.
         answers: Status of answers.
     """
 
@@ -36,6 +38,7 @@ class Progress:
     listing: str | None = None
     run: tuple[Run, int] | None = None
     cross_validation: tuple[Run, list[StoragePath]] | None = None
+    search: tuple[Run, list[StoragePath]] | None = None
     answers: AnswersStatus | None = None
 
 
@@ -61,6 +64,8 @@ def read_progress(folder: StoragePath) -> Progress:
         return Progress(dataset, listing, run=(run, info.epochs))
     if folds := _folds(folder):
         return Progress(dataset, listing, cross_validation=(run, folds))
+    if trials := _begun(folder, _TRIAL):
+        return Progress(dataset, listing, search=(run, trials))
     if dataset or listing:
         return Progress(dataset, listing)
     if run.history() or (folder / "tracks.parquet").is_file():
@@ -84,13 +89,16 @@ def progress_lines(folder: StoragePath) -> str:
         parts.append(_training_lines(*progress.run))
     if progress.cross_validation:
         parts.append(_folds_lines(*progress.cross_validation))
+    if progress.search:
+        parts.append(_search_lines(*progress.search))
     return "\n".join(parts)
 
 
 def progress_record(folder: StoragePath) -> dict[str, Any]:
     """Return the document of `earmark status --json`; arguments and errors as in `read_progress`.
 
-    `dataset`, `listing`, `run`, `cross_validation` and `answers` are null for what the folder does not hold.
+    `dataset`, `listing`, `run`, `cross_validation`, `search` and `answers` are null for what the folder does not
+    hold.
     """
     progress = read_progress(folder)
     folds = None
@@ -102,12 +110,22 @@ def progress_record(folder: StoragePath) -> dict[str, Any]:
             "folds": [{"folder": str(fold), **_run_record(Run(fold))} for fold in begun],
             "mean": summary.mean.tracks.to_json() if summary else None,
         }
+    trials = None
+    if progress.search:
+        run, begun = progress.search
+        found = run.search()
+        trials = {
+            "complete": found is not None,
+            "trials": [{"folder": str(trial), **_run_record(Run(trial))} for trial in begun],
+            "best": found.best if found else None,
+        }
     return {
         "folder": str(folder),
         "dataset": _status_record(progress.dataset),
         "listing": progress.listing,
         "run": _run_record(progress.run[0]) if progress.run else None,
         "cross_validation": folds,
+        "search": trials,
         "answers": _status_record(progress.answers),
     }
 
@@ -151,8 +169,12 @@ def _listing_lines(holder: str) -> str:
 
 def _folds(folder: StoragePath) -> list[StoragePath]:
     """Return the folders of a cross-validation in which training has begun, in the order of seeds and folds."""
-    seeds = [folder, *_numbered(folder, _SEED)]
-    return [run for seed in seeds for run in _numbered(seed, _FOLD) if (run / "run.json").is_file()]
+    return [run for seed in [folder, *_numbered(folder, _SEED)] for run in _begun(seed, _FOLD)]
+
+
+def _begun(folder: StoragePath, pattern: re.Pattern[str]) -> list[StoragePath]:
+    """Return the folders of folds or trials in which training has begun, in the order of their numbers."""
+    return [run for run in _numbered(folder, pattern) if (run / "run.json").is_file()]
 
 
 def _numbered(folder: StoragePath, pattern: re.Pattern[str]) -> list[StoragePath]:
@@ -180,6 +202,18 @@ def _folds_lines(run: Run, folds: list[StoragePath]) -> str:
         lines.append(f"mean      tracks accuracy {mean.accuracy:.3f}, macro-F1 {mean.macro_f1:.3f}")
     else:
         lines.append("state     unfinished: run the same crossval command to continue")
+    return "\n".join(lines)
+
+
+def _search_lines(run: Run, trials: list[StoragePath]) -> str:
+    """Return the lines for a search: how many trials have begun and are trained, and the best at the end."""
+    runs = [Run(trial) for trial in trials]
+    trained, summary = sum(trial.model.is_file() for trial in runs), run.search()
+    lines = [f"trials    {len(runs)} begun, {trained} of them trained to the end"]
+    if summary:
+        lines.append(f"best      {summary.best_name} of {len(summary.trials)} trials")
+    else:
+        lines.append("state     unfinished: run the same tune command to continue")
     return "\n".join(lines)
 
 

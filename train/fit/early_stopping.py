@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from train.config import TrainConfig
 from train.records import EpochRecord
+from train.run import Run
 
 
 def rank(entry: EpochRecord, config: TrainConfig) -> tuple[float, float]:
@@ -45,3 +46,10 @@ def should_stop(history: Sequence[EpochRecord], config: TrainConfig) -> bool:
         and history[-1].validation is not None
         and (len(history) - best_epoch(history, config) >= config.patience)
     )
+
+
+def is_trained(run: Run, config: TrainConfig) -> bool:
+    """Return whether the run has a model and all its epochs are finished."""
+    info = run.model_info()
+    history = run.history()
+    return bool(run.model.is_file() and info and info.epochs == len(history) and should_stop(history, config))

@@ -16,7 +16,7 @@ from train.fit.background_writer import BackgroundWriter
 from train.fit.calibrate import calibrate
 from train.fit.checked_builds import refuse_untrainable
 from train.fit.checkpoints import Checkpoints
-from train.fit.early_stopping import should_stop
+from train.fit.early_stopping import is_trained
 from train.fit.forward import refuse_random_layers
 from train.fit.initial_weights import (
     InitialModel,
@@ -275,13 +275,6 @@ def learn(
     temperature = calibrate(model, strategy, held_out_folds["validation"]) if config.calibrate else None
     run.refuse_removed()
     save_model(run, model, dataset, config, temperature)
-
-
-def is_trained(run: Run, config: TrainConfig) -> bool:
-    """Return whether the run has a model and all its epochs are finished."""
-    info = run.model_info()
-    history = run.history()
-    return bool(run.model.is_file() and info and info.epochs == len(history) and should_stop(history, config))
 
 
 def describe_curves(config: TrainConfig) -> str:

@@ -106,12 +106,12 @@ def settle_code(run: Run, config: TrainConfig) -> tuple[TrainConfig, ModelCode |
 
 
 def keep_code(folder: StoragePath, config: TrainConfig, begun: bool) -> TrainConfig:
-    """Copy the file of a user's model into the folder of a cross-validation, whose folds all use the copy.
+    """Copy the file of a user's model into a folder of runs, which all use the copy: folds, or trials.
 
     Args:
-        folder: Folder of the cross-validation.
+        folder: Folder of the runs.
         config: Settings as the user gave them.
-        begun: Whether a fold has been begun; the copy is then kept if there is one.
+        begun: Whether a run has been begun; the copy is then kept if there is one.
 
     Returns:
         The settings, where `model` is the copy; unchanged for one of Earmark's models.
@@ -128,8 +128,8 @@ def keep_code(folder: StoragePath, config: TrainConfig, begun: bool) -> TrainCon
         store_code(Run(folder), code)
     elif (name.is_file and not StoragePath.of(name.source).is_file()) or _read(name) != place.read():
         _log.warning(
-            f"{one_line(name.source)} is not here or has changed since this cross-validation began. It continues "
-            f"with its copy, {place}; to use another file, give another --out."
+            f"{one_line(name.source)} is not here or has changed since the first run in {folder} began. All "
+            f"continue with the copy, {place}; to use another file, give another --out."
         )
     return config.model_copy(update={"model": f"{place.stored}:{name.function}"})
 

@@ -1,0 +1,308 @@
+"""The space of a search: which settings of training vary, and between which values; read from YAML.
+
+Example:
+    train.model: [conv3, modulation]                    # one of these
+    train.learning_rate: {loguniform: [1e-4, 1e-2]}     # a number between these, by its logarithm
+    train.dropout: {uniform: [0, 0.6]}                  # a number between these
+    train.batch_size: {logintegers: [16, 128]}          # a whole number, both ends included, by its logarithm
+    train.model_settings.width: {integers: [8, 64]}     # a whole number, both ends included
+"""
+
+import dataclasses
+import hashlib
+import math
+import reprlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from featurize.dataset.yaml_text import LARGEST_YAML, parse_yaml
+from featurize.display import one_line
+from featurize.storage import describe
+from jobs.config import JobConfig, nearest_setting
+from jobs.errors import ConfigError
+from train.config import NotCompared, TrainConfig
+
+_MOST_SETTINGS = 50
+_MOST_VALUES = 1000
+_DIGITS = 4  # of a number that is drawn
+_SHOWN = 100  # characters of a name
+_PROBLEMS_SHOWN = 20
+_MODEL_SETTINGS = "model_settings"
+_FORM = (
+    "expected a list of values, such as [16, 32], or one of {uniform: [LOW, HIGH]}, {loguniform: [LOW, HIGH]}, "
+    "{integers: [LOW, HIGH]} and {logintegers: [LOW, HIGH]}"
+)
+# By what trials are compared; another value in each of them would compare different things.
+_COMPARED_BY = ("test_fold", "validation_fold", "select_by", "test_segments", "evaluate_every")
+_ON_TEST = ("best_epoch_on_test",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """One of several values, each equally probable.
+
+    Attributes:
+        values: The values.
+    """
+
+    values: tuple[Any, ...]
+
+    def at(self, position: float) -> Any:
+        """Return the value at a position in [0, 1)."""
+        return self.values[int(position * len(self.values))]
+
+    @property
+    def count(self) -> float:
+        """Number of values."""
+        return len(self.values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """A number between two others.
+
+    Attributes:
+        low: The lowest number.
+        high: The highest number.
+        by_logarithm: Whether its logarithm is uniformly distributed, and not the number itself.
+        whole: Whether it is an integer.
+    """
+
+    low: float
+    high: float
+    by_logarithm: bool
+    whole: bool
+
+    def at(self, position: float) -> float:
+        """Return the number at a position in [0, 1), in a few significant digits."""
+        high = self.high + 1 if self.whole else self.high  # an integer stands for all up to the next
+        if self.by_logarithm:
+            value = self.low * (high / self.low) ** position
+        else:
+            value = self.low + position * (high - self.low)
+        value = math.floor(value) if self.whole else float(f"{value:.{_DIGITS}g}")
+        return min(max(value, self.low), self.high)
+
+    @property
+    def count(self) -> float:
+        """Number of values; infinite unless they are integers."""
+        return self.high - self.low + 1 if self.whole else math.inf
+
+
+Values = Choice | Range
+_RANGES = {
+    "uniform": (False, False),
+    "loguniform": (True, False),
+    "integers": (False, True),
+    "logintegers": (True, True),
+}
+_Space = Mapping[str, Values]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One trial of a search.
+
+    Attributes:
+        number: Its number, from 1.
+        values: The values of the settings that vary, by their full names.
+        config: All settings.
+    """
+
+    number: int
+    values: dict[str, Any]
+    config: JobConfig
+
+
+def read_space(file: Path) -> dict[str, Values]:
+    """Read a space from a YAML file.
+
+    Raises:
+        ConfigError: The file cannot be read, or at least one setting or range is not possible; the message lists
+            all of them.
+    """
+    try:
+        with file.open("rb") as opened:
+            content = parse_yaml(opened.read(LARGEST_YAML + 1))
+    except OSError as error:
+        raise ConfigError(f"cannot read the space {file}: {describe(error)}") from error
+    except ValueError as error:
+        raise ConfigError(f"the space {file} {error}") from error
+    if not isinstance(content, dict) or not content:
+        raise ConfigError(
+            f"the space {file} must name the settings that vary, such as train.dropout: [0, 0.4]; found "
+            f"{'nothing' if not content else type(content).__name__}"
+        )
+    if len(content) > _MOST_SETTINGS:
+        raise ConfigError(f"the space {file} has {len(content)} settings; expected at most {_MOST_SETTINGS}")
+    space: dict[str, Values] = {}
+    problems: list[str] = []
+    for name, value in content.items():
+        try:
+            setting = _setting(name)
+            space[setting] = _values(setting, value)
+        except ValueError as error:
+            problems.append(f"{one_line(name)[:_SHOWN]}: {error}")
+    _refuse(problems, f"{file}: the space cannot be used")
+    return space
+
+
+def draw_trials(space: _Space, base: JobConfig, samples: int) -> list[Trial]:
+    """Return distinct trials; a larger number of samples only adds further ones.
+
+    A value depends on the seed, on the name of its setting and on the number of the draw only.
+
+    Args:
+        space: Space.
+        base: Settings that do not vary; `train.seed` is the seed of the draws, too.
+        samples: Number of trials; there are fewer if the space has fewer combinations.
+
+    Raises:
+        ConfigError: Some of the combinations are not possible; the message names the trials.
+    """
+    wanted = min(samples, math.prod(values.count for values in space.values()))
+    drawn: dict[str, dict[str, Any]] = {}
+    for draw in range(100 * samples):  # enough to find all combinations of a small space
+        values = {name: space[name].at(_position(base.train.seed, draw, name)) for name in space}
+        drawn.setdefault(repr(values), values)
+        if len(drawn) == wanted:
+            break
+    trials, problems = [], []
+    for number, values in enumerate(drawn.values(), 1):
+        try:
+            trials.append(Trial(number, values, _with(base, values)))
+        except ValidationError as error:
+            message = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+            problems.append(f"trial {number} ({describe_values(values)}): {message}")
+    _refuse(problems, "the space has combinations that cannot be used")
+    return trials
+
+
+def describe_values(values: Mapping[str, Any]) -> str:
+    """Return the values of a trial in one line, such as `train.dropout=0.4, train.model=conv3`."""
+    shown = {name: f"{value:g}" if isinstance(value, float) else value for name, value in values.items()}
+    return ", ".join(f"{name}={value}" for name, value in shown.items())
+
+
+def _refuse(problems: Sequence[str], title: str) -> None:
+    if problems:
+        shown = [*problems[:_PROBLEMS_SHOWN]]
+        if len(problems) > _PROBLEMS_SHOWN:
+            shown.append(f"and {len(problems) - _PROBLEMS_SHOWN} more")
+        raise ConfigError(f"{title}:\n" + "\n".join(f"  - {problem}" for problem in shown))
+
+
+def _position(seed: int, draw: int, name: str) -> float:
+    """Return a number in [0, 1) that depends on its arguments only."""
+    digest = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
+    return float(np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, draw, digest)))).random())
+
+
+def _with(base: JobConfig, values: Mapping[str, Any]) -> JobConfig:
+    settings = base.train.model_dump()
+    for name, value in values.items():
+        key, _, inner = name.removeprefix("train.").partition(".")
+        settings[key] = {**settings[key], inner: value} if inner else value
+    return base.model_copy(update={"train": TrainConfig.model_validate(settings)})
+
+
+def _setting(name: object) -> str:
+    """Return the name of a setting that may vary.
+
+    Raises:
+        ValueError: There is no such setting, or trials with different values of it cannot be compared.
+    """
+    section, _, key = str(name).partition(".")
+    key, _, inner = key.partition(".")
+    if section == "train" and not key:
+        raise ValueError("expected settings with their full names, such as train.learning_rate")
+    if section == "featurize":
+        raise ValueError("the dataset has its features already; only settings of train may vary")
+    field = TrainConfig.model_fields.get(key) if section == "train" else None
+    if not field or (inner and key != _MODEL_SETTINGS):
+        nearest = nearest_setting(str(name) if section == "train" and not inner else f"train.{key or section}")
+        raise ValueError("unknown setting" + (f"; did you mean {nearest}?" if nearest else ""))
+    if key in _ON_TEST:
+        raise ValueError("it evaluates the test fold, which a search does not use")
+    if key in _COMPARED_BY:
+        raise ValueError("trials are compared by it, so it has the same value in all of them; give it with --set")
+    if any(isinstance(mark, NotCompared) for mark in field.metadata):
+        raise ValueError("it affects no score; give it with --set")
+    return str(name)
+
+
+def _values(name: str, value: Any) -> Values:
+    """Return the values of a setting.
+
+    Raises:
+        ValueError: The form is another one, or the setting cannot have these values.
+    """
+    if isinstance(value, list):
+        return Choice(_choices(name, value))
+    if not isinstance(value, dict):
+        raise ValueError(
+            f"{_FORM}; found {reprlib.repr(value)}. A value for all trials is given with --set {name}=VALUE"
+        )
+    if len(value) != 1 or next(iter(value)) not in _RANGES:
+        raise ValueError(f"{_FORM}; found {reprlib.repr(value)}")
+    (kind, ends) = next(iter(value.items()))
+    by_logarithm, whole = _RANGES[kind]
+    if not isinstance(ends, list) or len(ends) != 2:
+        raise ValueError(f"expected {kind}: [LOW, HIGH], found {reprlib.repr(ends)}")
+    low, high = (_number(end, whole) for end in ends)
+    if not low < high:
+        raise ValueError(f"expected {kind}: [LOW, HIGH] with LOW less than HIGH, found {reprlib.repr(ends)}")
+    if by_logarithm and low <= 0:
+        raise ValueError(f"expected {kind}: [LOW, HIGH] with LOW more than 0, found {reprlib.repr(ends)}")
+    for end in (low, high):
+        try:
+            _check(name, end)
+        except ValueError as error:
+            hint = "" if whole else "; for whole numbers there are integers and logintegers"
+            raise ValueError(f"{error}{hint if 'integer' in str(error) else ''}") from None
+    return Range(low, high, by_logarithm, whole)
+
+
+def _choices(name: str, values: list[Any]) -> tuple[Any, ...]:
+    if not 1 <= len(values) <= _MOST_VALUES:
+        raise ValueError(f"expected 1 to {_MOST_VALUES} values, found {len(values)}")
+    checked = tuple(_check(name, value) for value in values)
+    if len({repr(value) for value in checked}) < len(checked):
+        raise ValueError(f"a value is there twice: {reprlib.repr(values)}")
+    return checked
+
+
+def _number(value: Any, whole: bool) -> float:
+    """Return a number; YAML reads 1e-4, without a point, as text."""
+    try:
+        number = float(value) if not isinstance(value, bool) else math.nan
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number) or abs(number) >= 2**53:
+        raise ValueError(f"expected numbers, found {reprlib.repr(value)}")
+    if whole and number != int(number):
+        raise ValueError(f"expected whole numbers, found {reprlib.repr(value)}")
+    return int(number) if whole else number
+
+
+def _check(name: str, value: Any) -> Any:
+    """Return a value as the setting has it.
+
+    Raises:
+        ValueError: The setting cannot have it.
+    """
+    key = name.removeprefix("train.")
+    if key.startswith(f"{_MODEL_SETTINGS}."):
+        return value  # checked with the others when a trial is drawn
+    field = TrainConfig.model_fields[key]
+    kind: Any = Annotated[field.annotation, field]
+    adapter: TypeAdapter[Any] = TypeAdapter(kind)
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        message = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        raise ValueError(f"{message[0].lower()}{message[1:]}, found {reprlib.repr(value)}") from None

@@ -217,6 +217,7 @@ def crossval(
 
 
 def tune(
+    context: typer.Context,
     features: Features,
     space: Annotated[
         Path,
@@ -253,7 +254,7 @@ def tune(
 
         reporter, path, dataset = ConsoleReporter(), StoragePath.of(out), StoragePath.of(features)
         settings = load_config(config, overrides or [])
-        summary = search(dataset, space, samples, path, settings, reporter, at_once)
+        summary = search(dataset, space, samples, path, settings, reporter, at_once, recorded_command(context))
         if as_json:
             echo_json(summary.to_json())
             return

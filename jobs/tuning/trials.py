@@ -63,6 +63,7 @@ class TrialRuns:
         trials: Sequence[Trial],
         rungs: Sequence[int],
         reporter: TrialReporter,
+        command: Sequence[str] | None,
     ) -> None:
         """Read how far the trials have been trained by an earlier command.
 
@@ -72,7 +73,9 @@ class TrialRuns:
             trials: All trials.
             rungs: Epochs after which trials are compared.
             reporter: Shows progress.
+            command: Arguments of `earmark`, for run.json; None if it is called from Python.
         """
+        self._command = command
         self._features = features
         self._trials = trials
         self._rungs = rungs
@@ -152,9 +155,8 @@ class TrialRuns:
     def _start(self, index: int, slot: Mapping[str, str], processes: contextlib.ExitStack) -> None:
         trial = self._trials[index]
         _log.info("Trial %d of %d: %s", trial.number, len(self._trials), one_line(describe_values(trial.values)))
-        process = ChildProcess(
-            run_trial, self._features, self._runs[index].folder, trial.config, sends=True, variables=slot
-        )
+        arguments = (self._features, self._runs[index].folder, trial.config, self._command)
+        process = ChildProcess(run_trial, *arguments, sends=True, variables=slot)
         self._running[index] = _Running(processes.enter_context(process), slot)
 
     def _stop_those_left_behind(self) -> None:
@@ -247,7 +249,11 @@ def refuse_other_trial(run: Run, dataset: Dataset, config: TrainConfig) -> None:
 
 
 def run_trial(
-    send: Callable[[object], None], features: StoragePath, folder: StoragePath, config: JobConfig
+    send: Callable[[object], None],
+    features: StoragePath,
+    folder: StoragePath,
+    config: JobConfig,
+    command: Sequence[str] | None,
 ) -> None:
     """Train one trial, in its process. It is not evaluated: that would use the test fold.
 
@@ -256,13 +262,14 @@ def run_trial(
         features: Dataset folder.
         folder: Run folder.
         config: All settings.
+        command: As in `make_model`.
 
     Raises:
         EarmarkError: As `make_model`.
         RuntimeError: Any other error.
     """
     with sent_to_parent(send):
-        make_model(features, folder, config, ProgressSender(send))
+        make_model(features, folder, config, ProgressSender(send), command=command)
 
 
 def _best_so_far(history: Sequence[EpochRecord], config: TrainConfig, before: Sequence[Rank]) -> Iterator[Rank]:

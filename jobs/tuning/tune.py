@@ -41,6 +41,7 @@ def tune(
     config: JobConfig,
     reporter: ConsoleReporter,
     at_once: int | None = None,
+    command: Sequence[str] | None = None,
 ) -> TuneSummary:
     """Search a space for the settings that are best on the validation fold; finished trials are kept.
 
@@ -52,6 +53,7 @@ def tune(
         config: Settings of all trials.
         reporter: Shows progress.
         at_once: Number of trials that are trained at a time; None for as many as there is room for.
+        command: Arguments of `earmark`, for run.json; None if it is called from Python.
 
     Returns:
         Content of `tune.json`.
@@ -85,7 +87,7 @@ def tune(
     count = at_once or folds_at_once(len(trials), config.train)
     slots = [share_of_gpus(slot, count, config.train) for slot in range(count)]
     with only_run_in(out), reporter.tuning() as progress, noted_signals() as stop:
-        runs = TrialRuns(features, out, trials, rungs, progress)
+        runs = TrialRuns(features, out, trials, rungs, progress, command)
         runs.train(slots, stop)
         summary = summarize(out, dataset, trials, rungs, runs.progress, runs.outcome)
         Run(out).write("tune.json", summary.to_json())

@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 TOOLS  := $(VENV)/ready-tools
 
-.PHONY: help demo test test-slow test-matrix fuzz check format bench-featurize bench-features bench-bucket bench-predict bench-scale bench-stream bench-train bench-evaluate bench-skewed lock clean
+.PHONY: help demo test test-slow test-matrix fuzz check format bench-featurize bench-features bench-bucket bench-predict bench-scale bench-stream bench-train bench-evaluate bench-skewed bench-learning lock clean
 
 help:
 	@echo "make demo     synthesize a small collection, featurize it, train on it, write the report"
@@ -24,6 +24,7 @@ help:
 	@echo "make bench-train       compare an epoch from shards with keras.Model.fit on arrays in memory"
 	@echo "make bench-evaluate    measure memory and speed of evaluation from ten thousand to a million rows"
 	@echo "make bench-skewed      measure whether balancing helps classes of very different sizes"
+	@echo "make bench-learning    measure the accuracy of candidate settings in nested folds"
 	@echo "make lock     resolve pyproject.toml into requirements.lock (all), requirements-run.lock and those of cluster nodes"
 	@echo "make clean    remove the environment and the files of the tools"
 
@@ -103,6 +104,9 @@ bench-evaluate: $(TOOLS)
 
 bench-skewed: $(TOOLS)
 	$(BIN)/python -m benchmarks.skewed_classes
+
+bench-learning: $(TOOLS)
+	$(BIN)/python -m benchmarks.learning
 
 # One lock for all supported Python versions and platforms; it pins versions and names no package index. The lock of what
 # running needs, and those for the nodes of a cluster, have the same versions.

@@ -109,6 +109,10 @@ SMALLEST = {
         ["--rows", 2000],
         {"model", "batch_size", "cores", "sizes"},
     ),
+    "learning": (
+        ["--tracks", 5, "--recipes", "best", "--seeds", 1, "--folds", 2, "--epochs", 1],
+        {"tracks", "folds", "seeds", "settings", "candidates", "svm", "chosen"},
+    ),
     "skewed_classes": (
         ["--classes", 2, "--seeds", 1, "--epochs", 1, "--evaluated", 1],
         {"tracks", "evaluated", "seeds", "macro_f1", "gain"},
@@ -117,7 +121,17 @@ SMALLEST = {
 
 
 # These import TensorFlow or librosa in many child processes.
-SLOW = {"bucket", "evaluation", "feature_settings", "featurize", "predict", "skewed_classes", "stream", "train"}
+SLOW = {
+    "bucket",
+    "evaluation",
+    "feature_settings",
+    "featurize",
+    "learning",
+    "predict",
+    "skewed_classes",
+    "stream",
+    "train",
+}
 
 
 def test_every_benchmark_has_a_smallest_size():

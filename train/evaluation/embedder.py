@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from featurize.display import one_line
 from train.errors import TrainError
 from train.evaluation.inference import load_model
+from train.model.ensemble import member_name
 from train.run import Run
 
 _BATCH_SIZE = 1024  # segments
@@ -31,24 +32,38 @@ class Embedder:
         Args:
             run: Run folder.
             layer: Name of the layer; None for the input of the last layer with weights, which computes the logits.
+                For an ensemble, that of each member: the embeddings are joined.
             trust_code: As in `load_model`.
 
         Raises:
             TrainError: The run has no model, or the layer is unknown or has no output of one reasonable size.
         """
         model = load_model(run, trust_code)
-        tensor, self.layer = _input_of_head(model) if layer is None else (_output_of(model, layer), layer)
-        shape = tensor.shape[1:] if hasattr(tensor, "shape") else (None,)
-        self.size = 0 if None in shape else math.prod(shape)
+        members = run.trained().members
+        models = [model] if members is None else [model.get_layer(member_name(i)) for i in range(members)]
+        tensors = []
+        for each in models:
+            tensor, self.layer = _input_of_head(each) if layer is None else (_output_of(each, layer), layer)
+            tensors.append(tensor)
+        shapes = [tensor.shape[1:] if hasattr(tensor, "shape") else (None,) for tensor in tensors]
+        sizes = [0 if None in shape else math.prod(shape) for shape in shapes]
+        self.size = sum(sizes) if all(sizes) else 0
         if not 0 < self.size <= _MOST_VALUES:
             found = f"{self.size:,} values" if self.size else "no fixed number of values"
             raise TrainError(
                 f"the output of {one_line(self.layer)} has {found} for each segment, expected at most "
-                f"{_MOST_VALUES:,}. Give a later layer with --layer: {_names(model)}"
+                f"{_MOST_VALUES:,}. Give a later layer with --layer: {_names(models[0])}"
             )
-        graph = keras.Model(model.inputs[0], tensor)
+        graphs = [keras.Model(each.inputs[0], tensor) for each, tensor in zip(models, tensors, strict=True)]
+
+        def values(segments: tf.Tensor) -> tf.Tensor:
+            parts = [tf.cast(graph(segments, training=False), tf.float32) for graph in graphs]
+            return tf.concat(
+                [tf.reshape(part, (-1, size)) for part, size in zip(parts, sizes, strict=True)], axis=1
+            )
+
         self._values = tf.function(
-            lambda segments: tf.reshape(tf.cast(graph(segments, training=False), tf.float32), (-1, self.size)),
+            values,
             input_signature=[tf.TensorSpec(model.input_shape, tf.float32)],
             autograph=False,
         )

@@ -1,5 +1,7 @@
 """Training from a dataset to `model.keras`: builds or restores everything that the training loop needs."""
 
+import contextlib
+import dataclasses
 import logging
 
 import keras
@@ -12,6 +14,7 @@ from train.callbacks import Callbacks
 from train.config import TrainConfig
 from train.errors import TrainError
 from train.evaluation.held_out import held_out
+from train.evaluation.inference import load_model
 from train.fit.background_writer import BackgroundWriter
 from train.fit.calibrate import calibrate
 from train.fit.checked_builds import refuse_untrainable
@@ -27,10 +30,12 @@ from train.fit.initial_weights import (
     take_weights,
 )
 from train.fit.loop import Learner, Loop, Outputs
+from train.fit.members import mean_history, member_config_text, members
 from train.fit.optimizer import make_optimizer
 from train.fit.saved_model import save_model
 from train.fit.tensorboard import TensorBoardWriter
 from train.fit.train_step import StepConfig
+from train.fit.weight_average import average_of
 from train.folds import describe_folds, fold_roles, resolve_folds
 from train.input.cached_rows import make_reader
 from train.input.class_counts import class_warnings, class_weights, segment_counts
@@ -39,6 +44,7 @@ from train.input.training_stream import training_stream
 from train.model.architectures import build_model
 from train.model.code_file import ModelCode, code_of_run, settle_code, store_code
 from train.model.custom import call_builder, set_up, start_build
+from train.model.ensemble import combine
 from train.model.normalization import Statistics, training_statistics
 from train.model.strategy import check_same_step, describe, make_strategy, on_gpus, resolve_precision
 from train.model_names import MODELS, parse_function
@@ -113,21 +119,27 @@ def begin(
         _log.warning(warning)
     if not config.selects_epoch:
         _log.info(describe_curves(config))
-    if not is_trained(run, config):
-        run.refuse_other_order()
-    run.begin(dataset, config, code.info if code else None, initial.info if initial else None)
-    if code:
-        store_code(run, code)
-    if initial:
-        store_initial(run, initial)
-    (run.folder / "config.yaml").write(config_text.encode())
+    texts = [config_text]
+    begun = [(run, config)]
+    if config.ensemble > 1:
+        begun += members(run, config)
+        texts += [member_config_text(config_text, config, number) for number in range(config.ensemble)]
+    for (folder, settings), text in zip(begun, texts, strict=True):
+        if not is_trained(folder, settings):
+            folder.refuse_other_order()
+        folder.begin(dataset, settings, code.info if code else None, initial.info if initial else None)
+        if code:
+            store_code(folder, code)
+        if initial:
+            store_initial(folder, initial)
+        (folder.folder / "config.yaml").write(text.encode())
     return not is_trained(run, config)
 
 
 def learn(
     dataset: Dataset, run: Run, config: TrainConfig, callbacks: Callbacks, scratch: Run | None = None
 ) -> None:
-    """Train the model of a run after `begin`, from its latest checkpoint if it has one.
+    """Train the model of a run after `begin`, or the members of an ensemble one after another.
 
     Writes `model.keras` and `model.json` into the run's folder at the end.
 
@@ -143,6 +155,47 @@ def learn(
         Stopped: A callback requested a stop; the same call continues from there.
         TrainError: The configured devices are missing, or the loss is not finite.
     """
+    if config.ensemble == 1:
+        _learn_model(dataset, run, config, callbacks, scratch)
+        return
+    ensemble = members(run, config)
+    scratches = [member for member, _ in members(scratch, config)] if scratch else [None] * len(ensemble)
+    for number, ((member, settings), own_scratch) in enumerate(zip(ensemble, scratches, strict=True)):
+        # Workers skip the same members: none is finished by the chief before all have begun the next one.
+        if not is_trained(member, settings):
+            _log.info(f"Member {number + 1} of {config.ensemble}.")
+            _learn_model(dataset, member, settings, _of_member(callbacks, number, config.ensemble), own_scratch)
+    if not scratch:
+        _save_ensemble(dataset, run, config)
+
+
+def _of_member(callbacks: Callbacks, number: int, count: int) -> Callbacks:
+    """Return callbacks of one member that report the steps of all members."""
+    return dataclasses.replace(
+        callbacks, step=lambda done, total: callbacks.step(number * total + done, count * total)
+    )
+
+
+def _save_ensemble(dataset: Dataset, run: Run, config: TrainConfig) -> None:
+    """Write the model of all members, its history and model.json."""
+    ensemble = [member for member, _ in members(run, config)]
+    roles = fold_roles(config, dataset.layout)
+    # A scope is needed to predict. Several workers must not enter theirs: only the chief is here.
+    strategy = make_strategy(config) if config.calibrate else None
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        model = combine([load_model(member, trust_code=config.is_users_model) for member in ensemble])
+    fold = held_out(dataset, config, roles.held_out["validation"]) if strategy else None
+    temperature = calibrate(model, strategy, fold) if strategy and fold else None
+    run.refuse_removed()
+    history = mean_history([member.history() for member in ensemble])
+    run.write("history.json", [entry.to_json() for entry in history])
+    save_model(run, model, dataset, config, temperature, max(member.trained().epoch for member in ensemble))
+
+
+def _learn_model(
+    dataset: Dataset, run: Run, config: TrainConfig, callbacks: Callbacks, scratch: Run | None
+) -> None:
+    """Train one model from its latest checkpoint, if it has one; see `learn`."""
     output = scratch or run
     strategy = make_strategy(config)
     precision = resolve_precision(config.precision)
@@ -184,14 +237,25 @@ def learn(
         freeze(model, config.freeze)
         optimizer = make_optimizer(config, stream.steps_per_epoch)
         optimizer.build(model.trainable_variables)
+        average = (
+            average_of(model, config.average_epochs * stream.steps_per_epoch) if config.average_epochs else None
+        )
         background = BackgroundWriter()
         checkpoints = Checkpoints(
-            run.checkpoints, model, optimizer, config.keep_checkpoints, background, output.checkpoints
+            run.checkpoints,
+            model,
+            optimizer,
+            config.keep_checkpoints,
+            background,
+            output.checkpoints,
+            average and average.model,
         )
         state = checkpoints.restore_latest()
         info = run.info()
         if info and info.initial and not state.step:
             taken = take_weights(run, model, dataset.classes, config.freeze)
+            if average:
+                average.model.set_weights(model.get_weights())
             _log.info(describe_taken(taken))
             if not scratch:
                 run.write("run.json", info.model_copy(update={"initial": taken}).to_json())
@@ -221,6 +285,7 @@ def learn(
     step_config = make_step_config(config, segment_counts(dataset, config)["train"], statistics)
     parts = ["train", *held_out_folds]
     epochs_done = len(state.history)
+    learner = Learner(strategy, model, optimizer, step_config, compiled, average)
     with (
         background,
         TensorBoardWriter(output.tensorboard, parts, epochs_done, state.step, background) as tensorboard,
@@ -232,7 +297,7 @@ def learn(
         Loop(
             config,
             state,
-            learner=Learner(strategy, model, optimizer, step_config, compiled),
+            learner=learner,
             stream=stream,
             held_out_folds=held_out_folds,
             outputs=Outputs(
@@ -245,16 +310,21 @@ def learn(
         return
     if "validation" in held_out_folds:
         checkpoints.restore_best()
+    model = learner.evaluated
     temperature = calibrate(model, strategy, held_out_folds["validation"]) if config.calibrate else None
     run.refuse_removed()
     save_model(run, model, dataset, config, temperature)
 
 
 def is_trained(run: Run, config: TrainConfig) -> bool:
-    """Return whether the run has a model and all its epochs are finished."""
+    """Return whether the run has a model and all its epochs are finished, those of all members of an ensemble."""
     info = run.model_info()
     history = run.history()
-    return bool(run.model.is_file() and info and info.epochs == len(history) and should_stop(history, config))
+    if not (run.model.is_file() and info and info.epochs == len(history)):
+        return False
+    if config.ensemble > 1:
+        return all(is_trained(member, settings) for member, settings in members(run, config))
+    return should_stop(history, config)
 
 
 def describe_curves(config: TrainConfig) -> str:

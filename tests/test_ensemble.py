@@ -12,6 +12,27 @@ from train.run import Run
 
 pytestmark = pytest.mark.usefixtures("logical_cpus")
 
+# A graph with dropout and a custom layer class.
+NETWORK = """
+import keras
+
+
+@keras.saving.register_keras_serializable(package="ensemble")
+class Scale(keras.layers.Layer):
+    def build(self, shape):
+        self.factor = self.add_weight(shape=(shape[-1],), initializer="ones", name="factor")
+
+    def call(self, x):
+        return x * self.factor
+
+
+def build(input_shape, classes, config):
+    inputs = keras.Input(input_shape)
+    x = keras.layers.GlobalAveragePooling1D()(keras.layers.Permute((2, 1))(inputs))
+    x = keras.layers.BatchNormalization()(Scale()(keras.layers.Dense(8, activation="relu")(x)))
+    x = keras.layers.Dropout(config.dropout)(x)
+    return keras.Model(inputs, keras.layers.Dense(classes, dtype="float32")(x))
+"""
 SETTINGS = {"ensemble": 2, "epochs": 2, "calibrate": True, "normalise": True, "average_epochs": 0.5}
 
 
@@ -70,14 +91,18 @@ def test_the_history_is_the_mean_of_the_members_and_the_command_repeated_keeps_a
 def test_an_ensemble_stopped_in_its_second_member_resumes_to_the_same_bits(ensemble, features, tmp_path):
     from support.training import figures, final_state, stop_when, trained
 
+    from featurize.storage import StoragePath
+    from jobs.terminal.status import progress_lines
     from train.errors import Stopped
     from train.evaluation.evaluate import evaluate_run
     from train.evaluation.inference import load_model
+    from train.report.summary import summarize_run
 
     with pytest.raises(Stopped):
         trained(features, tmp_path, stop_when(21), **SETTINGS)  # a member has 18 calls
     assert (tmp_path / "members" / "0" / "model.keras").exists()
     assert not (tmp_path / "members" / "1" / "model.keras").exists()
+    assert "members   1 of 2 trained\ntraining  unfinished:" in progress_lines(StoragePath.of(tmp_path))
     messages, _ = trained(features, tmp_path, **SETTINGS)
     assert not any("Member 1 of" in message for message in messages)
     for number in "01":
@@ -88,8 +113,13 @@ def test_an_ensemble_stopped_in_its_second_member_resumes_to_the_same_bits(ensem
     for one, other in zip(*weights, strict=True):
         np.testing.assert_array_equal(one, other)
     dataset = open_dataset(features)
-    scores = [evaluate_run(Run(folder), dataset).tracks for folder in (tmp_path, ensemble)]
-    assert scores[0] == scores[1]
+    metrics = [evaluate_run(Run(folder), dataset) for folder in (tmp_path, ensemble)]
+    assert metrics[0].tracks == metrics[1].tracks
+    *_, last = summarize_run(metrics[0], Run(tmp_path).config(), 2, {})
+    assert last.endswith(
+        "The model is the mean of 2 members, each after the best of its 2 epochs on the validation fold "
+        "(track_macro_f1)."
+    )
 
 
 def test_embeddings_are_those_of_all_members(ensemble, features):
@@ -110,7 +140,7 @@ def test_an_ensemble_is_exported_as_one_model(form, ensemble, features, tmp_path
     from train.export.export import export
 
     run, dataset = Run(ensemble), open_dataset(features)
-    checked = export(run, dataset, form, tmp_path / "model")
+    checked = export(run, dataset, form, tmp_path / f"model{form.suffix}")
     assert {difference.output for difference in checked[0].differences} == {"logits", "probabilities"}
 
 
@@ -119,6 +149,55 @@ def test_a_run_begins_with_the_weights_of_a_member_and_not_of_an_ensemble(ensemb
 
     with pytest.raises(TrainError, match=r"holds an ensemble of 2 models.*--from \S+/members/0"):
         trained(features, tmp_path / "run", start=ensemble)
+
+
+def learn_as_worker(features, folder, scratch):
+    """Train the run that has begun in `folder`; workers other than the first write to a folder of their own."""
+    import json
+    import os
+
+    from train.callbacks import Callbacks
+    from train.fit.trainer import learn
+
+    rank = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+    run = Run(folder)
+    learn(open_dataset(features), run, run.config(), Callbacks(), Run(scratch / str(rank)) if rank else None)
+
+
+@pytest.mark.slow
+def test_two_workers_train_the_ensemble_that_two_replicas_train(features, tmp_path):
+    from support.training import QUICK, trained
+    from test_replicas import on_workers
+
+    from train.evaluation.inference import load_model
+    from train.fit.trainer import begin
+    from train.folds import resolve_folds
+
+    settings = {**SETTINGS, "calibrate": False}
+    trained(features, tmp_path / "replicas", **settings, replicas=2)
+    dataset = open_dataset(features)
+    config = TrainConfig.model_validate({**QUICK.model_dump(), **settings, "workers": 2})
+    assert begin(dataset, Run(tmp_path / "workers"), resolve_folds(config, dataset.layout), "")
+    on_workers(2, learn_as_worker, features, tmp_path / "workers", tmp_path / "scratch")
+    weights = [load_model(Run(tmp_path / name)).get_weights() for name in ("replicas", "workers")]
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow
+def test_an_average_and_an_ensemble_of_models_of_a_user(features, tmp_path):
+    from support.training import trained
+
+    from train.evaluation.inference import load_model
+
+    path = tmp_path / "networks.py"
+    path.write_text(NETWORK)
+    trained(features, tmp_path / "run", model=f"{path}:build", **SETTINGS)
+    run = Run(tmp_path / "run")
+    model = load_model(run, trust_code=True)
+    assert model(segments_of(features)).shape[1] == 3
+    names = [layer.name for layer in load_model(Run(run.folder / "members" / "0"), trust_code=True).layers]
+    assert names == [layer.name for layer in model.get_layer("member_0").layers]
 
 
 def test_ensembles_with_other_seeds_have_no_member_in_common():

@@ -118,12 +118,6 @@ def _status_record(status: Status | AnswersStatus | None) -> dict[str, Any] | No
     return {**dataclasses.asdict(status), "rejects": rejects}
 
 
-def _members(run: Run) -> list[Run]:
-    """Return the runs of the members of an ensemble; none if the run is of one model."""
-    folder = run.folder / "members"
-    return [Run(folder / name) for name in sorted(filter(str.isdecimal, folder.names()), key=int)]
-
-
 def _run_record(run: Run) -> dict[str, Any]:
     info, history, metrics = run.info(), run.history(), run.metrics()
     tracks = metrics.tracks if metrics else None
@@ -132,7 +126,7 @@ def _run_record(run: Run) -> dict[str, Any]:
         "epochs": info.epochs if info else None,
         "epochs_done": len(history),
         "step": run.latest_step(),
-        **({"members": [_run_record(member) for member in members]} if (members := _members(run)) else {}),
+        **({"members": [_run_record(member) for member in members]} if (members := run.member_runs()) else {}),
         "latest": history[-1].to_json() if history else None,
         "evaluated": {"accuracy": tracks.accuracy, "macro_f1": tracks.macro_f1} if tracks else None,
     }
@@ -200,7 +194,7 @@ def _describe_other(folder: StoragePath) -> str:
 
 
 def _training_lines(run: Run, epochs: int) -> str:
-    members = _members(run)
+    members = run.member_runs()
     if members and not run.model.is_file():
         finished = sum(member.model.is_file() for member in members)
         begun = members[min(finished, len(members) - 1)]

@@ -73,7 +73,7 @@ def settle_initial(run: Run, other: Run | None, config: TrainConfig) -> InitialM
     if (trained := other.trained()).members:
         raise TrainError(
             f"{other.folder} holds an ensemble of {trained.members} models. Begin with the weights of one: "
-            f"--from {(other.folder / 'members' / '0').quoted}"
+            f"--from {other.member(0).folder.quoted}"
         )
     classes = trained.classes
     content = other.model.read()

@@ -10,15 +10,23 @@ bit, is true of each member; the model of the run is a function of the finished 
 
 from collections.abc import Sequence
 
+import keras
 import numpy as np
 import yaml
 
+from featurize.dataset.dataset import Dataset
 from featurize.dataset.yaml_text import parse_yaml
+from train.callbacks import Callbacks
 from train.config import TrainConfig
+from train.evaluation.held_out import held_out
+from train.evaluation.inference import load_model
+from train.fit.calibrate import calibrate
+from train.fit.saved_model import save_model
+from train.folds import fold_roles
+from train.model.ensemble import combine
+from train.model.strategy import make_strategy
 from train.records import EpochRecord, HeldOutFigures, TrainFigures
 from train.run import Run
-
-FOLDER = "members"
 
 
 def member_seed(seed: int, number: int) -> int:
@@ -32,12 +40,10 @@ def member_seed(seed: int, number: int) -> int:
 
 def members(run: Run, config: TrainConfig) -> list[tuple[Run, TrainConfig]]:
     """Return the run and the settings of each member of an ensemble."""
-    found = []
-    for number in range(config.ensemble):
-        member = Run(run.folder / FOLDER / str(number))
-        member.tensorboard = run.tensorboard / f"member-{number}"
-        found.append((member, config.model_copy(update=_changes(config, number))))
-    return found
+    return [
+        (run.member(number), config.model_copy(update=_changes(config, number)))
+        for number in range(config.ensemble)
+    ]
 
 
 def member_config_text(text: str, config: TrainConfig, number: int) -> str:
@@ -53,6 +59,39 @@ def member_config_text(text: str, config: TrainConfig, number: int) -> str:
 def _changes(config: TrainConfig, number: int) -> dict[str, int | bool]:
     # The mean of the members is calibrated: calibrated members would have a mean that is too unsure.
     return {"ensemble": 1, "seed": member_seed(config.seed, number), "calibrate": False}
+
+
+def of_member(callbacks: Callbacks, number: int, count: int) -> Callbacks:
+    """Return callbacks of one member that report the steps of all members."""
+    return Callbacks(
+        step=lambda done, total: callbacks.step(number * total + done, count * total),
+        epoch=callbacks.epoch,
+        stop=callbacks.stop,
+    )
+
+
+def save_ensemble(dataset: Dataset, run: Run, config: TrainConfig) -> None:
+    """Write the model of all members, its history and model.json."""
+    ensemble = [member for member, _ in members(run, config)]
+
+    def load() -> keras.Model:
+        return combine([load_model(member, trust_code=config.is_users_model) for member in ensemble])
+
+    temperature = None
+    if (
+        config.calibrate
+    ):  # which only one worker does: in the scope of several, the chief would wait for the others
+        strategy = make_strategy(config)
+        with strategy.scope():
+            model = load()
+        fold = fold_roles(config, dataset.layout).held_out["validation"]
+        temperature = calibrate(model, strategy, held_out(dataset, config, fold))
+    else:
+        model = load()
+    run.refuse_removed()
+    history = mean_history([member.history() for member in ensemble])
+    run.write("history.json", [entry.to_json() for entry in history])
+    save_model(run, model, dataset, config, temperature, max(member.trained().epoch for member in ensemble))
 
 
 def mean_history(histories: Sequence[Sequence[EpochRecord]]) -> list[EpochRecord]:

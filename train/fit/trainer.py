@@ -1,7 +1,5 @@
 """Training from a dataset to `model.keras`: builds or restores everything that the training loop needs."""
 
-import contextlib
-import dataclasses
 import logging
 
 import keras
@@ -14,7 +12,6 @@ from train.callbacks import Callbacks
 from train.config import TrainConfig
 from train.errors import TrainError
 from train.evaluation.held_out import held_out
-from train.evaluation.inference import load_model
 from train.fit.background_writer import BackgroundWriter
 from train.fit.calibrate import calibrate
 from train.fit.checked_builds import refuse_untrainable
@@ -30,7 +27,7 @@ from train.fit.initial_weights import (
     take_weights,
 )
 from train.fit.loop import Learner, Loop, Outputs
-from train.fit.members import mean_history, member_config_text, members
+from train.fit.members import member_config_text, members, of_member, save_ensemble
 from train.fit.optimizer import make_optimizer
 from train.fit.saved_model import save_model
 from train.fit.tensorboard import TensorBoardWriter
@@ -44,7 +41,6 @@ from train.input.training_stream import training_stream
 from train.model.architectures import build_model
 from train.model.code_file import ModelCode, code_of_run, settle_code, store_code
 from train.model.custom import call_builder, set_up, start_build
-from train.model.ensemble import combine
 from train.model.normalization import Statistics, training_statistics
 from train.model.strategy import check_same_step, describe, make_strategy, on_gpus, resolve_precision
 from train.model_names import MODELS, parse_function
@@ -164,32 +160,9 @@ def learn(
         # Workers skip the same members: none is finished by the chief before all have begun the next one.
         if not is_trained(member, settings):
             _log.info(f"Member {number + 1} of {config.ensemble}.")
-            _learn_model(dataset, member, settings, _of_member(callbacks, number, config.ensemble), own_scratch)
+            _learn_model(dataset, member, settings, of_member(callbacks, number, config.ensemble), own_scratch)
     if not scratch:
-        _save_ensemble(dataset, run, config)
-
-
-def _of_member(callbacks: Callbacks, number: int, count: int) -> Callbacks:
-    """Return callbacks of one member that report the steps of all members."""
-    return dataclasses.replace(
-        callbacks, step=lambda done, total: callbacks.step(number * total + done, count * total)
-    )
-
-
-def _save_ensemble(dataset: Dataset, run: Run, config: TrainConfig) -> None:
-    """Write the model of all members, its history and model.json."""
-    ensemble = [member for member, _ in members(run, config)]
-    roles = fold_roles(config, dataset.layout)
-    # A scope is needed to predict. Several workers must not enter theirs: only the chief is here.
-    strategy = make_strategy(config) if config.calibrate else None
-    with strategy.scope() if strategy else contextlib.nullcontext():
-        model = combine([load_model(member, trust_code=config.is_users_model) for member in ensemble])
-    fold = held_out(dataset, config, roles.held_out["validation"]) if strategy else None
-    temperature = calibrate(model, strategy, fold) if strategy and fold else None
-    run.refuse_removed()
-    history = mean_history([member.history() for member in ensemble])
-    run.write("history.json", [entry.to_json() for entry in history])
-    save_model(run, model, dataset, config, temperature, max(member.trained().epoch for member in ensemble))
+        save_ensemble(dataset, run, config)
 
 
 def _learn_model(

@@ -111,7 +111,7 @@ SMALLEST = {
     ),
     "learning": (
         ["--tracks", 5, "--recipes", "best", "--seeds", 1, "--folds", 2, "--epochs", 1],
-        {"tracks", "folds", "seeds", "settings", "candidates", "svm", "chosen"},
+        {"tracks", "folds", "seeds", "inner_seeds", "settings", "candidates", "svm", "chosen"},
     ),
     "skewed_classes": (
         ["--classes", 2, "--seeds", 1, "--epochs", 1, "--evaluated", 1],

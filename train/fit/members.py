@@ -78,9 +78,8 @@ def save_ensemble(dataset: Dataset, run: Run, config: TrainConfig) -> None:
         return combine([load_model(member, trust_code=config.is_users_model) for member in ensemble])
 
     temperature = None
-    if (
-        config.calibrate
-    ):  # which only one worker does: in the scope of several, the chief would wait for the others
+    if config.calibrate:
+        # There is one worker then: in the scope of several, the chief would wait for the others.
         strategy = make_strategy(config)
         with strategy.scope():
             model = load()

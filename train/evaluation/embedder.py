@@ -39,8 +39,7 @@ class Embedder:
             TrainError: The run has no model, or the layer is unknown or has no output of one reasonable size.
         """
         model = load_model(run, trust_code)
-        members = run.trained().members
-        models = [model] if members is None else [model.get_layer(member_name(i)) for i in range(members)]
+        models = _members(run, model)
         tensors = []
         for each in models:
             tensor, self.layer = _input_of_head(each) if layer is None else (_output_of(each, layer), layer)
@@ -81,6 +80,21 @@ class Embedder:
         parts = [self._values(rows[i : i + _BATCH_SIZE]).numpy() for i in range(0, len(rows), _BATCH_SIZE)]
         values = np.concatenate([np.empty((0, self.size), np.float32), *parts])
         return values.reshape(*segments.shape[:2], self.size)
+
+
+def _members(run: Run, model: keras.Model) -> list[keras.Model]:
+    """Return the members of an ensemble, or the model itself if it is none."""
+    count = run.trained().members
+    if count is None:
+        return [model]
+    models = {layer.name: layer for layer in model.layers if isinstance(layer, keras.Model)}
+    found = [models[name] for name in map(member_name, range(count)) if name in models]
+    if len(found) < count:
+        raise TrainError(
+            f"{run.model} and {run.folder / 'model.json'} do not belong together: the model has {len(found)} "
+            f"members, expected {count}. Remove both and repeat its run or train command: it restores them."
+        )
+    return found
 
 
 def _input_of_head(model: keras.Model) -> tuple[Any, str]:

@@ -40,8 +40,8 @@ def test_the_average_is_evaluated_and_saved(features, tmp_path):
     from train.evaluation.predictor import Predictor
     from train.model.strategy import make_strategy
 
-    _, epochs = trained(features, tmp_path / "averaged", average_epochs=1)
-    trained(features, tmp_path / "latest")
+    _, epochs = trained(features, tmp_path / "averaged", average_epochs=1, epochs=1)
+    trained(features, tmp_path / "latest", epochs=1)
     run = Run(tmp_path / "averaged")
     averaged, latest = load_model(run), load_model(Run(tmp_path / "latest"))
     assert any(

@@ -29,7 +29,7 @@ class Scale(keras.layers.Layer):
 def build(input_shape, classes, config):
     inputs = keras.Input(input_shape)
     x = keras.layers.GlobalAveragePooling1D()(keras.layers.Permute((2, 1))(inputs))
-    x = keras.layers.BatchNormalization()(Scale()(keras.layers.Dense(8, activation="relu")(x)))
+    x = keras.layers.BatchNormalization(momentum=0.9)(Scale()(keras.layers.Dense(8, activation="relu")(x)))
     x = keras.layers.Dropout(config.dropout)(x)
     return keras.Model(inputs, keras.layers.Dense(classes, dtype="float32")(x))
 """

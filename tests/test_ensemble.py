@@ -151,39 +151,6 @@ def test_a_run_begins_with_the_weights_of_a_member_and_not_of_an_ensemble(ensemb
         trained(features, tmp_path / "run", start=ensemble)
 
 
-def learn_as_worker(features, folder, scratch):
-    """Train the run that has begun in `folder`; workers other than the first write to a folder of their own."""
-    import json
-    import os
-
-    from train.callbacks import Callbacks
-    from train.fit.trainer import learn
-
-    rank = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
-    run = Run(folder)
-    learn(open_dataset(features), run, run.config(), Callbacks(), Run(scratch / str(rank)) if rank else None)
-
-
-@pytest.mark.slow
-def test_two_workers_train_the_ensemble_that_two_replicas_train(features, tmp_path):
-    from support.training import QUICK, trained
-    from test_replicas import on_workers
-
-    from train.evaluation.inference import load_model
-    from train.fit.trainer import begin
-    from train.folds import resolve_folds
-
-    settings = {**SETTINGS, "calibrate": False}
-    trained(features, tmp_path / "replicas", **settings, replicas=2)
-    dataset = open_dataset(features)
-    config = TrainConfig.model_validate({**QUICK.model_dump(), **settings, "workers": 2})
-    assert begin(dataset, Run(tmp_path / "workers"), resolve_folds(config, dataset.layout), "")
-    on_workers(2, learn_as_worker, features, tmp_path / "workers", tmp_path / "scratch")
-    weights = [load_model(Run(tmp_path / name)).get_weights() for name in ("replicas", "workers")]
-    for one, other in zip(*weights, strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
 @pytest.mark.slow
 def test_an_average_and_an_ensemble_of_models_of_a_user(features, tmp_path):
     from support.training import trained
@@ -209,3 +176,5 @@ def test_ensembles_with_other_seeds_have_no_member_in_common():
 def test_what_an_ensemble_cannot_do_is_refused():
     with pytest.raises(ValueError, match="best_epoch_on_test = true requires ensemble = 1"):
         TrainConfig(ensemble=2, best_epoch_on_test=True)
+    with pytest.raises(ValueError, match="ensemble = 2 requires workers = 1"):
+        TrainConfig(ensemble=2, workers=2)

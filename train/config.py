@@ -310,6 +310,11 @@ class TrainConfig(BaseModel):
             raise ValueError(
                 "best_epoch_on_test = true requires ensemble = 1: each member would have a best epoch of its own"
             )
+        if self.ensemble > 1 and self.workers > 1:
+            raise ValueError(
+                f"ensemble = {self.ensemble} requires workers = 1. Members on several workers can be runs with "
+                "different seeds"
+            )
         if self.calibrate and self.workers > 1:
             raise ValueError("calibrate = true requires workers = 1")
         if self.warmup_epochs >= self.epochs:

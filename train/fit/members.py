@@ -10,7 +10,6 @@ bit, is true of each member; the model of the run is a function of the finished 
 
 from collections.abc import Sequence
 
-import keras
 import numpy as np
 import yaml
 
@@ -73,20 +72,13 @@ def of_member(callbacks: Callbacks, number: int, count: int) -> Callbacks:
 def save_ensemble(dataset: Dataset, run: Run, config: TrainConfig) -> None:
     """Write the model of all members, its history and model.json."""
     ensemble = [member for member, _ in members(run, config)]
-
-    def load() -> keras.Model:
-        return combine([load_model(member, trust_code=config.is_users_model) for member in ensemble])
-
+    strategy = make_strategy(config)
+    with strategy.scope():
+        model = combine([load_model(member, trust_code=config.is_users_model) for member in ensemble])
     temperature = None
     if config.calibrate:
-        # There is one worker then: in the scope of several, the chief would wait for the others.
-        strategy = make_strategy(config)
-        with strategy.scope():
-            model = load()
         fold = fold_roles(config, dataset.layout).held_out["validation"]
         temperature = calibrate(model, strategy, held_out(dataset, config, fold))
-    else:
-        model = load()
     run.refuse_removed()
     history = mean_history([member.history() for member in ensemble])
     run.write("history.json", [entry.to_json() for entry in history])

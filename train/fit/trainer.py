@@ -154,15 +154,11 @@ def learn(
     if config.ensemble == 1:
         _learn_model(dataset, run, config, callbacks, scratch)
         return
-    ensemble = members(run, config)
-    scratches = [member for member, _ in members(scratch, config)] if scratch else [None] * len(ensemble)
-    for number, ((member, settings), own_scratch) in enumerate(zip(ensemble, scratches, strict=True)):
-        # Workers skip the same members: none is finished by the chief before all have begun the next one.
+    for number, (member, settings) in enumerate(members(run, config)):
         if not is_trained(member, settings):
             _log.info(f"Member {number + 1} of {config.ensemble}.")
-            _learn_model(dataset, member, settings, of_member(callbacks, number, config.ensemble), own_scratch)
-    if not scratch:
-        save_ensemble(dataset, run, config)
+            _learn_model(dataset, member, settings, of_member(callbacks, number, config.ensemble), None)
+    save_ensemble(dataset, run, config)
 
 
 def _learn_model(

@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 TOOLS  := $(VENV)/ready-tools
 
-.PHONY: help demo test test-slow test-matrix fuzz check format bench-featurize bench-features bench-bucket bench-predict bench-scale bench-stream bench-train bench-evaluate bench-checkpoints bench-skewed picture lock clean
+.PHONY: help demo test test-slow test-matrix fuzz check format bench-featurize bench-features bench-bucket bench-predict bench-scale bench-stream bench-train bench-evaluate bench-checkpoints bench-skewed bench-learning picture lock clean
 
 help:
 	@echo "make demo     synthesize a small collection, featurize it, train on it, write the report"
@@ -25,6 +25,7 @@ help:
 	@echo "make bench-evaluate    measure memory and speed of evaluation from ten thousand to a million rows"
 	@echo "make bench-checkpoints measure how long training waits for a checkpoint in a bucket"
 	@echo "make bench-skewed      measure whether balancing helps classes of very different sizes"
+	@echo "make bench-learning    measure the accuracy of candidate settings in nested folds"
 	@echo "make picture           take docs/report.png, the picture in README.md, of the demo's report"
 	@echo "make lock     resolve pyproject.toml into requirements.lock (all), requirements-run.lock and those of cluster nodes"
 	@echo "make clean    remove the environment and the files of the tools"
@@ -108,6 +109,9 @@ bench-checkpoints: $(TOOLS)
 
 bench-skewed: $(TOOLS)
 	$(BIN)/python -m benchmarks.skewed_classes
+
+bench-learning: $(TOOLS)
+	$(BIN)/python -m benchmarks.learning
 
 picture: $(TOOLS)
 	$(BIN)/python docs/report_picture.py

@@ -1,4 +1,4 @@
-"""Imbalanced classes: track-level macro-F1 with and without the two balancing settings.
+"""Imbalanced classes: track-level macro-F1 with and without the two balancing settings, and of two configs.
 
     make bench-skewed
 
@@ -7,8 +7,9 @@ training tracks and ten test tracks. Trains the network `modulation` with each s
 table and writes benchmarks/results/skewed.json:
 
     macro_f1   track-level macro-F1 for each seed: without balancing (none), with `class_weights: balanced`
-               (class_weights) and with `sampling: balanced` (sampling)
-    gain       mean macro-F1 of each balancing setting minus that of none
+               (class_weights) and with `sampling: balanced` (sampling); with configs/best.yaml (best) and
+               configs/best-nine.yaml (best_nine), whose tracks have one segment here
+    gain       mean macro-F1 of each balancing setting minus that of none, and of best_nine minus that of best
 """
 
 import argparse
@@ -29,6 +30,7 @@ import soundfile
 from featurize.config import FeaturizeConfig
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset_build.driver import featurize
+from jobs.config import load_config
 from jobs.demo.synthesis import SAMPLE_RATE, STYLES, Habits, Style, compose
 from train.callbacks import Callbacks
 from train.config import TrainConfig
@@ -36,17 +38,19 @@ from train.evaluation.evaluate import evaluate_run
 from train.fit.trainer import train
 from train.run import Run
 
+ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "skewed.json"
 COUNTS = (8, 11, 16, 22, 31, 43, 60, 85, 120)  # training tracks per class
 ARTISTS = 4
 TRACK_SECONDS = 5.1
 # Balanced sampling has longer epochs, so fewer of them give about the same number of steps.
-EPOCHS = {"none": 8, "class_weights": 8, "sampling": 3}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "none": {},
-    "class_weights": {"class_weights": "balanced"},
-    "sampling": {"sampling": "balanced"},
+    "none": {"epochs": 8},
+    "class_weights": {"epochs": 8, "class_weights": "balanced"},
+    "sampling": {"epochs": 3, "sampling": "balanced"},
 }
+CONFIGS = {"best": "best.yaml", "best_nine": "best-nine.yaml"}
+COMPARED_WITH = {"class_weights": "none", "sampling": "none", "best_nine": "best"}
 
 
 def main() -> None:
@@ -56,6 +60,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=len(COUNTS), help="number of classes, smallest first")
     parser.add_argument("--evaluated", type=int, default=10, help="test tracks per class")
     parser.add_argument("--epochs", type=int, help="epochs of every run (default: 8, or 3 with balanced sampling)")
+    parser.add_argument("--only", nargs="*", default=[*SETTINGS, *CONFIGS], help="settings to measure")
     parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file to write")
     arguments = parser.parse_args()
     counts = COUNTS[: arguments.classes]
@@ -65,10 +70,10 @@ def main() -> None:
         featurize(str(folder / "music" / "tracks.csv"), folder / "features", FeaturizeConfig(segments_per_track=1))
         macro_f1 = {
             name: [
-                measure(folder, f"{name}-{seed}", seed, arguments.epochs or EPOCHS[name], settings)
+                measure(folder, f"{name}-{seed}", settings(name, seed, arguments.epochs))
                 for seed in range(arguments.seeds)
             ]
-            for name, settings in SETTINGS.items()
+            for name in arguments.only
         }
     means = {name: statistics.mean(values) for name, values in macro_f1.items()}
     results = {
@@ -76,7 +81,11 @@ def main() -> None:
         "evaluated": arguments.evaluated,
         "seeds": arguments.seeds,
         "macro_f1": macro_f1,
-        "gain": {name: mean - means["none"] for name, mean in means.items() if name != "none"},
+        "gain": {
+            name: means[name] - means[other]
+            for name, other in COMPARED_WITH.items()
+            if name in means and other in means
+        },
     }
     print_table(results)
     arguments.results.parent.mkdir(exist_ok=True)
@@ -114,19 +123,23 @@ def compose_classes(music: Path, counts: Sequence[int], evaluated: int) -> None:
     (music / "tracks.csv").write_text("\n".join(rows) + "\n")
 
 
-def measure(folder: Path, name: str, seed: int, epochs: int, settings: dict[str, Any]) -> float:
+def settings(name: str, seed: int, epochs: int | None) -> TrainConfig:
+    """Return the settings of a run; `epochs` replaces the number of epochs."""
+    changes: dict[str, Any] = {"seed": seed, "validation_fold": "none", "shuffle_window": 4096}
+    if name in CONFIGS:
+        config = load_config(ROOT / "configs" / CONFIGS[name], []).train
+        changes["segments_per_epoch"] = None
+    else:
+        config = TrainConfig(
+            model="modulation", normalise=True, learning_rate=1e-3, batch_size=32, **SETTINGS[name]
+        )
+    if epochs:
+        changes |= {"epochs": epochs, "warmup_epochs": epochs / 10 if config.warmup_epochs else 0}
+    return TrainConfig.model_validate({**config.model_dump(), **changes})
+
+
+def measure(folder: Path, name: str, config: TrainConfig) -> float:
     """Train and evaluate one run; return its track-level macro-F1."""
-    config = TrainConfig(
-        seed=seed,
-        epochs=epochs,
-        model="modulation",
-        normalise=True,
-        learning_rate=1e-3,
-        batch_size=32,
-        validation_fold="none",
-        shuffle_window=4096,
-        **settings,
-    )
     dataset, run = open_dataset(folder / "features"), Run(folder / "runs" / name)
     train(dataset, run, config, "", Callbacks())
     return float(evaluate_run(run, dataset).tracks.macro_f1)

@@ -113,6 +113,10 @@ SMALLEST = {
         ["--model", "modulation", "--checkpoints", 1],
         {"model", "checkpoints", "cores", "latencies"},
     ),
+    "learning": (
+        ["--tracks", 5, "--recipes", "best", "--seeds", 1, "--folds", 2, "--epochs", 1],
+        {"tracks", "folds", "seeds", "inner_seeds", "settings", "candidates", "svm", "chosen"},
+    ),
     "skewed_classes": (
         ["--classes", 2, "--seeds", 1, "--epochs", 1, "--evaluated", 1],
         {"tracks", "evaluated", "seeds", "macro_f1", "gain"},
@@ -127,6 +131,7 @@ SLOW = {
     "evaluation",
     "feature_settings",
     "featurize",
+    "learning",
     "predict",
     "skewed_classes",
     "stream",

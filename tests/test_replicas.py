@@ -23,7 +23,7 @@ CALM = {"dropout": 0.0, "normalise": True, "learning_rate": 1e-5}
 
 
 def train_steps(features, replicas, steps, calls=(), elastic=None, **settings):
-    """Train for some steps, some in calls of the given lengths; return the losses, and the weights and slots.
+    """Train for some steps, some in calls of the given lengths; return losses, weights, averages, slots.
 
     `elastic` is the current number of workers if `workers` is a range.
     """
@@ -32,6 +32,7 @@ def train_steps(features, replicas, steps, calls=(), elastic=None, **settings):
     from train.fit.optimizer import make_optimizer
     from train.fit.train_step import distributed_steps
     from train.fit.trainer import make_step_config
+    from train.fit.weight_average import average_of
     from train.input.class_counts import segment_counts
     from train.input.distributed import DistributedBatches
     from train.input.training_stream import training_stream
@@ -51,14 +52,16 @@ def train_steps(features, replicas, steps, calls=(), elastic=None, **settings):
         )
         optimizer = make_optimizer(config, stream.steps_per_epoch)
         optimizer.build(model.trainable_variables)
+        average = average_of(model, 1.5 * stream.steps_per_epoch)
     counts = segment_counts(dataset, config)["train"]
     step_config = make_step_config(config, counts, statistics)
     with DistributedBatches(strategy, stream, 0, steps) as batches:
-        function = distributed_steps(strategy, model, optimizer, step_config, compiled=False)
+        function = distributed_steps(strategy, model, optimizer, step_config, compiled=False, average=average)
         lengths = [*calls, *[1] * (steps - sum(calls))]
         losses = np.concatenate([batches.run(function, length).losses.numpy() for length in lengths])
     assert function.experimental_get_tracing_count() == 1
-    return losses, [*model.get_weights(), *(np.array(variable) for variable in optimizer.variables)]
+    slots = [np.array(variable) for variable in optimizer.variables]
+    return losses, [*model.get_weights(), *average.model.get_weights(), *slots]
 
 
 def train_in_new_process(*arguments, **settings):

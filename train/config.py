@@ -122,6 +122,13 @@ class TrainConfig(BaseModel):
         lt=1,
         description="fraction of each weight, times the learning rate, that a step subtracts (AdamW)",
     )
+    average_epochs: float = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="evaluate and save an exponential moving average of the weights, which remembers about this "
+        "many epochs, instead of the weights of the last step; 0: no average",
+    )
     label_smoothing: Share = Field(
         0, description="fraction of the target probability that is spread evenly over all classes"
     )
@@ -158,6 +165,11 @@ class TrainConfig(BaseModel):
 
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = Field(
         0, description="random seed of the initial weights, the order of the segments, dropout and augmentation"
+    )
+    ensemble: Annotated[int, Field(strict=True, ge=1, le=100)] = Field(
+        1,
+        description="number of models with different seeds, trained one after another and saved as one, whose "
+        "probabilities are the mean of theirs",
     )
     test_fold: Fold | Literal["auto", "split"] = Field(
         "auto",
@@ -331,6 +343,15 @@ class TrainConfig(BaseModel):
             raise ValueError(
                 "calibrate = true needs a validation_fold to fit the confidence to: next, a number, or split if "
                 "the collection has an official validation split"
+            )
+        if self.ensemble > 1 and self.best_epoch_on_test:
+            raise ValueError(
+                "best_epoch_on_test = true requires ensemble = 1: each member would have a best epoch of its own"
+            )
+        if self.ensemble > 1 and self.needs_workers:
+            raise ValueError(
+                f"ensemble = {self.ensemble} requires workers = 1. Members on several workers can be runs with "
+                "different seeds"
             )
         if self.calibrate and self.needs_workers:
             raise ValueError("calibrate = true requires workers = 1")

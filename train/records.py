@@ -75,6 +75,8 @@ class ModelInfo(Record):
         dataset: Identifier of the dataset.
         temperature: Number by which the weights of the last layer were divided (`train.calibrate`); None if they
             were not.
+        members: Number of models of which it is the mean (`train.ensemble`), of whose epochs `epoch` is the last;
+            None for a single one.
     """
 
     classes: Classes
@@ -86,6 +88,7 @@ class ModelInfo(Record):
     epochs: Epoch
     dataset: str
     temperature: Annotated[float, Field(gt=0)] | None = None
+    members: Annotated[int, Field(ge=2, le=100)] | None = None
 
     @field_validator("classes")
     @classmethod

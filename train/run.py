@@ -30,6 +30,7 @@ _INNER = re.compile(r"(fold|seed)=\d+")  # folders of a cross-validation
 # Version of the order in which training reads segments; another order is another training. 1 had no lanes.
 ORDER = 2
 
+_MEMBERS = "members"  # folder of the runs of an ensemble's members
 _TRAIN_AGAIN = "Train into another folder."
 _WRITE_CONFIG = "Repeat its run or train command: it writes the file and keeps the model."
 
@@ -263,8 +264,23 @@ class Run:
         return {str(key): value for key, value in section.items()}
 
     def latest_step(self) -> int:
-        """Return the number of finished steps in the latest complete checkpoint, 0 if there is none."""
-        return max((name.step for name in complete_checkpoints(self.checkpoints)), default=0)
+        """Return the number of finished steps in the latest complete checkpoint, 0 if there is none.
+
+        For an ensemble, it is the largest number of a member.
+        """
+        runs = [self, *self.member_runs()]
+        return max((name.step for run in runs for name in complete_checkpoints(run.checkpoints)), default=0)
+
+    def member(self, number: int) -> "Run":
+        """Return the run of a member of an ensemble; the first one has the number 0."""
+        member = Run(self.folder / _MEMBERS / str(number))
+        member.tensorboard = self.tensorboard / f"member-{number}"
+        return member
+
+    def member_runs(self) -> list["Run"]:
+        """Return the runs of the members of an ensemble that exist; none if the run is of one model."""
+        names = (self.folder / _MEMBERS).names()
+        return [self.member(number) for number in sorted(int(name) for name in names if name.isdecimal())]
 
     def read(self, name: str) -> Any:
         """Return the unvalidated content of a JSON file of the run, None if the file does not exist.

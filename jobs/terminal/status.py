@@ -145,6 +145,7 @@ def _run_record(run: Run) -> dict[str, Any]:
         "epochs": info.epochs if info else None,
         "epochs_done": len(history),
         "step": run.latest_step(),
+        **({"members": [_run_record(member) for member in members]} if (members := run.member_runs()) else {}),
         "latest": history[-1].to_json() if history else None,
         "evaluated": {"accuracy": tracks.accuracy, "macro_f1": tracks.macro_f1} if tracks else None,
     }
@@ -236,6 +237,11 @@ def _describe_other(folder: StoragePath) -> str:
 
 
 def _training_lines(run: Run, epochs: int) -> str:
+    members = run.member_runs()
+    if members and not run.model.is_file():
+        finished = sum(member.model.is_file() for member in members)
+        begun = members[min(finished, len(members) - 1)]
+        return f"members   {finished} of {len(members)} trained\n{_training_lines(begun, epochs)}"
     history, metrics = run.history(), run.metrics()
     trained = run.model.is_file()
     done = f"{len(history)} of {epochs} epoch{'' if epochs == 1 else 's'}"

@@ -127,8 +127,19 @@ def _refuse_rare_evaluation(config: TrainConfig, rungs: Sequence[int]) -> None:
 
 
 def _refuse_unusable(trials: Sequence[Trial], dataset: Dataset) -> None:
-    """Raise a TrainError if a trial cannot be trained on the dataset, before the first is trained."""
+    """Raise an error if a trial cannot be compared, or trained on the dataset, before the first is trained.
+
+    Raises:
+        ConfigError: A trial is an ensemble.
+        TrainError: The dataset does not fit a trial.
+    """
     for trial in trials:
+        if (members := trial.config.train.ensemble) > 1:
+            raise ConfigError(
+                f"train.ensemble = {members}, but trials are compared epoch by epoch, which the members of an "
+                "ensemble do not share. Search with --set train.ensemble=1, and train the best settings as an "
+                "ensemble"
+            )
         try:
             refuse_unfit(dataset.info.settings.shape, trial.config.train)
         except TrainError as error:

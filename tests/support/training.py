@@ -34,6 +34,7 @@ EVERYTHING = {
     "mask_frames": 30,
     "mask_coefficients": 6,
     "mixup": 0.3,
+    "average_epochs": 0.7,
 }
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from featurize.display import one_line
 from train.errors import TrainError
 from train.evaluation.inference import load_model
+from train.model.ensemble import member_name
 from train.run import Run
 
 _BATCH_SIZE = 1024  # segments
@@ -31,24 +32,37 @@ class Embedder:
         Args:
             run: Run folder.
             layer: Name of the layer; None for the input of the last layer with weights, which computes the logits.
+                For an ensemble, that of each member: the embeddings are joined.
             trust_code: As in `load_model`.
 
         Raises:
             TrainError: The run has no model, or the layer is unknown or has no output of one reasonable size.
         """
         model = load_model(run, trust_code)
-        tensor, self.layer = _input_of_head(model) if layer is None else (_output_of(model, layer), layer)
-        shape = tensor.shape[1:] if hasattr(tensor, "shape") else (None,)
-        self.size = 0 if None in shape else math.prod(shape)
+        models = _members(run, model)
+        tensors = []
+        for each in models:
+            tensor, self.layer = _input_of_head(each) if layer is None else (_output_of(each, layer), layer)
+            tensors.append(tensor)
+        shapes = [tensor.shape[1:] if hasattr(tensor, "shape") else (None,) for tensor in tensors]
+        sizes = [0 if None in shape else math.prod(shape) for shape in shapes]
+        self.size = sum(sizes) if all(sizes) else 0
         if not 0 < self.size <= _MOST_VALUES:
             found = f"{self.size:,} values" if self.size else "no fixed number of values"
             raise TrainError(
                 f"the output of {one_line(self.layer)} has {found} for each segment, expected at most "
-                f"{_MOST_VALUES:,}. Give a later layer with --layer: {_names(model)}"
+                f"{_MOST_VALUES:,}. Give a later layer with --layer: {_names(models[0])}"
             )
-        graph = keras.Model(model.inputs[0], tensor)
+        graphs = [keras.Model(each.inputs[0], tensor) for each, tensor in zip(models, tensors, strict=True)]
+
+        def values(segments: tf.Tensor) -> tf.Tensor:
+            parts = [tf.cast(graph(segments, training=False), tf.float32) for graph in graphs]
+            return tf.concat(
+                [tf.reshape(part, (-1, size)) for part, size in zip(parts, sizes, strict=True)], axis=1
+            )
+
         self._values = tf.function(
-            lambda segments: tf.reshape(tf.cast(graph(segments, training=False), tf.float32), (-1, self.size)),
+            values,
             input_signature=[tf.TensorSpec(model.input_shape, tf.float32)],
             autograph=False,
         )
@@ -66,6 +80,21 @@ class Embedder:
         parts = [self._values(rows[i : i + _BATCH_SIZE]).numpy() for i in range(0, len(rows), _BATCH_SIZE)]
         values = np.concatenate([np.empty((0, self.size), np.float32), *parts])
         return values.reshape(*segments.shape[:2], self.size)
+
+
+def _members(run: Run, model: keras.Model) -> list[keras.Model]:
+    """Return the members of an ensemble, or the model itself if it is none."""
+    count = run.trained().members
+    if count is None:
+        return [model]
+    models = {layer.name: layer for layer in model.layers if isinstance(layer, keras.Model)}
+    found = [models[name] for name in map(member_name, range(count)) if name in models]
+    if len(found) < count:
+        raise TrainError(
+            f"{run.model} and {run.folder / 'model.json'} do not belong together: the model has {len(found)} "
+            f"members, expected {count}. Remove both and repeat its run or train command: it restores them."
+        )
+    return found
 
 
 def _input_of_head(model: keras.Model) -> tuple[Any, str]:

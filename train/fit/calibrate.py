@@ -23,7 +23,7 @@ def calibrate(model: keras.Model, strategy: tf.distribute.Strategy, validation: 
     of a segment is the most probable does not change.
 
     Args:
-        model: Trained model; its last layer is a dense layer without activation.
+        model: Trained model; its last layer is a dense layer without activation, or that of an ensemble.
         strategy: Strategy under which it was built.
         validation: The validation fold.
 
@@ -32,14 +32,20 @@ def calibrate(model: keras.Model, strategy: tf.distribute.Strategy, validation: 
     """
     last = model.layers[-1]
     is_output = model.outputs[0]._keras_history.operation is last  # `layers` leaves out operations of keras.ops
-    if not (is_output and type(last) is keras.layers.Dense and last.activation is keras.activations.linear):
+    is_dense = type(last) is keras.layers.Dense and last.activation is keras.activations.linear
+    is_rescaling = type(last) is keras.layers.Rescaling
+    if not (is_output and (is_dense or is_rescaling)):
         _log.warning(
             f"train.calibrate: the last layer of the model, {last.name}, is no dense layer without activation, so "
             "its confidence is left as it is."
         )
         return None
     temperature = fit_temperature(*_predictions(Predictor(strategy, model), validation), validation.per_track)
-    last.set_weights([weight / temperature for weight in last.get_weights()])
+    if is_rescaling:
+        last.scale /= temperature
+        last.offset /= temperature
+    else:
+        last.set_weights([weight / temperature for weight in last.get_weights()])
     _log.info(f"Calibrated: logits are divided by {temperature:.3f}, which fits the validation fold best.")
     return temperature
 

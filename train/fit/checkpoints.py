@@ -119,6 +119,7 @@ class Checkpoints:
         keep: int,
         writer: BackgroundWriter,
         write_to: StoragePath | None = None,
+        average: Any = None,
     ) -> None:
         """Describe the checkpoints; nothing is read or written yet.
 
@@ -129,12 +130,14 @@ class Checkpoints:
             keep: Number of latest checkpoints to keep.
             writer: Writes and removes the files.
             write_to: Folder for new checkpoints, if it is another one; `folder` is then only read.
+            average: Model that has the average of the weights; None without one.
         """
         self._folder = folder
         self._write_to = write_to or folder
         self._keep = keep
         self._writer = writer
-        self._variables = tf.train.Checkpoint(model=model, optimizer=optimizer)
+        averages = {"average": average} if average else {}
+        self._variables = tf.train.Checkpoint(model=model, optimizer=optimizer, **averages)
 
     def restore_latest(self) -> TrainState:
         """Restore the latest intact checkpoint, and log the broken ones that it skips.

@@ -70,7 +70,12 @@ def settle_initial(run: Run, other: Run | None, config: TrainConfig) -> InitialM
                 "another run. Add --from RUN, or remove the setting."
             )
         return None
-    classes = other.trained().classes
+    if (trained := other.trained()).members:
+        raise TrainError(
+            f"{other.folder} holds an ensemble of {trained.members} models. Begin with the weights of one: "
+            f"--from {other.member(0).folder.quoted}"
+        )
+    classes = trained.classes
     content = other.model.read()
     digest = hashlib.sha256(content).hexdigest()
     return InitialModel(InitialWeights(run=other.folder.stored, sha256=digest, classes=classes), content)

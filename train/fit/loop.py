@@ -23,6 +23,7 @@ from train.fit.early_stopping import is_best, should_stop
 from train.fit.profiler import StepProfiler
 from train.fit.tensorboard import TensorBoardWriter
 from train.fit.train_step import StepConfig, StepResults, distributed_steps
+from train.fit.weight_average import WeightAverage
 from train.input.distributed import DistributedBatches
 from train.input.timed_stream import TimedStream, seconds_waited
 from train.records import EpochRecord, TrainFigures
@@ -65,6 +66,7 @@ class Learner:
         optimizer: Optimizer, built for the variables of the model.
         step_config: Loss and augmentation settings.
         compiled: Whether XLA compiles the computation of each replica.
+        average: Average of the weights of the model; None without one.
     """
 
     strategy: tf.distribute.Strategy
@@ -72,10 +74,18 @@ class Learner:
     optimizer: keras.optimizers.Optimizer
     step_config: StepConfig
     compiled: bool
+    average: WeightAverage | None = None
+
+    @property
+    def evaluated(self) -> keras.Model:
+        """The model that is evaluated and saved: the average of the weights, if there is one."""
+        return self.average.model if self.average else self.model
 
     def steps_function(self) -> Callable[[Any, tf.Tensor], StepResults]:
         """Return the function that trains on the next batches; see `distributed_steps`."""
-        return distributed_steps(self.strategy, self.model, self.optimizer, self.step_config, self.compiled)
+        return distributed_steps(
+            self.strategy, self.model, self.optimizer, self.step_config, self.compiled, self.average
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +143,7 @@ class Loop:
         self._outputs = outputs
         self._callbacks = callbacks
         self._last_step = config.epochs * stream.steps_per_epoch
-        self._predictor = Predictor(learner.strategy, learner.model, self._stop_if_requested)
+        self._predictor = Predictor(learner.strategy, learner.evaluated, self._stop_if_requested)
         self._averages = _StepAverages()
         agree = [mean_over_workers(learner.strategy)] if config.needs_workers else []
         self._call_length = CallLength(config, *agree)
@@ -284,7 +294,7 @@ class Loop:
             self._outputs.tensorboard.scalars(part, record.epoch, figures.to_json())
             confusion, classes = scores[part].tracks.confusion, self._held_out_folds[part].classes
             self._outputs.tensorboard.confusion(part, record.epoch, confusion, classes)
-        self._outputs.tensorboard.histograms(record.epoch, self._learner.model, self._outputs.example_segments)
+        self._outputs.tensorboard.histograms(record.epoch, self._learner.evaluated, self._outputs.example_segments)
         self._outputs.tensorboard.flush()
 
 

@@ -14,6 +14,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from train.fit.forward import Forward, StatelessRng, Use, training_forward
+from train.fit.weight_average import WeightAverage
 from train.input.batches import ReplicaBatch
 
 _MASKS = 2  # of each kind in a segment, as in the paper's stronger policies
@@ -142,6 +143,7 @@ def distributed_steps(
     optimizer: keras.optimizers.Optimizer,
     step_config: StepConfig,
     compiled: bool,
+    average: WeightAverage | None = None,
 ) -> Callable[[Any, tf.Tensor], StepResults]:
     """Return a function that trains the model on the next batches of a distributed iterator.
 
@@ -154,6 +156,7 @@ def distributed_steps(
         optimizer: Optimizer, built for the variables of the model.
         step_config: Loss and augmentation settings.
         compiled: Whether XLA compiles the computation of each replica.
+        average: Average of the weights, updated after each step; None without one.
 
     Returns:
         Function of a distributed iterator and the number of batches to draw from it, int32; see
@@ -179,6 +182,8 @@ def distributed_steps(
 
         def step(index: tf.Tensor, losses: tf.TensorArray, correct: tf.TensorArray) -> tuple[Any, ...]:
             loss, rows = strategy.run(on_replica, args=(next(iterator),))
+            if average:
+                average.update(strategy, model, optimizer)
             losses = losses.write(index, strategy.reduce(add, loss, axis=None))
             return index + 1, losses, correct.write(index, strategy.reduce(add, rows, axis=None))
 

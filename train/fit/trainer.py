@@ -27,10 +27,12 @@ from train.fit.initial_weights import (
     take_weights,
 )
 from train.fit.loop import Learner, Loop, Outputs
+from train.fit.members import member_config_text, members, of_member, save_ensemble
 from train.fit.optimizer import make_optimizer
 from train.fit.saved_model import save_model
 from train.fit.tensorboard import TensorBoardWriter
 from train.fit.train_step import StepConfig
+from train.fit.weight_average import average_of
 from train.folds import describe_folds, fold_roles, resolve_folds
 from train.input.cached_rows import make_reader
 from train.input.class_counts import class_warnings, class_weights, segment_counts
@@ -124,22 +126,28 @@ def begin(
         _log.warning(warning)
     if not config.selects_epoch:
         _log.info(describe_curves(config))
-    remains = not is_trained(run, config)
-    if remains:
-        run.refuse_other_order()
-    run.begin(
-        dataset,
-        config,
-        code.info if code else None,
-        initial.info if initial else None,
-        start if remains else None,
-    )
-    if code:
-        store_code(run, code)
-    if initial:
-        store_initial(run, initial)
-    (run.folder / "config.yaml").write(config_text.encode())
-    return not is_trained(run, config)
+    texts = [config_text]
+    begun = [(run, config)]
+    if config.ensemble > 1:
+        begun += members(run, config)
+        texts += [member_config_text(config_text, config, number) for number in range(config.ensemble)]
+    for (folder, settings), text in zip(begun, texts, strict=True):
+        remains = not is_complete(folder, settings)
+        if remains:
+            folder.refuse_other_order()
+        folder.begin(
+            dataset,
+            settings,
+            code.info if code else None,
+            initial.info if initial else None,
+            start if remains else None,
+        )
+        if code:
+            store_code(folder, code)
+        if initial:
+            store_initial(folder, initial)
+        (folder.folder / "config.yaml").write(text.encode())
+    return not is_complete(run, config)
 
 
 def learn(
@@ -150,7 +158,7 @@ def learn(
     scratch: Run | None = None,
     workers: int | None = None,
 ) -> None:
-    """Train the model of a run after `begin`, from its latest checkpoint if it has one.
+    """Train the model of a run after `begin`, or the members of an ensemble one after another.
 
     Writes `model.keras` and `model.json` into the run's folder at the end.
 
@@ -167,6 +175,25 @@ def learn(
         Stopped: A callback requested a stop; the same call continues from there.
         TrainError: The configured devices are missing, or the loss is not finite.
     """
+    if config.ensemble == 1:
+        _learn_model(dataset, run, config, callbacks, scratch, workers)
+        return
+    for number, (member, settings) in enumerate(members(run, config)):
+        if not is_trained(member, settings):
+            _log.info(f"Member {number + 1} of {config.ensemble}.")
+            _learn_model(dataset, member, settings, of_member(callbacks, number, config.ensemble), None, None)
+    save_ensemble(dataset, run, config)
+
+
+def _learn_model(
+    dataset: Dataset,
+    run: Run,
+    config: TrainConfig,
+    callbacks: Callbacks,
+    scratch: Run | None,
+    workers: int | None,
+) -> None:
+    """Train one model from its latest checkpoint, if it has one; see `learn`."""
     output = scratch or run
     strategy = make_elastic_strategy(config, workers) if workers and config.is_elastic else make_strategy(config)
     precision = resolve_precision(config.precision)
@@ -208,14 +235,25 @@ def learn(
         freeze(model, config.freeze)
         optimizer = make_optimizer(config, stream.steps_per_epoch)
         optimizer.build(model.trainable_variables)
+        average = (
+            average_of(model, config.average_epochs * stream.steps_per_epoch) if config.average_epochs else None
+        )
         background = BackgroundWriter()
         checkpoints = Checkpoints(
-            run.checkpoints, model, optimizer, config.keep_checkpoints, background, output.checkpoints
+            run.checkpoints,
+            model,
+            optimizer,
+            config.keep_checkpoints,
+            background,
+            output.checkpoints,
+            average and average.model,
         )
         state = checkpoints.restore_latest()
         info = run.info()
         if info and info.initial and not state.step:
             taken = take_weights(run, model, dataset.classes, config.freeze)
+            if average:
+                average.model.set_weights(model.get_weights())
             _log.info(describe_taken(taken))
             if not scratch:
                 run.write("run.json", info.model_copy(update={"initial": taken}).to_json())
@@ -248,6 +286,7 @@ def learn(
     step_config = make_step_config(config, segment_counts(dataset, config)["train"], statistics)
     parts = ["train", *held_out_folds]
     epochs_done = len(state.history)
+    learner = Learner(strategy, model, optimizer, step_config, compiled, average)
     with (
         background,
         TensorBoardWriter(output.tensorboard, parts, epochs_done, state.step, background) as tensorboard,
@@ -259,7 +298,7 @@ def learn(
         Loop(
             config,
             state,
-            learner=Learner(strategy, model, optimizer, step_config, compiled),
+            learner=learner,
             stream=stream,
             held_out_folds=held_out_folds,
             outputs=Outputs(
@@ -272,9 +311,23 @@ def learn(
         return
     if "validation" in held_out_folds:
         checkpoints.restore_best()
+    model = learner.evaluated
     temperature = calibrate(model, strategy, held_out_folds["validation"]) if config.calibrate else None
     run.refuse_removed()
     save_model(run, model, dataset, config, temperature)
+
+
+def is_complete(run: Run, config: TrainConfig) -> bool:
+    """Return whether a run is trained, and all members of an ensemble are."""
+    if config.ensemble == 1:
+        return is_trained(run, config)
+    info = run.model_info()
+    return bool(
+        run.model.is_file()
+        and info
+        and info.epochs == len(run.history())
+        and all(is_trained(member, settings) for member, settings in members(run, config))
+    )
 
 
 def describe_curves(config: TrainConfig) -> str:

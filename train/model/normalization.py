@@ -45,7 +45,8 @@ def input_normalization(statistics: Statistics) -> keras.layers.Layer:
 
 def has_input_normalization(model: keras.Sequential) -> bool:
     """Return whether the model has an input normalization layer."""
-    return any(isinstance(layer, keras.layers.Normalization) for layer in model.layers)
+    layers = model._flatten_layers(include_self=False, recursive=True)  # those of the members of an ensemble, too
+    return any(isinstance(layer, keras.layers.Normalization) for layer in layers)
 
 
 def batch_normalization(precision: str, synchronized: bool) -> keras.layers.Layer:

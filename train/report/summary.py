@@ -139,6 +139,13 @@ def _caveats(metrics: Metrics, small: Mapping[str, int]) -> list[str]:
 
 
 def _epoch_selection(metrics: Metrics, epochs: int, config: TrainConfig) -> str:
+    if config.ensemble > 1:
+        chosen = (
+            f"the best of its {epochs} epochs on the {_kind('validation', metrics)} ({config.select_by})"
+            if config.selects_epoch
+            else f"the last epoch, {metrics.epoch}"
+        )
+        return f"The model is the mean of {config.ensemble} members, each after {chosen}."
     if not config.selects_epoch:
         return f"Without a validation fold, the model is the one after the last epoch, {metrics.epoch}."
     return (

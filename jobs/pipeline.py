@@ -201,8 +201,8 @@ def make_model(
     with quiet_tensorflow():
         from train.callbacks import Callbacks
         from train.errors import Stopped
-        from train.fit.initial_weights import settle_initial
         from train.fit.begin import begin
+        from train.fit.initial_weights import settle_initial
         from train.fit.trainer import learn
         from train.folds import resolve_folds
         from train.model.code_file import settle_code

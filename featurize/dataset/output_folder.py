@@ -15,6 +15,8 @@ from featurize.storage import StoragePath, refuse_undecodable
 PLAN_KEY = b"earmark"  # of the metadata of tracks.parquet
 _SYSTEM = frozenset({"lost+found", "System Volume Information", "desktop.ini", "Thumbs.db"})
 _RUN = re.compile(r"(fold|seed|trial)=\d+")
+# Without crossval.json they are those of a cross-validation that was interrupted at its end.
+_OF_RUNS = ("features", "model_code", "svm_predictions.parquet", "crossval.html")
 _NAMES_SHOWN = 3
 _INFO_KEYS = frozenset({"format", "id", "settings"})  # of dataset.json
 
@@ -42,7 +44,7 @@ def refuse_foreign_run_folder(folder: StoragePath) -> None:
     Raises:
         FeaturizeError: It does, or it is a file.
     """
-    _refuse(folder, lambda name: name in ("features", "model_code") or bool(_RUN.fullmatch(name)))
+    _refuse(folder, lambda name: name in _OF_RUNS or bool(_RUN.fullmatch(name)))
 
 
 def refuse_foreign_answers_folder(folder: StoragePath) -> None:

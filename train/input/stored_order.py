@@ -24,7 +24,7 @@ from train.errors import TrainError
 from train.input.batches import BATCHES_AT_ONCE, ReplicaBatch, pipeline, replica_batch_spec
 from train.input.lanes import MOST_LANES, Lanes, Span
 from train.input.sampler import LanePlan, Visit
-from train.input.window_cache import LabeledSegments, WindowCache, allocate_to_copy
+from train.input.window_cache import LabeledSegments, WindowCache
 
 # Row groups that are read at once, 3.3 MB each with default settings. Up to three windows are in memory. From a
 # bucket they are larger, so that its latency is hidden.
@@ -243,7 +243,7 @@ class EvaluationStream:
     def _make_cache(self, worker: int, workers: int) -> WindowCache:
         sampler = self._sampler_of(worker, workers)
         lookback = BATCHES_AT_ONCE * self.batches.batch_size
-        return WindowCache(self._shards, sampler, lookback, self._reader, allocate_to_copy)
+        return WindowCache(self._shards, sampler, lookback, self._reader)
 
     def _replica_batch(self, index: int) -> ReplicaBatch:
         batch = self.batches[index]

@@ -6,7 +6,7 @@ Lanes are explained in `train.input.lanes`; positions, slots and group rows in `
 import bisect
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -40,15 +40,6 @@ def allocate(shape: tuple[int, ...], store: str = "float32") -> NDArray[Any]:
     return np.frombuffer(pa.allocate_buffer(size), store).reshape(shape)
 
 
-def allocate_to_copy(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return an uninitialized float32 array that TensorFlow copies, because it is not aligned to 64 bytes.
-
-    An array that TensorFlow uses without copying is freed some time after the tensor: evaluation, which is fast,
-    kept hundreds of batches.
-    """
-    return np.empty(math.prod(shape) + 1, np.float32)[1:].reshape(shape)
-
-
 class _Piece(NamedTuple):
     """Rows of one window: of its positions, those in [start, stop)."""
 
@@ -66,12 +57,7 @@ class WindowCache:
     """
 
     def __init__(
-        self,
-        shards: Sequence[Shard],
-        sampler: Sampler,
-        lookback: int,
-        reader: RowGroupReader | None = None,
-        allocate_batch: Callable[[tuple[int, ...]], NDArray[np.float32]] = allocate,
+        self, shards: Sequence[Shard], sampler: Sampler, lookback: int, reader: RowGroupReader | None = None
     ) -> None:
         """Prepare to read; nothing is loaded yet.
 
@@ -81,9 +67,7 @@ class WindowCache:
             lookback: How far behind the newest read of a lane another read may start, in positions. A window is
                 kept until reads have passed its end by that distance.
             reader: Reader of the row groups; None for a new one.
-            allocate_batch: Returns an uninitialized array of a shape, for the rows that are returned.
         """
-        self._allocate_batch = allocate_batch
         self._lookback = lookback
         self._format = shards[0].format
         self._groups = [(shard, index) for shard in shards for index in range(len(shard.row_groups))]
@@ -111,7 +95,7 @@ class WindowCache:
         with self._lock:  # all windows are loading before the first one is awaited
             windows = [self._window(epoch, piece) for piece in pieces]
         total = sum(piece.stop - piece.start for piece in pieces)
-        mfcc, labels = self._allocate_batch((total, *self._format.shape)), np.empty(total, np.int32)
+        mfcc, labels = allocate((total, *self._format.shape)), np.empty(total, np.int32)
         slots_of = self._sampler.partner_slots if partners else self._sampler.window_slots
         end = 0
         for (lane, window, start, stop), future in zip(pieces, windows, strict=True):

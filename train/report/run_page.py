@@ -178,11 +178,18 @@ def render(
             config_text=run.config_text(),
             version=VERSION,
             name=run.name,
-            saved=saved_on(run.model),
+            saved=_trained_on(run),
             music=music.name if music else None,
             again=_again(run, dataset),
         )
     )
+
+
+def _trained_on(run: Run) -> str:
+    """Return the date of the last start of training; of a run of an earlier version, that of the model's file."""
+    info = run.info()
+    starts = [start for start in (info.started, *info.resumed) if start] if info else []
+    return starts[-1].date[:10] if starts else saved_on(run.model)
 
 
 def _again(run: Run, dataset: Dataset) -> dict[str, Any]:

@@ -64,6 +64,7 @@ FILES = {
         "epochs": 3,
         "dataset": "eb7d",
         "temperature": 1.5,
+        "members": 5,
     },
     "run.json": {
         "dataset": "eb7d",
@@ -120,7 +121,7 @@ ADVICE = {
 def test_files_of_earlier_versions_lack_the_newer_keys(tmp_path):
     newer = {
         "metrics.json": ("intervals", "calibration"),
-        "model.json": ("temperature",),
+        "model.json": ("temperature", "members"),
         "crossval.json": ("intervals", "by_seed"),
     }
     for name, keys in newer.items():

@@ -22,9 +22,11 @@ SECONDS = {  # that a command takes about; a signal arrives within them
     "run": 9,
     "train": 6,
     "crossval": 10,
+    "tune": 10,
     "predict": 4,
     "export": 5,
     "evaluate": 4,
+    "report": 3,
     "compare": 1.2,
     "verify": 0.9,
     "demo": 5,
@@ -79,14 +81,18 @@ def test_a_stop_during_imports(signum):
 
 
 def commands(music, features, trained, out) -> dict[str, list[str]]:
+    space = out / "space.yaml"
+    space.write_text("train.learning_rate: [1e-3, 1e-2]\n")
     return {
         "featurize": ["featurize", music, "--out", out / "f", *SETTINGS],
         "run": ["run", music, "--out", out / "r", *SETTINGS, *TRAINING],
         "train": ["train", features, "--out", out / "t", *TRAINING],
         "crossval": ["crossval", features, "--out", out / "c", *TRAINING],
+        "tune": ["tune", features, "--space", space, "--samples", 2, "--out", out / "s", *TRAINING],
         "predict": ["predict", trained, music],
         "export": ["export", trained, "--format", "onnx", "--out", out / "model.onnx"],
         "evaluate": ["evaluate", trained],
+        "report": ["report", trained],
         "compare": ["compare", trained, trained, "--out", out / "compare.html"],
         "verify": ["verify", features],
         "demo": ["demo", "--out", out / "d"],

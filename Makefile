@@ -48,18 +48,18 @@ $(TOOLS): $(READY) requirements.lock
 demo: $(READY)
 	$(BIN)/earmark demo
 
-# Most tests use one core or wait most of the time.
+# On two cores: most tests use one core or wait a third of the time.
 # Files in the order of tests/conftest.py, the longest first: one that begins last would run alone.
-TWO_AT_ONCE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+THREE_AT_ONCE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 test: $(TOOLS)
-	$(BIN)/python -m pytest -m "not slow and not matrix" $(TWO_AT_ONCE)
+	$(BIN)/python -m pytest -m "not slow and not matrix" $(THREE_AT_ONCE)
 
 test-slow: $(TOOLS)
-	$(BIN)/python -m pytest -m slow $(TWO_AT_ONCE)
+	$(BIN)/python -m pytest -m slow $(THREE_AT_ONCE)
 
 test-matrix: $(TOOLS)
-	$(BIN)/python -m pytest -m matrix $(TWO_AT_ONCE)
+	$(BIN)/python -m pytest -m matrix $(THREE_AT_ONCE)
 
 MINUTES ?= 10
 fuzz: $(TOOLS)

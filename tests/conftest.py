@@ -3,7 +3,6 @@
 import os
 import secrets
 import signal
-import sys
 from pathlib import Path
 
 import boto3
@@ -33,32 +32,45 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 LONGEST = (
     "test_docs",
     "test_cluster",
+    "test_tune",
+    "test_elastic",
     "test_cli",
-    "test_export",
     "test_resume",
-    "test_signals",
+    "test_export",
     "test_benchmarks",
     "test_kill",
     "test_replicas",
-    "test_compact",
-    "test_fuzz",
-    "test_fold_processes",
+    "test_report_browser",
+    "test_changes",
+    "test_user_models",
+    "test_tables",
+    "test_report_content",
     "test_s3",
+    "test_evaluation",
+    "test_answers",
+    "test_compact",
+    "test_damage",
+    "test_train",
+    "test_official_split",
+    "test_predict",
+    "test_hostile_files",
+    "test_ensemble",
+    "test_featurize",
+    "test_damage_training",
+    "test_hostile",
+    "test_feature_shapes",
+    "test_fold_processes",
+    "test_signals",
+    "test_fuzz",
+    "test_real_music",
+    "test_local_ray",
+    "test_crossval",
+    "test_tracking",
     "test_export_samples",
     "test_shared_outputs",
     "test_working_directory",
     "test_doctor",
-    "test_damage_training",
-    "test_hostile",
-    "test_local_ray",
-    "test_tables",
-    "test_changes",
-    "test_damage",
-    "test_train",
-    "test_predict",
     "test_lanes",
-    "test_hostile_files",
-    "test_featurize",
 )
 
 
@@ -70,9 +82,9 @@ def pytest_collection_modifyitems(items):
     items.sort(key=place)
 
 
-def pytest_collection_finish():
+def pytest_collection_finish(session):
     """Set up TensorFlow before any test starts it: its logical CPUs cannot be changed afterwards."""
-    if "tensorflow" in sys.modules:
+    if any("logical_cpus" in item.fixturenames for item in session.items):
         _four_logical_cpus()
 
 

@@ -119,7 +119,8 @@ def test_a_run_stopped_during_training_ends_with_the_same_metrics(how, finished,
         assert metrics[key] == expected[key]
 
 
-@pytest.mark.parametrize("how", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_featurizing_stopped_by_a_signal_prints_how_to_continue(how, music, tmp_path):
     command = [sys.executable, "-m", "jobs.cli", "featurize", str(music), "--out", str(tmp_path), *SETTINGS]
     command += ["--set", "featurize.tracks_per_shard=1"]  # so that much work remains after the first shard

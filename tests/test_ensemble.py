@@ -88,6 +88,7 @@ def test_the_history_is_the_mean_of_the_members_and_the_command_repeated_keeps_a
     assert contents(ensemble) == before
 
 
+@pytest.mark.slow
 def test_an_ensemble_stopped_in_its_second_member_resumes_to_the_same_bits(ensemble, features, tmp_path):
     from support.training import figures, final_state, stop_when, trained
 

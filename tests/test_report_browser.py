@@ -312,6 +312,7 @@ def test_axe_is_the_published_file():
     assert "Mozilla Public License" in (AXE.parent / "LICENSE").read_text()
 
 
+@pytest.mark.slow
 @needs_browser
 def test_axe_finds_nothing_in_any_page_and_color_scheme(page, run, many, tmp_path):
     from train.report.comparison import read_entries, remarks_on, table_of

@@ -23,7 +23,7 @@ from jobs.terminal.signals import noted_signals
 if TYPE_CHECKING:
     from train.config import TrainConfig
     from train.evaluation.svm_baseline import ShardVectors
-    from train.score_records import CrossValidationSummary
+    from train.summary_records import CrossValidationSummary
 
 _CORES_PER_FOLD = 8  # below it, one training uses all cores
 

@@ -17,7 +17,7 @@ from featurize.storage import StoragePath
 from jobs.config import JobConfig
 from jobs.errors import Interrupted
 from jobs.pipeline import evaluate_model, make_model
-from jobs.terminal.console import FoldReporter
+from jobs.terminal.fold_progress import FoldReporter
 from jobs.terminal.log import LOGGERS
 from jobs.tracking import tracked
 from train.errors import TrainError

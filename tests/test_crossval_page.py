@@ -22,7 +22,8 @@ from train.evaluation.svm_predictions import SVM_PREDICTIONS, SvmPredictions, ne
 from train.report.cross_validation_page import conclusions_of, write_cross_validation_page
 from train.report.cross_validation_summary import summarize_cross_validation
 from train.run import Run
-from train.score_records import CrossValidationSummary, Figures, Scores
+from train.score_records import Scores
+from train.summary_records import CrossValidationSummary, Figures
 
 
 def svm_of(dataset, wrong=()):

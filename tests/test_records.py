@@ -9,7 +9,8 @@ from train.errors import TrainError
 from train.fit.checkpoints import TrainState
 from train.records import EpochRecord, ModelInfo, RunInfo
 from train.run import Run
-from train.score_records import CrossValidationSummary, Metrics
+from train.score_records import Metrics
+from train.summary_records import CrossValidationSummary
 
 SCORES = {
     "count": 2,

@@ -18,6 +18,7 @@ from pydantic import (
 from featurize.dataset.schema import MAX_FOLDS
 from train.interval import Interval
 from train.model_names import MODELS, ModelName, describe_models
+from train.setting_rules import refuse_combinations, refuse_elastic_workers, usable_workers
 
 Fold = Annotated[int, Field(strict=True, ge=0, lt=MAX_FOLDS)]
 Epochs = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
@@ -28,7 +29,6 @@ MOST_WORKERS = 4096
 Processes = Annotated[int, Field(strict=True, ge=1, le=MOST_WORKERS)]
 SmallCount = Annotated[int, Field(strict=True, ge=1, le=1000)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-MOST_PROFILED = 200  # steps: a profile is held in memory, and takes some hundred kilobytes a step
 # `train.segment_size` checks that it is less than the dataset has.
 MaskWidth = Annotated[int, Field(strict=True, ge=0, le=100_000)]
 
@@ -296,67 +296,9 @@ class TrainConfig(BaseModel):
         return folder
 
     @model_validator(mode="after")
-    def _check_elastic(self) -> "TrainConfig":
-        fewest, most = self.fewest_workers, self.most_workers
-        if self.is_elastic and self.device == "cpu":
-            if len(usable_workers(fewest, most, self.parts)) == 1 and fewest < most:
-                raise ValueError(
-                    f"workers = {self.workers} on CPUs leaves no choice, because the workers share the batch in "
-                    f"{self.parts} equal parts, which of these numbers only {most} divides. Set a range such as "
-                    f"{max(1, most // 2)}..{most // 2 * 2 or 1}"
-                )
-            if self.parts > self.batch_size:
-                raise ValueError(
-                    f"the {self.parts} parts that workers = {self.workers} divides batches into cannot share "
-                    f"batches of {self.batch_size} segments"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _check_combinations(self) -> "TrainConfig":
-        if self.model_settings and self.model in MODELS:
-            raise ValueError(
-                f"model_settings are for a function of yours that builds the model, not for model = {self.model}"
-            )
-        if self.replicas is not None and self.replicas > self.batch_size:
-            raise ValueError(f"{self.replicas} replicas cannot share batches of {self.batch_size} segments")
-        if self.needs_workers and self.replicas is not None:
-            raise ValueError(
-                f"replicas = {self.replicas} requires workers = 1; each of the {self.workers} workers uses "
-                "gpus_per_worker GPUs, or one CPU"
-            )
-        if self.needs_workers and self.all_reduce == "hierarchical":
-            raise ValueError(
-                "all_reduce = hierarchical requires workers = 1; set auto or nccl for several workers"
-            )
-        if self.patience is not None and not self.selects_epoch:
-            raise ValueError(
-                f"patience = {self.patience} needs a validation_fold to watch: next, a number, or split if the "
-                "collection has an official validation split. The test fold must not decide when to stop"
-            )
-        if self.profiled and not self.profiled[0] <= self.profiled[1] < self.profiled[0] + MOST_PROFILED:
-            raise ValueError(
-                f"profile_steps = {self.profile_steps} should be from a step to a later one, at most "
-                f"{MOST_PROFILED} of them, such as 100..110"
-            )
-        if self.calibrate and not self.selects_epoch:
-            raise ValueError(
-                "calibrate = true needs a validation_fold to fit the confidence to: next, a number, or split if "
-                "the collection has an official validation split"
-            )
-        if self.ensemble > 1 and self.best_epoch_on_test:
-            raise ValueError(
-                "best_epoch_on_test = true requires ensemble = 1: each member would have a best epoch of its own"
-            )
-        if self.ensemble > 1 and self.needs_workers:
-            raise ValueError(
-                f"ensemble = {self.ensemble} requires workers = 1. Members on several workers can be runs with "
-                "different seeds"
-            )
-        if self.calibrate and self.needs_workers:
-            raise ValueError("calibrate = true requires workers = 1")
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs = {self.warmup_epochs:g} must be less than epochs = {self.epochs}")
+    def _check_rules(self) -> "TrainConfig":
+        refuse_elastic_workers(self)
+        refuse_combinations(self)
         return self
 
     @property
@@ -452,8 +394,3 @@ class TrainConfig(BaseModel):
         """`checkpoint_every` as an `Interval`."""
         count, unit = self.checkpoint_every.split()
         return Interval(**{unit.removesuffix("s") + "s": int(count)})
-
-
-def usable_workers(fewest: int, most: int, parts: int) -> list[int]:
-    """Return the numbers of workers from `fewest` to `most` that can share `parts` equally; all for 0 parts."""
-    return [workers for workers in range(fewest, most + 1) if parts % workers == 0]

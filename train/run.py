@@ -21,7 +21,8 @@ from train.errors import TrainError
 from train.provenance import Device, Start
 from train.record_base import explain
 from train.records import EpochRecord, InitialWeights, ModelCodeInfo, ModelInfo, RunInfo
-from train.score_records import CrossValidationSummary, Metrics, TuneSummary
+from train.score_records import Metrics
+from train.summary_records import CrossValidationSummary, TuneSummary
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from featurize.version import VERSION
-from jobs.commands import build, embedding, evaluation, prediction, query
+from jobs.commands import build, embedding, evaluation, model_selection, prediction, query
 
 app = typer.Typer(
     help="Learn to recognize music genres from audio: from a folder of labeled music to a trained classifier.",
@@ -38,8 +38,8 @@ for command in (
     build.featurize,
     build.compact,
     build.train,
-    build.crossval,
-    build.tune,
+    model_selection.crossval,
+    model_selection.tune,
     build.submit,
     query.status,
     query.verify,

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from featurize.display import one_line, visible, visible_json
 from jobs.terminal.confusion_table import confusion_table
+from jobs.terminal.fold_progress import FoldReporter, TrialReporter, epoch_line
 from jobs.terminal.log import show_log, stamped
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from train.answers.check import AnswersStatus
     from train.records import EpochRecord
     from train.report.comparison import Row
-    from train.score_records import (
+    from train.summary_records import (
         CrossValidationSummary,
         Figures,
         FiguresByPart,
@@ -110,12 +111,12 @@ class ConsoleReporter:
             def on_epoch(entry: "EpochRecord", epochs: int) -> None:
                 nonlocal latest
                 latest = f"{entry.examples_per_second:.0f} segments/s"
-                self._line(_epoch_line(entry, epochs))
+                self._line(epoch_line(entry, epochs))
 
             yield on_step, on_epoch
 
     @contextmanager
-    def training_folds(self, folds: int, unit: str = "folds") -> Iterator["FoldReporter"]:
+    def training_folds(self, folds: int, unit: str = "folds") -> Iterator[FoldReporter]:
         """Show the number of steps done in all folds and, after each epoch of a fold, its loss and accuracy.
 
         Args:
@@ -126,7 +127,7 @@ class ConsoleReporter:
             yield FoldReporter(folds, unit, show, self._line)
 
     @contextmanager
-    def tuning(self) -> Iterator["TrialReporter"]:
+    def tuning(self) -> Iterator[TrialReporter]:
         """Show the number of finished trials and, after each epoch of a trial, its loss and accuracy."""
         with self._bar("trials") as show:
             yield TrialReporter(lambda done, total: show(done, total, ""), self._line)
@@ -268,66 +269,6 @@ class ConsoleReporter:
         return show
 
 
-class FoldReporter:
-    """Shows the progress of the folds of a cross-validation, several of which may be trained at a time."""
-
-    def __init__(
-        self, folds: int, unit: str, show: Callable[[int, int, str], None], line: Callable[[str], None]
-    ) -> None:
-        """Begin without any step.
-
-        Args:
-            folds: Number of folds.
-            unit: What they are called: folds, or models if there are several for each fold.
-            show: Shows (done steps, all steps, remark).
-            line: Prints a line.
-        """
-        self.unit = unit
-        self._folds = folds
-        self._show = show
-        self._line = line
-        self._steps: dict[int, tuple[int, int]] = {}
-
-    def step(self, number: int, done: int, total: int) -> None:
-        """Show the steps of fold `number`, which counts from 1."""
-        self._steps[number] = done, total
-        known = [total for _, total in self._steps.values()]
-        expected = sum(known) + (self._folds - len(known)) * max(known)
-        finished = sum(done == total for done, total in self._steps.values())
-        if expected:
-            self._show(
-                sum(done for done, _ in self._steps.values()),
-                expected,
-                f"{finished} of {self._folds} {self.unit} trained",
-            )
-
-    def finished(self, number: int) -> None:
-        """Count a fold as finished; it has no steps if an earlier command has trained it."""
-        self.step(number, *[self._steps.get(number, (0, 0))[1]] * 2)
-
-    def epoch(self, name: str, entry: "EpochRecord", epochs: int) -> None:
-        """Print the figures of an epoch of a fold."""
-        self._line(f"{name} | {_epoch_line(entry, epochs)}")
-
-
-class TrialReporter:
-    """Shows the progress of the trials of a search, several of which may be trained at a time."""
-
-    def __init__(self, done: Callable[[int, int], None], line: Callable[[str], None]) -> None:
-        """Begin without any trial.
-
-        Args:
-            done: Shows (finished trials, all trials).
-            line: Prints a line.
-        """
-        self.done = done
-        self._line = line
-
-    def epoch(self, number: int, entry: "EpochRecord", epochs: int) -> None:
-        """Print the figures of an epoch of trial `number`."""
-        self._line(f"trial {number} | {_epoch_line(entry, epochs)}")
-
-
 def status_lines(status: "Status | AnswersStatus", command: str = "featurize") -> str:
     """Return the lines of `earmark status` for a dataset, or for answers.
 
@@ -365,12 +306,3 @@ def _order(trial: "TrialResult", summary: "TuneSummary") -> tuple[bool, float]:
         return True, math.inf
     figure: float = getattr(trial.validation, summary.select_by)
     return trial.trial != summary.best, figure if summary.select_by == "loss" else -figure
-
-
-def _epoch_line(entry: "EpochRecord", epochs: int) -> str:
-    parts = [f"epoch {entry.epoch:>{len(str(epochs))}}/{epochs}"]
-    parts.append(f"train loss {entry.train.loss:.3f} accuracy {entry.train.accuracy:.3f}")
-    for name, figures in entry.held_out.items():
-        parts.append(f"{name} loss {figures.loss:.3f} accuracy {figures.accuracy:.3f}")
-    parts.append(f"{entry.examples_per_second:.0f} segments/s")
-    return " | ".join(parts)

@@ -10,7 +10,7 @@ from jobs.tuning.trials import trial_folder
 from train.errors import TrainError
 from train.fit.early_stopping import best_epoch
 from train.run import Run
-from train.score_records import TrialResult, TuneSummary
+from train.summary_records import TrialResult, TuneSummary
 
 
 def summarize(

@@ -17,7 +17,7 @@ from jobs.config import JobConfig
 from jobs.errors import Interrupted
 from jobs.fold_processes import ProgressSender, arrived, explain_failure, sent_to_parent
 from jobs.pipeline import make_model
-from jobs.terminal.console import TrialReporter
+from jobs.terminal.fold_progress import TrialReporter
 from jobs.tuning.halving import WORST, Outcome, Rank, TrialProgress, outcome_of
 from jobs.tuning.space import Trial, describe_values
 from train.config import TrainConfig

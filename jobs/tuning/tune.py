@@ -27,8 +27,8 @@ from train.input.missing_classes import refuse_missing_classes
 from train.model.code_file import keep_code
 from train.model_names import parse_function
 from train.run import Run
-from train.score_records import TuneSummary
 from train.segment_size import refuse_unfit
+from train.summary_records import TuneSummary
 
 _log = logging.getLogger(__name__)
 

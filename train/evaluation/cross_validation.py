@@ -9,15 +9,13 @@ from featurize.dataset.info import DEFAULT_LAYOUT, FoldLayout
 from featurize.storage import StoragePath
 from train.config import TrainConfig
 from train.errors import TrainError
-from train.score_records import (
+from train.score_records import IntervalsByPart, Metrics, Scores
+from train.summary_records import (
     ConfusionsByPart,
     CrossValidationSummary,
     Figures,
     FiguresByPart,
     FoldFigures,
-    IntervalsByPart,
-    Metrics,
-    Scores,
     SeedDeviation,
     SeedFigures,
     SeedSpread,

@@ -14,7 +14,8 @@ from train.errors import TrainError
 from train.evaluation.cross_validation import run_folder
 from train.records import EpochRecord
 from train.run import Run
-from train.score_records import CrossValidationSummary, FoldFigures, IntervalsByPart, Metrics
+from train.score_records import IntervalsByPart, Metrics
+from train.summary_records import CrossValidationSummary, FoldFigures
 
 _ABSENT = "-"
 _DIGITS_SHOWN = 12  # of a SHA-256

@@ -18,7 +18,8 @@ from train.report.cross_validation_summary import summarize_cross_validation
 from train.report.figures import Picture, Theme, draw
 from train.report.html import class_colors, environment, saved_on
 from train.run import Run
-from train.score_records import CrossValidationSummary, Metrics
+from train.score_records import Metrics
+from train.summary_records import CrossValidationSummary
 
 PAGE = "crossval.html"  # in the folder of a cross-validation
 _HALF_WIDTH = 0.3  # of the points of a fold, whose centers are 1 apart

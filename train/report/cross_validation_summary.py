@@ -6,7 +6,8 @@ import numpy as np
 
 from train.evaluation.bootstrap import Difference
 from train.report.html import counted
-from train.score_records import CrossValidationSummary, ScoreIntervals
+from train.score_records import ScoreIntervals
+from train.summary_records import CrossValidationSummary
 
 
 def summarize_cross_validation(

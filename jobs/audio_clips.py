@@ -33,7 +33,7 @@ def clips_of(mistakes: Sequence[Mistake], dataset: Dataset) -> dict[str, Clip]:
 
     Args:
         mistakes: The tracks.
-        dataset: Dataset of the run, which knows where the music is.
+        dataset: Dataset of the run, with the place of the music.
 
     Returns:
         Clips by track.

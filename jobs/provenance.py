@@ -81,5 +81,5 @@ def _system() -> str:
 
 
 def usable_cores() -> int:
-    """Return the number of cores that this process may use; macOS tells only how many there are."""
+    """Return the number of cores that this process may use; on macOS, the number of all cores."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -101,7 +101,7 @@ class _Sender:
 
     def __init__(self, uri: str, run: Run) -> None:
         self._uri, self._run = uri, run
-        self._given_up = False  # the thread says nothing any more: the command has ended
+        self._given_up = False  # the thread logs nothing any more: the command has ended
         self._requests: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         # A daemon, so that a server that does not answer cannot keep the process.
         self._thread = threading.Thread(target=self._work, daemon=True)

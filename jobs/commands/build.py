@@ -188,7 +188,7 @@ def submit(
 ) -> None:
     """Run a command on a Ray cluster: earmark submit -- run s3://BUCKET/music --out s3://BUCKET/run.
 
-    Only Earmark's code, the settings, and the file that train.model may name are uploaded.
+    Only Earmark's code, the settings, the space of a search, and the files of models that these name are uploaded.
     Music, dataset and results must be in a bucket or a folder that every node can access.
     """
     with plain_errors():

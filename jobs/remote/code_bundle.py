@@ -63,7 +63,7 @@ def pack(files: Mapping[str, Path], settings: str, code: Mapping[str, bytes], fo
     Args:
         files: Files by their path in the folder, from `code_files`.
         settings: Settings of the job as YAML.
-        code: The file of a user's model, if the job trains one, by its path in the folder.
+        code: The files of users' models, and the space of a search, by their paths in the folder.
         folder: Output folder.
     """
     for name, path in files.items():

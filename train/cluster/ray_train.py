@@ -4,8 +4,7 @@ The training loop is the same as on a laptop. Ray Train starts it on each worker
 addresses (TF_CONFIG), and ends all of them if one is lost. The driver then starts as many as there is room for,
 which continue from the run's own checkpoints.
 
-Ray Train's own elastic scaling is not used: it ends workers without a checkpoint when it adds some, looks at
-the cluster's nodes every 20 seconds only, without their labels, and counts all failures of a run together.
+Ray Train's own elastic scaling is not used, for reasons that docs/architecture.md gives.
 """
 
 import logging
@@ -160,7 +159,7 @@ class _Growth:
 
 
 def _is_preemption(error: BaseException) -> bool:
-    """Return whether Ray knows that workers were lost because their node was preempted."""
+    """Return whether Ray reports that workers were lost because their node was preempted."""
     failures = getattr(error, "worker_failures", {}).values()
     return isinstance(error, PreemptionError) or any(
         isinstance(failure, RayActorError) and failure.preempted for failure in failures

@@ -105,7 +105,7 @@ def load_keras(path: StoragePath, advice: str) -> keras.Model:
         advice: Last sentence of the error message.
 
     Raises:
-        TrainError: The file is broken, or has layers that this process does not know.
+        TrainError: The file is broken, or has layers of classes that this process has not imported.
     """
     with path.at_hand() as here:
         try:

@@ -117,7 +117,7 @@ def _body(run: Run, model: ModelInfo, info: RunInfo, metrics: Metrics, dataset: 
     yield from _confusion(metrics)
     yield from _calibration(metrics, model)
     yield from _training_data(metrics, dataset)
-    yield from _limitations(metrics, config, dataset)
+    yield from _limitations(metrics, config, info, dataset)
     yield from _use(model, config)
     yield from _settings(config, model)
     yield from _provenance(info, model, metrics)
@@ -265,7 +265,7 @@ def _training_data(metrics: Metrics, dataset: Dataset) -> Iterator[str]:
         yield "No group has tracks in more than one part.\n"
 
 
-def _limitations(metrics: Metrics, config: TrainConfig, dataset: Dataset) -> Iterator[str]:
+def _limitations(metrics: Metrics, config: TrainConfig, info: RunInfo, dataset: Dataset) -> Iterator[str]:
     seconds = dataset.info.settings.segment_seconds
     yield "## Limitations\n"
     yield "- It predicts exactly one of its classes for any audio, also for music of none of them, and for speech."
@@ -280,7 +280,9 @@ def _limitations(metrics: Metrics, config: TrainConfig, dataset: Dataset) -> Ite
     if config.selects_epoch:
         yield "- The epoch was selected on the validation fold, which was not trained on."
     else:
-        yield "- No validation fold was used: neither the number of epochs nor the confidence was tuned."
+        yield "- No validation fold was used: the epoch was not selected, and the confidence not calibrated."
+    if info.started and (info.started.command or [""])[0] == "tune":
+        yield "- The settings are those of a trial of a search, whose trials were compared on the validation fold."
     if config.best_epoch_on_test:
         yield "- The test set was evaluated after each epoch while the model was trained; it selected no epoch."
     yield f"- Tracks shorter than a segment, {seconds:.4g} seconds, are rejected."
@@ -288,7 +290,7 @@ def _limitations(metrics: Metrics, config: TrainConfig, dataset: Dataset) -> Ite
         "- Labels are those of the collection. Whether they are right, and whether the classes are balanced by "
         "artist, language or region, was not examined."
     )
-    yield "- Earmark does not know how the music was licensed. State it here if you publish the model.\n"
+    yield "- How the music was licensed is not recorded. State it here if you publish the model.\n"
 
 
 def _use(model: ModelInfo, config: TrainConfig) -> Iterator[str]:
@@ -301,6 +303,10 @@ def _use(model: ModelInfo, config: TrainConfig) -> Iterator[str]:
         + "), predict the classes of audio files:\n"
     )
     yield f"```\nearmark predict RUN song.mp3 folder-of-music{trust}\n```\n"
+    yield (
+        "`run.json` records the command and the path of the dataset, also of folders outside the home folder: read "
+        "it before you publish it.\n"
+    )
     trusted = ", trust_code=True" if config.is_users_model else ""
     yield (
         "```python\nimport earmark\n\n"

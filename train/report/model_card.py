@@ -304,8 +304,8 @@ def _use(model: ModelInfo, config: TrainConfig) -> Iterator[str]:
     )
     yield f"```\nearmark predict RUN song.mp3 folder-of-music{trust}\n```\n"
     yield (
-        "`run.json` records the command and the path of the dataset, also of folders outside the home folder: read "
-        "it before you publish it.\n"
+        "`run.json` records the command and the path of the dataset, also of folders outside the home folder: "
+        "read it before you publish it.\n"
     )
     trusted = ", trust_code=True" if config.is_users_model else ""
     yield (

@@ -1,5 +1,7 @@
 """An ensemble trains its members as runs of their own, and is their mean in everything that reads a run."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -86,6 +88,22 @@ def test_the_history_is_the_mean_of_the_members_and_the_command_repeated_keeps_a
     before = contents(ensemble)
     trained(features, ensemble, **SETTINGS)
     assert contents(ensemble) == before
+
+
+def unfinished(ensemble, folder):
+    """Copy an ensemble whose members are trained, without what is written after them."""
+    shutil.copytree(ensemble, folder)
+    for name in ("model.keras", "model.json", "history.json"):
+        (folder / name).unlink()
+    return Run(folder)
+
+
+def test_fewer_epochs_than_a_member_has_are_refused(ensemble, features, tmp_path):
+    from support.training import trained
+
+    run = unfinished(ensemble, tmp_path / "run")
+    with pytest.raises(TrainError, match=r"members/0 has been trained for 2 epochs already, but train.epochs = 1"):
+        trained(features, run.folder, **{**SETTINGS, "epochs": 1})
 
 
 @pytest.mark.slow

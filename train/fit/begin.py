@@ -47,10 +47,12 @@ def begin(
             a run with other settings or more epochs, or an unfinished one of a version that reads segments in
             another order.
     """
-    if (finished := len(run.history())) > config.epochs:
+    begun = [(run, config), *(members(run, config) if config.ensemble > 1 else [])]
+    finished, longest = max(((len(each.history()), each) for each, _ in begun), key=lambda pair: pair[0])
+    if finished > config.epochs:
         raise TrainError(
-            f"{run.folder} has been trained for {finished} epochs already, but train.epochs = {config.epochs}. "
-            f"Type --set train.epochs={finished} or more, or give another --out."
+            f"{longest.folder} has been trained for {finished} epochs already, but train.epochs = "
+            f"{config.epochs}. Type --set train.epochs={finished} or more, or give another --out."
         )
     refuse_unfit(dataset.info.settings.shape, config)
     dataset.refuse_broken_tracks()
@@ -62,9 +64,7 @@ def begin(
     if not config.selects_epoch:
         _log.info(describe_curves(config))
     texts = [config_text]
-    begun = [(run, config)]
     if config.ensemble > 1:
-        begun += members(run, config)
         texts += [member_config_text(config_text, config, number) for number in range(config.ensemble)]
     for (folder, settings), text in zip(begun, texts, strict=True):
         remains = not is_complete(folder, settings)

@@ -10,6 +10,8 @@ from train.config import TrainConfig
 from train.errors import TrainError
 from train.export.formats import ExportFormat
 from train.fit.members import member_seed, members
+from train.provenance import Device, Start
+from train.records import InitialWeights
 from train.run import Run
 
 pytestmark = pytest.mark.usefixtures("logical_cpus")
@@ -104,6 +106,21 @@ def test_fewer_epochs_than_a_member_has_are_refused(ensemble, features, tmp_path
     run = unfinished(ensemble, tmp_path / "run")
     with pytest.raises(TrainError, match=r"members/0 has been trained for 2 epochs already, but train.epochs = 1"):
         trained(features, run.folder, **{**SETTINGS, "epochs": 1})
+
+
+def test_run_json_of_an_ensemble_has_its_devices_and_the_layers_that_were_taken(ensemble, features, tmp_path):
+    from support.training import trained
+
+    run = unfinished(ensemble, tmp_path / "run")
+    source = InitialWeights(run="~/other", sha256="ab" * 32, classes=["a"])
+    taken = source.model_copy(update={"taken": ["conv_1"], "not_taken": {"logits": "its classes are other ones"}})
+    start = Start(date="2026-11-26T12:00:00Z", versions={"python": "3.11.7"})
+    for each, initial in ((run, source), *((member, taken) for member in run.member_runs())):
+        each.write("run.json", each.info().model_copy(update={"started": start, "initial": initial}).to_json())
+    trained(features, run.folder, **SETTINGS)
+    assert run.info().started.device == Device(kind="CPU", count=1)
+    for each in (run, *run.member_runs()):
+        assert each.info().initial == taken
 
 
 @pytest.mark.slow

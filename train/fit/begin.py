@@ -13,6 +13,7 @@ from train.input.class_counts import class_warnings
 from train.input.missing_classes import refuse_missing_classes
 from train.model.code_file import ModelCode, store_code
 from train.provenance import Start
+from train.records import InitialWeights
 from train.run import Run
 from train.segment_size import refuse_unfit
 
@@ -74,7 +75,7 @@ def begin(
             dataset,
             settings,
             code.info if code else None,
-            initial.info if initial else None,
+            _initial_of(folder, initial) if initial else None,
             start if remains else None,
         )
         if code:
@@ -83,6 +84,15 @@ def begin(
             store_initial(folder, initial)
         (folder.folder / "config.yaml").write(text.encode())
     return not is_complete(run, config)
+
+
+def _initial_of(run: Run, initial: InitialModel) -> InitialWeights:
+    """Return what run.json records: if the run has begun, what it has, with the layers that were taken.
+
+    An ensemble has those layers only when it is finished, each member as soon as it begins.
+    """
+    recorded = info.initial if (info := run.info()) else None
+    return recorded if recorded and initial.content is None else initial.info
 
 
 def is_complete(run: Run, config: TrainConfig) -> bool:

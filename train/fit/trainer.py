@@ -108,6 +108,7 @@ def learn(
     if config.ensemble == 1:
         _learn_model(dataset, run, config, callbacks, scratch, workers)
         return
+    run.record_device(devices(make_strategy(config)))
     for number, (member, settings) in enumerate(members(run, config)):
         if not is_trained(member, settings):
             _log.info(f"Member {number + 1} of {config.ensemble}.")

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from featurize.dataset.dataset import open_dataset
+from featurize.errors import UnsafeNameError
+from featurize.storage import StoragePath
 from train.config import TrainConfig
 from train.errors import TrainError
 from train.export.formats import ExportFormat
@@ -121,6 +123,33 @@ def test_run_json_of_an_ensemble_has_its_devices_and_the_layers_that_were_taken(
     assert run.info().started.device == Device(kind="CPU", count=1)
     for each in (run, *run.member_runs()):
         assert each.info().initial == taken
+
+
+def test_a_member_moves_with_the_dataset_and_the_curves_of_its_ensemble(ensemble, features, tmp_path):
+    from support.training import trained
+
+    run = unfinished(ensemble, tmp_path / "run")
+    shutil.copytree(features, run.folder.local / "features")
+    trained(run.folder / "features", run.folder, **SETTINGS)
+    moved = tmp_path / "moved"
+    shutil.move(run.folder.path, moved)
+    member = Run(moved / "members" / "0")
+    assert member.features() == StoragePath.of(moved / "features")
+    assert member.tensorboard == StoragePath.of(moved / "tensorboard" / "member-0")
+    assert member.tensorboard.is_folder()
+    shutil.move(member.folder.path, tmp_path / "alone")
+    with pytest.raises(TrainError, match=r"no ensemble has this member\..*--features"):
+        Run(tmp_path / "alone").features()
+
+
+@pytest.mark.parametrize("path", ["../x", "../../../x", "../../a/../../x", "../..//etc", "../../", "a/../x"])
+def test_a_member_names_no_dataset_outside_its_ensemble_by_a_relative_path(path, tmp_path):
+    runs = [Run(tmp_path), Run(tmp_path).member(0)]
+    for run in runs:
+        run.write("run.json", {"dataset": "d", "features": path, "train": {"epochs": 1}})
+    for run in runs:
+        with pytest.raises((UnsafeNameError, TrainError)):
+            run.features()
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The report of a run, `report.html`: one self-contained HTML file."""
 
 import dataclasses
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -200,7 +201,8 @@ def _again(run: Run, dataset: Dataset) -> dict[str, Any]:
     """
     features = _features(run, dataset)
     if run.folder.local:
-        names = {"run": ".", "config": "config.yaml", "tensorboard": "tensorboard"}
+        curves = os.path.relpath(run.tensorboard.path, run.folder.path)
+        names = {"run": ".", "config": "config.yaml", "tensorboard": curves}
         return {**names, "features": features, "folder": True}
     paths = {"run": run.folder, "config": run.folder / "config.yaml", "tensorboard": run.tensorboard}
     return {**{name: path.stored for name, path in paths.items()}, "features": features, "folder": False}

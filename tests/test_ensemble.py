@@ -152,6 +152,36 @@ def test_a_member_names_no_dataset_outside_its_ensemble_by_a_relative_path(path,
             run.features()
 
 
+def test_the_records_of_members_that_stopped_at_different_epochs_agree(ensemble, features, tmp_path):
+    from train.evaluation.evaluate import evaluate_run
+    from train.fit.members import save_ensemble
+    from train.report.model_card import write_model_card
+    from train.report.run_page import write_run_page
+
+    run, dataset = unfinished(ensemble, tmp_path / "run"), open_dataset(features)
+    info = run.info()
+    run.write("run.json", info.model_copy(update={"train": {**info.train, "patience": 1}}).to_json())
+    short, long = run.member_runs()
+    short.write("history.json", [short.history()[0].to_json()])
+    for member, epochs in ((short, 1), (long, 2)):
+        changed = member.trained().model_copy(update={"epoch": 1, "epochs": epochs})
+        member.write("model.json", changed.to_json())
+    save_ensemble(dataset, run, run.config())
+    first, second = run.history()
+    assert (run.trained().epochs, run.trained().epoch) == (2, 1)
+    assert second.to_json() == long.history()[1].to_json()
+    assert first.seconds == short.history()[0].seconds + long.history()[0].seconds
+    evaluate_run(run, dataset)
+    write_run_page(run, dataset)
+    page, card = run.report.read().decode(), write_model_card(run, dataset)
+    assert "the mean of 2 members, each trained for at most 2 epochs." in page
+    assert "The curves are means over the members that were still training." in page
+    assert "selected epoch" not in page
+    for text in (page, card):
+        assert "each after the best of at most 2 epochs on the validation fold" in text
+    assert "| latest epoch that a member was saved after | 1 |" in card
+
+
 @pytest.mark.slow
 def test_an_ensemble_stopped_in_its_second_member_resumes_to_the_same_bits(ensemble, features, tmp_path):
     from support.training import figures, final_state, stop_when, trained

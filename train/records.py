@@ -71,7 +71,7 @@ class ModelInfo(Record):
         output: Shape, dtype and meaning of the model's output.
         parameters: Number of parameters; None if an earlier version did not record it.
         epoch: Epoch after which the model was saved.
-        epochs: Number of epochs trained.
+        epochs: Number of epochs trained; for an ensemble, of the member that was trained longest.
         dataset: Identifier of the dataset.
         temperature: Number by which the weights of the last layer were divided (`train.calibrate`); None if they
             were not.

@@ -99,12 +99,12 @@ def is_complete(run: Run, config: TrainConfig) -> bool:
     """Return whether a run is trained, and all members of an ensemble are."""
     if config.ensemble == 1:
         return is_trained(run, config)
-    info = run.model_info()
+    info, trained = run.model_info(), members(run, config)
     return bool(
         run.model.is_file()
         and info
-        and info.epochs == len(run.history())
-        and all(is_trained(member, settings) for member, settings in members(run, config))
+        and info.epochs == len(run.history()) == max(len(member.history()) for member, _ in trained)
+        and all(is_trained(member, settings) for member, settings in trained)
     )
 
 

@@ -90,8 +90,12 @@ def save_ensemble(dataset: Dataset, run: Run, config: TrainConfig) -> None:
 
 
 def mean_history(histories: Sequence[Sequence[EpochRecord]]) -> list[EpochRecord]:
-    """Return the mean figures of each epoch that all members have; the seconds are those of all together."""
-    return [_mean_record(records) for records in zip(*histories, strict=False)]
+    """Return the mean figures of each epoch over the members that have it; the seconds are those of all together.
+
+    Members may stop early at different epochs (`train.patience`): the last epochs are those of the others.
+    """
+    longest = max(map(len, histories))
+    return [_mean_record([each[epoch] for each in histories if epoch < len(each)]) for epoch in range(longest)]
 
 
 def _mean_record(records: Sequence[EpochRecord]) -> EpochRecord:

@@ -48,8 +48,8 @@ from train.evaluation.metrics import Float64, Int32, pool_tracks, score_confusio
 from train.evaluation.predictor import Predictor
 from train.evaluation.svm_baseline import describe_shard, evaluate_svm, join_shards, shards_to_describe
 from train.fit.optimizer import make_optimizer
+from train.fit.restore import make_step_config
 from train.fit.train_step import distributed_steps
-from train.fit.trainer import make_step_config
 from train.fit.weight_average import average_of
 from train.folds import resolve_folds
 from train.input.class_counts import segment_counts

@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
+from pydantic import ValidationError
+
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.output_folder import refuse_foreign_run_folder
 from featurize.display import one_line
@@ -25,7 +27,7 @@ from featurize.execution.ray_tasks import on_cluster, ray_workers
 from featurize.planning.shard_plan import feature_settings
 from featurize.storage import StoragePath
 from jobs.config import JobConfig, featurized_with, to_yaml
-from jobs.errors import Interrupted
+from jobs.errors import ConfigError, Interrupted
 from jobs.provenance import describe_start
 from jobs.terminal.console import ConsoleReporter
 from jobs.terminal.native_output import quiet_tensorflow
@@ -201,7 +203,7 @@ def make_model(
     with quiet_tensorflow():
         from train.callbacks import Callbacks
         from train.errors import Stopped
-        from train.fit.begin import begin
+        from train.fit.begin import begin, is_complete
         from train.fit.initial_weights import settle_initial
         from train.fit.trainer import learn
         from train.folds import resolve_folds
@@ -222,13 +224,16 @@ def make_model(
 
             callbacks = Callbacks(on_step, end_epoch, stop)
             record = describe_start(command)
+            trains_with = None
+            if (on_cluster() or settled.needs_workers) and not is_complete(run, settled):
+                trains_with = _with_device(settled)  # before anything is recorded
             if not begin(dataset, run, config.train, to_yaml(config), code, initial, record):
                 pass  # the model is finished
-            elif on_cluster() or config.train.needs_workers:
+            elif trains_with:
                 with ray_workers(None):
                     from train.cluster.ray_train import learn_on_cluster
 
-                    learn_on_cluster(features, run, _with_device(config.train), callbacks, on_cluster())
+                    learn_on_cluster(features, run, trains_with, callbacks, on_cluster())
             else:
                 learn(dataset, run, config.train, callbacks)
     except Stopped as stopped:
@@ -280,6 +285,8 @@ def evaluate_model(
 
 def conclusion(out: StoragePath, metrics: "Metrics") -> str:
     """Return the last lines on the terminal: scores of the model, and paths of the report, model and curves."""
+    from train.run import Run
+
     tracks, segments = metrics.tracks, metrics.segments
     return "\n".join(
         [
@@ -289,7 +296,7 @@ def conclusion(out: StoragePath, metrics: "Metrics") -> str:
             f"({segments.count} held-out segments)",
             f"report    {out / 'report.html'}",
             f"model     {out / 'model.keras'}",
-            f"curves    {how_to_see(out / 'tensorboard')}",
+            f"curves    {how_to_see(Run(out).tensorboard)}",
         ]
     )
 
@@ -314,9 +321,19 @@ def how_to_see(curves: StoragePath) -> str:
 
 
 def _with_device(config: "TrainConfig") -> "TrainConfig":
-    """Resolve `train.device=auto` for Ray's workers: GPUs on a cluster, or if this machine has any."""
+    """Resolve `train.device=auto` for Ray's workers: GPUs on a cluster, or if this machine has any.
+
+    Raises:
+        ConfigError: The settings cannot be used on CPUs.
+    """
+    from train.config import TrainConfig
     from train.model.strategy import on_gpus
 
     if config.device != "auto":
         return config
-    return config.model_copy(update={"device": "gpu" if on_cluster() or on_gpus() else "cpu"})
+    device = "gpu" if on_cluster() or on_gpus() else "cpu"
+    try:
+        return TrainConfig.model_validate({**config.model_dump(), "device": device})
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"this machine has no GPUs, so train.device = auto is the CPU: {problem}.") from error

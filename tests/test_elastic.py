@@ -7,6 +7,10 @@ from pydantic import ValidationError
 from support.nodes import ended, nodes, submit, training_workers, wait_for
 from support.training import figures, final_state
 
+from featurize.storage import StoragePath
+from jobs.config import JobConfig
+from jobs.errors import ConfigError
+from jobs.terminal.console import ConsoleReporter
 from train.cluster.restarts import MOST_FAILURES, Restarts
 from train.config import TrainConfig
 from train.run import Run
@@ -48,6 +52,23 @@ def test_gpus_need_no_equal_parts():
 def test_other_numbers_of_workers_are_refused(workers, message):
     with pytest.raises(ValidationError, match=message):
         TrainConfig(workers=workers, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("workers", "message"),
+    [
+        ("2..8", "no GPUs, so train.device = auto is the CPU: .*8 parts .* cannot share batches of 4 segments"),
+        ("9..11", "no GPUs, so train.device = auto is the CPU: .*only 11 divides"),
+    ],
+)
+def test_numbers_that_cpus_cannot_use_are_refused_with_automatic_devices(workers, message, features, tmp_path):
+    from jobs.pipeline import make_model
+
+    train = TrainConfig(workers=workers, batch_size=4 if workers == "2..8" else 64, model="modulation")
+    out = StoragePath.of(tmp_path / "run")
+    with pytest.raises(ConfigError, match=message):
+        make_model(StoragePath.of(features), out, JobConfig(train=train), ConsoleReporter())
+    assert not (out / "run.json").is_file()
 
 
 def test_failures_count_since_the_last_progress_and_preemptions_do_not():

@@ -1,13 +1,19 @@
 """An ensemble trains its members as runs of their own, and is their mean in everything that reads a run."""
 
+import shutil
+
 import numpy as np
 import pytest
 
 from featurize.dataset.dataset import open_dataset
+from featurize.errors import UnsafeNameError
+from featurize.storage import StoragePath
 from train.config import TrainConfig
 from train.errors import TrainError
 from train.export.formats import ExportFormat
 from train.fit.members import member_seed, members
+from train.provenance import Device, Start
+from train.records import InitialWeights
 from train.run import Run
 
 pytestmark = pytest.mark.usefixtures("logical_cpus")
@@ -86,6 +92,94 @@ def test_the_history_is_the_mean_of_the_members_and_the_command_repeated_keeps_a
     before = contents(ensemble)
     trained(features, ensemble, **SETTINGS)
     assert contents(ensemble) == before
+
+
+def unfinished(ensemble, folder):
+    """Copy an ensemble whose members are trained, without what is written after them."""
+    shutil.copytree(ensemble, folder)
+    for name in ("model.keras", "model.json", "history.json"):
+        (folder / name).unlink()
+    return Run(folder)
+
+
+def test_fewer_epochs_than_a_member_has_are_refused(ensemble, features, tmp_path):
+    from support.training import trained
+
+    run = unfinished(ensemble, tmp_path / "run")
+    with pytest.raises(TrainError, match=r"members/0 has been trained for 2 epochs already, but train.epochs = 1"):
+        trained(features, run.folder, **{**SETTINGS, "epochs": 1})
+
+
+def test_run_json_of_an_ensemble_has_its_devices_and_the_layers_that_were_taken(ensemble, features, tmp_path):
+    from support.training import trained
+
+    run = unfinished(ensemble, tmp_path / "run")
+    source = InitialWeights(run="~/other", sha256="ab" * 32, classes=["a"])
+    taken = source.model_copy(update={"taken": ["conv_1"], "not_taken": {"logits": "its classes are other ones"}})
+    start = Start(date="2026-11-26T12:00:00Z", versions={"python": "3.11.7"})
+    for each, initial in ((run, source), *((member, taken) for member in run.member_runs())):
+        each.write("run.json", each.info().model_copy(update={"started": start, "initial": initial}).to_json())
+    trained(features, run.folder, **SETTINGS)
+    assert run.info().started.device == Device(kind="CPU", count=1)
+    for each in (run, *run.member_runs()):
+        assert each.info().initial == taken
+
+
+def test_a_member_moves_with_the_dataset_and_the_curves_of_its_ensemble(ensemble, features, tmp_path):
+    from support.training import trained
+
+    run = unfinished(ensemble, tmp_path / "run")
+    shutil.copytree(features, run.folder.local / "features")
+    trained(run.folder / "features", run.folder, **SETTINGS)
+    moved = tmp_path / "moved"
+    shutil.move(run.folder.path, moved)
+    member = Run(moved / "members" / "0")
+    assert member.features() == StoragePath.of(moved / "features")
+    assert member.tensorboard == StoragePath.of(moved / "tensorboard" / "member-0")
+    assert member.tensorboard.is_folder()
+    shutil.move(member.folder.path, tmp_path / "alone")
+    with pytest.raises(TrainError, match=r"no ensemble has this member\..*--features"):
+        Run(tmp_path / "alone").features()
+
+
+@pytest.mark.parametrize("path", ["../x", "../../../x", "../../a/../../x", "../..//etc", "../../", "a/../x"])
+def test_a_member_names_no_dataset_outside_its_ensemble_by_a_relative_path(path, tmp_path):
+    runs = [Run(tmp_path), Run(tmp_path).member(0)]
+    for run in runs:
+        run.write("run.json", {"dataset": "d", "features": path, "train": {"epochs": 1}})
+    for run in runs:
+        with pytest.raises((UnsafeNameError, TrainError)):
+            run.features()
+
+
+def test_the_records_of_members_that_stopped_at_different_epochs_agree(ensemble, features, tmp_path):
+    from train.evaluation.evaluate import evaluate_run
+    from train.fit.members import save_ensemble
+    from train.report.model_card import write_model_card
+    from train.report.run_page import write_run_page
+
+    run, dataset = unfinished(ensemble, tmp_path / "run"), open_dataset(features)
+    info = run.info()
+    run.write("run.json", info.model_copy(update={"train": {**info.train, "patience": 1}}).to_json())
+    short, long = run.member_runs()
+    short.write("history.json", [short.history()[0].to_json()])
+    for member, epochs in ((short, 1), (long, 2)):
+        changed = member.trained().model_copy(update={"epoch": 1, "epochs": epochs})
+        member.write("model.json", changed.to_json())
+    save_ensemble(dataset, run, run.config())
+    first, second = run.history()
+    assert (run.trained().epochs, run.trained().epoch) == (2, 1)
+    assert second.to_json() == long.history()[1].to_json()
+    assert first.seconds == short.history()[0].seconds + long.history()[0].seconds
+    evaluate_run(run, dataset)
+    write_run_page(run, dataset)
+    page, card = run.report.read().decode(), write_model_card(run, dataset)
+    assert "the mean of 2 members, each trained for at most 2 epochs." in page
+    assert "The curves are means over the members that were still training." in page
+    assert "selected epoch" not in page
+    for text in (page, card):
+        assert "each after the best of at most 2 epochs on the validation fold" in text
+    assert "| latest epoch that a member was saved after | 1 |" in card
 
 
 @pytest.mark.slow

@@ -88,6 +88,19 @@ def test_a_run_of_an_earlier_version_is_continued():
     assert older.with_start(None, older).to_json() == older.to_json()
 
 
+def test_the_devices_are_those_of_the_latest_number_of_workers():
+    start = Start(date="2026-11-26T12:00:00Z", command=["train"], versions={"python": "3.11.7"})
+    two, four = (Device(kind="GPU", name="NVIDIA A100", count=count) for count in (2, 4))
+    new = RunInfo(dataset="d", features="features", train={"epochs": 3})
+    first = new.with_start(start, None).with_device(two).with_device(four)
+    assert first.started.device == four
+    resumed = first.with_start(start, first)
+    assert resumed.with_device(two).resumed[0].device == two
+    grown = resumed.with_device(two).with_device(four)
+    assert grown.to_json() == resumed.to_json()  # as at the first start, so without the key
+    assert grown.started.device == four
+
+
 def test_the_revision_is_that_of_a_checkout_and_not_of_a_folder_inside_one(tmp_path):
     (tmp_path / "inside").mkdir()
     (tmp_path / "file").write_text("1")

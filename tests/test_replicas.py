@@ -30,8 +30,8 @@ def train_steps(features, replicas, steps, calls=(), elastic=None, **settings):
     import keras
 
     from train.fit.optimizer import make_optimizer
+    from train.fit.restore import make_step_config
     from train.fit.train_step import distributed_steps
-    from train.fit.trainer import make_step_config
     from train.fit.weight_average import average_of
     from train.input.class_counts import segment_counts
     from train.input.distributed import DistributedBatches

@@ -48,7 +48,8 @@ class Start(Record):
         revision: Commit of the checkout that Earmark ran from, with `-dirty` if files differed from it; None if it
             was installed, or in a resumption by the first revision.
         host: The machine; on a cluster that of the driver. None in a resumption on such a machine as the first.
-        device: The devices; None until training begins, or in a resumption on such devices as the first.
+        device: The devices, the latest if the number of workers changed; None until training begins, or in a
+            resumption on such devices as the first.
     """
 
     date: Moment
@@ -57,6 +58,10 @@ class Start(Record):
     revision: str | None = None
     host: Host | None = None
     device: Device | None = None
+
+    def without_device(self) -> "Start":
+        """Return this record without the key `device`."""
+        return Start.model_validate(self.model_dump(exclude={"device"}, exclude_unset=True))
 
     def without_repeated(self, first: "Start | None") -> "Start":
         """Return the record of a resumption: without what is as it was at the first start."""

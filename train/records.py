@@ -71,7 +71,7 @@ class ModelInfo(Record):
         output: Shape, dtype and meaning of the model's output.
         parameters: Number of parameters; None if an earlier version did not record it.
         epoch: Epoch after which the model was saved.
-        epochs: Number of epochs trained.
+        epochs: Number of epochs trained; for an ensemble, of the member that was trained longest.
         dataset: Identifier of the dataset.
         temperature: Number by which the weights of the last layer were divided (`train.calibrate`); None if they
             were not.
@@ -191,12 +191,18 @@ class RunInfo(Record):
         return self.model_copy(update={name: value for name, value in starts.items() if value})
 
     def with_device(self, device: Device) -> "RunInfo":
-        """Return this record with the devices of the latest start; a resumption repeats no equal ones."""
+        """Return this record with the devices of the latest start, instead of those recorded before.
+
+        A start of elastic workers has others after each change of their number. A resumption repeats no devices
+        equal to those of the first start.
+        """
         if self.resumed:
             *before, last = self.resumed
             if self.started and self.started.device == device:
-                return self
-            return self.model_copy(update={"resumed": [*before, last.model_copy(update={"device": device})]})
+                last = last.without_device()
+            else:
+                last = last.model_copy(update={"device": device})
+            return self.model_copy(update={"resumed": [*before, last]})
         if self.started:
             return self.model_copy(update={"started": self.started.model_copy(update={"device": device})})
         return self

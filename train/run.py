@@ -32,6 +32,8 @@ _INNER = re.compile(r"(fold|seed)=\d+")  # folders of a cross-validation
 ORDER = 2
 
 _MEMBERS = "members"  # folder of the runs of an ensemble's members
+_MEMBER = re.compile(r"0|[1-9][0-9]*")
+_TO_ENSEMBLE = "../../"  # from the folder of a member
 _TRAIN_AGAIN = "Train into another folder."
 _WRITE_CONFIG = "Repeat its run or train command: it writes the file and keeps the model."
 
@@ -48,9 +50,14 @@ class Run:
         """Describe the files in a folder, a path or a URI; nothing is created yet."""
         self.folder = StoragePath.of(folder)
         self.checkpoints = self.folder / "checkpoints"
-        self.tensorboard = self.folder / "tensorboard"
         self.model = self.folder / "model.keras"
         self.report = self.folder / "report.html"
+
+    @property
+    def tensorboard(self) -> StoragePath:
+        """Folder of the curves; of a member, that in the folder of its ensemble."""
+        ensemble = self._ensemble()
+        return ensemble / "tensorboard" / f"member-{self.folder.name}" if ensemble else self.folder / "tensorboard"
 
     @property
     def name(self) -> str:
@@ -142,8 +149,21 @@ class Run:
             )
 
     def features(self) -> StoragePath:
-        """Return the folder of the dataset that the run was trained on."""
-        return self.folder.resolve(self._existing_info().features)
+        """Return the folder of the dataset that the run was trained on.
+
+        Raises:
+            TrainError: The folder holds no run, or a member that was copied without the dataset of its ensemble.
+            FeaturizeError: The recorded folder cannot be used.
+        """
+        recorded = self._existing_info().features
+        if not recorded.startswith(_TO_ENSEMBLE):
+            return self.folder.resolve(recorded)
+        if ensemble := self._ensemble():
+            return ensemble / recorded.removeprefix(_TO_ENSEMBLE)
+        raise TrainError(
+            f"{self.folder / 'run.json'} names the dataset {one_line(recorded)}, a path from the folder of an "
+            "ensemble, and no ensemble has this member. Name the dataset: --features FEATURES"
+        )
 
     def config(self) -> TrainConfig:
         """Return the settings that the run was trained with."""
@@ -274,9 +294,7 @@ class Run:
 
     def member(self, number: int) -> "Run":
         """Return the run of a member of an ensemble; the first one has the number 0."""
-        member = Run(self.folder / _MEMBERS / str(number))
-        member.tensorboard = self.tensorboard / f"member-{number}"
-        return member
+        return Run(self.folder / _MEMBERS / str(number))
 
     def member_runs(self) -> list["Run"]:
         """Return the runs of the members of an ensemble that exist; none if the run is of one model."""
@@ -346,13 +364,33 @@ class Run:
             return "Give the folder of a run. To train one, type: earmark train FEATURES --out RUN, with a new RUN"
         return f"Train first: earmark train FEATURES --out {self.folder.quoted}"
 
+    def _ensemble(self) -> StoragePath | None:
+        """Return the folder of the ensemble that this run is a member of; None if it is not one."""
+        outer = self.folder.parent.parent
+        is_member = self.folder.parent.name == _MEMBERS and _MEMBER.fullmatch(self.folder.name)
+        return outer if is_member and (outer / "run.json").is_file() else None
+
     def _relative(self, features: StoragePath) -> str:
-        """Return the dataset folder, relative to the run folder if inside it, so that both can move together."""
+        """Return the dataset folder, relative to the run folder if inside it, so that both can move together.
+
+        That of a member is also relative if it is inside the folder of the ensemble.
+        """
+        below = _path_below(self.folder, features)
+        if below is not None:
+            return f"./{below}" if below.startswith("~") else below
+        ensemble = self._ensemble()
+        below = _path_below(ensemble, features) if ensemble else None
+        if below not in (None, "."):
+            return f"{_TO_ENSEMBLE}{below}"
         if features.local and self.folder.local:
-            path, folder = features.local.resolve(), self.folder.local.resolve()
-            if path.is_relative_to(folder):
-                relative = str(path.relative_to(folder))
-                return f"./{relative}" if relative.startswith("~") else relative
-            return StoragePath.of(path).stored
-        inside = features.scheme == self.folder.scheme and features.path.startswith(f"{self.folder.path}/")
-        return features.path.removeprefix(f"{self.folder.path}/") if inside else features.stored
+            return StoragePath.of(features.local.resolve()).stored
+        return features.stored
+
+
+def _path_below(folder: StoragePath, path: StoragePath) -> str | None:
+    """Return a path relative to a folder that it is inside, `.` for the folder itself; None if it is elsewhere."""
+    if folder.local and path.local:
+        inner, outer = path.local.resolve(), folder.local.resolve()
+        return str(inner.relative_to(outer)) if inner.is_relative_to(outer) else None
+    inside = path.scheme == folder.scheme and path.path.startswith(f"{folder.path}/")
+    return path.path.removeprefix(f"{folder.path}/") if inside else None

@@ -45,7 +45,7 @@ def write_final_events(run: Run, config: TrainConfig, model_info: ModelInfo, met
 def _summaries(run: Run, config: TrainConfig, model_info: ModelInfo, metrics: Metrics) -> Iterator[Any]:
     """Yield the messages to write, one for each tag."""
     yield api.hparams_pb(hyperparameters(config, model_info))
-    for name, value in final_figures(run, metrics).items():
+    for name, value in final_figures(run, model_info, metrics).items():
         yield scalar_pb(name, value)
     image = draw_confusion(metrics.tracks.confusion, metrics.classes)
     height, width, _ = image.shape
@@ -67,8 +67,11 @@ def hyperparameters(config: TrainConfig, model_info: ModelInfo) -> dict[str, Any
     }
 
 
-def final_figures(run: Run, metrics: Metrics) -> dict[str, float]:
-    """Return the figures of the test fold, and those of the validation fold after the selected epoch, by tag."""
+def final_figures(run: Run, model_info: ModelInfo, metrics: Metrics) -> dict[str, float]:
+    """Return the figures of the test fold, and those of the validation fold after the selected epoch, by tag.
+
+    The members of an ensemble have no epoch in common that was selected.
+    """
     tracks, segments = metrics.tracks, metrics.segments
     figures = {
         "test/track_accuracy": tracks.accuracy,
@@ -77,7 +80,7 @@ def final_figures(run: Run, metrics: Metrics) -> dict[str, float]:
         "test/loss": segments.loss,
     }
     selected = next((entry for entry in run.history() if entry.epoch == metrics.epoch), None)
-    if selected and selected.validation:
+    if selected and selected.validation and not model_info.members:
         figures |= {
             "validation/track_accuracy": selected.validation.track_accuracy,
             "validation/track_macro_f1": selected.validation.track_macro_f1,

@@ -13,6 +13,7 @@ from train.input.class_counts import class_warnings
 from train.input.missing_classes import refuse_missing_classes
 from train.model.code_file import ModelCode, store_code
 from train.provenance import Start
+from train.records import InitialWeights
 from train.run import Run
 from train.segment_size import refuse_unfit
 
@@ -47,10 +48,12 @@ def begin(
             a run with other settings or more epochs, or an unfinished one of a version that reads segments in
             another order.
     """
-    if (finished := len(run.history())) > config.epochs:
+    begun = [(run, config), *(members(run, config) if config.ensemble > 1 else [])]
+    finished, longest = max(((len(each.history()), each) for each, _ in begun), key=lambda pair: pair[0])
+    if finished > config.epochs:
         raise TrainError(
-            f"{run.folder} has been trained for {finished} epochs already, but train.epochs = {config.epochs}. "
-            f"Type --set train.epochs={finished} or more, or give another --out."
+            f"{longest.folder} has been trained for {finished} epochs already, but train.epochs = "
+            f"{config.epochs}. Type --set train.epochs={finished} or more, or give another --out."
         )
     refuse_unfit(dataset.info.settings.shape, config)
     dataset.refuse_broken_tracks()
@@ -62,9 +65,7 @@ def begin(
     if not config.selects_epoch:
         _log.info(describe_curves(config))
     texts = [config_text]
-    begun = [(run, config)]
     if config.ensemble > 1:
-        begun += members(run, config)
         texts += [member_config_text(config_text, config, number) for number in range(config.ensemble)]
     for (folder, settings), text in zip(begun, texts, strict=True):
         remains = not is_complete(folder, settings)
@@ -74,7 +75,7 @@ def begin(
             dataset,
             settings,
             code.info if code else None,
-            initial.info if initial else None,
+            _initial_of(folder, initial) if initial else None,
             start if remains else None,
         )
         if code:
@@ -85,16 +86,25 @@ def begin(
     return not is_complete(run, config)
 
 
+def _initial_of(run: Run, initial: InitialModel) -> InitialWeights:
+    """Return what run.json records: if the run has begun, what it has, with the layers that were taken.
+
+    An ensemble has those layers only when it is finished, each member as soon as it begins.
+    """
+    recorded = info.initial if (info := run.info()) else None
+    return recorded if recorded and initial.content is None else initial.info
+
+
 def is_complete(run: Run, config: TrainConfig) -> bool:
     """Return whether a run is trained, and all members of an ensemble are."""
     if config.ensemble == 1:
         return is_trained(run, config)
-    info = run.model_info()
+    info, trained = run.model_info(), members(run, config)
     return bool(
         run.model.is_file()
         and info
-        and info.epochs == len(run.history())
-        and all(is_trained(member, settings) for member, settings in members(run, config))
+        and info.epochs == len(run.history()) == max(len(member.history()) for member, _ in trained)
+        and all(is_trained(member, settings) for member, settings in trained)
     )
 
 

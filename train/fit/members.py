@@ -71,7 +71,7 @@ def of_member(callbacks: Callbacks, number: int, count: int) -> Callbacks:
 
 
 def save_ensemble(dataset: Dataset, run: Run, config: TrainConfig) -> None:
-    """Write the model of all members, its history and model.json."""
+    """Write the model of all members, its history and model.json, and into run.json which layers they took."""
     ensemble = [member for member, _ in members(run, config)]
     strategy = make_strategy(config)
     with strategy.scope():
@@ -81,14 +81,21 @@ def save_ensemble(dataset: Dataset, run: Run, config: TrainConfig) -> None:
         fold = fold_roles(config, dataset.layout).held_out["validation"]
         temperature = calibrate(model, strategy, held_out(dataset, config, fold))
     run.refuse_removed()
+    info, of_first = run.info(), ensemble[0].info()
+    if info and of_first and of_first.initial:  # all members took the same
+        run.write("run.json", info.model_copy(update={"initial": of_first.initial}).to_json())
     history = mean_history([member.history() for member in ensemble])
     run.write("history.json", [entry.to_json() for entry in history])
     save_model(run, model, dataset, config, temperature, max(member.trained().epoch for member in ensemble))
 
 
 def mean_history(histories: Sequence[Sequence[EpochRecord]]) -> list[EpochRecord]:
-    """Return the mean figures of each epoch that all members have; the seconds are those of all together."""
-    return [_mean_record(records) for records in zip(*histories, strict=False)]
+    """Return the mean figures of each epoch over the members that have it; the seconds are those of all together.
+
+    Members may stop early at different epochs (`train.patience`): the last epochs are those of the others.
+    """
+    longest = max(map(len, histories))
+    return [_mean_record([each[epoch] for each in histories if epoch < len(each)]) for epoch in range(longest)]
 
 
 def _mean_record(records: Sequence[EpochRecord]) -> EpochRecord:

@@ -346,7 +346,13 @@ def _provenance(info: RunInfo, model: ModelInfo, metrics: Metrics) -> Iterator[s
             rows.append(("command", f"`earmark {first.command[0]}`"))
     else:
         rows.append(("begun", "not recorded: by an earlier version of Earmark"))
-    rows += [("epochs trained", str(model.epochs)), ("epoch of the model", str(model.epoch))]
+    if model.members:
+        rows += [
+            ("most epochs that a member was trained for", str(model.epochs)),
+            ("latest epoch that a member was saved after", str(model.epoch)),
+        ]
+    else:
+        rows += [("epochs trained", str(model.epochs)), ("epoch of the model", str(model.epoch))]
     rows += [("dataset", f"`{model.dataset}`"), ("SHA-256 of model.keras", f"`{metrics.model_sha256}`")]
     yield "## Provenance\n"
     yield _table(("what", "value"), rows)

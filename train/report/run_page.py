@@ -1,6 +1,7 @@
 """The report of a run, `report.html`: one self-contained HTML file."""
 
 import dataclasses
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -138,7 +139,9 @@ def render(
     history, rejects, music = run.history(), dataset.rejects(), dataset.music()
     folds = fold_roles(config, dataset.layout)
     roles = {fold: part for part, fold in folds.held_out.items()} | dict.fromkeys(folds.left_out, "unused")
-    settings = dataset.info.settings
+    settings, members = dataset.info.settings, run.trained().members
+    # Each member of an ensemble has an epoch of its own.
+    selected = metrics.epoch if metrics.epoch != len(history) and not members else None
     probabilities_per_track = metrics.segments.count // metrics.tracks.count * len(dataset.classes)
     limit = min(_MAX_TRACKS, max(_MAX_PROBABILITIES // max(probabilities_per_track, 1), 1))
     shown = most_notable(predictions, limit)
@@ -161,7 +164,10 @@ def render(
             seekable=settings.excerpt_seconds is None or settings.excerpt_position == "start",
             reliability=metrics.calibration and draw_reliability(metrics.calibration),
             temperature=run.trained().temperature,
-            curves=_curves(history, metrics.epoch),
+            members=members,
+            stops_early=config.patience is not None,
+            selected=selected,
+            curves=_curves(history, selected),
             examples=[
                 (dataset.classes[label], draw_segment(segment, settings))
                 for label, segment in _first_of_each_class(dataset)
@@ -200,7 +206,8 @@ def _again(run: Run, dataset: Dataset) -> dict[str, Any]:
     """
     features = _features(run, dataset)
     if run.folder.local:
-        names = {"run": ".", "config": "config.yaml", "tensorboard": "tensorboard"}
+        curves = os.path.relpath(run.tensorboard.path, run.folder.path)
+        names = {"run": ".", "config": "config.yaml", "tensorboard": curves}
         return {**names, "features": features, "folder": True}
     paths = {"run": run.folder, "config": run.folder / "config.yaml", "tensorboard": run.tensorboard}
     return {**{name: path.stored for name, path in paths.items()}, "features": features, "folder": False}
@@ -223,9 +230,8 @@ def _count_table(dataset: Dataset) -> list[dict[str, Any]]:
     ]
 
 
-def _curves(history: Sequence[EpochRecord], selected: int) -> list[tuple[str, Picture]]:
-    """Plot the loss and the accuracy of segments over the epochs, with a mark at the selected epoch."""
-    epochs = [entry.epoch for entry in history]
+def _curves(history: Sequence[EpochRecord], selected: int | None) -> list[tuple[str, Picture]]:
+    """Plot the loss and the accuracy of segments over the epochs, with a mark at the selected epoch, if any."""
     return [
         (
             f"{figure.capitalize()} of segments",
@@ -239,7 +245,7 @@ def _curves(history: Sequence[EpochRecord], selected: int) -> list[tuple[str, Pi
                     if any(part in entry.parts for entry in history)
                 },
                 figure,
-                selected if selected != epochs[-1] else None,
+                selected,
             ),
         )
         for figure in ("loss", "accuracy")

@@ -140,8 +140,9 @@ def _caveats(metrics: Metrics, small: Mapping[str, int]) -> list[str]:
 
 def _epoch_selection(metrics: Metrics, epochs: int, config: TrainConfig) -> str:
     if config.ensemble > 1:
+        which = "its" if config.patience is None else "at most"
         chosen = (
-            f"the best of its {epochs} epochs on the {_kind('validation', metrics)} ({config.select_by})"
+            f"the best of {which} {epochs} epochs on the {_kind('validation', metrics)} ({config.select_by})"
             if config.selects_epoch
             else f"the last epoch, {metrics.epoch}"
         )

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 from featurize.dataset.dataset import Dataset, open_dataset
 from featurize.dataset.output_folder import refuse_foreign_run_folder
 from featurize.dataset.reader import in_threads
+from featurize.display import one_line
 from featurize.execution.ray_tasks import free_resources, on_cluster, ray_workers, run_all
 from featurize.storage import StoragePath
 from jobs.config import JobConfig
+from jobs.errors import ConfigError
 from jobs.fold_processes import Fold, run_folds
 from jobs.provenance import usable_cores
 from jobs.terminal.console import ConsoleReporter
@@ -57,6 +59,7 @@ def cross_validate(
         Content of `crossval.json`.
 
     Raises:
+        ConfigError: `train.freeze` is set.
         DatasetError: The dataset is incomplete.
         TrainError: The dataset cannot be trained on, or the folder of a fold has other settings.
         Interrupted: A signal stopped training; checkpoints have been written.
@@ -77,6 +80,7 @@ def cross_validate(
     from train.report.cross_validation_page import write_cross_validation_page
     from train.run import Run
 
+    refuse_freeze(config.train)
     dataset = open_dataset(features)
     refuse_foreign_run_folder(out)
     configs = fold_configs(config.train, dataset.layout)
@@ -116,6 +120,15 @@ def cross_validate(
     Run(out).write("crossval.json", summary.to_json())
     write_cross_validation_page(Run(out))
     return summary
+
+
+def refuse_freeze(config: "TrainConfig") -> None:
+    """Raise a ConfigError if layers are frozen: the models of a cross-validation or search have random weights."""
+    if config.freeze:
+        raise ConfigError(
+            f"train.freeze = {', '.join(map(one_line, config.freeze))}: frozen layers keep the weights of another "
+            "run, and each model begins with random ones here. Add: --set 'train.freeze=[]'"
+        )
 
 
 def folds_at_once(folds: int, config: "TrainConfig") -> int:

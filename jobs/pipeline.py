@@ -102,6 +102,7 @@ def run(
     features = out / "features"
     refuse_foreign_run_folder(out)
     # Before hours of featurizing.
+    Run(out).refuse_runs_inside()
     refuse_unfit(feature_settings(config.featurize).shape, config.train)
     if not Run(out).info():
         read_code(config.train.model)  # refuses a file that cannot be used
@@ -192,7 +193,8 @@ def make_model(
 
     Raises:
         DatasetError: The dataset is incomplete.
-        TrainError: The dataset cannot be trained on, or the run folder has other settings.
+        TrainError: The dataset cannot be trained on, or the run folder has other settings or the runs of a
+            cross-validation or a search.
         Interrupted: A signal stopped training; a checkpoint has been written.
     """
     dataset = open_dataset(features)
@@ -211,6 +213,7 @@ def make_model(
         from train.run import Run
 
     started, run = time.monotonic(), Run(out)
+    run.refuse_runs_inside()
     settled, code = settle_code(run, resolve_folds(config.train, dataset.layout))
     config = config.model_copy(update={"train": settled})
     initial = settle_initial(run, Run(start) if start else None, settled)

@@ -163,6 +163,7 @@ def send(uri: str, run: Run, status: str | None) -> None:
     client = MlflowClient(uri)
     record = _record_of(client, uri, run)
     identity = record.info.run_id
+    _send_settings(client, identity, run, record.data.params)
     _send_metrics(client, identity, run, record.data.metrics)
     if status == "FINISHED":
         _send_files(client, identity, run)
@@ -172,7 +173,6 @@ def send(uri: str, run: Run, status: str | None) -> None:
 
 def _record_of(client: "MlflowClient", uri: str, run: Run) -> Any:
     """Return the record of a run on the server, which is created if there is none."""
-    from mlflow.entities import Param
     from mlflow.exceptions import MlflowException
 
     place = uri_without_secrets(uri) if is_uri(uri) else uri
@@ -195,17 +195,9 @@ def _record_of(client: "MlflowClient", uri: str, run: Run) -> Any:
     record = client.create_run(
         _experiment(client),
         tags={key: value for key, value in tags.items() if value},
-        run_name=_name(run.folder),
+        run_name=one_line(run.name),
     )
-    settings = {"train": info.train, "featurize": run.featurize_settings()}
-    parameters = [
-        Param(f"{section}.{key}", str(value)[:_LONGEST_PARAMETER])
-        for section, values in settings.items()
-        for key, value in values.items()
-    ]
-    for start in range(0, len(parameters), _PER_REQUEST):
-        client.log_batch(record.info.run_id, params=parameters[start : start + _PER_REQUEST])
-    run.write(_RECORD, {"server": place, "run": record.info.run_id})
+    run.write(_RECORD, {"server": place, "run": record.info.run_id})  # at once, so that there is no second record
     return record
 
 
@@ -223,10 +215,21 @@ def _experiment(client: "MlflowClient") -> str:
     return str(found.experiment_id)
 
 
-def _name(folder: StoragePath) -> str:
-    """Return the name of a record: the last folder, with the one before it for a fold of a cross-validation."""
-    path = folder.local.resolve() if folder.local else Path(folder.path)
-    return one_line(f"{path.parent.name}/{path.name}" if path.name.startswith("fold=") else path.name)
+def _send_settings(client: "MlflowClient", identity: str, run: Run, known: dict[str, str]) -> None:
+    """Send the settings that the server does not have; those that it has cannot be changed there."""
+    from mlflow.entities import Param
+
+    info = run.info()
+    assert info  # as in `_record_of`
+    settings = {"train": info.train, "featurize": run.featurize_settings()}
+    missing = [
+        Param(name, str(value)[:_LONGEST_PARAMETER])
+        for section, values in settings.items()
+        for key, value in values.items()
+        if (name := f"{section}.{key}") not in known
+    ]
+    for start in range(0, len(missing), _PER_REQUEST):
+        client.log_batch(identity, params=missing[start : start + _PER_REQUEST])
 
 
 def _send_metrics(client: "MlflowClient", identity: str, run: Run, known: dict[str, float]) -> None:

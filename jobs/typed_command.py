@@ -41,7 +41,13 @@ def recorded_command(context: typer.Context) -> list[str]:
 def _recorded(word: str) -> str:
     if is_uri(word):
         return uri_without_secrets(word)
-    home = str(Path.home())
-    if word == home or word.startswith(home.rstrip(os.sep) + os.sep):
-        return f"~{word[len(home.rstrip(os.sep)) :]}"
-    return without_secrets(word)
+    if (shown := _without_home(word)) != word:
+        return shown
+    name, equals, value = word.partition("=")  # of --set train.model=/home/someone/net.py:build
+    return without_secrets(f"{name}{equals}{_without_home(value)}")
+
+
+def _without_home(path: str) -> str:
+    home = str(Path.home()).rstrip(os.sep)
+    inside = path and (path == home or path.startswith(home + os.sep))
+    return f"~{path[len(home) :]}" if inside else path

@@ -117,6 +117,49 @@ def test_status_names_the_folds_of_a_cross_validation(features, tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("names", "what"),
+    [(["fold=10", "fold=2"], "the folds of a cross-validation"), (["trial=1"], "the trials of a search")],
+)
+def test_the_folder_of_unfinished_runs_is_not_taken_for_a_new_run(names, what, features, tmp_path):
+    for name in names:
+        Run(tmp_path / name).begin(open_dataset(features), TrainConfig(epochs=3))
+    first = tmp_path / sorted(names)[-1]
+    with pytest.raises(TrainError) as error:
+        Run(tmp_path).trained()
+    assert "Train first" not in str(error.value)
+    assert f"It holds {what}, each of them a run: {first}" in str(error.value)
+    for command in (["run", features], ["train", features]):
+        done = CliRunner().invoke(app, [*map(str, command), "--out", str(tmp_path)])
+        assert done.exit_code == 1
+        assert f"{tmp_path} holds {what}, each of them a run: {first}" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    Run(tmp_path).write("run.json", json.loads((first / "run.json").read_text()))
+    Run(tmp_path).refuse_runs_inside()  # a run that an earlier version began there is continued
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("a/genres", "genres"),
+        ("a/folds/fold=3", "folds/fold=3"),
+        ("a/folds/seed=1/fold=3", "folds/seed=1/fold=3"),
+        ("a/search/trial=12", "search/trial=12"),
+        ("a/folds/fold=0/members/1", "folds/fold=0/members/1"),
+        ("a/members", "members"),
+        ("a/members/x", "x"),
+        ("fold=0", "fold=0"),
+    ],
+)
+def test_a_run_is_named_after_the_runs_around_it(folder, name, tmp_path, monkeypatch):
+    assert Run(tmp_path / "z" / folder).name == (f"z/{name}" if folder == "fold=0" else name)
+    bucket = f"s3://bucket/{folder}?region=x"  # which is not asked for
+    assert Run(bucket).name == (f"bucket/{name}" if folder == "fold=0" else name)
+    (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / folder)
+    assert Run(".").name == (f"{tmp_path.name}/{name}" if folder == "fold=0" else name)
+
+
 def test_status_of_a_job_that_has_not_begun(tmp_path):
     for folder, state in ((tmp_path / "absent", "does not exist"), (tmp_path, "is empty")):
         done = CliRunner().invoke(app, ["status", str(folder)])

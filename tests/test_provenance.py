@@ -122,12 +122,14 @@ def test_a_recorded_command_has_neither_secrets_nor_the_home_folder(monkeypatch)
     monkeypatch.setenv("HOME", "/home/someone")
     words = ["s3://KEY:SECRET@music/a b?region=x&session_token=TOKEN", "--out", "/home/someone/run"]
     words += ["--set", "train.model=s3://KEY:SECRET@b/net.py:build", "--config", "/home/someone/c.yaml"]
+    words += ["--set", "train.model=/home/someone/net.py:build"]
     words += ["--retry-rejects", "--workers", "3", "--allow-bucket", "a", "--allow-bucket", "b"]
     with command.make_context("earmark run", list(words)) as context:
         found = recorded_command(context)
         typed = command_words(command, context.params)
     assert found == [
         *("run", "--out", "~/run", "--config", "~/c.yaml", "--set", "train.model=s3://b/net.py:build"),
+        *("--set", "train.model=~/net.py:build"),
         *("--workers", "3", "--retry-rejects", "--allow-bucket", "a", "--allow-bucket", "b"),
         *("--", "s3://music/a b?region=x"),
     ]

@@ -137,6 +137,12 @@ def test_a_search_is_sent_with_its_space_and_the_models_that_it_names(tmp_path):
     space = read_space(tmp_path / "job" / "space.yaml")
     assert space["train.model"].values == ("conv3", "model_code/mine.py:build")
     assert list(space) == ["train.model", "train.seed"]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mine.py").write_text(build.replace("build", "other"))
+    models = [f"{tmp_path / 'mine.py'}:build", f"{tmp_path / 'other' / 'mine.py'}:other"]
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump({"train.model": models}))
+    with pytest.raises(ConfigError, match=r"two files of the space have the same name\. Rename one"):
+        read_command(typer.main.get_command(app).commands, words)
     (tmp_path / "space.yaml").write_text("train.sede: [1]")
     with pytest.raises(ConfigError, match=r"did you mean train\.seed"):
         read_command(typer.main.get_command(app).commands, words)

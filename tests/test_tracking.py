@@ -5,10 +5,13 @@ import json
 import logging
 import os
 import subprocess
+import sys
 import time
 import urllib.request
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 from support.command_line import earmark, earmark_here
@@ -98,6 +101,58 @@ def test_the_record_ends_as_the_command_does(error, status, begun, monkeypatch):
         if error:
             raise error
     assert sent == [("http://a", begun, status)]
+
+
+class FlakyClient:
+    """The part of MlflowClient that `send` uses, with a server that loses the first request for parameters."""
+
+    records: ClassVar[list[SimpleNamespace]] = []
+    failures = 1
+
+    def __init__(self, uri):
+        pass
+
+    def get_experiment_by_name(self, name):
+        return SimpleNamespace(experiment_id="1")
+
+    def create_run(self, experiment, tags, run_name):
+        info = SimpleNamespace(run_id=str(len(self.records)), lifecycle_stage="active", status="RUNNING")
+        data = SimpleNamespace(params={}, metrics={})
+        self.records.append(SimpleNamespace(info=info, data=data, name=run_name))
+        return self.records[-1]
+
+    def get_run(self, identity):
+        return self.records[int(identity)]
+
+    def log_batch(self, identity, metrics=(), params=()):
+        if FlakyClient.failures:
+            FlakyClient.failures -= 1
+            raise ConnectionError
+        self.records[int(identity)].data.params.update(params)
+
+
+def test_a_server_that_fails_after_the_beginning_gets_one_record_with_all_settings(tmp_path, monkeypatch):
+    modules = {
+        "mlflow": {"MlflowClient": FlakyClient},
+        "mlflow.entities": {"Param": lambda key, value: (key, value), "Metric": None},
+        "mlflow.exceptions": {"MlflowException": LookupError},
+    }
+    for name, content in modules.items():
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(**content))
+    for name in jobs.tracking._QUIET:
+        monkeypatch.setenv(name, "")
+    run = Run(tmp_path / "folds" / "seed=1" / "fold=0")
+    settings = {"epochs": 3, **{f"s{number}": number for number in range(150)}}  # two requests
+    run.write("run.json", {"dataset": "d", "features": "f", "train": settings})
+    (run.folder / "config.yaml").write(b"featurize: {sample_rate: 22050}")
+    with pytest.raises(ConnectionError):
+        jobs.tracking.send("http://a", run, None)
+    for _ in range(2):
+        jobs.tracking.send("http://a", run, None)
+    [record] = FlakyClient.records
+    assert record.name == "folds/seed=1/fold=0"
+    expected = {f"train.{name}": str(value) for name, value in settings.items()}
+    assert record.data.params == {**expected, "featurize.sample_rate": "22050"}
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,14 @@ import pytest
 from support.command_line import earmark, earmark_here
 from support.training import figures, final_state, trained
 
+import jobs.tuning.tune
+from featurize.execution.folder_lock import only_run_in
+from featurize.storage import StoragePath
 from jobs.config import load_config
 from jobs.tuning.trials import read_progress
 from train.config import TrainConfig
 from train.run import Run
+from train.summary_records import TuneSummary
 
 SPACE = "train.learning_rate: {loguniform: [1e-4, 3e-2]}\ntrain.dropout: [0, 0.2, 0.4]\n"
 SETTINGS = ["train.model=modulation", "train.epochs=2", "train.batch_size=16", "train.normalise=true"]
@@ -74,6 +78,8 @@ def test_trials_are_compared_by_the_best_epoch_of_the_validation_fold(test_accur
     [
         (["train.best_epoch_on_test=true"], "Add: --set train.best_epoch_on_test=false"),
         (["train.validation_fold=none"], "Add: --set train.validation_fold=next"),
+        (["train.ensemble=2"], "Search with --set train.ensemble=1, and train the best settings as an ensemble"),
+        (["train.freeze=[conv1]"], "begins with random ones here. Add: --set 'train.freeze=[]'"),
         (["train.evaluate_every=2"], "Add: --set train.evaluate_every=1"),
         (["train.mask_frames=400"], "trial 1: segments of 40 features x 217 frames do not fit the settings"),
     ],
@@ -87,6 +93,41 @@ def test_settings_that_cannot_be_used_are_refused_before_any_training(
     assert done.returncode == (1 if "trial" in expected else 2)
     assert expected in done.stderr
     assert not out.exists()
+
+
+def test_a_cross_validation_refuses_frozen_layers_before_any_training(features, tmp_path):
+    done = earmark_here("crossval", features, "--out", tmp_path / "runs", "--set", "train.freeze=[conv1]")
+    assert done.returncode == 2
+    assert "Add: --set 'train.freeze=[]'" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_second_search_in_a_folder_changes_nothing_there(features, tmp_path):
+    (tmp_path / "net.py").write_text("def build(input_shape, classes, config): ...")
+    file, out = tmp_path / "space.yaml", tmp_path / "out"
+    file.write_text(f"train.model: [conv3, '{tmp_path / 'net.py'}:build']")
+    with only_run_in(StoragePath.of(out)):
+        done = earmark_here("tune", features, "--space", file, "--out", out)
+    assert done.returncode == 1
+    assert "is already running in" in done.stderr
+    assert [path.name for path in out.iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize(("model", "option"), [("conv3", ""), ("net.py:build", " --trust-code")])
+def test_the_next_command_trusts_code_if_the_model_of_the_best_trial_is_a_users(
+    model, option, tmp_path, monkeypatch
+):
+    result = {"trial": 1, "settings": {}, "state": "trained", "epochs": 1, "epoch": 1}
+    figures = dict.fromkeys(("loss", "accuracy", "track_accuracy", "track_macro_f1"), 1.0)
+    summary = {"dataset": "d", "select_by": "accuracy", "rungs": [], "best": 1}
+    summary["trials"] = [{**result, "validation": figures}]
+    settings = TrainConfig(model=model).model_dump()
+    Run(tmp_path / "trial=1").write("run.json", {"dataset": "d", "features": "f", "train": settings})
+    found = TuneSummary.model_validate(summary)
+    monkeypatch.setattr(jobs.tuning.tune, "tune", lambda *arguments: found)
+    done = earmark_here("tune", "f", "--space", "s.yaml", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(f"next      earmark evaluate {tmp_path / 'trial=1'}{option}\n")
 
 
 def test_a_folder_of_another_search_is_refused_before_any_training(features, space, tmp_path):

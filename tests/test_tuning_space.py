@@ -64,6 +64,8 @@ MISTAKES = {
     "train.mask_coefficients: [1, 1]": "train.mask_coefficients: a value is there twice",
     "train.test_fold: [1, 2]": "train.test_fold: trials are compared by it",
     "train.best_epoch_on_test: [true]": "train.best_epoch_on_test: it evaluates the test fold",
+    "train.ensemble: [1, 3]": "train.ensemble: trials are compared epoch by epoch, which the members",
+    "train.freeze: [[], [conv1]]": "train.freeze: frozen layers keep the weights of another run",
     "train.device: [cpu]": "train.device: it affects no score",
     "featurize.n_mels: [64]": "featurize.n_mels: the dataset has its features already",
     "train: {seed: [1]}": "train: expected settings with their full names",

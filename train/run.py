@@ -26,11 +26,13 @@ from train.summary_records import CrossValidationSummary, TuneSummary
 
 T = TypeVar("T")
 
-_INNER = re.compile(r"(fold|seed)=\d+")  # folders of a cross-validation
+# A run inside of others is named after them, too: RUNS/seed=1/fold=0, RUNS/trial=3, RUN/members/0.
+_NAME = re.compile(r"[^/]+(/(fold|seed|trial)=\d+|/members/\d+)*\Z")
 
 # Version of the order in which training reads segments; another order is another training. 1 had no lanes.
 ORDER = 2
 
+_NAMES_SHOWN = 3
 _MEMBERS = "members"  # folder of the runs of an ensemble's members
 _MEMBER = re.compile(r"0|[1-9][0-9]*")
 _TO_ENSEMBLE = "../../"  # from the folder of a member
@@ -61,10 +63,10 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Name of its folder; for a fold of a cross-validation with that of the folder around it."""
-        parts = [part for part in self.folder.path.split("/") if part]
-        outer = next((place for place, part in enumerate(reversed(parts)) if not _INNER.fullmatch(part)), 0)
-        return "/".join(parts[-outer - 1 :])
+        """Name of its folder, with those around it for a fold, a seed, a trial, or a member of an ensemble."""
+        path = str(self.folder.local.resolve()) if self.folder.local else self.folder.path
+        found = _NAME.search(path.rstrip("/"))
+        return found[0] if found else ""
 
     def begin(
         self,
@@ -352,12 +354,14 @@ class Run:
 
     def _how_to_train(self) -> str:
         """Return what to type for a folder that was expected to hold a run."""
-        if self.cross_validation():
-            return f"It holds the folds of a cross-validation, each of them a run: {self.folder / 'fold=0'}, ..."
         if search := self.search():
             return (
                 f"It holds the trials of a search, each of them a run; the best: {self.folder / search.best_name}"
             )
+        if inside := self._runs_inside():
+            return f"It holds {inside}. Give the folder of one of them"
+        if self.cross_validation():
+            return f"It holds the folds of a cross-validation, each of them a run: {self.folder / 'fold=0'}, ..."
         try:
             refuse_foreign_run_folder(self.folder)
         except FeaturizeError:
@@ -369,6 +373,24 @@ class Run:
         outer = self.folder.parent.parent
         is_member = self.folder.parent.name == _MEMBERS and _MEMBER.fullmatch(self.folder.name)
         return outer if is_member and (outer / "run.json").is_file() else None
+
+    def refuse_runs_inside(self) -> None:
+        """Raise a TrainError if a new run would be begun in the folder of a cross-validation or a search."""
+        if (inside := self._runs_inside()) and not self.info():
+            raise TrainError(
+                f"{self.folder} holds {inside}, so no other run is begun there. Give another --out, or "
+                "continue them with the same crossval or tune command."
+            )
+
+    def _runs_inside(self) -> str:
+        """Describe the runs of a cross-validation or a search that have begun in the folder; empty without any."""
+        for kind, what in (("fold", "the folds of a cross-validation"), ("trial", "the trials of a search")):
+            found = [name for name in self.folder.names() if re.fullmatch(rf"{kind}=\d+", name)]
+            names = sorted(found, key=lambda name: int(name.partition("=")[2]))
+            if any((self.folder / name / "run.json").is_file() for name in names):
+                shown = ", ".join(str(self.folder / name) for name in names[:_NAMES_SHOWN])
+                return f"{what}, each of them a run: {shown}{', ...' if len(names) > _NAMES_SHOWN else ''}"
+        return ""
 
     def _relative(self, features: StoragePath) -> str:
         """Return the dataset folder, relative to the run folder if inside it, so that both can move together.

@@ -1,4 +1,4 @@
-"""The command `earmark evaluate`: on the test set of a run again, or on an external one."""
+"""The commands `earmark evaluate`, on the test set of a run again or on an external one, and `earmark report`."""
 
 from typing import Annotated
 

@@ -105,6 +105,7 @@ def tune(
         from jobs.terminal.console import ConsoleReporter
         from jobs.tuning.trials import trial_folder
         from jobs.tuning.tune import tune as search
+        from train.run import Run
 
         reporter, path, dataset = ConsoleReporter(), StoragePath.of(out), StoragePath.of(features)
         settings = load_config(config, overrides or [])
@@ -115,4 +116,5 @@ def tune(
         reporter.tuned(summary)
         best = trial_folder(path, summary.best)
         echo(f"best      {best}\nsettings  {path / 'best.yaml'}\ntrials    {path / 'tune.json'}")
-        echo(f"next      earmark evaluate {best.quoted}")
+        trust = " --trust-code" if Run(best).config().is_users_model else ""
+        echo(f"next      earmark evaluate {best.quoted}{trust}")

@@ -15,11 +15,14 @@ from train.export.formats import ExportFormat
 def status(
     folder: Annotated[
         str,
-        typer.Argument(metavar="FOLDER", help="Folder or URI of a dataset, run or answers, as given to --out."),
+        typer.Argument(
+            metavar="FOLDER",
+            help="Folder or URI of a dataset, run, cross-validation, search or answers, as given to --out.",
+        ),
     ],
     as_json: Json = False,
 ) -> None:
-    """Show the progress of a dataset, a run or answers: finished and remaining work, and rejects by reason."""
+    """Show the progress of a dataset, run, cross-validation, search or answers: what is done and what is left."""
     with plain_errors():
         from featurize.storage import StoragePath
         from jobs.terminal.status import progress_lines, progress_record

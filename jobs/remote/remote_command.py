@@ -117,8 +117,8 @@ def _space_with_code(file: Path) -> tuple[bytes, dict[str, bytes]]:
     if models := content.get("train.model"):
         pairs = [_model_with_code(model) for model in models]
         content["train.model"] = [model for model, _ in pairs]
-        code = {path: found for _, files in pairs for path, found in files.items()}
-        if len({*content["train.model"]}) < len(models):
+        differ = any(code.setdefault(path, found) != found for _, files in pairs for path, found in files.items())
+        if differ or len({*content["train.model"]}) < len(models):
             raise ConfigError("train.model: two files of the space have the same name. Rename one of them")
     return yaml.safe_dump(content, sort_keys=False).encode(), code
 

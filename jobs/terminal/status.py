@@ -1,4 +1,4 @@
-"""Progress of a dataset or a run, read from its files: on any machine, during a job and after it."""
+"""Progress of a dataset, of runs or of answers, read from the files: on any machine, during a job and after it."""
 
 import dataclasses
 import re
@@ -13,6 +13,7 @@ from featurize.storage import StoragePath
 from jobs.terminal.console import status_lines
 from train.answers.check import AnswersStatus, read_answers_status
 from train.run import Run
+from train.summary_records import CrossValidationSummary, TuneSummary
 
 _FOLD = re.compile(r"fold=(\d+)")
 _SEED = re.compile(r"seed=(\d+)")
@@ -46,8 +47,8 @@ def read_progress(folder: StoragePath) -> Progress:
     """Return what is done in a folder.
 
     Args:
-        folder: Dataset folder, run folder, the folder of a cross-validation, or a folder of answers. A run folder
-            may contain its dataset, as `earmark run` makes it.
+        folder: Dataset folder, run folder, the folder of a cross-validation or a search, or a folder of answers. A
+            run folder may contain its dataset, as `earmark run` makes it.
 
     Raises:
         DatasetError: The folder has none of these, not even an unfinished one.
@@ -104,7 +105,7 @@ def progress_record(folder: StoragePath) -> dict[str, Any]:
     folds = None
     if progress.cross_validation:
         run, begun = progress.cross_validation
-        summary = run.cross_validation()
+        summary = _finished_cross_validation(run, begun)
         folds = {
             "complete": summary is not None,
             "folds": [{"folder": str(fold), **_run_record(Run(fold))} for fold in begun],
@@ -113,7 +114,7 @@ def progress_record(folder: StoragePath) -> dict[str, Any]:
     trials = None
     if progress.search:
         run, begun = progress.search
-        found = run.search()
+        found = _finished_search(run, begun)
         trials = {
             "complete": found is not None,
             "trials": [{"folder": str(trial), **_run_record(Run(trial))} for trial in begun],
@@ -184,15 +185,32 @@ def _numbered(folder: StoragePath, pattern: re.Pattern[str]) -> list[StoragePath
     return [folder / name for name in sorted(found, key=lambda name: int(found[name][1]))]
 
 
+def _finished_cross_validation(run: Run, folds: list[StoragePath]) -> CrossValidationSummary | None:
+    """Return crossval.json, None if it is not of all runs that have begun: more seeds were asked for later."""
+    summary = run.cross_validation()
+    if not summary or len(folds) != len(summary.folds) * len(summary.seeds):
+        return None
+    return summary if all(Run(fold).metrics() for fold in folds) else None
+
+
+def _finished_search(run: Run, trials: list[StoragePath]) -> TuneSummary | None:
+    """Return tune.json, None if it is not of all trials that have begun: more were asked for later."""
+    summary = run.search()
+    if not summary or [trial.name for trial in trials] != [f"trial={each.trial}" for each in summary.trials]:
+        return None
+    pairs = zip(trials, summary.trials, strict=True)
+    return summary if all(each.state != "trained" or Run(trial).model.is_file() for trial, each in pairs) else None
+
+
 def _folds_lines(run: Run, folds: list[StoragePath]) -> str:
     """Return the lines for a cross-validation: how many folds are finished, and the one at work."""
-    summary = run.cross_validation()
+    summary = _finished_cross_validation(run, folds)
     runs = [Run(fold) for fold in folds]
     evaluated = sum(fold.metrics() is not None for fold in runs)
     lines = [f"folds     {evaluated} evaluated, {len(runs)} begun"]
     for fold in runs:
-        info, metrics = fold.info(), fold.metrics()
-        done = f"epoch {len(fold.history())} of {info.epochs}" if info else "no epoch"
+        metrics = fold.metrics()
+        done = _epochs_of(fold)
         if metrics:
             done = f"tracks accuracy {metrics.tracks.accuracy:.3f}, macro-F1 {metrics.tracks.macro_f1:.3f}"
         seed = fold.folder.parent.name
@@ -206,10 +224,28 @@ def _folds_lines(run: Run, folds: list[StoragePath]) -> str:
     return "\n".join(lines)
 
 
+def _epochs_of(run: Run) -> str:
+    """Return the epoch that a run has reached; for an unfinished ensemble that of the member at work."""
+    if at_work := _member_at_work(run):
+        finished, member = at_work
+        return f"{finished} of {len(run.member_runs())} members trained, {_epochs_of(member)}"
+    info = run.info()
+    return f"epoch {len(run.history())} of {info.epochs}" if info else "no epoch"
+
+
+def _member_at_work(run: Run) -> tuple[int, Run] | None:
+    """Return the number of trained members of an unfinished ensemble, and the first one that is not trained."""
+    members = run.member_runs()
+    if not members or run.model.is_file():
+        return None
+    finished = sum(member.model.is_file() for member in members)
+    return finished, members[min(finished, len(members) - 1)]
+
+
 def _search_lines(run: Run, trials: list[StoragePath]) -> str:
     """Return the lines for a search: how many trials have begun and are trained, and the best at the end."""
     runs = [Run(trial) for trial in trials]
-    trained, summary = sum(trial.model.is_file() for trial in runs), run.search()
+    trained, summary = sum(trial.model.is_file() for trial in runs), _finished_search(run, trials)
     lines = [f"trials    {len(runs)} begun, {trained} of them trained to the end"]
     if summary:
         lines.append(f"best      {summary.best_name} of {len(summary.trials)} trials")
@@ -237,11 +273,9 @@ def _describe_other(folder: StoragePath) -> str:
 
 
 def _training_lines(run: Run, epochs: int) -> str:
-    members = run.member_runs()
-    if members and not run.model.is_file():
-        finished = sum(member.model.is_file() for member in members)
-        begun = members[min(finished, len(members) - 1)]
-        return f"members   {finished} of {len(members)} trained\n{_training_lines(begun, epochs)}"
+    if at_work := _member_at_work(run):
+        finished, member = at_work
+        return f"members   {finished} of {len(run.member_runs())} trained\n{_training_lines(member, epochs)}"
     history, metrics = run.history(), run.metrics()
     trained = run.model.is_file()
     done = f"{len(history)} of {epochs} epoch{'' if epochs == 1 else 's'}"

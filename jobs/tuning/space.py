@@ -230,6 +230,15 @@ def _setting(name: object) -> str:
         raise ValueError("it evaluates the test fold, which a search does not use")
     if key in _COMPARED_BY:
         raise ValueError("trials are compared by it, so it has the same value in all of them; give it with --set")
+    if key == "ensemble":
+        raise ValueError(
+            "trials are compared epoch by epoch, which the members of an ensemble do not share; remove it, and "
+            "train the best settings as an ensemble"
+        )
+    if key == "freeze":
+        raise ValueError(
+            "frozen layers keep the weights of another run, and a trial begins with random ones; remove it"
+        )
     if any(isinstance(mark, NotCompared) for mark in field.metadata):
         raise ValueError("it affects no score; give it with --set")
     return str(name)

@@ -12,7 +12,7 @@ from featurize.dataset.output_folder import refuse_foreign_run_folder
 from featurize.execution.folder_lock import only_run_in
 from featurize.storage import StoragePath
 from jobs.config import JobConfig, featurized_with, to_yaml
-from jobs.cross_validation import folds_at_once, share_of_gpus
+from jobs.cross_validation import folds_at_once, refuse_freeze, share_of_gpus
 from jobs.errors import ConfigError
 from jobs.terminal.console import ConsoleReporter
 from jobs.terminal.signals import noted_signals
@@ -24,7 +24,7 @@ from train.config import TrainConfig
 from train.errors import TrainError
 from train.folds import resolve_folds
 from train.input.missing_classes import refuse_missing_classes
-from train.model.code_file import keep_code
+from train.model.code_file import keep_code, read_code
 from train.model_names import parse_function
 from train.run import Run
 from train.segment_size import refuse_unfit
@@ -66,6 +66,8 @@ def tune(
         Interrupted: A signal stopped training; checkpoints have been written.
     """
     space = read_space(space_file)
+    _refuse_ensemble(config.train)
+    refuse_freeze(config.train)
     dataset = open_dataset(features)
     refuse_foreign_run_folder(out)
     config = config.model_copy(update={"train": _compared_by_validation(config.train, dataset)})
@@ -75,9 +77,10 @@ def tune(
     rungs = rungs_of(max(trial.config.train.epochs for trial in trials))
     _refuse_rare_evaluation(config.train, rungs)
     _refuse_unusable(trials, dataset)
-    begun = any(Run(trial_folder(out, trial.number)).info() for trial in trials)
-    config, space = _with_kept_code(out, config, space, begun)
-    trials = draw_trials(space, config, samples)
+    _refuse_same_names(_models(config, space))
+    if not _have_begun(out, trials):
+        for model in _models(config, space):
+            read_code(model)  # refuses a file that cannot be used
     for trial in trials:
         refuse_other_trial(
             Run(trial_folder(out, trial.number)), dataset, _as_recorded(trial.config.train, dataset)
@@ -87,6 +90,8 @@ def tune(
     count = at_once or folds_at_once(len(trials), config.train)
     slots = [share_of_gpus(slot, count, config.train) for slot in range(count)]
     with only_run_in(out), reporter.tuning() as progress, noted_signals() as stop:
+        config, space = _with_kept_code(out, config, space, _have_begun(out, trials))
+        trials = draw_trials(space, config, samples)
         runs = TrialRuns(features, out, trials, rungs, progress, command)
         runs.train(slots, stop)
         summary = summarize(out, dataset, trials, rungs, runs.progress, runs.outcome)
@@ -126,20 +131,18 @@ def _refuse_rare_evaluation(config: TrainConfig, rungs: Sequence[int]) -> None:
         )
 
 
-def _refuse_unusable(trials: Sequence[Trial], dataset: Dataset) -> None:
-    """Raise an error if a trial cannot be compared, or trained on the dataset, before the first is trained.
+def _refuse_ensemble(config: TrainConfig) -> None:
+    if config.ensemble > 1:
+        raise ConfigError(
+            f"train.ensemble = {config.ensemble}, but trials are compared epoch by epoch, which the members of an "
+            "ensemble do not share. Search with --set train.ensemble=1, and train the best settings as an "
+            "ensemble"
+        )
 
-    Raises:
-        ConfigError: A trial is an ensemble.
-        TrainError: The dataset does not fit a trial.
-    """
+
+def _refuse_unusable(trials: Sequence[Trial], dataset: Dataset) -> None:
+    """Raise a TrainError if a trial cannot be trained on the dataset, before the first is trained."""
     for trial in trials:
-        if (members := trial.config.train.ensemble) > 1:
-            raise ConfigError(
-                f"train.ensemble = {members}, but trials are compared epoch by epoch, which the members of an "
-                "ensemble do not share. Search with --set train.ensemble=1, and train the best settings as an "
-                "ensemble"
-            )
         try:
             refuse_unfit(dataset.info.settings.shape, trial.config.train)
         except TrainError as error:
@@ -148,22 +151,35 @@ def _refuse_unusable(trials: Sequence[Trial], dataset: Dataset) -> None:
     refuse_missing_classes(dataset, resolved)
 
 
-def _with_kept_code(
-    out: StoragePath, config: JobConfig, space: Mapping[str, Values], begun: bool
-) -> tuple[JobConfig, dict[str, Values]]:
-    """Copy the files of a user's models into the folder, and return settings and a space that name the copies."""
+def _have_begun(out: StoragePath, trials: Sequence[Trial]) -> bool:
+    return any(Run(trial_folder(out, trial.number)).info() for trial in trials)
+
+
+def _models(config: JobConfig, space: Mapping[str, Values]) -> tuple[str, ...]:
+    """Return the models of all trials, as `train.model` names them."""
     models = space.get("train.model")
-    named = models.values if isinstance(models, Choice) else (config.train.model,)
-    functions = [function for model in named if (function := parse_function(model))]
+    return models.values if isinstance(models, Choice) else (config.train.model,)
+
+
+def _refuse_same_names(models: Sequence[str]) -> None:
     sources: dict[str, str] = {}
-    for function in functions:
+    for function in filter(None, map(parse_function, models)):
         if sources.setdefault(function.file, function.source) != function.source:
             raise ConfigError(
                 f"train.model: {sources[function.file]} and {function.source} have the same name, and a search "
                 "keeps a copy of each. Rename one of them"
             )
-    kept = [keep_code(out, config.train.model_copy(update={"model": model}), begun).model for model in named]
-    if isinstance(models, Choice):
+
+
+def _with_kept_code(
+    out: StoragePath, config: JobConfig, space: Mapping[str, Values], begun: bool
+) -> tuple[JobConfig, dict[str, Values]]:
+    """Copy the files of a user's models into the folder, and return settings and a space that name the copies."""
+    kept = [
+        keep_code(out, config.train.model_copy(update={"model": model}), begun).model
+        for model in _models(config, space)
+    ]
+    if "train.model" in space:
         return config, {**space, "train.model": Choice(tuple(kept))}
     return config.model_copy(update={"train": config.train.model_copy(update={"model": kept[0]})}), {**space}
 

@@ -92,9 +92,8 @@ def _front_matter(run: Run, model: ModelInfo, metrics: Metrics) -> Iterator[str]
 
 
 def _name(run: Run) -> str:
-    """Return the name of the run's folder, which stands for the name of the model until its author gives one."""
-    local = run.folder.local
-    return one_line(local.resolve().name if local else run.folder.name) or "music-genre-classifier"
+    """Return the name of the run, which stands for the name of the model until its author gives one."""
+    return one_line(run.name) or "music-genre-classifier"
 
 
 def _body(run: Run, model: ModelInfo, info: RunInfo, metrics: Metrics, dataset: Dataset) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -21,21 +20,15 @@ from train.errors import TrainError
 from train.provenance import Device, Start
 from train.record_base import explain
 from train.records import EpochRecord, InitialWeights, ModelCodeInfo, ModelInfo, RunInfo
+from train.run_folders import MEMBERS, TO_ENSEMBLE, ensemble_of, relative_features, run_name, runs_inside
 from train.score_records import Metrics
 from train.summary_records import CrossValidationSummary, TuneSummary
 
 T = TypeVar("T")
 
-# A run inside of others is named after them, too: RUNS/seed=1/fold=0, RUNS/trial=3, RUN/members/0.
-_NAME = re.compile(r"[^/]+(/(fold|seed|trial)=\d+|/members/\d+)*\Z")
-
 # Version of the order in which training reads segments; another order is another training. 1 had no lanes.
 ORDER = 2
 
-_NAMES_SHOWN = 3
-_MEMBERS = "members"  # folder of the runs of an ensemble's members
-_MEMBER = re.compile(r"0|[1-9][0-9]*")
-_TO_ENSEMBLE = "../../"  # from the folder of a member
 _TRAIN_AGAIN = "Train into another folder."
 _WRITE_CONFIG = "Repeat its run or train command: it writes the file and keeps the model."
 
@@ -58,15 +51,13 @@ class Run:
     @property
     def tensorboard(self) -> StoragePath:
         """Folder of the curves; of a member, that in the folder of its ensemble."""
-        ensemble = self._ensemble()
+        ensemble = ensemble_of(self.folder)
         return ensemble / "tensorboard" / f"member-{self.folder.name}" if ensemble else self.folder / "tensorboard"
 
     @property
     def name(self) -> str:
         """Name of its folder, with those around it for a fold, a seed, a trial, or a member of an ensemble."""
-        path = str(self.folder.local.resolve()) if self.folder.local else self.folder.path
-        found = _NAME.search(path.rstrip("/"))
-        return found[0] if found else ""
+        return run_name(self.folder)
 
     def begin(
         self,
@@ -94,7 +85,12 @@ class Run:
         self.refuse_other_settings(dataset, config)
         settings = config.model_dump()
         order = previous.order if previous and self.latest_step() else ORDER
-        info = RunInfo(dataset=dataset.id, features=self._relative(dataset.folder), train=settings, order=order)
+        info = RunInfo(
+            dataset=dataset.id,
+            features=relative_features(self.folder, dataset.folder),
+            train=settings,
+            order=order,
+        )
         # Only if there are any, so that the file of other runs stays as it was.
         if model_code:
             info = info.model_copy(update={"model_code": model_code})
@@ -158,10 +154,10 @@ class Run:
             FeaturizeError: The recorded folder cannot be used.
         """
         recorded = self._existing_info().features
-        if not recorded.startswith(_TO_ENSEMBLE):
+        if not recorded.startswith(TO_ENSEMBLE):
             return self.folder.resolve(recorded)
-        if ensemble := self._ensemble():
-            return ensemble / recorded.removeprefix(_TO_ENSEMBLE)
+        if ensemble := ensemble_of(self.folder):
+            return ensemble / recorded.removeprefix(TO_ENSEMBLE)
         raise TrainError(
             f"{self.folder / 'run.json'} names the dataset {one_line(recorded)}, a path from the folder of an "
             "ensemble, and no ensemble has this member. Name the dataset: --features FEATURES"
@@ -296,11 +292,11 @@ class Run:
 
     def member(self, number: int) -> "Run":
         """Return the run of a member of an ensemble; the first one has the number 0."""
-        return Run(self.folder / _MEMBERS / str(number))
+        return Run(self.folder / MEMBERS / str(number))
 
     def member_runs(self) -> list["Run"]:
         """Return the runs of the members of an ensemble that exist; none if the run is of one model."""
-        names = (self.folder / _MEMBERS).names()
+        names = (self.folder / MEMBERS).names()
         return [self.member(number) for number in sorted(int(name) for name in names if name.isdecimal())]
 
     def read(self, name: str) -> Any:
@@ -358,7 +354,7 @@ class Run:
             return (
                 f"It holds the trials of a search, each of them a run; the best: {self.folder / search.best_name}"
             )
-        if inside := self._runs_inside():
+        if inside := runs_inside(self.folder):
             return f"It holds {inside}. Give the folder of one of them"
         if self.cross_validation():
             return f"It holds the folds of a cross-validation, each of them a run: {self.folder / 'fold=0'}, ..."
@@ -368,51 +364,10 @@ class Run:
             return "Give the folder of a run. To train one, type: earmark train FEATURES --out RUN, with a new RUN"
         return f"Train first: earmark train FEATURES --out {self.folder.quoted}"
 
-    def _ensemble(self) -> StoragePath | None:
-        """Return the folder of the ensemble that this run is a member of; None if it is not one."""
-        outer = self.folder.parent.parent
-        is_member = self.folder.parent.name == _MEMBERS and _MEMBER.fullmatch(self.folder.name)
-        return outer if is_member and (outer / "run.json").is_file() else None
-
     def refuse_runs_inside(self) -> None:
         """Raise a TrainError if a new run would be begun in the folder of a cross-validation or a search."""
-        if (inside := self._runs_inside()) and not self.info():
+        if (inside := runs_inside(self.folder)) and not self.info():
             raise TrainError(
                 f"{self.folder} holds {inside}, so no other run is begun there. Give another --out, or "
                 "continue them with the same crossval or tune command."
             )
-
-    def _runs_inside(self) -> str:
-        """Describe the runs of a cross-validation or a search that have begun in the folder; empty without any."""
-        for kind, what in (("fold", "the folds of a cross-validation"), ("trial", "the trials of a search")):
-            found = [name for name in self.folder.names() if re.fullmatch(rf"{kind}=\d+", name)]
-            names = sorted(found, key=lambda name: int(name.partition("=")[2]))
-            if any((self.folder / name / "run.json").is_file() for name in names):
-                shown = ", ".join(str(self.folder / name) for name in names[:_NAMES_SHOWN])
-                return f"{what}, each of them a run: {shown}{', ...' if len(names) > _NAMES_SHOWN else ''}"
-        return ""
-
-    def _relative(self, features: StoragePath) -> str:
-        """Return the dataset folder, relative to the run folder if inside it, so that both can move together.
-
-        That of a member is also relative if it is inside the folder of the ensemble.
-        """
-        below = _path_below(self.folder, features)
-        if below is not None:
-            return f"./{below}" if below.startswith("~") else below
-        ensemble = self._ensemble()
-        below = _path_below(ensemble, features) if ensemble else None
-        if below not in (None, "."):
-            return f"{_TO_ENSEMBLE}{below}"
-        if features.local and self.folder.local:
-            return StoragePath.of(features.local.resolve()).stored
-        return features.stored
-
-
-def _path_below(folder: StoragePath, path: StoragePath) -> str | None:
-    """Return a path relative to a folder that it is inside, `.` for the folder itself; None if it is elsewhere."""
-    if folder.local and path.local:
-        inner, outer = path.local.resolve(), folder.local.resolve()
-        return str(inner.relative_to(outer)) if inner.is_relative_to(outer) else None
-    inside = path.scheme == folder.scheme and path.path.startswith(f"{folder.path}/")
-    return path.path.removeprefix(f"{folder.path}/") if inside else None

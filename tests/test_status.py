@@ -33,6 +33,8 @@ def test_a_cross_validation_that_gets_more_seeds_is_not_complete_until_its_end(t
     assert progress_record(folder)["cross_validation"]["complete"] is False
     (tmp_path / "seed=8" / "fold=0" / "metrics.json").write_text(json.dumps(FILES["metrics.json"]))
     assert progress_record(folder)["cross_validation"]["complete"] is True
+    Run(tmp_path).write("crossval.json", of_one_seed)  # fewer seeds again
+    assert progress_record(folder)["cross_validation"]["complete"] is True
 
 
 @pytest.fixture

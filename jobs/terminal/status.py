@@ -186,9 +186,9 @@ def _numbered(folder: StoragePath, pattern: re.Pattern[str]) -> list[StoragePath
 
 
 def _finished_cross_validation(run: Run, folds: list[StoragePath]) -> CrossValidationSummary | None:
-    """Return crossval.json, None if it is not of all runs that have begun: more seeds were asked for later."""
+    """Return crossval.json; None while some of the runs that have begun, maybe of more seeds, are not finished."""
     summary = run.cross_validation()
-    if not summary or len(folds) != len(summary.folds) * len(summary.seeds):
+    if not summary or len(folds) < len(summary.folds) * len(summary.seeds):
         return None
     return summary if all(Run(fold).metrics() for fold in folds) else None
 

@@ -46,7 +46,7 @@ from jobs.demo.demo import TRACKS_PER_STYLE, compose_collection
 from train.evaluation.held_out import held_out
 from train.evaluation.metrics import Float64, Int32, pool_tracks, score_confusion, score_predicted
 from train.evaluation.predictor import Predictor
-from train.evaluation.svm_baseline import describe_shard, evaluate_svm, join_shards, shards_to_describe
+from train.evaluation.svm_baseline import describe_shard, join_shards, predict_svm, score_svm, shards_to_describe
 from train.fit.optimizer import make_optimizer
 from train.fit.restore import make_step_config
 from train.fit.train_step import distributed_steps
@@ -306,7 +306,7 @@ class Study:
     def _svm(self, recipe: str) -> dict[str, Any]:
         dataset = self.dataset(recipe)
         tracks = join_shards((describe_shard(*each) for each in shards_to_describe(dataset)), dataset.classes)
-        scores = [evaluate_svm(tracks, fold) for fold in self._folds]
+        scores = [score_svm(tracks, *predict_svm(tracks, fold)) for fold in self._folds]
         accuracies = [each.accuracy for each in scores]
         return {
             "by_fold": accuracies,

@@ -1,5 +1,6 @@
 """Every benchmark runs at its smallest size and writes its results; the measured speeds are not checked."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -142,6 +143,12 @@ SLOW = {
 def test_every_benchmark_has_a_smallest_size():
     modules = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "--results" in path.read_text()}
     assert modules == SMALLEST.keys()
+
+
+def test_every_benchmark_finds_what_it_imports(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    for name in SMALLEST:
+        importlib.import_module(f"benchmarks.{name}")
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_nodes_are_killed_and_join_and_the_result_equals_the_local_run(cluster, 
     assert contents(StoragePath.of(out) / "features") == contents(local / "features")
     assert "Resuming after step" in stdout
     assert ", 1 node" in stdout
-    assert "Waiting for the training workers (" in stdout
+    assert "Waiting for room for 2 workers" in stdout
     assert "it has 1 node, 0 of 0 CPUs free" in stdout
     assert state_of(out) == state_of(local)
     metrics = {k: v for k, v in Run(out).read("metrics.json").items() if k != "judged"}

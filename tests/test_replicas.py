@@ -111,11 +111,12 @@ def evaluate_fold(features, workers):
     config = TrainConfig(batch_size=5, workers=workers, model="conv3-norm")
     keras.utils.set_random_seed(3)
     strategy = make_strategy(config)
+    dataset = open_dataset(features)
     with strategy.scope():
-        model = build_model(config.model, 3, config.dropout, None)
+        model = build_model(config.model, dataset.info.settings.format, len(dataset.classes), config.dropout)
     rows = []
     predictor = Predictor(strategy, model)
-    fold = held_out(open_dataset(features), config, 0)
+    fold = held_out(dataset, config, 0)
     scores = [fold.score(predictor, lambda _, labels: rows.append(len(labels))) for _ in range(2)]
     assert scores[0] == scores[1]
     return scores[0], sum(rows) // 2

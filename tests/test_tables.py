@@ -346,6 +346,16 @@ def test_a_pipe_in_place_of_the_table_of_a_published_dataset_is_not_waited_for(n
         assert child.receive(60)[0] == "raised"
 
 
+@pytest.mark.parametrize("times", [1, 100])  # a repeated value is stored once
+def test_text_of_a_parquet_table_that_is_not_utf8_is_named_with_its_row(times, tmp_path):
+    latin = pa.array([b"a.mp3", b"Beyonc\xe9.mp3", b"c.mp3"] * times)
+    path = pa.StringArray.from_buffers(len(latin), *latin.buffers()[1:])
+    pq.write_table(pa.table({"path": path, "label": ["x"] * len(path)}), tmp_path / "t.parquet")
+    problem = r"the column path is no UTF-8 text: row 2 has 'Beyonc\\\\xe9\.mp3'"
+    with pytest.raises(FeaturizeError, match=problem):
+        build_catalog(str(tmp_path / "t.parquet"))
+
+
 @pytest.mark.parametrize("name", ["run.json", "config.yaml", "dataset.json", "tracks.parquet", "metrics.json"])
 def test_a_pipe_in_place_of_a_file_of_a_run_is_not_waited_for(name, tmp_path):
     os.mkfifo(tmp_path / name)

@@ -19,6 +19,7 @@ from featurize.collection.table_limits import (
 )
 
 _ROWS = 4096  # at a time
+_BYTES_SHOWN = 60
 
 
 class ParquetTable:
@@ -58,6 +59,8 @@ class ParquetTable:
         table = pq.ParquetFile(self._source, metadata=metadata, read_dictionary=as_dictionary, pre_buffer=False)
         first = 1
         for batch in table.iter_batches(_ROWS, columns=names, use_threads=False):
+            for name in names:
+                _refuse_other_encodings(name, batch[name], first)
             columns = [
                 _named(batch[name], self._classes[name]) if name in self._classes else batch[name]
                 for name in names
@@ -90,6 +93,32 @@ def _delta_encoded(metadata: Any) -> set[str]:
     groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
     columns = (group.column(i) for group in groups for i in range(metadata.num_columns))
     return {c.path_in_schema for c in columns if any(name.startswith("DELTA") for name in c.encodings)}
+
+
+def _refuse_other_encodings(name: str, column: pa.Array, first: int) -> None:
+    """Refuse text that is not UTF-8: Arrow reads it without checking, and fails where it is used.
+
+    Args:
+        name: Name of the column.
+        column: Values of some rows.
+        first: Number of the first of these rows, from 1.
+    """
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid as error:
+        text = column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
+        if not pa.types.is_string(text.type):
+            raise
+        for row, value in enumerate(text.cast(pa.binary()).to_pylist(), first):
+            try:
+                (value or b"").decode()
+            except UnicodeDecodeError:
+                shown = value[:_BYTES_SHOWN].decode("utf-8", "backslashreplace")
+                raise TableError(
+                    f"the column {name} is no UTF-8 text: row {row} has {shown!r}. Write the table again with "
+                    "text in UTF-8"
+                ) from error
+        raise
 
 
 def _refuse_large(metadata: Any, names: list[str]) -> None:

@@ -154,7 +154,10 @@ def _four_logical_cpus() -> None:
     import tensorflow as tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
+    if not tf.config.get_logical_device_configuration(cpu):
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
+    # Starts TensorFlow. Before that, training on two replicas would set another number.
+    assert len(tf.config.list_logical_devices("CPU")) == 4
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""An ensemble trains its members as runs of their own, and is their mean in everything that reads a run."""
+"""An ensemble trains its members as separate runs, and is their mean in everything that reads a run."""
 
 import shutil
 

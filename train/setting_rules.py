@@ -58,9 +58,7 @@ def refuse_combinations(config: "TrainConfig") -> None:
             "the collection has an official validation split"
         )
     if config.ensemble > 1 and config.best_epoch_on_test:
-        raise ValueError(
-            "best_epoch_on_test = true requires ensemble = 1: each member would have a best epoch of its own"
-        )
+        raise ValueError("best_epoch_on_test = true requires ensemble = 1: the best epochs of the members differ")
     if config.ensemble > 1 and config.needs_workers:
         raise ValueError(
             f"ensemble = {config.ensemble} requires workers = 1. Members on several workers can be runs with "

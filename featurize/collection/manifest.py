@@ -137,7 +137,7 @@ def read_table(source: Source, request: TableRequest = TableRequest()) -> TrackR
 
 def _repeated(paths: pa.Array) -> pa.Array:
     """Mark rows that repeat the path of an earlier row."""
-    # Most paths have a hash of their own; only the others are compared.
+    # Most hashes belong to a single path; only the others are compared.
     hashes = np.fromiter((hash(path) for path in texts(paths)), np.int64, len(paths))
     ordered = np.sort(hashes)
     shared = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])

@@ -1,6 +1,6 @@
 """A lease on a folder in a bucket: a second job there learns that a first one is at work.
 
-A bucket has no locks. A job writes an object of its own, `.lease-ID`, into the folder, writes it again every few
+A bucket has no locks. A job writes an object, `.lease-ID`, into the folder, writes it again every few
 seconds with a higher count, and removes it at its end. A lease whose count does not change any more is that of a
 dead job; no clocks are compared. If two jobs start at once, at least one of them sees the other's lease, because
 listings are consistent; if both do, the one whose lease has the smaller name goes on.

@@ -85,7 +85,7 @@ def local_ray(workers: int | None, object_store_bytes: int = OBJECT_STORE_BYTES)
                 )
         except EarmarkError:  # a signal
             raise
-        except Exception as error:  # Ray has no class of its own for a start that fails
+        except Exception as error:  # Ray has no class for a start that fails
             raise _cannot_start(folder.parent.parent, error) from error
         try:
             yield

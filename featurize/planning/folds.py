@@ -158,7 +158,7 @@ def _deal(labels: Int64, group: Int64, given: Int64, previous: Int64, numbers: I
     own = _positions(given, numbers)
     kept = _majority(group, own, count)
     kept = np.where(kept >= 0, kept, _majority(group, _positions(previous, numbers), count))
-    # Tracks of a group that are given another fold than the rest are a unit of their own, so that their classes
+    # Tracks of a group that are given another fold than the rest are a separate unit, so that their classes
     # count in that fold.
     if (own >= 0).any():
         units, unit = np.unique(group * (count + 1) + own + 1, return_inverse=True)

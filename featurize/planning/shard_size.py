@@ -35,7 +35,7 @@ def cut(sizes: Int64, tracks_per_shard: int, by_bytes: bool) -> Int64:
         sizes: int64 [tracks], sizes of the files in bytes, in the order of the tracks.
         tracks_per_shard: Maximum number of tracks of a shard; shards differ by at most one track.
         by_bytes: Whether a shard is divided further if its files have more than 64 MiB for each track that it may
-            have. A file that is larger alone is a shard of its own.
+            have. A file that is larger alone is the only one of its shard.
     """
     shards = -(-len(sizes) // tracks_per_shard)
     cuts = np.arange(shards + 1) * len(sizes) // max(shards, 1)

@@ -1,4 +1,4 @@
-"""Run the instructions of a Dockerfile's stage without a container: in an environment and folders of their own.
+"""Run the instructions of a Dockerfile's stage without a container: in a separate environment and folders.
 
 Only what jobs/Dockerfile uses is understood; another instruction is an error. The base image is replaced by an
 environment with Python and pip only, so a stage that needs more of it fails.

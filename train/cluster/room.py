@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class Room:
-    """Reservations of what one worker needs each, in placement groups of their own.
+    """Reservations in placement groups, each of the resources of one worker.
 
     Ray's own scheduler decides which can be placed, so that resources, labels and nodes that are lost or about to
     be preempted count as they do for the workers. Those that cannot be placed make an autoscaler start nodes.

@@ -80,7 +80,7 @@ class WorkerConfig(TensorflowConfig):
 class _SigtermHandler:
     """Python's handler of SIGTERM, which a library may have replaced without Python's `signal`.
 
-    TensorFlow does when workers connect: its handler notifies a service of its own, which nothing here uses.
+    TensorFlow does when workers connect: its handler notifies a service of TensorFlow, which nothing here uses.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
 """Members with different seeds, trained one after another and saved as one model (`train.ensemble`).
 
-    RUN/members/0, 1, ...   runs of their own: settings, checkpoints, history and model of each member
+    RUN/members/0, 1, ...   a complete run each: settings, checkpoints, history and model of each member
     RUN/tensorboard/        the curves of all members, each in a folder of its number
     RUN/model.keras         all members: the mean of their probabilities
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 class WeightAverage:
     """A copy of a model whose weights are the moving average of those of the model.
 
-    It is a model of its own, and not a second set of weights to exchange with the first, so that a checkpoint that
+    It is a separate model, and not a second set of weights to exchange with the first, so that a checkpoint that
     is written during an evaluation has both, wherever training was stopped.
 
     Attributes:

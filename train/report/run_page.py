@@ -140,7 +140,7 @@ def render(
     folds = fold_roles(config, dataset.layout)
     roles = {fold: part for part, fold in folds.held_out.items()} | dict.fromkeys(folds.left_out, "unused")
     settings, members = dataset.info.settings, run.trained().members
-    # Each member of an ensemble has an epoch of its own.
+    # The members of an ensemble have different epochs.
     selected = metrics.epoch if metrics.epoch != len(history) and not members else None
     probabilities_per_track = metrics.segments.count // metrics.tracks.count * len(dataset.classes)
     limit = min(_MAX_TRACKS, max(_MAX_PROBABILITIES // max(probabilities_per_track, 1), 1))

@@ -29,7 +29,7 @@ from train.model.architectures import build_model
 from train.model.code_file import ModelCode, code_of_run
 from train.model.custom import call_builder, set_up, start_build
 from train.model.normalization import Statistics, training_statistics
-from train.model.strategy import make_elastic_strategy, make_strategy, on_gpus, resolve_precision
+from train.model.strategy import make_elastic_strategy, make_strategy, resolve_precision
 from train.model_names import MODELS, parse_function
 from train.run import Run
 
@@ -193,7 +193,7 @@ def is_compiled(config: TrainConfig, replicas: int, batch_norm: bool) -> bool:
             f"train.jit_compile = always, but XLA cannot compile the batch normalization of {config.model} over "
             f"{replicas} replicas. Set train.jit_compile=never, train.replicas=1, or another train.model."
         )
-    return config.jit_compile == "always" or (config.jit_compile == "auto" and on_gpus() and not across_replicas)
+    return config.jit_compile == "always"
 
 
 def make_step_config(config: TrainConfig, counts: NDArray[np.int64], statistics: Statistics) -> StepConfig:

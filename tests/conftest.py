@@ -30,14 +30,12 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Files with long tests, the longest first: started last, they would run alone.
 LONGEST = (
-    "test_docs",
+    "test_benchmarks",
     "test_cluster",
-    "test_tune",
-    "test_elastic",
+    "test_docs",
     "test_cli",
     "test_resume",
     "test_export",
-    "test_benchmarks",
     "test_kill",
     "test_replicas",
     "test_report_browser",

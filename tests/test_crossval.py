@@ -21,7 +21,7 @@ SETTINGS = ["--set", "train.model=modulation", "--set", "train.epochs=2", "--set
 SETTINGS += ["--set", "train.normalise=true", "--set", "train.learning_rate=1.0e-3"]
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 def test_every_fold_is_evaluated_once_and_finished_folds_are_kept(features, tmp_path):
     done = earmark("crossval", features, "--out", tmp_path, *SETTINGS)
     assert done.returncode == 0, done.stderr

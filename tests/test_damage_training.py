@@ -88,7 +88,7 @@ def test_a_run_that_is_removed_during_training_ends_it_with_a_sentence(calls, fe
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lost", ["shards", "run"])
+@pytest.mark.parametrize("lost", ["shards", pytest.param("run", marks=pytest.mark.matrix)])
 def test_two_workers_end_with_a_sentence_when_files_are_lost(lost, features, tmp_path):
     import subprocess
     import sys

@@ -93,7 +93,7 @@ SETTINGS = {
 PATIENCE = 400  # seconds, for machines that do much else
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 def test_training_goes_on_without_a_lost_node_and_takes_in_another_one(features, tmp_path):
     settings = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")]
     command = ["--shared", "/", "--", "train", features, *settings, "--out"]

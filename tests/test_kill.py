@@ -127,10 +127,11 @@ def _assert_equal_contents(folder, uninterrupted) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_many_times_writes_the_same_bytes(large_music, uninterrupted, tmp_path):
-    drivers = _kill_runs(large_music, tmp_path, 10, seed=2)
+@pytest.mark.parametrize("kills", [4, pytest.param(10, marks=pytest.mark.matrix)])
+def test_a_run_that_is_killed_many_times_writes_the_same_bytes(kills, large_music, uninterrupted, tmp_path):
+    drivers = _kill_runs(large_music, tmp_path, kills, seed=2)
     done_before = {path: path.stat().st_mtime_ns for path in (tmp_path / "shards").rglob("*.parquet")}
-    workers, status, stderr = _kill_workers(large_music, tmp_path, 8, seed=2)
+    workers, status, stderr = _kill_workers(large_music, tmp_path, kills, seed=2)
     assert status == 0, stderr
     _assert_equal_contents(tmp_path, uninterrupted)
     assert {path: path.stat().st_mtime_ns for path in done_before} == done_before

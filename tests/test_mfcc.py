@@ -105,8 +105,10 @@ READ_ONLY = """
 mount --bind {0} {0} && mount -o remount,ro,bind {0} || exit 77
 exec env -u HOME -u NUMBA_CACHE_DIR {1} -c "
 import os; os.path.expanduser = lambda path: '{0}'
-from support.default_features import SETTINGS
-from featurize.audio.mfcc import Filters; print(Filters.from_librosa(SETTINGS).window.shape)"
+from featurize.audio.mfcc import Filters
+from featurize.config import FeaturizeConfig
+from featurize.planning.shard_plan import feature_settings
+print(Filters.from_librosa(feature_settings(FeaturizeConfig())).window.shape)"
 """
 
 

@@ -22,6 +22,11 @@ pytestmark = pytest.mark.usefixtures("logical_cpus")
 CALM = {"dropout": 0.0, "normalise": True, "learning_rate": 1e-5}
 
 
+def by_hand(*models):
+    """Return parameters for tests that CI has no time for."""
+    return [pytest.param(model, marks=pytest.mark.matrix) for model in models]
+
+
 def train_steps(features, replicas, steps, calls=(), elastic=None, **settings):
     """Train for some steps, some in calls of the given lengths; return losses, weights, averages, slots.
 
@@ -153,7 +158,7 @@ def test_steps_of_one_call_give_the_bits_of_single_steps(model, replicas, featur
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["conv2", "conv3", "conv3-norm"])
+@pytest.mark.parametrize("model", ["conv3-norm", *by_hand("conv2", "conv3")])
 def test_fifty_steps_on_one_two_and_four_replicas(model, features):
     """Batches of 30, 30 and 36 of the 96 segments: the last is larger, and 4 replicas cannot divide 30 evenly."""
     one = train_in_new_process(features, 1, 50, model=model, **CALM)
@@ -166,7 +171,7 @@ def test_fifty_steps_on_one_two_and_four_replicas(model, features):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["conv2", "conv3-norm", "modulation"])
+@pytest.mark.parametrize("model", ["conv3-norm", *by_hand("conv2", "modulation")])
 def test_fifty_steps_on_two_workers(model, features):
     settings = {"model": model, **CALM}
     two = train_on_workers(features, 2, 50, **settings)
@@ -180,7 +185,7 @@ def test_fifty_steps_on_two_workers(model, features):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["conv3-norm", "modulation"])
+@pytest.mark.parametrize("model", ["modulation", *by_hand("conv3-norm")])
 def test_the_number_of_elastic_workers_does_not_change_a_bit(model, features):
     """With dropout, mixup and masks, and batch normalization over the six parts of `1..3`."""
     settings = {**EVERYTHING, "epochs": 3, "warmup_epochs": 0, "dropout": 0.4, "model": model, "device": "cpu"}

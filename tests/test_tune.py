@@ -158,7 +158,7 @@ def read_until(running, text):
     pytest.fail(f"{text!r} was not printed")
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 def test_a_search_that_is_killed_and_stopped_finds_the_same(features, without_test_fold, space, tmp_path):
     undisturbed, out = tmp_path / "undisturbed", tmp_path / "out"
     done = earmark("tune", features, "--space", space, "--out", undisturbed, *OPTIONS, "--at-once", "1", "--json")

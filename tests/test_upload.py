@@ -44,7 +44,7 @@ def seconds_of_a_write(folder: StoragePath) -> float:
     return (time.monotonic() - begun) / 10
 
 
-@pytest.mark.parametrize("count", [100, pytest.param(4000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [100, pytest.param(4000, marks=pytest.mark.matrix)])
 def test_an_interrupted_write_leaves_no_partial_object(count, client, uri):
     folder = StoragePath.of(uri(f"music/interrupted-{count}"))
     interrupted, sizes = interrupted_writes(folder, count, 1.2 * seconds_of_a_write(folder))

@@ -23,7 +23,8 @@ from jobs.typed_command import command_words, recorded_command
 from train.errors import TrainError
 from train.provenance import Device, Start
 from train.records import RunInfo
-from train.report.model_card import escape, write_model_card
+from train.report.markdown import escape
+from train.report.model_card import write_model_card
 from train.run import Run
 
 SETTINGS = ["train.model=modulation", "train.batch_size=16", "train.learning_rate=1e-3"]

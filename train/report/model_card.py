@@ -20,13 +20,13 @@ from train.input.class_counts import small_classes
 from train.model_names import MODELS
 from train.provenance import Start
 from train.records import ModelInfo, RunInfo
+from train.report.card_scores import card_scores
 from train.report.html import counted
+from train.report.markdown import escape, fenced, markdown_table
 from train.report.summary import summarize_run
 from train.run import Run
-from train.score_records import Interval, Metrics, ProbabilityScores, ScoreIntervals
+from train.score_records import Metrics
 
-_LARGEST_MATRIX = 20  # classes; a larger confusion matrix is not readable as a table
-_CONFUSIONS_SHOWN = 20
 _PATH = re.compile(r"(?:/|~|[A-Za-z]:[\\/]|\\\\|[A-Za-z][A-Za-z0-9+.-]*://)")
 _LICENSE = (
     "# license: state the license of the model here, such as apache-2.0. It is yours to choose, within what\n"
@@ -57,12 +57,6 @@ def write_model_card(run: Run, dataset: Dataset) -> str:
         raise TrainError(f"{run.folder} {reason}. Type: earmark evaluate {run.folder.quoted}")
     assert info  # `trained` has read it
     return "\n".join(_front_matter(run, model, metrics)) + "\n".join(_body(run, model, info, metrics, dataset))
-
-
-def escape(text: object) -> str:
-    """Return text that Markdown and HTML show as it is, in a paragraph or a cell of a table."""
-    visible = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_{}\[\]()#|~$!@:.^=+-])", r"\\\1", visible) if visible.strip() else "(no name)"
 
 
 def _front_matter(run: Run, model: ModelInfo, metrics: Metrics) -> Iterator[str]:
@@ -111,10 +105,7 @@ def _body(run: Run, model: ModelInfo, info: RunInfo, metrics: Metrics, dataset: 
     )
     yield "## Results\n"
     yield from (f"{escape(paragraph)}\n" for paragraph in _summary(metrics, config, model, dataset))
-    yield from _scores(metrics)
-    yield from _classes(metrics, dataset)
-    yield from _confusion(metrics)
-    yield from _calibration(metrics, model)
+    yield from card_scores(metrics, model, dataset)
     yield from _training_data(metrics, dataset)
     yield from _limitations(metrics, config, info, dataset)
     yield from _use(model, config)
@@ -134,104 +125,6 @@ def _first_weights(info: RunInfo) -> str:
 
 def _summary(metrics: Metrics, config: TrainConfig, model: ModelInfo, dataset: Dataset) -> list[str]:
     return summarize_run(metrics, config, model.epochs, small_classes(dataset))
-
-
-def _interval(interval: Interval | None) -> str:
-    return f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "not known"
-
-
-def _scores(metrics: Metrics) -> Iterator[str]:
-    parts: tuple[tuple[str, ProbabilityScores, ScoreIntervals | None], ...] = (
-        ("tracks", metrics.tracks, metrics.intervals.tracks if metrics.intervals else None),
-        ("segments", metrics.segments, metrics.intervals.segments if metrics.intervals else None),
-    )
-    rows = [
-        (
-            part,
-            scores.count,
-            f"{scores.accuracy:.3f}",
-            _interval(found.accuracy if found else None),
-            f"{scores.macro_f1:.3f}",
-            _interval(found.macro_f1 if found else None),
-            f"{scores.loss:.3f}",
-        )
-        for part, scores, found in parts
-    ]
-    header = ("test set", "number", "accuracy", "95 % interval", "macro-F1", "95 % interval", "cross-entropy")
-    yield _table(header, rows)
-    if metrics.copies_left_out:
-        yield (
-            f"{counted(metrics.copies_left_out, 'track')} of the test set, of which another fold has an exact "
-            "copy, were not evaluated.\n"
-        )
-
-
-def _classes(metrics: Metrics, dataset: Dataset) -> Iterator[str]:
-    parts = {part: set(split.folds) for part, split in metrics.split.parts.items()}
-    counts = {
-        part: {
-            label: sum(c.tracks for c in dataset.info.counts if c.label == label and c.fold in folds)
-            for label in metrics.classes
-        }
-        for part, folds in parts.items()
-    }
-    found = metrics.intervals.tracks if metrics.intervals else None
-    rows = [
-        (
-            escape(scores.label),
-            *(counts[part][scores.label] for part in parts),
-            f"{scores.precision:.3f}",
-            f"{scores.recall:.3f}",
-            f"{scores.f1:.3f}",
-            _interval(found.f1[index] if found else None),
-        )
-        for index, scores in enumerate(metrics.tracks.per_class)
-    ]
-    yield "## Classes\n"
-    yield "Tracks in each part of the collection, without rejects, and scores of the tracks of the test set.\n"
-    header = ("class", *(f"{part} tracks" for part in parts), "precision", "recall", "F1", "95 % interval of F1")
-    yield _table(header, rows)
-
-
-def _confusion(metrics: Metrics) -> Iterator[str]:
-    confusion, classes = metrics.tracks.confusion, metrics.classes
-    yield "## Confusion\n"
-    if len(classes) <= _LARGEST_MATRIX:
-        yield "Tracks of the test set, by actual class (rows) and predicted class (columns).\n"
-        rows = [(escape(label), *counts) for label, counts in zip(classes, confusion, strict=True)]
-        yield _table(("actual / predicted", *map(escape, classes)), rows)
-        return
-    errors = [
-        (count, actual, predicted)
-        for actual, counts in enumerate(confusion)
-        for predicted, count in enumerate(counts)
-        if count and actual != predicted
-    ]
-    errors.sort(key=lambda error: (-error[0], *error[1:]))
-    yield f"The most frequent {min(len(errors), _CONFUSIONS_SHOWN)} of {counted(len(errors), 'confusion')}.\n"
-    yield _table(
-        ("actual class", "predicted class", "tracks"),
-        [
-            (escape(classes[actual]), escape(classes[predicted]), count)
-            for count, actual, predicted in errors[:_CONFUSIONS_SHOWN]
-        ],
-    )
-
-
-def _calibration(metrics: Metrics, model: ModelInfo) -> Iterator[str]:
-    if not metrics.calibration and model.temperature is None:
-        return
-    yield "## Confidence\n"
-    if metrics.calibration:
-        yield (
-            "The confidence of a prediction, which is the probability of the predicted class, differs from the "
-            f"share of correct predictions by {metrics.calibration.error:.3f} on average (expected calibration "
-            "error, tracks of the test set).\n"
-        )
-    if model.temperature is not None:
-        yield f"The logits are divided by {model.temperature:.4g}, a temperature fitted to the validation fold.\n"
-    else:
-        yield "The probabilities were not calibrated.\n"
 
 
 def _training_data(metrics: Metrics, dataset: Dataset) -> Iterator[str]:
@@ -254,7 +147,7 @@ def _training_data(metrics: Metrics, dataset: Dataset) -> Iterator[str]:
         )
         for part, split in metrics.split.parts.items()
     ]
-    yield _table(("part", "folds", "tracks", "groups", "official split of the collection"), rows)
+    yield markdown_table(("part", "folds", "tracks", "groups", "official split of the collection"), rows)
     if shared := len(metrics.split.groups_on_two_sides):
         yield (
             f"{counted(shared, 'group')} {'has' if shared == 1 else 'have'} tracks in more than one part, so the "
@@ -321,7 +214,7 @@ def _settings(config: TrainConfig, model: ModelInfo) -> Iterator[str]:
     settings = {"train": config.compared, "features": model.features}
     yield "## Settings\n"
     yield f"The seed is {config.seed}. All settings that affect the model:\n"
-    yield _fenced(yaml.safe_dump(_without_paths(settings), sort_keys=False, allow_unicode=False), "yaml")
+    yield fenced(yaml.safe_dump(_without_paths(settings), sort_keys=False, allow_unicode=False), "yaml")
 
 
 def _without_paths(value: Any) -> Any:
@@ -354,7 +247,7 @@ def _provenance(info: RunInfo, model: ModelInfo, metrics: Metrics) -> Iterator[s
         rows += [("epochs trained", str(model.epochs)), ("epoch of the model", str(model.epoch))]
     rows += [("dataset", f"`{model.dataset}`"), ("SHA-256 of model.keras", f"`{metrics.model_sha256}`")]
     yield "## Provenance\n"
-    yield _table(("what", "value"), rows)
+    yield markdown_table(("what", "value"), rows)
     if info.resumed:
         yield f"Training was resumed {counted(len(info.resumed), 'time')}; what differed from its first start:\n"
         for start in info.resumed:
@@ -379,16 +272,3 @@ def _describe(start: Start) -> list[tuple[str, str]]:
         cores = counted(start.host.cores, "core")
         found.append(("machine", f"{escape(start.host.system)}, {escape(start.host.machine)}, {cores}"))
     return found
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return a Markdown table; the cells are escaped already."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines) + "\n"
-
-
-def _fenced(text: str, language: str) -> str:
-    """Return a code block, whose fence is longer than any run of backticks in it."""
-    longest = max(map(len, re.findall("`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}{language}\n{text.rstrip()}\n{fence}\n"

@@ -119,6 +119,7 @@ def with_two_workers(cluster: Nodes) -> list[str]:
     for ip in ("127.0.0.4", "127.0.0.5"):
         if ip not in cluster.processes:
             cluster.join(ip)
+            cluster.until_joined(ip)
     return [*COMMAND, "--set", "train.workers=2", "--set", "train.checkpoint_every=1 epoch"]
 
 

@@ -56,6 +56,9 @@ class Nodes:
     ) -> None:
         """Start a worker node, with further options of `ray start`."""
         address = ["--address", f"127.0.0.2:{self.port}", "--num-cpus", str(cpus)]
+        # A folder of its own, as on another machine: a node that begins with a job unpacks the job's code again,
+        # and would take it away from the nodes that are running it.
+        address += ["--temp-dir", str(self.scratch / ip.rpartition(".")[2])]
         self._start(ip, [*address, *options], environment or {})
 
     def _start(self, ip: str, options: list[str], environment: dict[str, str] | None = None) -> None:

@@ -52,7 +52,8 @@ class DistributedBatches:
         def worker_dataset(context: tf.distribute.InputContext) -> tf.data.Dataset:
             count = replicas // context.num_input_pipelines  # each worker has one pipeline
             first = context.input_pipeline_id * count
-            return stream.dataset(start, stop, replicas, range(first, first + count)).concatenate(padding)
+            dataset = stream.dataset(start, stop, replicas, range(first, first + count)).concatenate(padding)
+            return dataset.with_options(_only_own_prefetch())
 
         batches = strategy.distribute_datasets_from_function(worker_dataset)
         self.spec = batches.element_spec
@@ -96,6 +97,17 @@ class DistributedBatches:
             return draw(self._batches)
         except tf.errors.OpError as error:
             raise self._stream.explain(error) from error
+
+
+def _only_own_prefetch() -> tf.data.Options:
+    """Return options without the prefetching that TensorFlow adds to the end of a dataset.
+
+    Whenever a batch is not there in time, it reads further ahead from then on, up to a share of the machine's
+    memory. The streams prefetch a few batches themselves.
+    """
+    options = tf.data.Options()
+    options.experimental_optimization.inject_prefetch = False
+    return options
 
 
 def _zeros(spec: tf.TensorSpec) -> tf.Tensor:

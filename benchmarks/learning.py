@@ -33,31 +33,18 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from benchmarks.left_out_folds import Predictions, read, train_without, write
 from featurize.collection.listing import AUDIO_SUFFIXES
 from featurize.dataset.dataset import Dataset, open_dataset
 from featurize.dataset_build.driver import featurize
 from jobs.config import JobConfig, load_config
 from jobs.demo.demo import TRACKS_PER_STYLE, compose_collection
-from train.evaluation.held_out import held_out
-from train.evaluation.metrics import Float64, Int32, pool_tracks, score_confusion, score_predicted
-from train.evaluation.predictor import Predictor
+from train.evaluation.metrics import pool_tracks, score_confusion, score_predicted
 from train.evaluation.svm_baseline import describe_shard, join_shards, predict_svm, score_svm, shards_to_describe
-from train.fit.optimizer import make_optimizer
-from train.fit.restore import make_step_config
-from train.fit.train_step import distributed_steps
-from train.fit.weight_average import average_of
-from train.folds import resolve_folds
-from train.input.class_counts import segment_counts
-from train.input.distributed import DistributedBatches
-from train.input.training_stream import training_stream
-from train.model.architectures import build_model
-from train.model.normalization import training_statistics
-from train.model.strategy import make_strategy
 from train.score_records import Scores
 
 ROOT = Path(__file__).parent.parent
@@ -77,7 +64,6 @@ RECIPES: dict[str, tuple[str, list[str]]] = {
     "class weights": ("best", ["train.class_weights=balanced"]),
 }
 FOR_SKEWED = ["best-nine", "class weights"]  # not trained by default on classes of the same size
-AVERAGE_EPOCHS = 5.0
 LATEST, AVERAGED = 0, 1  # weights of a trained model
 
 
@@ -102,23 +88,6 @@ class Candidate:
         """The name in the table."""
         parts = [self.recipe, "average" * self.weights, "ensemble" * self.ensemble, "2 segments" * self.first_last]
         return " + ".join(filter(None, parts))
-
-
-@dataclasses.dataclass(frozen=True)
-class Predictions:
-    """Predictions of one fold by one training.
-
-    Attributes:
-        probabilities: float64 [weights, rows, classes].
-        labels: int32 [rows], class indices.
-        per_track: Number of rows of each track.
-        classes: Class names.
-    """
-
-    probabilities: Float64
-    labels: Int32
-    per_track: int
-    classes: list[str]
 
 
 def main() -> None:
@@ -328,74 +297,6 @@ def pooled_macro_f1(folds: Sequence[Scores]) -> float:
     return score_confusion(confusion, [each.label for each in folds[0].per_class]).macro_f1
 
 
-def train_without(
-    dataset: Dataset, config: JobConfig, seed: int, left_out: Sequence[int]
-) -> dict[int, Predictions]:
-    """Train on all folds but one or two, and predict those with the weights of the last step and their average.
-
-    Args:
-        dataset: Dataset.
-        config: Settings; those of folds and seed are replaced.
-        seed: Random seed.
-        left_out: One or two folds.
-
-    Returns:
-        Predictions of the folds that were left out.
-    """
-    test, *validation = left_out
-    settings = config.train.model_copy(
-        update={"seed": seed, "test_fold": test, "validation_fold": validation[0] if validation else "none"}
-    )
-    settings = resolve_folds(settings, dataset.layout)
-    keras.backend.clear_session()
-    keras.utils.set_random_seed(seed)
-    strategy = make_strategy(settings)
-    stream = training_stream(dataset, settings)
-    steps = settings.epochs * stream.steps_per_epoch
-    normalize_by = training_statistics(dataset, settings)
-    with strategy.scope():
-        model = build_model(
-            settings.model,
-            dataset.info.settings.format,
-            len(dataset.classes),
-            settings.dropout,
-            normalize_by if settings.normalise else None,
-        )
-        optimizer = make_optimizer(settings, stream.steps_per_epoch)
-        optimizer.build(model.trainable_variables)
-        average = average_of(model, AVERAGE_EPOCHS * stream.steps_per_epoch)
-    step_config = make_step_config(settings, segment_counts(dataset, settings)["train"], normalize_by)
-    with DistributedBatches(strategy, stream, 0, steps) as batches:
-        train_steps = distributed_steps(strategy, model, optimizer, step_config, compiled=False, average=average)
-        for _ in range(settings.epochs):
-            losses = batches.run(train_steps, stream.steps_per_epoch).losses.numpy()
-    if not np.isfinite(losses).all():
-        raise RuntimeError("the loss is not finite")
-    return {fold: predict(dataset, settings, fold, strategy, [model, average.model]) for fold in left_out}
-
-
-def predict(
-    dataset: Dataset, config: Any, fold: int, strategy: tf.distribute.Strategy, models: Sequence[keras.Model]
-) -> Predictions:
-    """Predict all segments of a fold with each model."""
-    segments = held_out(dataset, config, fold)
-    probabilities: list[list[Float64]] = [[] for _ in models]
-    labels: list[list[Int32]] = [[] for _ in models]
-    for model, rows, actual in zip(models, probabilities, labels, strict=True):
-
-        def receive(found: Float64, known: Int32, rows: Any = rows, actual: Any = actual) -> None:
-            rows.append(found)
-            actual.append(known)
-
-        segments.score(Predictor(strategy, model), receive)
-    return Predictions(
-        np.stack([np.concatenate(rows) for rows in probabilities]),
-        np.concatenate(labels[0]),
-        segments.per_track,
-        dataset.classes,
-    )
-
-
 def scores_of(candidate: Candidate, predicted: Sequence[Predictions]) -> Iterable[Scores]:
     """Return the scores on tracks of the predictions of several seeds, or of their mean."""
     probabilities = [each.probabilities[candidate.weights] for each in predicted]
@@ -408,21 +309,6 @@ def scores_of(candidate: Candidate, predicted: Sequence[Predictions]) -> Iterabl
     for rows in probabilities:
         tracks, actual = pool_tracks(rows, labels, per_track)
         yield score_predicted(tracks.argmax(axis=1), actual, classes)
-
-
-def write(path: Path, predictions: Predictions) -> None:
-    """Write predictions; the file appears whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".partial")
-    with scratch.open("wb") as file:
-        np.savez(file, allow_pickle=False, **dataclasses.asdict(predictions))
-    scratch.replace(path)
-
-
-def read(path: Path) -> Predictions:
-    """Read predictions."""
-    with np.load(path) as file:
-        return Predictions(file["probabilities"], file["labels"], int(file["per_track"]), file["classes"].tolist())
 
 
 def print_table(results: dict[str, Any]) -> None:

@@ -136,7 +136,7 @@ def test_no_output_of_a_run_names_the_home_or_a_secret(music, tmp_path):
         earmark("train", home / "features", "--out", home / "run", *SETTINGS)
     earmark("evaluate", home / "run")
     earmark("compare", home / "run", home / "run", "--out", home / "compare.html")
-    assert "~/features" in (home / "run" / "report.html").read_text()
+    assert "~/features" in (home / "run" / "run.json").read_text()
     for folder in (home / "run", home / "features"):
         assert not found_in(folder, str(home), "home-of-alice")
     assert "home-of-alice" not in (home / "compare.html").read_text()

@@ -68,7 +68,7 @@ def script(tmp_path):
 
     def call(*arguments, cwd):
         command = [sys.executable, folder / "earmark", *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=900, check=False)
         assert done.returncode == 0, done.stderr
         return done
 

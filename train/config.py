@@ -269,10 +269,10 @@ class TrainConfig(BaseModel):
         description="data type in which layers compute; weights are always float32. auto: mixed_bfloat16 on GPUs "
         "that compute in it, else float32",
     )
-    jit_compile: Literal["always", "never"] = Field(
-        "never",
-        description="compile the training step with XLA: faster on GPUs, slower on CPUs; a compiled training "
-        "cannot be repeated bit for bit",
+    jit_compile: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="compile the training step with XLA: faster on GPUs, slower on CPUs; auto: never, because a "
+        "compiled training cannot be repeated bit for bit",
     )
     all_reduce: Annotated[Literal["auto", "nccl", "hierarchical"], MayChange()] = Field(
         "auto", description="algorithm that sums gradients over GPUs; auto: TensorFlow's choice, NCCL if available"

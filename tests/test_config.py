@@ -46,6 +46,12 @@ def test_any_settings_survive_the_round_trip(tmp_path_factory, epochs, rate, fra
     assert load_config(file, []) == config
 
 
+def test_what_earlier_runs_recorded_is_valid_and_is_resumed_with_the_defaults():
+    """Otherwise the run could not be resumed or evaluated: its run.json is validated and compared."""
+    recorded = {"jit_compile": "auto", "all_reduce": "auto", "precision": "float32", "steps_per_call": "auto"}
+    assert TrainConfig(**recorded) == TrainConfig()
+
+
 def test_every_included_config_is_valid_and_starts_with_its_command(request):
     files = [file for file in (request.config.rootpath / "configs").glob("*.yaml") if file.stem != "space"]
     assert {file.stem for file in files} >= {"published", "quick", "best"}

@@ -147,6 +147,24 @@ def test_a_stop_that_a_destructor_swallows_prints_no_traceback(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (143, "went on\n", "Stopped.\n")
 
 
+def test_a_stop_that_the_last_destructor_of_a_command_swallows_is_its_status(tmp_path):
+    script = tmp_path / "last.py"
+    script.write_text(
+        "import os, signal\n"
+        "from jobs.commands.error_exits import plain_errors\n"
+        "from jobs.terminal.signals import end_with\n"
+        "class Swallows:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "def command():\n"
+        "    with plain_errors('All is kept.'):\n"
+        "        Swallows()\n"
+        "end_with(command)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "Stopped. All is kept.\n")
+
+
 def test_a_signal_during_the_end_of_the_process_ends_it_in_the_same_way(tmp_path):
     script = tmp_path / "ending.py"
     script.write_text(

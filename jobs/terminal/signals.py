@@ -116,6 +116,8 @@ def stopped_by_signals(sentence: str) -> Iterator[Callable[[], int | None]]:
 
         stack.enter_context(handled(stop))
         yield lambda: arrived[0] if arrived else None
+        if arrived:  # a destructor, or native code that calls back, swallowed the exception
+            raise SystemExit(128 + arrived[0])
 
 
 def end_with(command: Callable[[], object]) -> NoReturn:

@@ -140,7 +140,7 @@ def folds_at_once(folds: int, config: "TrainConfig") -> int:
     if on_cluster():
         with ray_workers(None):
             free = free_resources()
-        needed = {kind: count * config.most_workers for kind, count in config.worker_resources.items()}
+        needed = {kind: count * config.worker_range.most for kind, count in config.worker_resources.items()}
         room = int(min(free.get(kind, 0) // count for kind, count in needed.items()))
     elif config.needs_workers:
         room = 1

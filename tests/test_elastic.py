@@ -28,13 +28,13 @@ from train.run import Run
 )
 def test_as_many_workers_train_as_there_is_room_for(workers, parts, used):
     config = TrainConfig(workers=workers, device="cpu")
-    assert config.parts == parts
-    assert [config.workers_for(room) for room in range(len(used))] == used
+    assert config.worker_range.parts == parts
+    assert [config.worker_range.number_for(room) for room in range(len(used))] == used
 
 
 def test_gpus_need_no_equal_parts():
     config = TrainConfig(workers="5..7", device="gpu")
-    assert [config.workers_for(room) for room in range(9)] == [0, 0, 0, 0, 0, 5, 6, 7, 7]
+    assert [config.worker_range.number_for(room) for room in range(9)] == [0, 0, 0, 0, 0, 5, 6, 7, 7]
 
 
 @pytest.mark.parametrize(

@@ -1,79 +1,29 @@
 """The `train` section of the config: network, training, folds and hardware."""
 
-import dataclasses
-import json
-import re
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from featurize.dataset.schema import MAX_FOLDS
 from train.interval import Interval
 from train.model_names import MODELS, ModelName, describe_models
-from train.setting_rules import refuse_combinations, refuse_elastic_workers, usable_workers
-
-Fold = Annotated[int, Field(strict=True, ge=0, lt=MAX_FOLDS)]
-Epochs = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
-# 35 kB a segment by default: a batch takes up to 2.3 GB, and a window 150 GB, more than most machines have.
-BatchSize = Annotated[int, Field(strict=True, ge=1, le=1 << 16)]
-WindowSize = Annotated[int, Field(strict=True, ge=1, le=1 << 22)]
-MOST_WORKERS = 4096
-Processes = Annotated[int, Field(strict=True, ge=1, le=MOST_WORKERS)]
-SmallCount = Annotated[int, Field(strict=True, ge=1, le=1000)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-# `train.segment_size` checks that it is less than the dataset has.
-MaskWidth = Annotated[int, Field(strict=True, ge=0, le=100_000)]
-
-
-LayerName = Annotated[str, Field(min_length=1, max_length=200)]
-_LARGEST_SETTINGS = 100_000  # bytes of JSON
-
-
-def _refuse_unstorable(settings: dict[str, Any]) -> dict[str, Any]:
-    """Raise a ValueError unless run.json can hold the settings and give them back unchanged."""
-    try:
-        text = json.dumps(settings, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"expected numbers, texts, lists and mappings only ({error})") from None
-    if json.loads(text) != settings:
-        raise ValueError("expected mappings whose keys are texts: put the others in quotation marks")
-    if len(text) > _LARGEST_SETTINGS:
-        raise ValueError(f"expected at most {_LARGEST_SETTINGS:,} characters")
-    return settings
-
-
-def _check_workers(value: Any) -> Any:
-    """Raise a ValueError unless a value is a number of workers, or a range of such numbers."""
-    is_number = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_WORKERS
-    found = re.fullmatch(r"([1-9]\d*)\.\.([1-9]\d*)", value) if isinstance(value, str) else None
-    if not (is_number or (found and int(found[1]) <= int(found[2]) <= MOST_WORKERS)):
-        raise ValueError(f"expected a number from 1 to {MOST_WORKERS}, or a range of such numbers as 2..8")
-    return value
-
-
-@dataclasses.dataclass(frozen=True)
-class MayChange:
-    """Marks a setting that may change when a run resumes, because it does not affect finished steps.
-
-    Attributes:
-        unless: Name and value of another setting; if it has that value, this setting may not change. None if it
-            always may.
-    """
-
-    unless: tuple[str, Any] | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class NotCompared:
-    """Marks a setting that `earmark compare` does not show, because it affects no score."""
+from train.setting_rules import refuse_combinations, refuse_elastic_workers
+from train.setting_types import (
+    BatchSize,
+    CacheFolder,
+    Epochs,
+    Fold,
+    LayerName,
+    MaskWidth,
+    MayChange,
+    ModelSettings,
+    NotCompared,
+    Processes,
+    Share,
+    SmallCount,
+    WindowSize,
+    Workers,
+)
+from train.worker_range import WorkerRange
 
 
 class TrainConfig(BaseModel):
@@ -82,7 +32,7 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     model: ModelName = Field("conv3-norm", description=f"network: {describe_models()}")
-    model_settings: Annotated[dict[str, Any], AfterValidator(_refuse_unstorable)] = Field(
+    model_settings: ModelSettings = Field(
         {}, description="settings of a model of yours, which its function reads as config.model_settings"
     )
     freeze: list[LayerName] = Field(
@@ -236,7 +186,7 @@ class TrainConfig(BaseModel):
         "collections)",
     )
 
-    cache: Annotated[str | None, MayChange(), NotCompared()] = Field(
+    cache: Annotated[CacheFolder | None, MayChange(), NotCompared()] = Field(
         None,
         description="folder on a disk of each machine where rows are kept when they are first read, so that later "
         "epochs do not read the bucket; null: none are kept",
@@ -253,7 +203,7 @@ class TrainConfig(BaseModel):
     replicas: Annotated[Processes | None, MayChange()] = Field(
         None, description="number of GPUs, or of logical CPUs without GPUs; null: all GPUs of a worker, or one CPU"
     )
-    workers: Annotated[int | str, BeforeValidator(_check_workers), MayChange(), NotCompared()] = Field(
+    workers: Annotated[Workers, MayChange(), NotCompared()] = Field(
         1,
         description="processes that train together, each on a different node if there are enough nodes: a "
         "number, or a range such as 2..8, of which training uses as many as the cluster has room for",
@@ -287,16 +237,6 @@ class TrainConfig(BaseModel):
             )
         return self
 
-    @field_validator("cache")
-    @classmethod
-    def _check_cache(cls, folder: str | None) -> str | None:
-        if folder is not None and not folder.startswith(("/", "~/")):
-            raise ValueError(
-                f"{folder!r} is not an absolute path of a folder; expected one on a disk of each machine that "
-                "trains, such as /mnt/nvme/earmark"
-            )
-        return folder
-
     @model_validator(mode="after")
     def _check_rules(self) -> "TrainConfig":
         refuse_elastic_workers(self)
@@ -322,44 +262,14 @@ class TrainConfig(BaseModel):
         return first, last
 
     @property
-    def fewest_workers(self) -> int:
-        """The number of workers, or the first one of a range."""
-        return int(str(self.workers).split("..")[0])
-
-    @property
-    def most_workers(self) -> int:
-        """The number of workers, or the last one of a range."""
-        return int(str(self.workers).split("..")[-1])
-
-    @property
-    def is_elastic(self) -> bool:
-        """Whether the number of workers may change while a model is trained."""
-        return isinstance(self.workers, str)
+    def worker_range(self) -> WorkerRange:
+        """How many workers may train together."""
+        return WorkerRange.parse(self.workers, on_cpus=self.device == "cpu")
 
     @property
     def needs_workers(self) -> bool:
         """Whether Ray's workers train, also on a single machine."""
-        return self.is_elastic or self.most_workers > 1
-
-    @property
-    def parts(self) -> int:
-        """Parts of a batch, each a logical CPU, that elastic workers share on CPUs.
-
-        Their number does not depend on the current number of workers, so the same numbers are added in the same
-        order, and weights have the same bits. It is the largest number of workers, or twice that if this
-        makes more of the numbers in the range usable.
-        """
-        fewest, most = self.fewest_workers, self.most_workers
-        usable = {parts: len(usable_workers(fewest, most, parts)) for parts in (most, 2 * most)}
-        return max(usable, key=lambda parts: usable[parts])
-
-    def workers_for(self, room: int) -> int:
-        """Return how many workers to use where there is room for some; 0 if these are too few.
-
-        On CPUs their number divides `parts`.
-        """
-        usable = usable_workers(self.fewest_workers, self.most_workers, self.parts if self.device == "cpu" else 0)
-        return max((workers for workers in usable if workers <= room), default=0)
+        return self.worker_range.needs_ray
 
     def is_evaluated_after(self, epoch: int) -> bool:
         """Return whether a model is evaluated after an epoch; the number of the first epoch is 1."""

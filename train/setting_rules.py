@@ -12,17 +12,18 @@ MOST_PROFILED = 200  # steps: a profile is held in memory, and takes some hundre
 
 def refuse_elastic_workers(config: "TrainConfig") -> None:
     """Raise a ValueError if a range of workers leaves no choice, or cannot share the batches."""
-    fewest, most = config.fewest_workers, config.most_workers
-    if config.is_elastic and config.device == "cpu":
-        if len(usable_workers(fewest, most, config.parts)) == 1 and fewest < most:
+    workers = config.worker_range
+    fewest, most = workers.fewest, workers.most
+    if workers.is_elastic and workers.on_cpus:
+        if len(workers.usable) == 1 and fewest < most:
             raise ValueError(
                 f"workers = {config.workers} on CPUs leaves no choice, because the workers share the batch in "
-                f"{config.parts} equal parts, which of these numbers only {most} divides. Set a range such as "
+                f"{workers.parts} equal parts, which of these numbers only {most} divides. Set a range such as "
                 f"{max(1, most // 2)}..{most // 2 * 2 or 1}"
             )
-        if config.parts > config.batch_size:
+        if workers.parts > config.batch_size:
             raise ValueError(
-                f"the {config.parts} parts that workers = {config.workers} divides batches into cannot share "
+                f"the {workers.parts} parts that workers = {config.workers} divides batches into cannot share "
                 f"batches of {config.batch_size} segments"
             )
 
@@ -68,8 +69,3 @@ def refuse_combinations(config: "TrainConfig") -> None:
         raise ValueError("calibrate = true requires workers = 1")
     if config.warmup_epochs >= config.epochs:
         raise ValueError(f"warmup_epochs = {config.warmup_epochs:g} must be less than epochs = {config.epochs}")
-
-
-def usable_workers(fewest: int, most: int, parts: int) -> list[int]:
-    """Return the numbers of workers from `fewest` to `most` that can share `parts` equally; all for 0 parts."""
-    return [workers for workers in range(fewest, most + 1) if parts % workers == 0]

@@ -24,7 +24,8 @@ from featurize.display import one_line
 from featurize.storage import describe
 from jobs.config import JobConfig, nearest_setting
 from jobs.errors import ConfigError
-from train.config import NotCompared, TrainConfig
+from train.config import TrainConfig
+from train.setting_types import NotCompared
 
 _MOST_SETTINGS = 50
 _MOST_VALUES = 1000

@@ -140,11 +140,11 @@ class _Growth:
 
         Not before they have written a checkpoint, so that nodes that come and go cannot prevent all progress.
         """
-        missing = self._config.most_workers - self._workers
+        missing = self._config.worker_range.most - self._workers
         if not missing:
             return False
         self._room = self._room or Room(self._config.worker_resources, missing)
-        more = self._config.workers_for(self._workers + self._room.found())
+        more = self._config.worker_range.number_for(self._workers + self._room.found())
         if more == self._workers or self._run.latest_step() == self._first_step:
             return False
         _log.info(

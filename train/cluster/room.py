@@ -80,11 +80,11 @@ def wait_for_room(config: TrainConfig, callbacks: Callbacks, run: Run) -> int:
     bundle, minutes = config.worker_resources, config.wait_minutes
     needs = f"{_describe_workers(config)} with {_describe(bundle)} each"
     start = next_message = time.monotonic()
-    with _requested(bundle, config.most_workers) as room:
+    with _requested(bundle, config.worker_range.most) as room:
         while True:
-            workers = config.workers_for(room.found())
+            workers = config.worker_range.number_for(room.found())
             now = time.monotonic()
-            if workers == config.most_workers or (workers and now - start > _SECONDS_FOR_MORE):
+            if workers == config.worker_range.most or (workers and now - start > _SECONDS_FOR_MORE):
                 return workers
             if (signum := callbacks.stop()) is not None:
                 raise Stopped(signum, run.latest_step())
@@ -104,7 +104,7 @@ def wait_for_room(config: TrainConfig, callbacks: Callbacks, run: Run) -> int:
 
 def _describe_workers(config: TrainConfig) -> str:
     """Return the numbers of workers that can train in words: "1 worker", "2, 4 or 8 workers"."""
-    usable = sorted({config.workers_for(room) for room in range(config.most_workers + 1)} - {0})
+    usable = config.worker_range.usable
     if len(usable) > 1 and usable == [*range(usable[0], usable[-1] + 1)]:
         return f"{usable[0]} to {usable[-1]} workers"
     *others, last = map(str, usable)

@@ -78,7 +78,11 @@ def restore(
     Raises:
         TrainError: The configured devices are missing, the model cannot be trained, or a checkpoint is broken.
     """
-    strategy = make_elastic_strategy(config, workers) if workers and config.is_elastic else make_strategy(config)
+    strategy = (
+        make_elastic_strategy(config, workers)
+        if workers and config.worker_range.is_elastic
+        else make_strategy(config)
+    )
     precision = resolve_precision(config.precision)
     reader = make_reader(dataset, config)
     stream = training_stream(dataset, config, reader)

@@ -109,7 +109,7 @@ def _learn_model(
         output.write("history.json", [entry.to_json() for entry in state.history])
     if workers and workers > 1:
         check_same_step(learner.strategy, state.step)
-    described = describe(learner.strategy, workers or 1, config.is_elastic)
+    described = describe(learner.strategy, workers or 1, config.worker_range.is_elastic)
     _log.info(
         f"Training {config.model} ({learner.model.count_params():,} parameters) on {described}: "
         f"{stream.rows:,} segments, {stream.steps_per_epoch} steps per epoch, "

@@ -35,8 +35,8 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
 def make_elastic_strategy(config: TrainConfig, workers: int) -> tf.distribute.Strategy:
     """Return the strategy of one of some elastic workers, whose number may change while a model is trained.
 
-    On CPUs each worker has the logical CPUs of its share of `config.parts`, so that the weights do not depend on
-    the number of workers.
+    On CPUs each worker has the logical CPUs of its share of `WorkerRange.parts`, so that the weights do not depend
+    on the number of workers.
 
     Args:
         config: Settings with a range of workers.
@@ -47,7 +47,7 @@ def make_elastic_strategy(config: TrainConfig, workers: int) -> tf.distribute.St
     """
     if _gpus(config.device):
         return _over_workers(config.all_reduce, config.device)
-    count = config.parts // workers
+    count = config.worker_range.parts // workers
     _logical_cpus(count)
     with _all_logical_cpus(count):
         return _over_workers(config.all_reduce, "cpu")

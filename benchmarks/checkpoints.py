@@ -64,8 +64,9 @@ def measure(seconds: float, model_name: str, count: int) -> dict[str, Any]:
     from featurize.storage import StoragePath
     from train.config import TrainConfig
     from train.fit.background_writer import BackgroundWriter
-    from train.fit.checkpoints import Checkpoints, TrainState
+    from train.fit.checkpoints import Checkpoints
     from train.fit.optimizer import make_optimizer
+    from train.fit.train_state import TrainState
     from train.model.architectures import build_model
 
     waited, written = [], []

@@ -30,7 +30,7 @@ from benchmarks.clips import add_options, chosen_clips
 from benchmarks.featurize import ratio, summary
 from featurize.audio.mfcc import Filters
 from featurize.config import FeaturizeConfig
-from featurize.dataset.info import FeatureSettings
+from featurize.dataset.feature_settings import FeatureSettings
 from featurize.dataset.reader import Shard
 from featurize.dataset.row_group_reader import RowGroupReader
 from featurize.dataset_build.worker import featurize_track, write_features

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from featurize.dataset.dataset import open_dataset
-from featurize.dataset.info import FeatureSettings
+from featurize.dataset.feature_settings import FeatureSettings
 from featurize.dataset.reader import Shard
 from featurize.dataset.row_group_reader import RowGroupReader
 from featurize.errors import DatasetError

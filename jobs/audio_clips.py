@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from featurize.audio.load import load
 from featurize.dataset.dataset import Dataset
-from featurize.dataset.info import FeatureSettings
+from featurize.dataset.feature_settings import FeatureSettings
 from featurize.display import one_line
 from featurize.errors import Reject
 from featurize.storage import StoragePath

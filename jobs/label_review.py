@@ -16,6 +16,7 @@ from train.evaluation.label_review import (
 )
 from train.report.labels_page import LabelReview
 from train.run import Run
+from train.run_checks import refuse_other_model
 
 _SHOWN = 10  # tracks in the terminal
 
@@ -41,7 +42,7 @@ def review_labels(folds: StoragePath, features: StoragePath | None) -> tuple[Lab
             f"{one_line(dataset.id)}: tracks or settings have changed, or small shards were merged. Type: "
             f"earmark crossval {dataset.folder.quoted} --out OTHER_FOLDS, then earmark labels OTHER_FOLDS"
         )
-    runs[0].refuse_other_model(trained, dataset)
+    refuse_other_model(runs[0], trained, dataset)
     doubtful = doubtful_labels(predicted)
     copies = find_copies(dataset)
     named = {finding.track for finding in doubtful}

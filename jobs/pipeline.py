@@ -21,7 +21,6 @@ from pydantic import ValidationError
 
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.output_folder import refuse_foreign_run_folder
-from featurize.display import one_line
 from featurize.execution.folder_lock import only_run_in
 from featurize.execution.ray_tasks import on_cluster, ray_workers
 from featurize.planning.shard_plan import feature_settings
@@ -37,7 +36,6 @@ from train.segment_size import refuse_unfit
 if TYPE_CHECKING:
     from featurize.dataset_build.driver import FeaturizeProgress
     from featurize.dataset_build.finalize import Summary
-    from train.answers.external import ExternalMetrics
     from train.config import TrainConfig
     from train.records import EpochRecord
     from train.score_records import Metrics
@@ -98,11 +96,12 @@ def run(
     """
     from train.model.code_file import read_code
     from train.run import Run
+    from train.run_checks import refuse_runs_inside
 
     features = out / "features"
     refuse_foreign_run_folder(out)
     # Before hours of featurizing.
-    Run(out).refuse_runs_inside()
+    refuse_runs_inside(Run(out))
     refuse_unfit(feature_settings(config.featurize).shape, config.train)
     if not Run(out).info():
         read_code(config.train.model)  # refuses a file that cannot be used
@@ -211,9 +210,10 @@ def make_model(
         from train.folds import resolve_folds
         from train.model.code_file import settle_code
         from train.run import Run
+        from train.run_checks import refuse_runs_inside
 
     started, run = time.monotonic(), Run(out)
-    run.refuse_runs_inside()
+    refuse_runs_inside(run)
     settled, code = settle_code(run, resolve_folds(config.train, dataset.layout))
     config = config.model_copy(update={"train": settled})
     initial = settle_initial(run, Run(start) if start else None, settled)
@@ -284,43 +284,6 @@ def evaluate_model(
         write_run_page(finished, dataset)
     _log.info(f"Evaluated: {metrics.test_set}. {out}")
     return metrics
-
-
-def conclusion(out: StoragePath, metrics: "Metrics") -> str:
-    """Return the last lines on the terminal: scores of the model, and paths of the report, model and curves."""
-    from train.run import Run
-
-    tracks, segments = metrics.tracks, metrics.segments
-    return "\n".join(
-        [
-            f"tracks    accuracy {tracks.accuracy:.3f}  macro-F1 {tracks.macro_f1:.3f}  "
-            f"({tracks.count} held-out tracks, {metrics.test_set})",
-            f"segments  accuracy {segments.accuracy:.3f}  macro-F1 {segments.macro_f1:.3f}  "
-            f"({segments.count} held-out segments)",
-            f"report    {out / 'report.html'}",
-            f"model     {out / 'model.keras'}",
-            f"curves    {how_to_see(Run(out).tensorboard)}",
-        ]
-    )
-
-
-def external_conclusion(out: StoragePath, metrics: "ExternalMetrics") -> str:
-    """Return the last lines on the terminal after an evaluation on an external test set."""
-    tracks, segments = metrics.tracks, metrics.segments
-    lines = [
-        f"tracks    accuracy {tracks.accuracy:.3f}  macro-F1 {tracks.macro_f1:.3f}  ({tracks.count} tracks)",
-        f"segments  accuracy {segments.accuracy:.3f}  macro-F1 {segments.macro_f1:.3f}  "
-        f"({segments.count} segments)",
-    ]
-    if metrics.unmatched:
-        names = ", ".join(one_line(name) or "(none)" for name in metrics.unmatched)
-        lines.append(f"left out  {sum(metrics.unmatched.values())} tracks of classes without a match: {names}")
-    return "\n".join([*lines, f"report    {out / 'report.html'}", f"metrics   {out / 'metrics.json'}"])
-
-
-def how_to_see(curves: StoragePath) -> str:
-    """Return the command that shows the curves in TensorBoard."""
-    return f"tensorboard --logdir {curves.quoted}" if curves.local else f"{curves} (copy it here for TensorBoard)"
 
 
 def _with_device(config: "TrainConfig") -> "TrainConfig":

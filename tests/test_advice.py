@@ -22,6 +22,7 @@ from jobs.terminal.status import progress_lines
 from train.config import TrainConfig
 from train.errors import TrainError
 from train.run import Run
+from train.run_checks import refuse_runs_inside
 
 
 def command_in(message: str, verb: str) -> list[str]:
@@ -135,7 +136,7 @@ def test_the_folder_of_unfinished_runs_is_not_taken_for_a_new_run(names, what, f
         assert f"{tmp_path} holds {what}, each of them a run: {first}" in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
     Run(tmp_path).write("run.json", json.loads((first / "run.json").read_text()))
-    Run(tmp_path).refuse_runs_inside()  # a run that an earlier version began there is continued
+    refuse_runs_inside(Run(tmp_path))  # a run that an earlier version began there is continued
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,8 @@ class Saved:
         import keras
 
         from train.fit.background_writer import BackgroundWriter
-        from train.fit.checkpoints import Checkpoints, TrainState
+        from train.fit.checkpoints import Checkpoints
+        from train.fit.train_state import TrainState
 
         self.model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
         self.optimizer = keras.optimizers.Adam(0.1)
@@ -103,7 +104,7 @@ def test_without_a_checkpoint_training_starts_at_step_0(tmp_path, logical_cpus):
 
 
 def test_progress_of_an_older_version_is_read():
-    from train.fit.checkpoints import TrainState
+    from train.fit.train_state import TrainState
 
     rest = {"loss_sum": 1.5, "right": 40, "seconds": 2.0, "waited": 0.5}
     text = json.dumps({"step": 7, "history": [record(1).to_json()], **rest}).encode()

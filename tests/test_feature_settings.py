@@ -12,7 +12,7 @@ from support.librosa_reference import TOLERANCE_DB, librosa_features
 
 from featurize.audio.mfcc import Filters, delta_filters, segment_features, segment_starts
 from featurize.config import FeaturizeConfig
-from featurize.dataset.info import FeatureSettings
+from featurize.dataset.feature_settings import FeatureSettings
 from featurize.mel_scale import band_edges, empty_bands
 from featurize.planning.shard_plan import feature_settings, fingerprint
 from jobs.config import load_config

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from featurize.config import FeaturizeConfig
-from featurize.dataset.info import DEFAULT_LAYOUT, DatasetInfo, FeatureSettings, FoldLayout, read_info
+from featurize.dataset.feature_settings import FeatureSettings
+from featurize.dataset.info import DEFAULT_LAYOUT, DatasetInfo, FoldLayout, read_info
 from featurize.dataset_build.inference_features import supported_settings
 from featurize.errors import DatasetError, FeaturizeError
 from featurize.planning.shard_plan import feature_settings, fingerprint

@@ -34,8 +34,8 @@ from featurize.audio.mfcc import Filters
 from featurize.audio.source import BytesSource
 from featurize.collection.listing import AUDIO_SUFFIXES
 from featurize.config import FeaturizeConfig
+from featurize.dataset.feature_settings import FeatureSettings
 from featurize.dataset.footer import read_footer
-from featurize.dataset.info import FeatureSettings
 from featurize.dataset.schema import shard_name
 from featurize.dataset_build.worker import write_features
 from featurize.errors import Reject

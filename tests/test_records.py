@@ -6,7 +6,7 @@ import pytest
 
 from train.config import TrainConfig
 from train.errors import TrainError
-from train.fit.checkpoints import TrainState
+from train.fit.train_state import TrainState
 from train.records import EpochRecord, ModelInfo, RunInfo
 from train.run import Run
 from train.score_records import Metrics

@@ -8,7 +8,7 @@ import pytest
 
 from featurize.collection.path_table import read_paths
 from featurize.collection.unlabeled import list_unlabeled
-from featurize.dataset.info import FeatureSettings
+from featurize.dataset.feature_settings import FeatureSettings
 from featurize.errors import FeaturizeError
 from featurize.execution.table_reading import read_table_apart
 from featurize.storage import StoragePath

@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from featurize.dataset.dataset import Dataset
-from featurize.dataset.info import FeatureSettings, describe_invalid
+from featurize.dataset.feature_settings import FeatureSettings
 from featurize.dataset.json_text import read_json
 from featurize.dataset.output_folder import refuse_foreign_run_folder
+from featurize.dataset.stored_model import describe_invalid
 from featurize.dataset.yaml_text import LARGEST_YAML, parse_yaml
 from featurize.display import one_line
 from featurize.errors import FeaturizeError
@@ -29,7 +30,7 @@ T = TypeVar("T")
 # Version of the order in which training reads segments; another order is another training. 1 had no lanes.
 ORDER = 2
 
-_TRAIN_AGAIN = "Train into another folder."
+TRAIN_AGAIN = "Train into another folder."
 _WRITE_CONFIG = "Repeat its run or train command: it writes the file and keeps the model."
 
 
@@ -67,9 +68,7 @@ class Run:
         initial: InitialWeights | None = None,
         start: Start | None = None,
     ) -> None:
-        """Record the dataset and the settings, or check that an existing run was started with the same.
-
-        Call `refuse_other_order` first, unless the model is trained.
+        """Record the dataset and the settings; `train.run_checks` has the checks that come first.
 
         Args:
             dataset: Dataset.
@@ -77,12 +76,8 @@ class Run:
             model_code: Code of the model, if it is a user's.
             initial: Where the first weights are from, if they are those of another run.
             start: How training is started now; None if that is not to be recorded.
-
-        Raises:
-            TrainError: The folder holds a run with other settings or another dataset.
         """
         previous = self.info()
-        self.refuse_other_settings(dataset, config)
         settings = config.model_dump()
         order = previous.order if previous and self.latest_step() else ORDER
         info = RunInfo(
@@ -102,49 +97,6 @@ class Run:
         """Record the devices that train, if the latest start is recorded."""
         if (info := self.info()) and (updated := info.with_device(device)) != info:
             self.write("run.json", updated.to_json())
-
-    def refuse_other_settings(self, dataset: Dataset, config: TrainConfig) -> None:
-        """Check that a run that has begun was started with the same dataset and settings.
-
-        Args:
-            dataset: Dataset.
-            config: Settings.
-
-        Raises:
-            TrainError: It was not; the message lists all differences.
-        """
-        if not (previous := self.info()):
-            return
-        defaults = {name: field.get_default() for name, field in TrainConfig.model_fields.items()}
-        recorded = {**defaults, **previous.train}  # an earlier version may have had fewer settings
-        changes = [
-            f"train.{key}: {recorded.get(key)!r} there, {value!r} now"
-            for key, value in config.model_dump().items()
-            if key not in config.may_change and recorded.get(key) != value
-        ]
-        if previous.dataset != dataset.id:
-            changes.append(f"dataset: {one_line(previous.dataset)} there, {dataset.id} now")
-        if changes:
-            raise TrainError(
-                f"{self.folder} holds a run made with other settings:\n"
-                + "\n".join(f"  - {change}" for change in changes)
-                + "\nGive another --out, or the same settings to continue this run."
-            )
-
-    def refuse_other_order(self) -> None:
-        """Check that training continues in the order of segments in which it began.
-
-        Raises:
-            TrainError: The run has checkpoints of a version of Earmark that reads segments in another order.
-        """
-        info = self.info()
-        if info and info.order != ORDER and (step := self.latest_step()):
-            raise TrainError(
-                f"{self.folder} was trained to step {step} by {'a later' if info.order > ORDER else 'an earlier'} "
-                f"version of Earmark, which reads segments in another order (version {info.order}, here {ORDER}), "
-                "so the rest of the training would not be that of one run. Train again with another --out, or "
-                "continue with the version that began it."
-            )
 
     def features(self) -> StoragePath:
         """Return the folder of the dataset that the run was trained on.
@@ -169,7 +121,7 @@ class Run:
         try:
             return TrainConfig.model_validate(settings)
         except ValidationError as error:
-            raise self._invalid("run.json", f"train.{explain(error)}", _TRAIN_AGAIN) from error
+            raise self._invalid("run.json", f"train.{explain(error)}", TRAIN_AGAIN) from error
 
     def trained(self) -> ModelInfo:
         """Return the content of `model.json`.
@@ -189,7 +141,7 @@ class Run:
 
     def info(self) -> RunInfo | None:
         """Return the content of run.json, None if the folder holds no run."""
-        return self._load("run.json", RunInfo, _TRAIN_AGAIN)
+        return self._load("run.json", RunInfo, TRAIN_AGAIN)
 
     def feature_settings(self) -> FeatureSettings:
         """Return the settings of the features that the model was trained on.
@@ -212,11 +164,11 @@ class Run:
 
     def history(self) -> list[EpochRecord]:
         """Return the record of each finished epoch."""
-        history = self._load("history.json", list[EpochRecord], _TRAIN_AGAIN) or []
+        history = self._load("history.json", list[EpochRecord], TRAIN_AGAIN) or []
         for number, entry in enumerate(history, 1):
             if entry.epoch != number:
                 problem = f"entry {number} is not epoch {number} of one training"
-                raise self._invalid("history.json", problem, _TRAIN_AGAIN)
+                raise self._invalid("history.json", problem, TRAIN_AGAIN)
         return history
 
     def metrics(self) -> Metrics | None:
@@ -231,23 +183,6 @@ class Run:
     def search(self) -> TuneSummary | None:
         """Return the content of tune.json, None if the folder holds no finished search."""
         return self._load("tune.json", TuneSummary, "Type the same earmark tune again; finished trials are kept.")
-
-    def refuse_removed(self) -> None:
-        """Raise a TrainError if the folder of a run that has begun is gone: writing would create it again."""
-        if not (self.folder / "run.json").is_file():
-            raise TrainError(
-                f"{self.folder} was removed or replaced while its model was trained: run.json is missing. Run the "
-                "same command again to train from the start, or restore the folder first."
-            )
-
-    def refuse_other_model(self, info: ModelInfo, dataset: Dataset) -> None:
-        """Raise a TrainError if model.json has other classes or features than the dataset that it names."""
-        if (info.classes, info.features) != (dataset.classes, dataset.info.settings.model_dump()):
-            raise TrainError(
-                f"the classes or features of {self.folder / 'model.json'} are not those of "
-                f"{dataset.folder / 'dataset.json'}, although both name the same dataset: one of them was "
-                f"changed. {_TRAIN_AGAIN}"
-            )
 
     def config_text(self) -> str:
         """Return config.yaml, the settings as a user would write them.
@@ -305,7 +240,7 @@ class Run:
         Raises:
             TrainError: The file is not JSON.
         """
-        return self._load(name, object, _TRAIN_AGAIN)
+        return self._load(name, object, TRAIN_AGAIN)
 
     def write(self, name: str, content: Any) -> None:
         """Write a JSON file of the run atomically."""
@@ -363,11 +298,3 @@ class Run:
         except FeaturizeError:
             return "Give the folder of a run. To train one, type: earmark train FEATURES --out RUN, with a new RUN"
         return f"Train first: earmark train FEATURES --out {self.folder.quoted}"
-
-    def refuse_runs_inside(self) -> None:
-        """Raise a TrainError if a new run would be begun in the folder of a cross-validation or a search."""
-        if (inside := runs_inside(self.folder)) and not self.info():
-            raise TrainError(
-                f"{self.folder} holds {inside}, so no other run is begun there. Give another --out, or "
-                "continue them with the same crossval or tune command."
-            )

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from featurize.audio.remote_file import Beginning, read_beginning
 from featurize.audio.source import WHOLE_BYTES
-from featurize.dataset.info import FeatureSettings
+from featurize.dataset.feature_settings import FeatureSettings
 from featurize.storage import StoragePath
 
 _FILES_AHEAD = 16

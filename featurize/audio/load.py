@@ -20,7 +20,7 @@ from featurize.audio.remote_file import Beginning
 from featurize.audio.sndfile_decoder import SndfileDecoder
 from featurize.audio.source import BytesSource, Source, open_source
 from featurize.audio.trailing import unread_bytes
-from featurize.dataset.info import FeatureSettings
+from featurize.dataset.feature_settings import FeatureSettings
 from featurize.errors import Reject
 from featurize.storage import StoragePath
 

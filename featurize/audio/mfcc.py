@@ -19,7 +19,7 @@ import scipy.fft
 import scipy.sparse
 from numpy.typing import NDArray
 
-from featurize.dataset.info import FeatureSettings
+from featurize.dataset.feature_settings import FeatureSettings
 from featurize.feature_rules import DELTA_FRAMES
 
 AMIN = 1e-10  # power floor of librosa.power_to_db

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import pyarrow.parquet as pq
 from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
 
-from featurize.dataset.info import Count, RejectCount, StoredModel, describe_invalid
+from featurize.dataset.info import Count, RejectCount
 from featurize.dataset.json_text import parse_json
 from featurize.dataset.reader import UNREADABLE
 from featurize.dataset.schema import FOOTER_KEY
+from featurize.dataset.stored_model import StoredModel, describe_invalid
 from featurize.storage import StoragePath
 
 _PER_FEATURE = Field(min_length=1, max_length=3 * 1024)

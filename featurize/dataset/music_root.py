@@ -5,8 +5,8 @@ import os
 
 from pydantic import ValidationError
 
-from featurize.dataset.info import StoredModel
 from featurize.dataset.json_text import read_json
+from featurize.dataset.stored_model import StoredModel
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath
 

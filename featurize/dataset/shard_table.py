@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from featurize.dataset.feature_settings import FeatureSettings
 from featurize.dataset.footer import RejectedTrack, ShardFooter, TrackRemark, parse_footer
-from featurize.dataset.info import DatasetInfo, FeatureSettings
+from featurize.dataset.info import DatasetInfo
 from featurize.dataset.reader import UNREADABLE
 from featurize.dataset.schema import (
     FOLD_NUMBERS,

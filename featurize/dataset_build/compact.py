@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 from featurize.dataset.advice import how_to_featurize
-from featurize.dataset.info import FeatureSettings, read_info
+from featurize.dataset.feature_settings import FeatureSettings
+from featurize.dataset.info import read_info
 from featurize.dataset.reader import list_shards
 from featurize.dataset.shard_table import ShardRecord
 from featurize.dataset_build.finalize import finish

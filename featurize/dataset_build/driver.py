@@ -10,8 +10,9 @@ from typing import Protocol
 from featurize.audio.mfcc import Filters
 from featurize.collection.catalog import Catalog, build_catalog
 from featurize.config import FeaturizeConfig
+from featurize.dataset.feature_settings import FeatureSettings
 from featurize.dataset.footer import read_rejects
-from featurize.dataset.info import FeatureSettings, read_info
+from featurize.dataset.info import read_info
 from featurize.dataset.music_root import write_music
 from featurize.dataset.output_folder import refuse_foreign_dataset_folder
 from featurize.dataset.reader import UNREADABLE, in_threads, list_shards, shard_sizes

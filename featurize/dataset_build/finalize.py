@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 import soundfile
 from numpy.typing import NDArray
 
+from featurize.dataset.feature_settings import FeatureSettings
 from featurize.dataset.footer import RejectedTrack, TrackRemark, count_rejects
-from featurize.dataset.info import DEFAULT_LAYOUT, ClassFoldCount, DatasetInfo, FeatureSettings, FoldStatistics
+from featurize.dataset.info import DEFAULT_LAYOUT, ClassFoldCount, DatasetInfo, FoldStatistics
 from featurize.dataset.reader import in_threads, list_shards, shard_sizes
 from featurize.dataset.schema import (
     DUPLICATES_SCHEMA,

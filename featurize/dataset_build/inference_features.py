@@ -15,7 +15,8 @@ from featurize.audio.mfcc import Filters
 from featurize.collection.listed_files import printable
 from featurize.collection.listing import list_audio, size_of
 from featurize.collection.location import locate
-from featurize.dataset.info import FeatureSettings, describe_invalid
+from featurize.dataset.feature_settings import FeatureSettings
+from featurize.dataset.stored_model import describe_invalid
 from featurize.dataset_build.reject_advice import ADVICE_FOR_ANSWERS, ADVICE_FOR_PREDICTION, with_advice
 from featurize.dataset_build.worker import (
     fetching_ahead,

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from featurize.dataset.feature_settings import FeatureSettings
 from featurize.dataset.footer import parse_footer, read_footer
-from featurize.dataset.info import FeatureSettings
 from featurize.dataset.reader import UNREADABLE, in_threads
 from featurize.dataset.tables import refuse_other_schema
 from featurize.dataset_build.shard_writer import digest

@@ -15,7 +15,7 @@ from featurize.audio.fetch_ahead import FetchAhead
 from featurize.audio.load import OnRemark, load
 from featurize.audio.mfcc import Filters, segment_features, segment_starts
 from featurize.collection.location import is_outside
-from featurize.dataset.info import FeatureSettings
+from featurize.dataset.feature_settings import FeatureSettings
 from featurize.dataset.shard_table import ShardRecord
 from featurize.dataset_build.previous_rows import read_previous
 from featurize.dataset_build.reject_advice import ADVICE_FOR_DATASETS, with_advice

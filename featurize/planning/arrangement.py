@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from featurize.column_file import ROWS_AT_ONCE, ColumnFile, parts, take
-from featurize.dataset.info import FeatureSettings
+from featurize.dataset.feature_settings import FeatureSettings
 from featurize.dataset.schema import shard_name
 from featurize.planning.shard_plan import fingerprint
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from featurize.column_file import one_array
-from featurize.dataset.info import FeatureSettings
+from featurize.dataset.feature_settings import FeatureSettings
 from featurize.planning.arrangement import Numbers, arrange, id_digests
 from featurize.planning.plan import Plan
 from featurize.planning.previous_plan import PreviousPlan, previous_places

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from featurize.collection.catalog import Catalog, stored_path
 from featurize.column_file import one_array
 from featurize.config import FeaturizeConfig
-from featurize.dataset.info import DEFAULT_LAYOUT, FeatureSettings, FoldLayout
+from featurize.dataset.feature_settings import FeatureSettings
+from featurize.dataset.info import DEFAULT_LAYOUT, FoldLayout
 from featurize.dataset.output_folder import PLAN_KEY
 from featurize.dataset.schema import FOLD_NUMBERS, FORMAT_VERSION
 from featurize.planning.arrangement import Numbers, arrange, id_digests

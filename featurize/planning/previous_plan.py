@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from featurize.column_file import ROWS_AT_ONCE, is_ascending, one_array
-from featurize.dataset.info import DEFAULT_LAYOUT, FeatureSettings, FoldLayout
+from featurize.dataset.feature_settings import FeatureSettings
+from featurize.dataset.info import DEFAULT_LAYOUT, FoldLayout
 from featurize.dataset.json_text import parse_json
 from featurize.dataset.output_folder import PLAN_KEY
 from featurize.dataset.reader import UNREADABLE

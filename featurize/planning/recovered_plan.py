@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from featurize.collection.catalog import Catalog
+from featurize.dataset.feature_settings import FeatureSettings
 from featurize.dataset.footer import ShardFooter, read_footer
-from featurize.dataset.info import DEFAULT_LAYOUT, FeatureSettings, FoldLayout, read_info
+from featurize.dataset.info import DEFAULT_LAYOUT, FoldLayout, read_info
 from featurize.dataset.reader import UNREADABLE, in_threads
 from featurize.dataset.schema import FOLD_NUMBERS, TRACKS_SCHEMA, fold_of
 from featurize.dataset.tables import read_table

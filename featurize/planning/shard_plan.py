@@ -8,7 +8,8 @@ from typing import Any
 
 from featurize.collection.location import locate
 from featurize.config import FeaturizeConfig
-from featurize.dataset.info import FeatureSettings, FoldLayout
+from featurize.dataset.feature_settings import FeatureSettings
+from featurize.dataset.info import FoldLayout
 from featurize.dataset.schema import FORMAT_VERSION
 from featurize.storage import StoragePath
 

@@ -45,8 +45,8 @@ def run(
     """
     with plain_errors():
         from featurize.storage import StoragePath
+        from jobs.conclusion import conclusion
         from jobs.config import load_config
-        from jobs.pipeline import conclusion
         from jobs.pipeline import run as run_all
         from jobs.terminal.console import ConsoleReporter
         from jobs.tracking import tracked, tracking_uri
@@ -142,8 +142,9 @@ def train(
     """
     with plain_errors():
         from featurize.storage import StoragePath
+        from jobs.conclusion import conclusion
         from jobs.config import load_config
-        from jobs.pipeline import conclusion, evaluate_model, make_model
+        from jobs.pipeline import evaluate_model, make_model
         from jobs.terminal.console import ConsoleReporter
         from jobs.tracking import tracked, tracking_uri
 
@@ -235,8 +236,8 @@ def demo(
     with plain_errors():
         from featurize.errors import FeaturizeError
         from featurize.storage import StoragePath
+        from jobs.conclusion import conclusion
         from jobs.demo.demo import run_demo
-        from jobs.pipeline import conclusion
         from jobs.terminal.console import ConsoleReporter
 
         folder = StoragePath.of(out)

@@ -99,8 +99,9 @@ def evaluate(
     """
     with plain_errors():
         from featurize.storage import StoragePath
+        from jobs.conclusion import conclusion, external_conclusion
         from jobs.errors import ConfigError
-        from jobs.pipeline import conclusion, evaluate_model, external_conclusion
+        from jobs.pipeline import evaluate_model
 
         if on is not None:
             from jobs.inference.batch_prediction import PredictionRequest

@@ -48,9 +48,9 @@ def crossval(
     """
     with plain_errors():
         from featurize.storage import StoragePath
+        from jobs.conclusion import how_to_see
         from jobs.config import load_config
         from jobs.cross_validation import cross_validate
-        from jobs.pipeline import how_to_see
         from jobs.terminal.console import ConsoleReporter
         from jobs.tracking import tracking_uri
 

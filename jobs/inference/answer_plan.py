@@ -16,7 +16,7 @@ from featurize.collection.catalog import stored_path
 from featurize.collection.unlabeled import Unlabeled
 from featurize.column_file import one_array
 from featurize.dataset.dataset import Dataset
-from featurize.dataset.info import FeatureSettings
+from featurize.dataset.feature_settings import FeatureSettings
 from featurize.planning.shard_plan import ShardPlan, Track
 from featurize.planning.shard_size import SMALLEST, cut
 from train.answers.shard import shard_name

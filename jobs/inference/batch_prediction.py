@@ -19,7 +19,7 @@ from featurize.collection.path_table import read_paths
 from featurize.collection.unlabeled import Unlabeled, list_unlabeled, with_labels_carried
 from featurize.config import FeaturizeConfig
 from featurize.dataset.dataset import Dataset, open_dataset
-from featurize.dataset.info import FeatureSettings
+from featurize.dataset.feature_settings import FeatureSettings
 from featurize.dataset.output_folder import refuse_foreign_answers_folder
 from featurize.dataset_build.driver import FeaturizeProgress, explain_os_errors
 from featurize.dataset_build.finalize import library_versions

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurize.dataset.dataset import Dataset, open_dataset
-from featurize.dataset.info import FeatureSettings, read_info
+from featurize.dataset.feature_settings import FeatureSettings
+from featurize.dataset.info import read_info
 from featurize.display import one_line
 from featurize.errors import FeaturizeError
 from featurize.io_errors import naming

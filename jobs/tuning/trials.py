@@ -25,6 +25,7 @@ from train.errors import TrainError
 from train.fit.early_stopping import is_trained, rank
 from train.records import EpochRecord
 from train.run import Run
+from train.run_checks import refuse_other_settings
 
 _SECONDS_BETWEEN_POLLS = 0.05
 _MAY_NOT_CHANGE = ("epochs", "patience", "evaluate_every")  # although they may in a run that resumes
@@ -238,7 +239,7 @@ def refuse_other_trial(run: Run, dataset: Dataset, config: TrainConfig) -> None:
     """
     if not run.info():
         return
-    run.refuse_other_settings(dataset, config)
+    refuse_other_settings(run, dataset, config)
     before = run.config()
     for name in _MAY_NOT_CHANGE:
         if (there := getattr(before, name)) != (now := getattr(config, name)):

@@ -16,11 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, ValidationError
 
+from featurize.dataset.feature_settings import FeatureSettings
 from featurize.dataset.footer import RejectedTrack, TrackRemark, count_rejects
-from featurize.dataset.info import Count, FeatureSettings, RejectCount, StoredModel, describe_invalid
+from featurize.dataset.info import Count, RejectCount
 from featurize.dataset.json_text import read_json
 from featurize.dataset.reader import UNREADABLE, in_threads
 from featurize.dataset.schema import FOOTER_KEY, REJECTS_SCHEMA, REMARKS_SCHEMA
+from featurize.dataset.stored_model import StoredModel, describe_invalid
 from featurize.dataset.tables import read_table, write_table
 from featurize.display import one_line
 from featurize.storage import StoragePath, describe

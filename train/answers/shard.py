@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from featurize.dataset.footer import RejectedTrack, TrackRemark
-from featurize.dataset.info import Count, StoredModel, describe_invalid
+from featurize.dataset.info import Count
 from featurize.dataset.json_text import parse_json
 from featurize.dataset.schema import FOOTER_KEY, SEGMENT_FIELDS
+from featurize.dataset.stored_model import StoredModel, describe_invalid
 
 NAME = re.compile(r"part-\d{5,}-[0-9a-f]{16}\.parquet")
 _OWN_COLUMNS = frozenset({"track", "segment", "start", "label", "probability", "probabilities"})

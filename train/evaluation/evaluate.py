@@ -19,6 +19,7 @@ from train.folds import fold_roles
 from train.model.strategy import make_strategy
 from train.records import ModelInfo
 from train.run import Run
+from train.run_checks import refuse_other_model
 from train.score_records import Metrics, Split, SplitPart
 
 _NAMES_SHOWN = 5
@@ -49,7 +50,7 @@ def evaluate_run(run: Run, dataset: Dataset, trust_code: bool = False) -> Metric
             f"external test set, type: earmark evaluate {run.folder.quoted} --on {dataset.folder.quoted} "
             "--out FOLDER"
         )
-    run.refuse_other_model(model_info, dataset)
+    refuse_other_model(run, model_info, dataset)
     config = run.config()
     strategy = make_strategy(config.model_copy(update={"workers": 1}))
     with strategy.scope():

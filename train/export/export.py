@@ -17,7 +17,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from featurize.dataset.dataset import Dataset
-from featurize.dataset.info import FeatureSettings
+from featurize.dataset.feature_settings import FeatureSettings
 from featurize.dataset.reader import read_row_group
 from featurize.display import one_line
 from featurize.processes import is_abandoned, temporary_name

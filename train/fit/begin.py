@@ -15,6 +15,7 @@ from train.model.code_file import ModelCode, store_code
 from train.provenance import Start
 from train.records import InitialWeights
 from train.run import Run
+from train.run_checks import refuse_other_order, refuse_other_settings
 from train.segment_size import refuse_unfit
 
 _log = logging.getLogger(__name__)
@@ -70,7 +71,8 @@ def begin(
     for (folder, settings), text in zip(begun, texts, strict=True):
         remains = not is_complete(folder, settings)
         if remains:
-            folder.refuse_other_order()
+            refuse_other_order(folder)
+        refuse_other_settings(folder, dataset, settings)
         folder.begin(
             dataset,
             settings,

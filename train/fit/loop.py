@@ -18,16 +18,18 @@ from train.evaluation.held_out import HeldOut, HeldOutScores
 from train.evaluation.predictor import Predictor
 from train.fit.background_writer import BackgroundWriter
 from train.fit.call_length import STEPS_BETWEEN_POINTS, CallLength, mean_over_workers
-from train.fit.checkpoints import Checkpoints, TrainState
+from train.fit.checkpoints import Checkpoints
 from train.fit.early_stopping import is_best, should_stop
 from train.fit.profiler import StepProfiler
 from train.fit.tensorboard import TensorBoardWriter
+from train.fit.train_state import TrainState
 from train.fit.train_step import StepConfig, StepResults, distributed_steps
 from train.fit.weight_average import WeightAverage
 from train.input.distributed import DistributedBatches
 from train.input.timed_stream import TimedStream, seconds_waited
 from train.records import EpochRecord, TrainFigures
 from train.run import Run
+from train.run_checks import refuse_removed
 
 _TRACKS_NAMED = 10
 
@@ -226,7 +228,7 @@ class Loop:
             wait_fraction=state.waited / state.seconds,
             **{part: of_part.figures for part, of_part in scores.items()},
         )
-        self._outputs.begun.refuse_removed()
+        refuse_removed(self._outputs.begun)
         state.history.append(record)
         state.loss_sum, state.correct, state.seconds, state.waited = 0.0, 0, 0.0, 0.0
         if is_best(state.history, self._config):
@@ -241,7 +243,7 @@ class Loop:
         """Save a checkpoint and raise `Stopped` if a callback requests it; evaluation calls this as well."""
         signal = self._callbacks.stop()
         if signal is not None:
-            self._outputs.begun.refuse_removed()
+            refuse_removed(self._outputs.begun)
             self._outputs.checkpoints.save(self._state)
             self._outputs.background.finish()
             raise Stopped(signal, self._state.step)
@@ -253,7 +255,7 @@ class Loop:
         return self._config.checkpoint_interval.is_due(seconds, self._state.step, epoch_ended, epochs)
 
     def _save(self) -> None:
-        self._outputs.begun.refuse_removed()
+        refuse_removed(self._outputs.begun)
         self._outputs.tensorboard.flush()  # a run that resumes here needs the curves up to this step
         self._outputs.checkpoints.save(self._state)
         self._saved_at = time.monotonic()

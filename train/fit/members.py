@@ -26,6 +26,7 @@ from train.model.ensemble import combine
 from train.model.strategy import make_strategy
 from train.records import EpochRecord, HeldOutFigures, TrainFigures
 from train.run import Run
+from train.run_checks import refuse_removed
 
 
 def member_seed(seed: int, number: int) -> int:
@@ -80,7 +81,7 @@ def save_ensemble(dataset: Dataset, run: Run, config: TrainConfig) -> None:
     if config.calibrate:
         fold = fold_roles(config, dataset.layout).held_out["validation"]
         temperature = calibrate(model, strategy, held_out(dataset, config, fold))
-    run.refuse_removed()
+    refuse_removed(run)
     info, of_first = run.info(), ensemble[0].info()
     if info and of_first and of_first.initial:  # all members took the same
         run.write("run.json", info.model_copy(update={"initial": of_first.initial}).to_json())

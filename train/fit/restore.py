@@ -14,11 +14,12 @@ from train.config import TrainConfig
 from train.errors import TrainError
 from train.fit.background_writer import BackgroundWriter
 from train.fit.checked_builds import refuse_untrainable
-from train.fit.checkpoints import Checkpoints, TrainState
+from train.fit.checkpoints import Checkpoints
 from train.fit.forward import refuse_random_layers
 from train.fit.initial_weights import describe_taken, freeze, take_weights
 from train.fit.loop import Learner
 from train.fit.optimizer import make_optimizer
+from train.fit.train_state import TrainState
 from train.fit.train_step import StepConfig
 from train.fit.weight_average import WeightAverage, average_of
 from train.input.cached_rows import make_reader

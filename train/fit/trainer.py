@@ -26,6 +26,7 @@ from train.model.strategy import (
     make_strategy,
 )
 from train.run import Run
+from train.run_checks import refuse_removed
 
 _log = logging.getLogger(__name__)
 
@@ -160,5 +161,5 @@ def _learn_model(
     temperature = None
     if config.calibrate:
         temperature = calibrate(learner.evaluated, learner.strategy, held_out_folds["validation"])
-    run.refuse_removed()
+    refuse_removed(run)
     save_model(run, learner.evaluated, dataset, config, temperature)

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from featurize.dataset.info import FeatureSettings
+from featurize.dataset.feature_settings import FeatureSettings
 
 # Okabe and Ito, "Color Universal Design", 2008: distinguishable with any type of color vision. Their black, which
 # would be invisible on a dark page, is replaced by a gray.

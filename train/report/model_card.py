@@ -25,6 +25,7 @@ from train.report.html import counted
 from train.report.markdown import escape, fenced, markdown_table
 from train.report.summary import summarize_run
 from train.run import Run
+from train.run_checks import refuse_other_model
 from train.score_records import Metrics
 
 _PATH = re.compile(r"(?:/|~|[A-Za-z]:[\\/]|\\\\|[A-Za-z][A-Za-z0-9+.-]*://)")
@@ -51,7 +52,7 @@ def write_model_card(run: Run, dataset: Dataset) -> str:
             f"{one_line(dataset.id)}. Give the dataset of the run: earmark card {run.folder.quoted} --features "
             "FEATURES"
         )
-    run.refuse_other_model(model, dataset)
+    refuse_other_model(run, model, dataset)
     if not metrics or metrics.model_sha256 != hashlib.sha256(run.model.read()).hexdigest():
         reason = "has the metrics of another model" if metrics else "is not evaluated yet"
         raise TrainError(f"{run.folder} {reason}. Type: earmark evaluate {run.folder.quoted}")

@@ -137,3 +137,34 @@ def test_training_goes_on_without_a_lost_node_and_takes_in_another_one(features,
     assert "received SIGTERM: a training worker will be lost. All restart after a checkpoint." in stdout
     assert final_state(out) == final_state(tmp_path / "alone")
     assert figures(out) == figures(tmp_path / "alone")
+
+
+@pytest.mark.matrix
+def test_training_leaves_a_node_that_announces_its_end(features, tmp_path):
+    settings = {**SETTINGS, "train.workers": "1..2", "train.checkpoint_every": "10 minutes"}
+    words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    out, run = tmp_path / "run", Run(tmp_path / "run")
+    with nodes({}) as cluster:
+        for ip in ("127.0.0.3", "127.0.0.4"):
+            cluster.join(ip, 1)
+            cluster.until_joined(ip)
+        process = submit(cluster, "--shared", "/", "--", "train", features, *words, "--out", out)
+        wait_for(run.history, process, PATIENCE)
+        assert len(training_workers(cluster)) == 2
+        assert run.latest_step() == 0
+
+        announced = time.monotonic()
+        cluster.announce_end("127.0.0.4", seconds=PATIENCE)
+        wait_for(run.latest_step, process, PATIENCE)
+        print(f"a checkpoint at step {run.latest_step()}, {time.monotonic() - announced:.0f} s after the notice")
+        epochs = len(run.history())
+        wait_for(lambda: len(run.history()) > epochs + 1, process, PATIENCE)
+        print(f"trained further {time.monotonic() - announced:.0f} s after the notice")
+        assert not any("RayTrainWorker" in " ".join(each.cmdline()) for each in cluster.below("127.0.0.4"))
+        cluster.kill("127.0.0.4")
+        status, stdout, stderr = ended(process, 600)
+    assert status == 0, stdout + stderr
+    assert "received a notice from Ray: a training worker will be lost. All restart after a checkpoint." in stdout
+    assert stdout.count("on 2 workers in 2 parts") == 1
+    assert stdout.count("on 1 worker in 2 parts") == 1
+    assert "were lost" not in stdout

@@ -106,6 +106,15 @@ class Nodes:
                 process.kill()
         self._end(ip)
 
+    def announce_end(self, ip: str, seconds: int) -> None:
+        """Mark a node as draining, as an autoscaler does when its provider takes a spot machine back."""
+        [raylet] = [process for process in self.below(ip) if process.name() == "raylet"]
+        [node] = [word.partition("=")[2] for word in raylet.cmdline() if word.startswith("--node_id=")]
+        command = [*RAY, "drain-node", "--address", f"127.0.0.2:{self.port}", "--node-id", node]
+        command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "the provider takes it back"]
+        command += ["--deadline-remaining-seconds", str(seconds)]
+        subprocess.run(command, env=self.environment, check=True, timeout=120)
+
     def _end(self, ip: str) -> None:
         ended = self.processes.pop(ip)
         with contextlib.suppress(psutil.NoSuchProcess):

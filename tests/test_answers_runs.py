@@ -1,6 +1,7 @@
 """Predictions into a folder by the command line: killed and continued, from a table, in a bucket, on two nodes."""
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -12,7 +13,7 @@ import psutil
 import pyarrow.dataset as pads
 import pytest
 from support.command_line import contents, earmark
-from support.nodes import nodes, submit
+from support.nodes import Nodes, ended, nodes, submit, wait_for
 
 from featurize.storage import StoragePath
 from train.answers.folder import list_answers, read_answers_info
@@ -136,13 +137,51 @@ def test_an_external_test_set_is_evaluated_without_touching_the_run(run, music, 
     assert earmark("evaluate", run, "--on", tmp_path / "music").returncode == 2
 
 
-def test_two_nodes_write_the_same_bytes(run, table, uninterrupted, tmp_path):
+@pytest.mark.parametrize("cores", [[1], pytest.param([2, 2], marks=pytest.mark.matrix)], ids=["one core", "nodes"])
+def test_a_cluster_writes_the_same_bytes(cores, run, table, uninterrupted, tmp_path):
     with nodes({}) as cluster:
-        for address in ("127.0.0.3", "127.0.0.4"):
-            cluster.join(address, 2)
+        for address, count in zip(("127.0.0.3", "127.0.0.4"), cores, strict=False):
+            cluster.join(address, count)
             cluster.until_joined(address)
         words = ["--shared", "/", "--", "predict", run, table, "--out", tmp_path / "answers", *LIMITS]
         sent = submit(cluster, *words)
         out, err = sent.communicate(timeout=500)
         assert sent.returncode == 0, f"{out}\n{err}\n{cluster.logs()}"
     assert contents(tmp_path / "answers") == contents(uninterrupted)
+
+
+def predictors_on(cluster: Nodes, *addresses: str) -> int:
+    return sum(process.name().startswith("ray::ShardPred") for ip in addresses for process in cluster.below(ip))
+
+
+@pytest.mark.matrix
+def test_two_nodes_that_are_killed_five_times_predict_a_bucket_with_the_same_bytes(
+    run, table, client, uri, server, tmp_path
+):
+    for path in sorted(table.parent.iterdir()):
+        for copy in range(12):
+            client.upload_file(str(path), "music", f"many/{copy}/{path.name}")
+    alone = earmark("predict", run, uri("music/many"), "--out", tmp_path / "alone", *LIMITS)
+    assert alone.returncode == 0, alone.stderr
+
+    keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
+    answers = uri("music/many-answers")
+    with nodes({name: os.environ[name] for name in keys}) as cluster:
+        addresses = [f"127.0.0.{last}" for last in range(3, 10)]
+        for address in addresses[:2]:
+            cluster.join(address, 1)
+            cluster.until_joined(address)
+        cluster.join("127.0.0.30", 1, options=("--labels", "earmark/packages=featurize"))
+        cluster.until_joined("127.0.0.30")
+        sent = submit(cluster, "--shared", "/", "--", "predict", run, uri("music/many"), "--out", answers, *LIMITS)
+        for lost, new in zip(addresses[:5], addresses[2:], strict=True):
+            before = len(list_answers(StoragePath.of(answers)))
+            wait_for(lambda: len(list_answers(StoragePath.of(answers))) > before + 1, sent, 300)  # noqa: B023
+            cluster.kill(lost)
+            assert predictors_on(cluster, "127.0.0.2", "127.0.0.30") == 0
+            print(f"{lost} killed after {len(list_answers(StoragePath.of(answers)))} shards")
+            cluster.join(new, 1)
+            cluster.until_joined(new)
+        status, stdout, stderr = ended(sent, 500)
+    assert status == 0, stdout + stderr
+    assert contents(answers) == contents(tmp_path / "alone")

@@ -93,16 +93,22 @@ class DatasetJob:
 
 
 def model_actors(arguments: tuple[Any, ...], trust_code: bool) -> RayActors:
-    """Return the processes with the model: one for each GPU; without GPUs as many as needed, up to one a core."""
+    """Return the processes with the model: one for each GPU; without GPUs as many as needed, up to one a core.
+
+    They share the cores with the tasks. If each held one, they would hold all that are left when nodes are lost,
+    and wait for the data of tasks that wait for a core.
+    """
     resources = total_resources()
     gpus = int(resources.get("GPU", 0))
-    options: dict[str, Any] = {"num_cpus": 0}  # on one machine, they share the cores with the tasks
-    if gpus:
-        options["num_gpus"] = 1
+    options: dict[str, Any] = {"num_cpus": 0, "num_gpus": 1} if gpus else {"num_cpus": 0}
     if on_cluster():
         from train.cluster.room import HAS_TENSORFLOW
 
-        options |= {"num_cpus": 1, "label_selector": HAS_TENSORFLOW}
+        options |= {"label_selector": HAS_TENSORFLOW, "scheduling_strategy": "SPREAD"}
+        if not gpus:
+            del options[
+                "num_cpus"
+            ]  # Ray's default: placed on a node that has a core, so not on the head; holds none
     return RayActors(
         ShardPredictor, (*arguments, bool(gpus), trust_code), options, gpus or int(resources.get("CPU", 1))
     )

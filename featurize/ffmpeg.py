@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from featurize.private_memory import limited_private_memory
+
 # FFmpeg's demuxers that read one file and nothing else. Others open what the content of the file names: playlists
 # and lists of files (hls, dash, concat), network sessions (sdp, rtsp), image sequences, subtitles.
 _DEMUXERS = (
@@ -14,6 +16,11 @@ _CONTAINER_OPTIONS = {
     "protocol_whitelist": "none",  # no such protocol: not even files
     "enable_drefs": "0",  # of mov: tracks whose samples are in other files
 }
+
+
+# To find the streams: large covers and the tables of long films need a tenth. A tag or a header that is compressed
+# expands to a thousand times its bytes, each of many to 256 MiB.
+_MOST_HEADER_BYTES = 512 << 20
 
 
 def open_container(
@@ -32,17 +39,19 @@ def open_container(
 
     Raises:
         av.FFmpegError: No demuxer recognizes the file; an `av.ExitError` if that took too long.
+        MemoryError: Its headers and tags take more than 512 MiB.
         ValueError: The file refers to other files.
     """
     import av  # slow to import, and not needed for most files
 
-    return av.open(
-        file,
-        metadata_errors=metadata_errors,
-        container_options={**_CONTAINER_OPTIONS, **(options or {})},
-        timeout=seconds,
-        io_open=_open_nothing,
-    )
+    with limited_private_memory(_MOST_HEADER_BYTES):
+        return av.open(
+            file,
+            metadata_errors=metadata_errors,
+            container_options={**_CONTAINER_OPTIONS, **(options or {})},
+            timeout=seconds,
+            io_open=_open_nothing,
+        )
 
 
 def _open_nothing(url: str, flags: int, options: dict[str, str]) -> NoReturn:

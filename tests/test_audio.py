@@ -2,6 +2,8 @@
 
 import io
 import os
+import subprocess
+import sys
 import wave
 
 import av
@@ -14,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.audio import FORMATS, encode
 from support.default_features import SAMPLE_RATE, SEGMENT_SAMPLES
+from support.hostile_tags import many_compressed_id3
 from support.librosa_reference import TOLERANCE_DB, librosa_mfcc
 
 from featurize.audio.load import decode, load
@@ -254,3 +257,30 @@ def test_features_are_always_finite(length, rate, channels, amplitude, kind, see
         mfcc = segment_features(samples, segment_starts(len(samples), SETTINGS), FILTERS, SETTINGS)
         assert mfcc.shape == (4, 40, 217)
         assert np.isfinite(mfcc).all()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux only")
+def test_compressed_tags_take_little_memory(tmp_path):
+    sound = encode(0.3 * np.random.default_rng(0).standard_normal(2 * 44100), 44100, ".mp3")
+    (tmp_path / "bomb.mp3").write_bytes(many_compressed_id3(8) + sound)
+    script = (
+        "import resource, sys\n"
+        "from featurize.audio.av_decoder import AvDecoder\n"
+        "from featurize.audio.decoders import Refused\n"
+        "from featurize.audio.source import open_source\n"
+        "from featurize.storage import StoragePath\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "limit = resource.getrlimit(resource.RLIMIT_DATA)\n"
+        "with open_source(StoragePath.of(sys.argv[1])) as source:\n"
+        "    try:\n"
+        "        AvDecoder(source).close()\n"
+        "    except Refused:\n"
+        "        pass\n"
+        "assert resource.getrlimit(resource.RLIMIT_DATA) == limit\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "bomb.mp3"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 800  # MiB; without the limit 2,100

@@ -42,6 +42,8 @@ class AvDecoder:
             self._container: Any = open_container(source, _PROBE_SECONDS)
         except av.ExitError as error:
             raise _too_slow() from error
+        except MemoryError as error:
+            raise Refused("its headers and tags take too much memory") from error
         except (av.FFmpegError, ValueError) as error:
             raise Refused("it recognizes no audio format") from error
         try:

@@ -5,13 +5,12 @@ Nothing here imports pyarrow: its memory pool is chosen, by a variable of the en
 
 import os
 import pickle
-import resource
 import signal
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from featurize.execution.child_process import Death
+from featurize.private_memory import limit_private_memory
 
 
 def limited(memory: int, function: Callable[..., Any], *arguments: object) -> tuple[Any, ...]:
@@ -28,26 +27,8 @@ def limited(memory: int, function: Callable[..., Any], *arguments: object) -> tu
 def _run_limited(memory: int, task: bytes) -> Any:
     os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # the default one takes a gigabyte in advance
     function, arguments = pickle.loads(task)
-    _limit_memory(memory)
+    limit_private_memory(memory)
     return function(*arguments)
-
-
-def _limit_memory(more: int) -> None:
-    """Let this process use some bytes more than it does now; allocations beyond raise MemoryError or end it.
-
-    The limit is on private data, not on addresses: libraries reserve gigabytes of addresses that they never use. A
-    limit that is already lower stays. Systems other than Linux do not have this limit.
-
-    Args:
-        more: Bytes beyond those that the process uses now.
-    """
-    if sys.platform != "linux":
-        return
-    with open("/proc/self/status", encoding="ascii") as status:
-        used = next(int(line.split()[1]) << 10 for line in status if line.startswith("VmData:"))
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    most = used + more if hard == resource.RLIM_INFINITY else min(used + more, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 def describe_death(death: Death) -> str:

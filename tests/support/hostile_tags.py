@@ -54,3 +54,20 @@ def huge_picture(claimed: int = 0xFFFFFFF0) -> bytes:
     """A FLAC file with a picture that claims four gigabytes."""
     head = struct.pack(">II", 3, 9) + b"image/png" + struct.pack(">I", 0) + struct.pack(">IIII", 1, 1, 24, 0)
     return _flac(6, head + struct.pack(">I", claimed) + b"\x89PNG" * 100)
+
+
+def many_compressed_id3(frames: int) -> bytes:
+    """An MP3 with texts of 256 MiB each, which are compressed to a thousandth."""
+    body = b""
+    block, packer = b"a" * (1 << 20), zlib.compressobj(9, zlib.DEFLATED, -15)
+    packed = packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)  # may be repeated
+    for number in range(frames):
+        start = f"\0name {number}\0".encode()
+        checksum = zlib.adler32(start)
+        for _ in range(255):
+            checksum = zlib.adler32(block, checksum)
+        packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+        stream = packer.compress(start) + packer.flush(zlib.Z_FULL_FLUSH) + 255 * packed + b"\x03\0"
+        stream = _synchsafe(len(start) + 255 * len(block)) + b"\x78\xda" + stream + struct.pack(">I", checksum)
+        body += b"TXXX" + _synchsafe(len(stream)) + bytes([0, 0x09]) + stream
+    return b"ID3\x04\0\0" + _synchsafe(len(body)) + body

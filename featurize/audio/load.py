@@ -19,7 +19,7 @@ from featurize.audio.recording import Recording
 from featurize.audio.remote_file import Beginning
 from featurize.audio.sndfile_decoder import SndfileDecoder
 from featurize.audio.source import BytesSource, Source, open_source
-from featurize.audio.trailing import unread_bytes
+from featurize.audio.trailing import later_sound_bytes, unread_bytes
 from featurize.dataset.info import FeatureSettings
 from featurize.errors import Reject
 from featurize.storage import StoragePath
@@ -155,7 +155,8 @@ def _read(
         except Refused as also:
             reasons = f"libsndfile: {refused}; FFmpeg: {also}"
             raise Reject("decode", "not decodable", reasons) from also
-        return reading, _skipped(reading)
+        found = (_skipped(reading), _cut(reading), _later(reading))
+        return reading, "; ".join(remark for remark in found if remark)
     if not first.is_partial:
         return first, _missing(first)
     try:
@@ -186,10 +187,24 @@ def _missing(reading: _Reading) -> str:
     return f"{reading.exact - reading.seconds:.1f} of the {reading.exact:.1f} s in the header are missing"
 
 
+def _cut(reading: _Reading) -> str:
+    """Describe what is missing of a track that FFmpeg read: the length in the header is exact to a second."""
+    if reading.full or not reading.seconds + _MUCH_SECONDS < reading.claimed < _LONGEST_CLAIM:
+        return ""
+    return f"{reading.claimed - reading.seconds:.1f} of the {reading.claimed:.1f} s in the header are missing"
+
+
 def _skipped(reading: _Reading) -> str:
     if not reading.skipped:
         return ""
     return f"{reading.skipped} of {reading.skipped + reading.packets} packets are damaged and were skipped"
+
+
+def _later(reading: _Reading) -> str:
+    """Describe a second chunk of samples, or a second file, of which FFmpeg reads nothing."""
+    if not reading.unread:
+        return ""
+    return f"{reading.unread:,} of {reading.size:,} bytes are a second file or further samples, and were not read"
 
 
 def _read_middle(source: Source | BytesSource, settings: FeatureSettings, seconds: float) -> _Reading | None:
@@ -263,7 +278,8 @@ def _record(
                 break
         position = source.tell()
         # FFmpeg reads a file in the order that its container prescribes: where it ends means nothing.
-        unread = unread_bytes(source) if decoder.reader == "libsndfile" and not full else 0
+        unread_by = unread_bytes if decoder.reader == "libsndfile" else later_sound_bytes
+        unread = 0 if full else unread_by(source)
         size = source.seek(0, 2)
         samples, seconds = recording.samples(), recording.seconds
         return _Reading(

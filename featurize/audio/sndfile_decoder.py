@@ -16,9 +16,12 @@ _BLOCK_SAMPLES = 1 << 18
 _BLOCK_SECONDS = 8
 _SMALLER = 32  # factor by which blocks shrink near damage
 _UNKNOWN_LENGTH = 1 << 60  # frames; libsndfile says 2^63 - 1 of streams whose header gives no length
-_EXACT = ("AIFF", "FLAC", "OGG", "WAV", "WAVEX")  # their headers give the length to the sample
+# Their headers give the length to the sample.
+_EXACT = ("AIFF", "AU", "FLAC", "OGG", "RF64", "W64", "WAV", "WAVEX")
 # What libsndfile notes of a file that ends before its samples do: bytes by the header, and those that are there.
-_CUT = re.compile(r"^ ?(?:data|SSND) : (\d+) \(should be (\d+)\)", re.MULTILINE)
+_CUT = re.compile(r"^ *(?:data|SSND|riff|Data Size) +: (\d+) \(should be (\d+)\)", re.MULTILINE)
+# In RF64 it notes frames: those that are there, and those by the header.
+_CUT_RF64 = re.compile(r"Calculated frame count \d+ does not match value from 'ds64' chunk of (\d+)")
 _UNKNOWN_BYTES = 0x7FFF0000  # programs that write to a pipe say about this or more
 
 
@@ -48,7 +51,11 @@ class SndfileDecoder:
 
     def _promised_frames(self) -> int:
         """Return the length by the header; libsndfile's own is that of the file, if it ends before."""
-        if cut := _CUT.search(self._file.extra_info):
+        notes = self._file.extra_info
+        if self._file.format == "RF64":
+            cut = _CUT_RF64.search(notes)
+            return int(cut[1]) if cut else self.frames
+        if cut := _CUT.search(notes):
             promised, there = int(cut[1]), int(cut[2])
             if there and promised < _UNKNOWN_BYTES:
                 return self.frames * promised // there
@@ -78,7 +85,9 @@ class SndfileDecoder:
         while True:
             try:
                 block = np.empty((frames, self._file.channels), np.float32)
-                while len(read := self._file.read(out=block)):
+                # libsndfile returns no more than the header promises, but decodes what follows: of joined FLAC
+                # files that is the header of the second one, which it reports as damage.
+                while len(read := self._file.read(out=block[: self._promised(frames)])):
                     self._position += len(read)
                     yield Block(rate, read.T)
                 return
@@ -90,6 +99,11 @@ class SndfileDecoder:
                 if self._position == begin:
                     raise Refused(error.error_string.rstrip(".")) from error
                 return
+
+    def _promised(self, frames: int) -> int:
+        """Return how many of the next frames the header promises; all if it does not give the length."""
+        length: int = self._file.frames
+        return min(frames, max(length - self._position, 0)) if length else frames
 
     def _reopen(self) -> bool:
         """Reopen the file at the current position; return whether that worked."""

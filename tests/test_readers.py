@@ -276,6 +276,14 @@ def test_a_file_that_is_cut_off_is_a_remark_where_its_header_has_its_length(cont
     assert seconds < 11
 
 
+@pytest.mark.parametrize("excerpt", [{}, EXCERPT, {"excerpt_seconds": 99.0, "excerpt_position": "middle"}])
+def test_samples_far_above_full_scale_are_a_remark(excerpt):
+    loud = tone(22050, 9.0) / 0.4
+    assert read(encode_samples(3 * loud, 22050, "WAV", "FLOAT"), **excerpt)[1] == ""
+    remark = read(encode_samples(32767 * loud, 22050, "WAV", "FLOAT"), **excerpt)[1]
+    assert remark == "the samples peak at 3.3e+04 of full scale"
+
+
 def test_a_film_that_is_longer_than_its_sound_is_no_remark():
     file = io.BytesIO()
     with av.open(file, "w", format="matroska") as out:

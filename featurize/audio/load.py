@@ -32,6 +32,7 @@ OnRemark = Callable[[str], None]
 SILENT_PEAK, LOUDEST_PEAK = 1e-5, 1e15
 _MUCH_SECONDS = 1.0  # what one reader must leave out before the other is asked
 _LITTLE_SECONDS = 0.1  # what may be missing without a remark
+_MUCH_TOO_LOUD = 32  # of full scale; float files of loud mixes peak at 2 or 3
 _LONGEST_CLAIM = 1e7  # seconds; a header that gives a longer track is not quoted
 
 
@@ -128,11 +129,11 @@ def decode(source: Source | BytesSource, settings: FeatureSettings) -> tuple[Flo
     if seconds is None or settings.excerpt_position == "start":
         reading, remark = _read(source, settings, seconds)
         _check(reading, remark, settings)
-        return reading.samples, remark
+        return reading.samples, _joined(remark, _too_loud(reading))
     middle = _read_middle(source, settings, seconds)
     if middle and not middle.is_partial:
         _check(middle, "", settings)
-        return middle.samples, ""
+        return middle.samples, _too_loud(middle)
     # The track is shorter than the excerpt, or its header has no reliable length: decode all of it, then cut.
     reading, remark = _read(source, settings, None)
     if middle and reading.seconds <= middle.claimed + _MUCH_SECONDS:
@@ -140,7 +141,7 @@ def decode(source: Source | BytesSource, settings: FeatureSettings) -> tuple[Flo
     _check(reading, remark, settings)
     length = min(int(seconds * settings.sample_rate), len(reading.samples))
     start = (len(reading.samples) - length) // 2
-    return reading.samples[start : start + length], remark
+    return reading.samples[start : start + length], _joined(remark, _too_loud(reading))
 
 
 def _read(
@@ -155,8 +156,7 @@ def _read(
         except Refused as also:
             reasons = f"libsndfile: {refused}; FFmpeg: {also}"
             raise Reject("decode", "not decodable", reasons) from also
-        found = (_skipped(reading), _cut(reading), _later(reading))
-        return reading, "; ".join(remark for remark in found if remark)
+        return reading, _joined(_skipped(reading), _cut(reading), _later(reading))
     if not first.is_partial:
         return first, _missing(first)
     try:
@@ -205,6 +205,15 @@ def _later(reading: _Reading) -> str:
     if not reading.unread:
         return ""
     return f"{reading.unread:,} of {reading.size:,} bytes are a second file or further samples, and were not read"
+
+
+def _too_loud(reading: _Reading) -> str:
+    """Describe samples far above full scale: integers that a program wrote as floats without dividing them."""
+    return f"the samples peak at {reading.peak:.1e} of full scale" if reading.peak > _MUCH_TOO_LOUD else ""
+
+
+def _joined(*remarks: str) -> str:
+    return "; ".join(remark for remark in remarks if remark)
 
 
 def _read_middle(source: Source | BytesSource, settings: FeatureSettings, seconds: float) -> _Reading | None:

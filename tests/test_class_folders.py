@@ -166,6 +166,31 @@ def test_other_first_level_folders_are_classes(folders, tmp_path):
     assert messages == []
 
 
+@pytest.mark.parametrize(
+    "folders",
+    [("fold1", "fold2"), ("CD 1", "cd 2", "CD 3"), ("00", "01", "99"), "0123456789abcdef", "ABCDEFGHI"],
+    ids=["folds", "media", "numbers", "hexadecimal digits", "letters"],
+)
+def test_folders_that_are_named_like_parts_are_classes_with_a_remark(folders, tmp_path):
+    _split(tmp_path, *folders)
+    with logged("featurize") as messages:
+        assert len(build_catalog(str(tmp_path)).tracks["label"].unique()) == len(folders)
+    named = ", ".join(repr(name) for name in sorted(folders)[:5])
+    assert len(messages) == 1
+    assert messages[0].startswith(f"The class folders ({named}")
+    assert "named like parts of a collection" in messages[0]
+
+
+@pytest.mark.parametrize(
+    "folders", [("fold1", "jazz"), ("80s", "90s"), ("1980", "1990"), ("a", "b"), ("pop",) * 2]
+)
+def test_other_folders_are_no_parts(folders, tmp_path):
+    _split(tmp_path, *folders, "punk")
+    with logged("featurize") as messages:
+        build_catalog(str(tmp_path))
+    assert messages == []
+
+
 def test_splits_with_other_classes_are_reported_or_refused(tmp_path):
     _split(tmp_path, "train", "test")
     touch(tmp_path, "test/Folk/1.mp3", "train/empty/notes.txt")

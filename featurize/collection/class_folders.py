@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from featurize.collection.class_names import log_parts
 from featurize.collection.listed_files import file_columns, printable
 from featurize.collection.listing import NAMES_SHOWN, AudioFile, list_audio, shown
 from featurize.errors import FeaturizeError
@@ -130,6 +131,7 @@ def class_folders(audio: Iterable[AudioFile], folders: set[str], layout: str | N
         )
         files, of_file = files.filter(pa.array(kept)), of_file[kept]
     _log_unused(folders, classes, depth)
+    log_parts({name.rpartition("/")[2] for name in classes})
     labels = _encoded([_first(name, depth).rpartition("/")[2] for name in names], is_class, of_file)
     if not split_of:
         return LabeledFiles(files, labels, None)

@@ -119,6 +119,19 @@ def test_a_flac_file_behind_two_tags_is_read():
     assert read(tags + encode_tune("FLAC", "PCM_16")) == (6, "")
 
 
+@pytest.mark.parametrize(
+    ("container", "subtype"),
+    [("WAV", "PCM_16"), ("RF64", "PCM_16"), ("AIFF", "PCM_16"), ("CAF", "ALAC_16"), ("OGG", "VORBIS")],
+)
+def test_nothing_is_lost_of_a_file_behind_a_tag(container, subtype):
+    content = encode_tune(container, subtype)
+    tags = id3_tag(id3_text_frame(b"TPE1", b"x" * 9000)) + id3_tag(id3_text_frame(b"APIC", bytes(90_000)))
+    expected, _ = decode(BytesSource(content), SETTINGS)
+    samples, remark = decode(BytesSource(tags + content), SETTINGS)
+    np.testing.assert_array_equal(samples, expected)
+    assert remark == ""
+
+
 def test_flac_in_ogg_is_read():
     assert read(in_ogg(encode_tune("FLAC", "PCM_16"))) == (6, "")
 

@@ -25,6 +25,11 @@ _CUT_RF64 = re.compile(r"Calculated frame count \d+ does not match value from 'd
 _UNKNOWN_BYTES = 0x7FFF0000  # programs that write to a pipe say about this or more
 
 
+# Behind an ID3v2 tag libsndfile refuses some of these; of others it loses as many bytes as the tag has at the end.
+_BEHIND_TAGS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"OggS", b"caff")
+_MOST_TAGS = 16
+
+
 class SndfileDecoder:
     """MP3, FLAC, Ogg Vorbis, Opus, WAV, AIFF and the other formats of libsndfile, see Decoder."""
 
@@ -34,12 +39,12 @@ class SndfileDecoder:
     def __init__(self, source: Source | BytesSource) -> None:
         """Open a file from its beginning, or raise Refused."""
         self._source = source
+        self._link = _tags_before(source)  # where the file, or the current stream of a chained Ogg file, begins
         try:
-            self._file = self._open(0)
+            self._file = self._open(self._link)
         except soundfile.LibsndfileError as error:
             raise Refused(error.error_string.rstrip(".")) from error
         self._position = 0  # next frame
-        self._link = 0  # where the current stream of a chained Ogg file begins
         self.rate: int = self._file.samplerate
         self.frames: int = self._file.frames if self._file.frames < _UNKNOWN_LENGTH else 0
         self.exact_frames = self._promised_frames() if self._file.format in _EXACT else 0
@@ -135,6 +140,18 @@ class SndfileDecoder:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _tags_before(source: Source | BytesSource) -> int:
+    """Return the length of the ID3v2 tags before a file of one of the formats above, else 0."""
+    begin = 0
+    for _ in range(_MOST_TAGS):
+        source.seek(begin)
+        header = source.read(10)
+        if header[:3] != b"ID3" or len(header) < 10:
+            return begin if header[:4] in _BEHIND_TAGS else 0
+        begin += 10 + sum((byte & 0x7F) << 7 * (3 - place) for place, byte in enumerate(header[6:]))
+    return 0
 
 
 class _ForwardFile(soundfile.SoundFile):

@@ -414,6 +414,11 @@ def test_channels_that_cancel_are_rejected_unless_one_of_them_is_read(container,
     assert np.abs(left).max() > 0.3 * level
 
 
+def test_equal_channels_of_a_high_tone_do_not_cancel():
+    high = tone(44100, 6.0, 21_000.0) + 0.01 * tone(44100)
+    assert read(encode_samples(np.stack([high, high], 1), 44100, "WAV", "PCM_24")) == (6, "")
+
+
 def test_only_cancelling_channels_are_rejected():
     left = make_tune(44100)
     for right in (left * 0, -0.5 * left, np.roll(-left, 300), left):

@@ -166,6 +166,67 @@ def test_other_first_level_folders_are_classes(folders, tmp_path):
     assert messages == []
 
 
+@pytest.mark.parametrize(
+    "folders",
+    [("fold1", "fold2"), ("CD 1", "cd 2", "CD 3"), ("00", "01", "99"), "0123456789abcdef", "ABCDEFGHI"],
+    ids=["folds", "media", "numbers", "hexadecimal digits", "letters"],
+)
+def test_folders_that_are_named_like_parts_are_classes_with_a_remark(folders, tmp_path):
+    _split(tmp_path, *folders)
+    with logged("featurize") as messages:
+        assert len(build_catalog(str(tmp_path)).tracks["label"].unique()) == len(folders)
+    named = ", ".join(repr(name) for name in sorted(folders)[:5])
+    assert len(messages) == 1
+    assert messages[0].startswith(f"The class folders ({named}")
+    assert "named like parts of a collection" in messages[0]
+
+
+@pytest.mark.parametrize(
+    "folders", [("fold1", "jazz"), ("80s", "90s"), ("1980", "1990"), ("a", "b"), ("pop",) * 2]
+)
+def test_other_folders_are_no_parts(folders, tmp_path):
+    _split(tmp_path, *folders, "punk")
+    with logged("featurize") as messages:
+        build_catalog(str(tmp_path))
+    assert messages == []
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("te", "tr"),
+        ("Test Data", "Training Data"),
+        ("holdout", "train"),
+        ("test", "train1", "train_2"),
+        ("dev", "trn"),
+    ],
+    ids=["short", "data", "holdout", "parts", "abbreviated"],
+)
+def test_other_names_of_splits_are_classes_with_a_remark(folders, tmp_path):
+    _split(tmp_path, *folders)
+    with logged("featurize") as messages:
+        assert set(build_catalog(str(tmp_path)).tracks["label"].to_pylist()) == set(folders)
+    *first, last = map(repr, folders)
+    assert messages == [
+        f"The folders {', '.join(first)} and {last} look like a split, but are taken for classes, because of "
+        "their names; to use the split, name them train, validation and test."
+    ]
+
+
+def test_a_split_below_the_classes_is_a_remark(tmp_path):
+    _split(tmp_path, "jazz", "punk", classes=("train", "test"))
+    with logged("featurize") as messages:
+        assert set(build_catalog(str(tmp_path)).tracks["label"].to_pylist()) == {"jazz", "punk"}
+    assert messages == [
+        "The folders 'test' and 'train' below the class folders look like a split, which is not used; to use it, "
+        "put the class folders into folders train, validation and test."
+    ]
+    touch(tmp_path, "punk/live/1.mp3")
+    with logged("featurize") as messages:
+        build_catalog(str(tmp_path))
+    assert messages == []
+
+
 def test_splits_with_other_classes_are_reported_or_refused(tmp_path):
     _split(tmp_path, "train", "test")
     touch(tmp_path, "test/Folk/1.mp3", "train/empty/notes.txt")

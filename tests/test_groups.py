@@ -167,3 +167,35 @@ def test_classes_that_are_hardly_meant_are_named(tmp_path):
         "The classes 'nan' (5 tracks) are named like a missing value; if it is one, remove these tracks or label "
         "them.",
     ]
+
+
+SEVERAL = "Leave one label in each cell, or name another column: --columns label=NAME."
+
+
+@pytest.mark.parametrize(
+    ("labels", "several"),
+    [
+        (("rock", "pop", "rock|pop"), ["rock|pop"]),
+        (("Rock", "pop", "pop; rock", "jazz"), ["pop; rock"]),
+        (("rock, indie", "pop, indie", "rock, pop"), ["pop, indie", "rock, indie", "rock, pop"]),
+        (("['rock']", "['rock', 'pop']", "[]"), ["['rock', 'pop']", "['rock']", "[]"]),
+        (("[21, 12]", "[21]"), ["[21, 12]", "[21]"]),
+        (("Folk, World, & Country", "Funk / Soul", "rock"), []),
+        (("[unknown]", "R&B;", "rock"), []),
+    ],
+)
+def test_classes_of_several_labels_are_named(labels, several, tmp_path):
+    rows = [{"path": f"{n}.wav", "label": labels[n % len(labels)]} for n in range(10 * len(labels))]
+    touch(tmp_path, *(row["path"] for row in rows))
+    messages = plan_of(write_table(tmp_path, rows, ".csv"), UNGROUPED).messages
+    named = ", ".join(repr(name) for name in several)
+    expected = f"{len(several)} classes look like several labels in one ({named}); each combination is a class of "
+    assert messages == ([f"{expected}its own. {SEVERAL}"] if several else [])
+
+
+def test_an_invisible_character_in_a_class_is_named(tmp_path):
+    rows = [{"path": f"{n}.wav", "label": ("rock", "rock\u200b", "pop")[n % 3]} for n in range(30)]
+    touch(tmp_path, *(row["path"] for row in rows))
+    messages = plan_of(write_table(tmp_path, rows, ".csv"), UNGROUPED).messages
+    assert len(messages) == 1
+    assert "('rock': 10, 'rock\\u200b': 10)" in messages[0]

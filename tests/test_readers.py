@@ -13,6 +13,7 @@ from hostile.encoders import (
     encode_mp3,
     encode_samples,
     encode_tune,
+    fmt_chunk,
     id3_tag,
     id3_text_frame,
     id3v1_tag,
@@ -21,7 +22,9 @@ from hostile.encoders import (
     ogg_pages,
     patched,
     riff_chunk,
+    riff_file,
     to_pcm8,
+    to_pcm16,
     wav_file,
 )
 from support.audio import encode_av, in_ogg
@@ -114,6 +117,19 @@ def test_no_more_than_the_channels_of_a_file_are_read(container, codec, layout):
 def test_a_flac_file_behind_two_tags_is_read():
     tags = id3_tag(id3_text_frame(b"TPE1", b"One")) + id3_tag(id3_text_frame(b"TPE1", b"Two"))
     assert read(tags + encode_tune("FLAC", "PCM_16")) == (6, "")
+
+
+@pytest.mark.parametrize(
+    ("container", "subtype"),
+    [("WAV", "PCM_16"), ("RF64", "PCM_16"), ("AIFF", "PCM_16"), ("CAF", "ALAC_16"), ("OGG", "VORBIS")],
+)
+def test_nothing_is_lost_of_a_file_behind_a_tag(container, subtype):
+    content = encode_tune(container, subtype)
+    tags = id3_tag(id3_text_frame(b"TPE1", b"x" * 9000)) + id3_tag(id3_text_frame(b"APIC", bytes(90_000)))
+    expected, _ = decode(BytesSource(content), SETTINGS)
+    samples, remark = decode(BytesSource(tags + content), SETTINGS)
+    np.testing.assert_array_equal(samples, expected)
+    assert remark == ""
 
 
 def test_flac_in_ogg_is_read():
@@ -210,6 +226,90 @@ def test_a_length_in_a_header_is_a_hint(content, seconds):
     found, remark = read(content)
     assert found == pytest.approx(seconds, abs=0.2)
     assert not remark or f"FFmpeg after {found:.1f} s" in remark
+
+
+def second_file(container: str, subtype: str = "PCM_16") -> bytes:
+    return encode_samples(tone(22050, 7.0, 880.0), 22050, container, subtype)
+
+
+def test_a_second_flac_file_is_read_from_the_first_one_s_end_on():
+    first = encode_samples(tone(22050, 7.0, 440.0), 22050, "FLAC", "PCM_16")
+    samples, remark = decode(BytesSource(first + second_file("FLAC")), SETTINGS)
+    assert len(samples) == 14 * 22050
+    middle = 7 * 22050
+    assert pitch_of(samples[:middle]) == pytest.approx(440, abs=1)
+    assert pitch_of(samples[middle:]) == pytest.approx(880, abs=1)
+    assert re.fullmatch(r"libsndfile stopped after 7\.0 s, .* before the end, FFmpeg after 14\.0 s", remark)
+
+
+SAMPLES = riff_chunk(b"data", to_pcm16(tone(8000)))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        encode_tune("WAV", "PCM_16") + second_file("WAV"),
+        encode_tune("AIFF", "PCM_16") + second_file("AIFF"),
+        riff_file(fmt_chunk() + SAMPLES + riff_chunk(b"LIST", b"INFO") + SAMPLES),
+    ],
+    ids=["joined WAV", "joined AIFF", "two chunks of samples"],
+)
+def test_samples_that_neither_reader_reads_are_a_remark(content):
+    seconds, remark = read(content)
+    assert seconds == 6
+    assert re.fullmatch(r"[\d,]+ of [\d,]+ bytes are a second file or further samples, and were not read", remark)
+
+
+def test_chunks_behind_the_samples_are_no_remark():
+    assert read(encode_av(tone(8000), 8000, "wav", "adpcm_g726") + riff_chunk(b"LIST", b"INFO")) == (
+        pytest.approx(6, abs=0.1),
+        "",
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        encode_tune("W64", "PCM_16", seconds=12),
+        encode_tune("RF64", "PCM_16", seconds=12),
+        encode_tune("AU", "PCM_16", seconds=12),
+        *(
+            encode_av(make_tune(44100, seconds=12), 44100, container, codec)
+            for container, codec in (("matroska", "alac"), ("tta", "tta"), ("wv", "wavpack"))
+        ),
+    ],
+    ids=["Wave64", "RF64", "AU", "Matroska", "TTA", "WavPack"],
+)
+def test_a_file_that_is_cut_off_is_a_remark_where_its_header_has_its_length(content):
+    assert read(content) == (12, "")
+    seconds, remark = read(content[: len(content) * 3 // 4])
+    missing = re.search(r"([\d.]+) of the 12\.0 s in the header are missing$", remark)
+    assert missing
+    assert float(missing[1]) == pytest.approx(12 - seconds, abs=0.1)
+    assert seconds < 11
+
+
+@pytest.mark.parametrize("excerpt", [{}, EXCERPT, {"excerpt_seconds": 99.0, "excerpt_position": "middle"}])
+def test_samples_far_above_full_scale_are_a_remark(excerpt):
+    loud = tone(22050, 9.0) / 0.4
+    assert read(encode_samples(3 * loud, 22050, "WAV", "FLOAT"), **excerpt)[1] == ""
+    remark = read(encode_samples(32767 * loud, 22050, "WAV", "FLOAT"), **excerpt)[1]
+    assert remark == "the samples peak at 3.3e+04 of full scale"
+
+
+def test_a_film_that_is_longer_than_its_sound_is_no_remark():
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as out:
+        sound, picture = out.add_stream("pcm_f32le", rate=8000, layout="mono"), out.add_stream("mjpeg", rate=1)
+        picture.width = picture.height = 64
+        picture.pix_fmt = "yuvj420p"
+        frame = av.AudioFrame.from_ndarray(tone(8000)[None], format="flt", layout="mono")
+        frame.sample_rate = 8000
+        out.mux([*sound.encode(frame), *sound.encode(None)])
+        for _ in range(20):
+            out.mux(picture.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8))))
+        out.mux(picture.encode(None))
+    assert read(file.getvalue()) == (6, "")
 
 
 def without_a_page(ogg: bytes) -> bytes:
@@ -312,6 +412,11 @@ def test_channels_that_cancel_are_rejected_unless_one_of_them_is_read(container,
     right, _ = decode(BytesSource(encoded), SETTINGS.model_copy(update={"channels": "right"}))
     assert np.corrcoef(left, right)[0, 1] < -0.98
     assert np.abs(left).max() > 0.3 * level
+
+
+def test_equal_channels_of_a_high_tone_do_not_cancel():
+    high = tone(44100, 6.0, 21_000.0) + 0.01 * tone(44100)
+    assert read(encode_samples(np.stack([high, high], 1), 44100, "WAV", "PCM_24")) == (6, "")
 
 
 def test_only_cancelling_channels_are_rejected():

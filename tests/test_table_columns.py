@@ -80,6 +80,28 @@ def test_the_columns_artist_and_split_are_used_and_others_are_named(folder):
     ]
 
 
+@pytest.mark.parametrize(
+    ("labels", "differs"),
+    [
+        (lambda n: ("EMI", "Warp", "Sony")[n % 3], True),
+        (lambda n: n // 6, False),
+        (lambda n: n // 3, False),
+        (lambda n: "all", False),
+    ],
+    ids=["record labels", "numbers of the genres", "parts of the genres", "one label"],
+)
+def test_a_column_label_that_may_be_the_record_label_is_a_remark(folder, labels, differs):
+    header = ("path", "genre", "label")
+    table = write(folder / "t.csv", header, lambda name, n: (name, label_of(name), labels(n)))
+    with logged("featurize") as messages:
+        build_catalog(str(table), to_train=False)
+    assert messages[0] == "Table t.csv: path=path, label=label (rather than genre); not used: genre."
+    assert messages[1:] == differs * [
+        "The columns label and genre differ, and label is used; a record label is no class. For the other one, "
+        "add --columns label=genre."
+    ]
+
+
 def test_the_option_columns_decides(folder):
     table = write(
         folder / "t.csv",
@@ -399,6 +421,8 @@ NFD = [unicodedata.normalize("NFD", name.replace("/", "/caf\xe9 ")) for name in 
         (lambda name: name.removesuffix(".wav"), "with another suffix"),
         (lambda name: name.replace(".wav", ".mp3"), "with another suffix"),
         (lambda name: name.upper(), "in other letter case"),
+        (lambda name: name.replace("a", "%61").replace("u", "%75"), "without percent-encoding"),
+        (lambda name: f"file://localhost/home/x/{name}", "without home/x"),
     ],
 )
 def test_files_are_found_under_other_names(folder, spelled, difference):

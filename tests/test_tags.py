@@ -236,3 +236,16 @@ def test_a_file_that_is_never_sent_is_given_up_and_the_rest_is_read(music, monke
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "x.mp3")
     assert read_tags([StoragePath.of(tmp_path / "x.mp3")], "artist") == [UnreadableTags("not a regular file")]
+
+
+def test_an_id3v1_tag_has_what_the_id3v2_tag_lacks(tags_of, mp3):
+    old = (
+        b"TAG"
+        + b"Title".ljust(30)
+        + "Bj\u00f6rk".encode("latin-1").ljust(30)
+        + b"Debut".ljust(30, b"\0")
+        + bytes(35)
+    )
+    assert tags_of(id3_tag(id3_text_frame(b"TIT2", b"Title")) + mp3 + old) == ("bj\u00f6rk", "debut")
+    assert tags_of(id3_tag(id3_text_frame(b"TPE1", b"Other")) + mp3 + old) == ("other", "debut")
+    assert tags_of(id3_tag(id3_text_frame(b"TIT2", b"Title")) + mp3) == (None, None)

@@ -1,5 +1,6 @@
 """The second reader: FFmpeg through PyAV, for what libsndfile refuses or stops in. It opens nothing else."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,11 @@ _EARLY_SKIPPED = 1000  # packets after which a file is given up before its end
 _FAILED_READS = 16  # in succession; a container that cannot be read on reports the same error for ever
 
 
+# Containers whose header gives the length; FFmpeg estimates that of others from their size or their last packets.
+_WITH_LENGTH = ("ape", "asf", "caf", "mov", "matroska", "tta", "wv")
+_TAGGED_LENGTH = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+
+
 class AvDecoder:
     """AAC in its containers, WMA, ALAC, APE, the sound of films and other formats of FFmpeg, see Decoder.
 
@@ -27,7 +33,7 @@ class AvDecoder:
     """
 
     reader = "FFmpeg"
-    frames = exact_frames = 0  # the position of a frame is an estimate in these formats
+    exact_frames = 0  # the position of a frame is an estimate in these formats
 
     def __init__(self, source: Source | BytesSource) -> None:
         """Open a file from its beginning, or raise Refused."""
@@ -62,6 +68,7 @@ class AvDecoder:
             self.rate: int = codec.sample_rate or 0
             if self.rate:
                 refuse_out_of_range(self.rate, codec.layout.nb_channels)
+            self.frames = int(self._promised_seconds() * self.rate)
         except Refused:
             self.close()
             raise
@@ -88,6 +95,22 @@ class AvDecoder:
             raise self._mostly_damaged()
         if not self.packets:
             raise Refused(f"its {self._stream.codec_context.name} stream holds no samples")
+
+    def _promised_seconds(self) -> float:
+        """Return the length of the stream by the header of its container, 0 if that gives none."""
+        if self._container.format.name.split(",")[0] not in _WITH_LENGTH:
+            return 0.0
+        stream = self._stream
+        begin = float((stream.start_time or 0) * stream.time_base)
+        if tagged := _TAGGED_LENGTH.match(stream.metadata.get("DURATION", "")):  # Matroska
+            hours, minutes, seconds = (float(part) for part in tagged.groups())
+            return 3600 * hours + 60 * minutes + seconds - begin
+        if self._container.format.name.startswith("mov"):
+            return float(stream.duration * stream.time_base) if stream.duration else 0.0
+        # The length of the container is that of its longest stream.
+        is_only = len(self._container.streams.audio) == 1 and not self._container.streams.video
+        duration = self._container.duration
+        return duration / self._av.time_base - begin if is_only and duration else 0.0
 
     def _needs_block_length(self) -> bool:
         """Return whether this is ADPCM in WAV, of which FFmpeg makes noise if it cuts the blocks at random."""

@@ -19,7 +19,7 @@ from featurize.audio.recording import Recording
 from featurize.audio.remote_file import Beginning
 from featurize.audio.sndfile_decoder import SndfileDecoder
 from featurize.audio.source import BytesSource, Source, open_source
-from featurize.audio.trailing import unread_bytes
+from featurize.audio.trailing import later_sound_bytes, unread_bytes
 from featurize.dataset.feature_settings import FeatureSettings
 from featurize.errors import Reject
 from featurize.storage import StoragePath
@@ -32,6 +32,7 @@ OnRemark = Callable[[str], None]
 SILENT_PEAK, LOUDEST_PEAK = 1e-5, 1e15
 _MUCH_SECONDS = 1.0  # what one reader must leave out before the other is asked
 _LITTLE_SECONDS = 0.1  # what may be missing without a remark
+_MUCH_TOO_LOUD = 32  # of full scale; float files of loud mixes peak at 2 or 3
 _LONGEST_CLAIM = 1e7  # seconds; a header that gives a longer track is not quoted
 
 
@@ -128,11 +129,11 @@ def decode(source: Source | BytesSource, settings: FeatureSettings) -> tuple[Flo
     if seconds is None or settings.excerpt_position == "start":
         reading, remark = _read(source, settings, seconds)
         _check(reading, remark, settings)
-        return reading.samples, remark
+        return reading.samples, _joined(remark, _too_loud(reading))
     middle = _read_middle(source, settings, seconds)
     if middle and not middle.is_partial:
         _check(middle, "", settings)
-        return middle.samples, ""
+        return middle.samples, _too_loud(middle)
     # The track is shorter than the excerpt, or its header has no reliable length: decode all of it, then cut.
     reading, remark = _read(source, settings, None)
     if middle and reading.seconds <= middle.claimed + _MUCH_SECONDS:
@@ -140,7 +141,7 @@ def decode(source: Source | BytesSource, settings: FeatureSettings) -> tuple[Flo
     _check(reading, remark, settings)
     length = min(int(seconds * settings.sample_rate), len(reading.samples))
     start = (len(reading.samples) - length) // 2
-    return reading.samples[start : start + length], remark
+    return reading.samples[start : start + length], _joined(remark, _too_loud(reading))
 
 
 def _read(
@@ -155,7 +156,7 @@ def _read(
         except Refused as also:
             reasons = f"libsndfile: {refused}; FFmpeg: {also}"
             raise Reject("decode", "not decodable", reasons) from also
-        return reading, _skipped(reading)
+        return reading, _joined(_skipped(reading), _cut(reading), _later(reading))
     if not first.is_partial:
         return first, _missing(first)
     try:
@@ -186,10 +187,33 @@ def _missing(reading: _Reading) -> str:
     return f"{reading.exact - reading.seconds:.1f} of the {reading.exact:.1f} s in the header are missing"
 
 
+def _cut(reading: _Reading) -> str:
+    """Describe what is missing of a track that FFmpeg read: the length in the header is exact to a second."""
+    if reading.full or not reading.seconds + _MUCH_SECONDS < reading.claimed < _LONGEST_CLAIM:
+        return ""
+    return f"{reading.claimed - reading.seconds:.1f} of the {reading.claimed:.1f} s in the header are missing"
+
+
 def _skipped(reading: _Reading) -> str:
     if not reading.skipped:
         return ""
     return f"{reading.skipped} of {reading.skipped + reading.packets} packets are damaged and were skipped"
+
+
+def _later(reading: _Reading) -> str:
+    """Describe a second chunk of samples, or a second file, of which FFmpeg reads nothing."""
+    if not reading.unread:
+        return ""
+    return f"{reading.unread:,} of {reading.size:,} bytes are a second file or further samples, and were not read"
+
+
+def _too_loud(reading: _Reading) -> str:
+    """Describe samples far above full scale: integers that a program wrote as floats without dividing them."""
+    return f"the samples peak at {reading.peak:.1e} of full scale" if reading.peak > _MUCH_TOO_LOUD else ""
+
+
+def _joined(*remarks: str) -> str:
+    return "; ".join(remark for remark in remarks if remark)
 
 
 def _read_middle(source: Source | BytesSource, settings: FeatureSettings, seconds: float) -> _Reading | None:
@@ -263,7 +287,8 @@ def _record(
                 break
         position = source.tell()
         # FFmpeg reads a file in the order that its container prescribes: where it ends means nothing.
-        unread = unread_bytes(source) if decoder.reader == "libsndfile" and not full else 0
+        unread_by = unread_bytes if decoder.reader == "libsndfile" else later_sound_bytes
+        unread = 0 if full else unread_by(source)
         size = source.seek(0, 2)
         samples, seconds = recording.samples(), recording.seconds
         return _Reading(

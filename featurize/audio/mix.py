@@ -47,8 +47,11 @@ class Mixer:
         return mono
 
     def cancels(self, mix_peak: float) -> bool:
-        """Return whether the channels cancel, given the peak of the whole mix."""
-        return mix_peak < _CANCELED * self._share
+        """Return whether the channels cancel, given the peak of the whole mix after resampling.
+
+        Resampling removes high tones, so the mix before it must be low as well.
+        """
+        return mix_peak < _CANCELED * self._share and self._mix_peak < self._share
 
 
 def _peak(samples: Float32) -> float:

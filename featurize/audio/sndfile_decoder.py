@@ -16,10 +16,18 @@ _BLOCK_SAMPLES = 1 << 18
 _BLOCK_SECONDS = 8
 _SMALLER = 32  # factor by which blocks shrink near damage
 _UNKNOWN_LENGTH = 1 << 60  # frames; libsndfile says 2^63 - 1 of streams whose header gives no length
-_EXACT = ("AIFF", "FLAC", "OGG", "WAV", "WAVEX")  # their headers give the length to the sample
+# Their headers give the length to the sample.
+_EXACT = ("AIFF", "AU", "FLAC", "OGG", "RF64", "W64", "WAV", "WAVEX")
 # What libsndfile notes of a file that ends before its samples do: bytes by the header, and those that are there.
-_CUT = re.compile(r"^ ?(?:data|SSND) : (\d+) \(should be (\d+)\)", re.MULTILINE)
+_CUT = re.compile(r"^ *(?:data|SSND|riff|Data Size) +: (\d+) \(should be (\d+)\)", re.MULTILINE)
+# In RF64 it notes frames: those that are there, and those by the header.
+_CUT_RF64 = re.compile(r"Calculated frame count \d+ does not match value from 'ds64' chunk of (\d+)")
 _UNKNOWN_BYTES = 0x7FFF0000  # programs that write to a pipe say about this or more
+
+
+# Behind an ID3v2 tag libsndfile refuses some of these; of others it loses as many bytes as the tag has at the end.
+_BEHIND_TAGS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"OggS", b"caff")
+_MOST_TAGS = 16
 
 
 class SndfileDecoder:
@@ -31,12 +39,12 @@ class SndfileDecoder:
     def __init__(self, source: Source | BytesSource) -> None:
         """Open a file from its beginning, or raise Refused."""
         self._source = source
+        self._link = _tags_before(source)  # where the file, or the current stream of a chained Ogg file, begins
         try:
-            self._file = self._open(0)
+            self._file = self._open(self._link)
         except soundfile.LibsndfileError as error:
             raise Refused(error.error_string.rstrip(".")) from error
         self._position = 0  # next frame
-        self._link = 0  # where the current stream of a chained Ogg file begins
         self.rate: int = self._file.samplerate
         self.frames: int = self._file.frames if self._file.frames < _UNKNOWN_LENGTH else 0
         self.exact_frames = self._promised_frames() if self._file.format in _EXACT else 0
@@ -48,7 +56,11 @@ class SndfileDecoder:
 
     def _promised_frames(self) -> int:
         """Return the length by the header; libsndfile's own is that of the file, if it ends before."""
-        if cut := _CUT.search(self._file.extra_info):
+        notes = self._file.extra_info
+        if self._file.format == "RF64":
+            cut = _CUT_RF64.search(notes)
+            return int(cut[1]) if cut else self.frames
+        if cut := _CUT.search(notes):
             promised, there = int(cut[1]), int(cut[2])
             if there and promised < _UNKNOWN_BYTES:
                 return self.frames * promised // there
@@ -78,7 +90,9 @@ class SndfileDecoder:
         while True:
             try:
                 block = np.empty((frames, self._file.channels), np.float32)
-                while len(read := self._file.read(out=block)):
+                # libsndfile returns no more than the header promises, but decodes what follows: of joined FLAC
+                # files that is the header of the second one, which it reports as damage.
+                while len(read := self._file.read(out=block[: self._promised(frames)])):
                     self._position += len(read)
                     yield Block(rate, read.T)
                 return
@@ -90,6 +104,11 @@ class SndfileDecoder:
                 if self._position == begin:
                     raise Refused(error.error_string.rstrip(".")) from error
                 return
+
+    def _promised(self, frames: int) -> int:
+        """Return how many of the next frames the header promises; all if it does not give the length."""
+        length: int = self._file.frames
+        return min(frames, max(length - self._position, 0)) if length else frames
 
     def _reopen(self) -> bool:
         """Reopen the file at the current position; return whether that worked."""
@@ -121,6 +140,18 @@ class SndfileDecoder:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _tags_before(source: Source | BytesSource) -> int:
+    """Return the length of the ID3v2 tags before a file of one of the formats above, else 0."""
+    begin = 0
+    for _ in range(_MOST_TAGS):
+        source.seek(begin)
+        header = source.read(10)
+        if header[:3] != b"ID3" or len(header) < 10:
+            return begin if header[:4] in _BEHIND_TAGS else 0
+        begin += 10 + sum((byte & 0x7F) << 7 * (3 - place) for place, byte in enumerate(header[6:]))
+    return 0
 
 
 class _ForwardFile(soundfile.SoundFile):

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from featurize.audio.source import BytesSource, Source
@@ -11,6 +11,9 @@ _AT_ONCE = 1 << 16
 _BYTE_ORDERS: Mapping[bytes, Literal["little", "big"]] = {b"RIFF": "little", b"RIFX": "big", b"FORM": "big"}
 _FIRST_CHUNK = 12
 _MOST_CHUNKS = 10_000
+_FORMS = (b"WAVE", b"AIFF", b"AIFC")
+_FILES = (b"RIFF", b"RIFX", b"FORM")
+_SAMPLES = (b"data", b"SSND")
 _CHUNK_NAME = re.compile(rb"[ -~]{4}")
 
 
@@ -26,6 +29,21 @@ def unread_bytes(source: Source | BytesSource) -> int:
     while begin < end and (length := _last_tag(source, end) or _zeros(source, begin, end)):
         end -= length
     return max(end - begin, 0)
+
+
+def later_sound_bytes(source: Source | BytesSource) -> int:
+    """Return the size of a second file, or of further samples, behind the samples of a WAV or AIFF file.
+
+    FFmpeg reads neither, and libsndfile refuses such files.
+    """
+    begin = source.tell()
+    end = source.seek(0, io.SEEK_END)
+    names = list(_chunks(source, end)) if _read(source, 8, 4) in _FORMS else []
+    first = next((position for position, name in names if name in _SAMPLES), end)
+    later = (position for position, name in names if position > first and name in (*_SAMPLES, *_FILES))
+    found = end - next(later, end)
+    source.seek(begin)
+    return found
 
 
 def _last_tag(source: Source | BytesSource, end: int) -> int:
@@ -51,17 +69,26 @@ def _zeros(source: Source | BytesSource, begin: int, end: int) -> int:
 
 def _end_of_chunks(source: Source | BytesSource, end: int, position: int) -> int:
     """Return where the chunks of a WAV or AIFF file end, a position of other files, or if a chunk is cut off."""
+    return next((chunk for chunk, name in _chunks(source, end) if not name), position)
+
+
+def _chunks(source: Source | BytesSource, end: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the position and the name of each chunk of a RIFF or IFF file; nothing for other files.
+
+    Last, without a name, comes the position of their end, unless a chunk is cut off.
+    """
     order: Literal["little", "big"] | None = _BYTE_ORDERS.get(_read(source, 0, 4))
     chunk = _FIRST_CHUNK
     for _ in range(_MOST_CHUNKS if order else 0):
         header = _read(source, chunk, 8)
         if chunk >= end or not _CHUNK_NAME.match(header):
-            return chunk
+            yield chunk, b""
+            return
+        yield chunk, header[:4]
         length = int.from_bytes(header[4:], order or "little")
         chunk += 8 + length + length % 2
         if chunk > end + 1:
-            break
-    return position
+            return
 
 
 def _read(source: Source | BytesSource, position: int, size: int) -> bytes:

@@ -5,6 +5,7 @@ A class is a first-level folder, or a second-level folder if the first level is 
 
 import dataclasses
 import logging
+import re
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
@@ -13,8 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from featurize.collection.class_names import log_parts
 from featurize.collection.listed_files import file_columns, printable
 from featurize.collection.listing import NAMES_SHOWN, AudioFile, list_audio, shown
+from featurize.collection.role_values import read_splits
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath, is_safe_name
 
@@ -24,6 +27,8 @@ _SPLITS = {
     **dict.fromkeys(("validation", "valid", "val", "dev", "development"), "validation"),
     **dict.fromkeys(("test", "testing", "testset", "test_set", "test-set"), "test"),
 }
+# What people put around them: `train_1`, `Training Data`, `test (2)`.
+_AROUND_SPLITS = re.compile(r"\d+|[\s()._-]+|data(set)?|audio|files?|songs?|tracks?|part")
 _EVALUATION = ("eval", "evaluation")  # the test set if there is no folder `test`, else the validation set
 _LEAST_SHARED = 2  # classes that the splits must share
 
@@ -130,6 +135,7 @@ def class_folders(audio: Iterable[AudioFile], folders: set[str], layout: str | N
         )
         files, of_file = files.filter(pa.array(kept)), of_file[kept]
     _log_unused(folders, classes, depth)
+    log_parts({name.rpartition("/")[2] for name in classes})
     labels = _encoded([_first(name, depth).rpartition("/")[2] for name in names], is_class, of_file)
     if not split_of:
         return LabeledFiles(files, labels, None)
@@ -164,6 +170,7 @@ def _recognize_split(folders: Sequence[str], shallow: Mapping[str, str]) -> dict
     evaluation = "validation" if "test" in split_of.values() else "test"
     split_of |= {name: evaluation for name in names if name.strip().casefold() in _EVALUATION}
     if "train" not in split_of.values() or len({*split_of.values()}) < 2:
+        _log_almost_splits(names, folders)
         return {}
     others = sorted(names - split_of.keys())
     if shallow or others:
@@ -180,6 +187,39 @@ def _recognize_split(folders: Sequence[str], shallow: Mapping[str, str]) -> dict
         )
         return {}
     return split_of
+
+
+def _log_almost_splits(names: Collection[str], folders: Sequence[str]) -> None:
+    """Log class folders with other names of splits, and splits that are below the classes.
+
+    Args:
+        names: First-level folders.
+        folders: Paths of the folders, at most two levels deep.
+    """
+    if almost := _loose_splits(names):
+        _log.warning(
+            "The folders %s look like a split, but are taken for classes, because of their names; to use the "
+            "split, name them train, validation and test.",
+            _joined(almost),
+        )
+    below = {folder.partition("/")[2] for folder in folders}
+    if "" not in below and (splits := _loose_splits(below)) and len(splits) == len(below):
+        _log.warning(
+            "The folders %s below the class folders look like a split, which is not used; to use it, put the "
+            "class folders into folders train, validation and test.",
+            _joined(splits),
+        )
+
+
+def _loose_splits(names: Collection[str]) -> list[str]:
+    """Return the names that are those of splits in any spelling, if there are train and another one among them."""
+    ordered = sorted(names)
+    plain = [_AROUND_SPLITS.sub("", name.casefold()).encode("utf-8", "replace").decode() for name in ordered]
+    splits = read_splits(pa.array(plain, pa.string()))[0].to_pylist()
+    different = {split for split in splits if split}
+    if "train" not in different or len(different) < 2:
+        return []
+    return [name for name, split in zip(ordered, splits, strict=True) if split]
 
 
 def _log_unused(folders: Collection[str], used: Collection[str], depth: int) -> None:

@@ -1,13 +1,15 @@
 """Find files that a table names in another way than the disk does.
 
-Tables are made on other machines: with backslashes, with accents composed in another way, with absolute paths, or
-with the suffix of another copy. A file is only taken if exactly one fits, and what was done is logged.
+Tables are made on other machines: with backslashes, with accents composed in another way, percent-encoded, with
+absolute paths, or with the suffix of another copy. A file is only taken if exactly one fits, and what was done is
+logged.
 """
 
 import os
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
+from urllib.parse import unquote
 
 import pyarrow.fs as pafs
 
@@ -125,6 +127,8 @@ class _Names:
             stems = [name, *([stem] if suffix.lower() in AUDIO_SUFFIXES else [])]
             found = next(filter(None, (self._by_stem.get(_key(text), []) for text in stems)), [])
             found = found or self._by_stem.get(_key(f"{stems[-1]}{_SMALLER}"), [])
+        if not found and (decoded := unquote(name)) != name:
+            return self.match(decoded, is_file)
         return found[0] if len(found) == 1 else None
 
 
@@ -194,6 +198,8 @@ def _difference(path: str, found: str, lost: str) -> str:
             differences.append("with accents in another Unicode form")
     elif _key(whole) == _key(found):
         differences.append("in other letter case")
+    elif "%" in whole and _key(unquote(whole)) == _key(found):
+        differences.append("without percent-encoding")
     else:
         differences.append("with another suffix")
     return " and ".join(differences) or "without ./ and doubled slashes"
@@ -207,7 +213,7 @@ def _parts(path: str) -> list[str]:
 
 
 def _is_absolute(path: str) -> bool:
-    return path.startswith(("/", "\\", "file:///")) or path[1:3] in (":\\", ":/")
+    return path.startswith(("/", "\\")) or parse_file_uri(path) is not None or path[1:3] in (":\\", ":/")
 
 
 def _key(name: str) -> str:

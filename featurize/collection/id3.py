@@ -1,4 +1,4 @@
-"""Read the artist and the album of an ID3v2 tag at the start of a file.
+"""Read the artist and the album of an ID3v2 tag at the start of a file, or else of an ID3v1 tag at its end.
 
 FFmpeg reads these tags as well, but of several artists only the first, and it loses what follows a UTF-16 text in
 a tag with unsynchronization. It also reads the pictures, which are skipped here: most files in a bucket take one
@@ -17,6 +17,7 @@ _FRAME_NAME = re.compile(rb"[A-Z][A-Z0-9]{2,3}")
 _MOST_FRAMES = 10_000
 _MOST_TEXT = 1 << 16  # bytes of a frame that are read
 _ENCODINGS = ("", "utf-16", "utf-16-be", "utf-8")
+_ID3V1_BYTES, _ID3V1_FIELDS = 128, {"artist": 33, "album": 63}
 _UNSYNCHRONIZED, _EXTENDED = 0x80, 0x40  # flags of the header
 
 
@@ -58,6 +59,21 @@ def read_id3(file: BinaryIO, tag: str) -> list[str]:
                 found[rank] = values
         file.seek(position + length_of_frame)
     return found[min(found)] if found else []
+
+
+def read_id3v1(file: BinaryIO, tag: str) -> list[str]:
+    """Return `artist` or `album` of the ID3v1 tag at the end of a file with an ID3v2 tag that lacks it.
+
+    FFmpeg reads an ID3v1 tag only of files without an ID3v2 tag.
+    """
+    file.seek(0)
+    if file.read(3) != b"ID3" or file.seek(0, io.SEEK_END) < _ID3V1_BYTES:
+        return []
+    file.seek(-_ID3V1_BYTES, io.SEEK_END)
+    content = file.read(_ID3V1_BYTES)
+    begin = _ID3V1_FIELDS[tag]
+    value = decode_unlabeled(content[begin : begin + 30].partition(b"\0")[0]).strip()
+    return [value] if content.startswith(b"TAG") and value else []
 
 
 def decode_unlabeled(content: bytes) -> str:

@@ -64,9 +64,10 @@ def parse_uri(text: str) -> BucketFile:
 
 
 def parse_file_uri(text: str) -> str | None:
-    """Return the absolute path that a `file:///` URI names; None for any other text."""
-    path = unquote(text.removeprefix("file://"))
-    return path if text.startswith("file:///") and "\0" not in path else None
+    """Return the absolute path that a `file:///` or `file://localhost/` URI names; None for any other text."""
+    match = re.match(r"file://(?:localhost)?(?=/)", text)
+    path = unquote(text[match.end() :]) if match else "\0"
+    return path if "\0" not in path else None
 
 
 def own_bucket(music: str) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any, BinaryIO
 
 from featurize.collection.ape import read_ape
 from featurize.collection.group_names import comparable
-from featurize.collection.id3 import decode_unlabeled, read_id3
+from featurize.collection.id3 import decode_unlabeled, read_id3, read_id3v1
 from featurize.collection.tag_windows import WindowedFile
 from featurize.ffmpeg import open_container
 from featurize.storage import StoragePath
@@ -54,7 +54,12 @@ def read_tag(path: StoragePath, tag: str) -> str | UnreadableTags | None:
             buffered = io.BufferedReader(limited, _BUFFER)
             values: list[str] = []
             try:
-                values = read_id3(buffered, tag) or read_ape(buffered, tag) or _read_with_ffmpeg(buffered, tag)
+                values = (
+                    read_id3(buffered, tag)
+                    or read_ape(buffered, tag)
+                    or _read_with_ffmpeg(buffered, tag)
+                    or read_id3v1(buffered, tag)
+                )
             except Exception:
                 if not limited.exhausted:
                     raise

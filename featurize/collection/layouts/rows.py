@@ -12,6 +12,7 @@ from featurize.collection.listing import AUDIO_SUFFIXES
 from featurize.collection.role_values import read_folds, read_splits
 from featurize.collection.table_file import TableFile
 from featurize.collection.table_limits import TableError
+from featurize.display import one_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +77,8 @@ def read_roles(
     to_read = dict(chosen)
     for role in BY_VALUE:
         to_read |= {f"{role} {index}": index for index in found.candidates.get(role, ())}
-    read = table.read(to_read)
+    rival = _rival_label(table.names, chosen, found)
+    read = table.read(to_read | ({"rival": rival} if rival is not None else {}))
     columns = {role: read.columns[role] for role in chosen}
     for role in BY_VALUE:
         for index in found.candidates.get(role, ()):
@@ -86,7 +88,14 @@ def read_roles(
                 break
     remark = f" ({table.remark})" if table.remark else ""
     note = f"{what} {table.path.name}: {describe_choice(table.names, chosen, found)}{remark}."
-    return RawRows(columns, read.lines, read.unit, (note,))
+    notes = [note]
+    if rival is not None and _divide_differently(columns["label"], read.columns["rival"]):
+        named = (one_line(table.names[index]) for index in (chosen["label"], rival))
+        notes.append(
+            "The columns {0} and {1} differ, and {0} is used; a record label is no class. For the other "
+            "one, add --columns label={1}.".format(*named)
+        )
+    return RawRows(columns, read.lines, read.unit, tuple(notes))
 
 
 def join(parts: Sequence[RawRows]) -> RawRows:
@@ -96,6 +105,20 @@ def join(parts: Sequence[RawRows]) -> RawRows:
     lines = pa.chunked_array([part.lines for part in parts]).combine_chunks()
     notes = tuple(note for part in parts for note in part.notes)
     return dataclasses.replace(parts[0], columns=columns, lines=lines, notes=notes)
+
+
+def _rival_label(names: Sequence[str], chosen: Mapping[str, int], found: RoleColumns) -> int | None:
+    """Return the column of genres of a table whose column `label` is used, which may be the record label."""
+    if "label" in found.given or "label" not in chosen or names[chosen["label"]].casefold() != "label":
+        return None
+    others = (index for index in found.candidates["label"] if "genre" in names[index].casefold())
+    return next(others, None)
+
+
+def _divide_differently(labels: pa.Array, others: pa.Array) -> bool:
+    """Return whether neither of two columns follows from the other, as the name of a class from its number."""
+    pairs = pa.table([labels, others], names=["label", "other"]).group_by(["label", "other"]).aggregate([])
+    return len(pairs) > max(len(labels.unique()), len(others.unique()))
 
 
 def _holds(role: str, values: pa.Array, index: int, names: list[str], found: RoleColumns) -> bool:

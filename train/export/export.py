@@ -20,7 +20,6 @@ from featurize.dataset.dataset import Dataset
 from featurize.dataset.info import FeatureSettings
 from featurize.dataset.reader import read_row_group
 from featurize.display import one_line
-from featurize.feature_rules import Kind
 from featurize.processes import is_abandoned, temporary_name
 from featurize.version import VERSION
 from train.errors import TrainError
@@ -190,7 +189,7 @@ def _compute_in_float32(layer: keras.layers.Layer) -> None:
         _compute_in_float32(inner)
 
 
-def _with_probabilities(model: keras.Model, kind: Kind) -> keras.Model:
+def _with_probabilities(model: keras.Model, kind: str) -> keras.Model:
     """Return the model with a softmax layer added, an input named `kind`, and outputs `logits`, `probabilities`.
 
     The formats take the names from those of the layers, which a model of the user may have called otherwise. It is

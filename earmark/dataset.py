@@ -198,7 +198,7 @@ class Dataset:
             yield cache.rows(epoch, list(lanes.spans(step, 0, lanes.batch_rows(step))))
 
     def _shards(self, folds: Collection[int] | None) -> list[Shard]:
-        wanted = self.folds if folds is None else folds
+        wanted = self.folds if folds is None else list(folds)
         if unknown := sorted(set(wanted) - set(self.folds)):
             raise DatasetError(
                 f"{self._dataset.folder} has no segments in the folds {unknown}; it has {self.folds}."
@@ -209,6 +209,8 @@ class Dataset:
         return shards
 
     def _sampler(self, shards: Sequence[Shard], batch_size: int, seed: int, window: int) -> ShuffleSampler:
+        if batch_size < 1:
+            raise ValueError(f"batch_size = {batch_size}, expected 1 or more")
         sizes = [rows for shard in shards for rows in shard.row_groups]
         return ShuffleSampler(sizes, seed, window, batch_size, self._dataset.segments_per_track)
 

@@ -21,7 +21,7 @@ FftSize = Annotated[int, Field(strict=True, ge=16, le=1 << 16)]
 HopLength = Annotated[int, Field(strict=True, ge=1, le=1 << 16)]
 MelBands = Annotated[int, Field(strict=True, ge=1, le=1024)]
 Deltas = Annotated[int, Field(strict=True, ge=0, le=2)]
-# More than 80 dB below the loudest band, the rounding of float32 in the FFT is more than 0.002 dB, in librosa too.
+# More than 80 dB below the loudest band, the rounding of float32 in the FFT is more than 0.002 dB.
 TopDb = Annotated[float, Field(gt=0, le=80)]
 Frequency = Annotated[float, Field(ge=0, le=96_000)]
 

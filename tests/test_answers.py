@@ -275,6 +275,10 @@ def test_another_model_or_other_features_are_refused(run, features, mixed, of_da
     (other / "model.json").write_text(json.dumps(about))
     with pytest.raises(FeaturizeError, match="segments_per_track 4 in the dataset, 7 in the model"):
         predict_into(StoragePath.of(other), str(features), StoragePath.of(tmp_path / "new"), PredictionRequest())
+    about["features"]["channels"] = "left"  # the default is not stored
+    (other / "model.json").write_text(json.dumps(about))
+    with pytest.raises(FeaturizeError, match="channels 'mean' in the dataset, 'left' in the model"):
+        predict_into(StoragePath.of(other), str(features), StoragePath.of(tmp_path / "new"), PredictionRequest())
     request = PredictionRequest(limits={"max_seconds": 9.0})
     with pytest.raises(FeaturizeError, match=r"--set: .* is a dataset, whose features are there already"):
         predict_into(run, str(features), StoragePath.of(tmp_path / "new"), request)

@@ -22,6 +22,14 @@ def dataset(features, logical_cpus):  # which must be set up before TensorFlow r
     return earmark.open(features)
 
 
+def test_a_batch_has_at_least_one_segment(dataset):
+    for size in (0, -1):
+        for read in (dataset.batches, dataset.tf):
+            with pytest.raises(ValueError, match=f"batch_size = {size}, expected 1 or more"):
+                next(iter(read(batch_size=size)))
+    assert len(dataset.numpy(fold for fold in dataset.folds)[0]) == len(dataset)
+
+
 def test_importing_it_imports_no_library():
     code = "import sys, earmark; print({m.split('.')[0] for m in sys.modules}); earmark.TrainConfig"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

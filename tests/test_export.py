@@ -171,6 +171,43 @@ def test_every_model_is_exported_in_every_format(model, normalise, features, tmp
         assert max(found["logits"], found["probabilities"]) <= TOLERANCE
 
 
+NETWORKS = """
+import keras
+
+def unnamed(input_shape, classes, config):
+    x = keras.layers.Dense(4, name="probabilities")(inputs := keras.Input(input_shape))
+    return keras.Model(inputs, keras.layers.Dense(classes)(keras.layers.GlobalAveragePooling1D()(x)))
+
+def recurrent(input_shape, classes, config):
+    layers = keras.Input(input_shape), keras.layers.GRU(4), keras.layers.Dense(classes)
+    return keras.Sequential(layers)
+"""
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_the_names_of_an_export_do_not_depend_on_those_of_the_layers(normalise, features, tmp_path):
+    (tmp_path / "nets.py").write_text(NETWORKS)
+    trained(features, tmp_path / "run", model=f"{tmp_path}/nets.py:unnamed", epochs=1, normalise=normalise)
+    for form, name in NAMES.items():
+        export(tmp_path / "run", form, tmp_path / name)
+    rows = all_rows(features)[:2]
+    path = tmp_path / NAMES["onnx"]
+    assert WRITERS[ExportFormat.onnx].outputs(path, "mfcc", rows).keys() == {"logits", "probabilities"}
+    loaded = tf.saved_model.load(tmp_path / NAMES["savedmodel"])
+    assert loaded.signatures["mfcc"](mfcc=tf.constant(rows)).keys() == {"logits", "probabilities"}
+    assert "mfcc" in loaded.signatures["samples"].structured_outputs
+
+
+def test_a_model_that_a_format_cannot_hold_is_refused_with_the_reason(features, tmp_path):
+    (tmp_path / "nets.py").write_text(NETWORKS)
+    trained(features, tmp_path / "run", model=f"{tmp_path}/nets.py:recurrent", epochs=1)
+    with pytest.raises(
+        TrainError, match=r"cannot be exported as tflite.*ConverterError(.|\n)*Try another --format"
+    ):
+        export(tmp_path / "run", "tflite", tmp_path / "model.tflite")
+    assert not (tmp_path / "model.tflite").exists()
+
+
 def test_the_command_prints_only_the_export_and_its_differences(export_run, tmp_path):
     done = earmark("export", export_run, "--format", "tflite", "--out", tmp_path / "deep" / "model.tflite")
     assert done.returncode == 0, done.stderr

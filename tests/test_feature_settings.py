@@ -81,6 +81,20 @@ def test_every_combination_equals_librosa(config, kind, more, seed):
     np.testing.assert_allclose(found, librosa_features(samples, starts, config), rtol=0, atol=TOLERANCE_DB)
 
 
+@pytest.mark.parametrize(
+    "values", [{"f_min": 2000}, {"f_max": 4000}, {"kind": "log_mel", "f_min": 9000, "n_mels": 24}]
+)
+def test_bands_equal_librosa_below_louder_frequencies_outside_them(values):
+    config = feature_settings(FeaturizeConfig(segment_seconds=1, segments_per_track=2, **{"n_mfcc": 20, **values}))
+    length, rate = 2 * config.segment_samples, config.sample_rate
+    outside = 500 if config.f_min else 7000  # Hz
+    samples = np.sin(2 * np.pi * outside * np.arange(length) / rate)
+    samples += 1e-5 * np.random.default_rng(0).standard_normal(length)
+    samples, starts = samples.astype(np.float32), segment_starts(length, config)
+    found = segment_features(samples, starts, Filters.from_librosa(config), config)
+    np.testing.assert_allclose(found, librosa_features(samples, starts, config), rtol=0, atol=TOLERANCE_DB)
+
+
 @pytest.mark.parametrize("name", SHAPES)
 def test_shared_frames_are_bit_identical(name):
     values, shape = SHAPES[name]

@@ -42,7 +42,9 @@ def test_all_columns_of_a_table_are_carried_along_in_the_order_of_the_tracks(fol
     rows = {"title": ["B", None, "C"], "path": ["b.mp3", "gone.mp3", "a/c.flac"], "label": ["x", "y", "z"]}
     table, file = pa.table(rows), folder / f"list.{suffix}"
     if suffix == "parquet":
-        pq.write_table(table.append_column("tags", pa.array([["x"], [], None])), file)
+        table = table.append_column("tags", pa.array([["x"], [], None]))
+        table = table.append_column("picture", pa.array([b"\xff\xd8", b"", None]))
+        pq.write_table(table.append_column("digest", pa.array([b"\xff\xd8", None, None], pa.binary(2))), file)
     elif suffix == "csv":
         file.write_text("title,path,label\nB,b.mp3,x\n,gone.mp3,y\nC,a/c.flac,z\n")
     else:

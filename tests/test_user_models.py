@@ -158,6 +158,11 @@ def test_an_exception_is_shown_with_the_lines_of_the_user(tmp_path):
 BREACHES = {
     "return 5": "it is int, expected a Keras model",
     "return keras.Sequential([L.Flatten(), L.Dense(classes)])": "begin with keras.Input",
+    "raise SystemExit('no such width')": "SystemExit: no such width",
+    """
+x = L.Flatten()(inputs := keras.Input(input_shape))
+return keras.Model(inputs, L.Dense(classes, activation="sigmoid")(x))
+""": "outputs have the activation sigmoid",
     "return type('Mine', (keras.Model,), {})()": "a subclass of keras.Model (Mine)",
     "return keras.Sequential([keras.Input((40, 99)), L.Flatten(), L.Dense(2)])": (
         "input has the shape (None, 40, 99), expected (None, 40, 217)",
@@ -247,6 +252,19 @@ def test_recurrent_layers_without_dropout_are_accepted(tmp_path):
     assert random_layers(model) == []
     model = keras.Sequential([keras.Input((40, 217)), layers.GRU(2, dropout=0.1, name="g"), layers.Dense(3)])
     assert random_layers(model) == ["g"]
+
+
+@pytest.mark.parametrize("structure", ["[inputs], [logits]", '{"mfcc": inputs}, {"logits": logits}'])
+def test_a_single_input_and_output_may_be_in_a_list_or_dict(structure, features, tmp_path):
+    (tmp_path / "nets.py").write_text(
+        "import keras\n\ndef build(input_shape, classes, config):\n"
+        "    inputs = keras.Input(input_shape, name='mfcc')\n"
+        "    x = keras.layers.Dropout(0.1)(keras.layers.GlobalAveragePooling1D()(inputs))\n"
+        "    logits = keras.layers.Dense(classes, name='logits')(x)\n"
+        f"    return keras.Model({structure})\n"
+    )
+    _, epochs = trained(features, tmp_path / "run", model=f"{tmp_path}/nets.py:build", epochs=1)
+    assert len(epochs) == 1
 
 
 @pytest.fixture(scope="module")

@@ -33,11 +33,11 @@ class Filters:
     """The constants of the transform, taken from librosa so that librosa stays the reference.
 
     Attributes:
-        window: float32 [n_fft], periodic Hann window.
+        window: [n_fft], periodic Hann window; frames are transformed in its type, float32 or float64.
         mel: Sparse float32 [n_mels, 1 + n_fft / 2], Slaney's mel filters.
     """
 
-    window: Float32
+    window: Float32 | NDArray[np.float64]
     mel: scipy.sparse.csr_matrix
 
     @classmethod
@@ -48,7 +48,7 @@ class Filters:
             from librosa.filters import get_window, mel
 
         return cls(
-            window=get_window("hann", settings.n_fft, fftbins=True).astype(np.float32),
+            window=get_window("hann", settings.n_fft, fftbins=True).astype(settings.fft_type),
             mel=scipy.sparse.csr_matrix(
                 mel(
                     sr=settings.sample_rate,

@@ -42,15 +42,15 @@ def read_paths(source: Source, request: TableRequest) -> TrackRows:
         if twice := [name for i, name in enumerate(table.names) if name in table.names[:i]]:
             raise TableError(f"it has the column {one_line(twice[0])[:80]} more than once. Rename one of them")
         chosen = candidates["path"][0]
-        carried = {f"column {name}": i for i, name in enumerate(table.names) if name not in table.nested}
+        carried = {f"column {name}": i for i, name in enumerate(table.names) if name not in table.without_text}
         read = table.read({"path": chosen, **carried})
         remark = f" ({table.remark})" if table.remark else ""
         notes = [
             f"Table {table.path.name}: path={one_line(table.names[chosen])[:80]}; carried along: "
-            f"{shown_names([name for name in table.names if name not in table.nested])}{remark}."
+            f"{shown_names([name for name in table.names if name not in table.without_text])}{remark}."
         ]
-        if table.nested:
-            notes.append(f"Columns of lists or objects are left out: {shown_names(table.nested)}.")
+        if table.without_text:
+            notes.append(f"Columns of lists, objects or bytes are left out: {shown_names(table.without_text)}.")
     problems = RowProblems(read.lines, read.unit)
     problems.add_paths(read.columns["path"], request)
     problems.refuse(source)

@@ -63,7 +63,7 @@ class _Format(Protocol):
 
     names: list[str]
     remark: str
-    nested: list[str]
+    without_text: list[str]
 
     def batches(self, indices: Sequence[int]) -> Iterator[tuple[Any, list[Any]]]: ...
 
@@ -95,9 +95,12 @@ class TableFile:
             raise TableError(f"it has {len(self.names):,} columns, expected at most {MOST_COLUMNS:,}")
 
     @property
-    def nested(self) -> list[str]:
-        """Names of columns of lists or objects, which `read` refuses; in text, only their rows tell."""
-        return self._format.nested
+    def without_text(self) -> list[str]:
+        """Names of columns of lists, objects or bytes. `read` refuses them, except bytes that are UTF-8.
+
+        Empty for text files, of which only the rows show what they hold.
+        """
+        return self._format.without_text
 
     def read(self, wanted: Mapping[str, int]) -> TableColumns:
         """Return columns.
@@ -184,7 +187,7 @@ class _Csv:
     def __init__(self, text: TableText, delimiter: str) -> None:
         self._table = CsvTable(text, delimiter)
         self.names, self.remark = self._table.names, self._table.remark
-        self.nested: list[str] = []
+        self.without_text: list[str] = []
 
     def batches(self, indices: Sequence[int]) -> Iterator[tuple[Any, list[Any]]]:
         rows = self._table.rows()
@@ -202,7 +205,7 @@ class _Json:
     def __init__(self, text: TableText) -> None:
         self._text = text
         # A column exists if any row has it, which only the last one tells.
-        self.nested: list[str] = []
+        self.without_text: list[str] = []
         self.names = list(dict.fromkeys(itertools.chain.from_iterable(row for _, row in self._rows())))
 
     def batches(self, indices: Sequence[int]) -> Iterator[tuple[Any, list[Any]]]:

@@ -36,7 +36,7 @@ class ParquetTable:
         self.names = [name.strip() for name in self._stored]
         self._classes = _class_names(self._schema)
         kinds = zip(self.names, self._schema.types, strict=True)
-        self.nested = [name for name, kind in kinds if pa.types.is_nested(kind)]
+        self.without_text = [name for name, kind in kinds if pa.types.is_nested(kind) or _is_bytes(kind)]
 
     def batches(self, indices: Sequence[int]) -> Iterator[tuple[Any, list[Any]]]:
         """Yield the numbers of some rows, from 1, and their values in the columns of some indices.
@@ -67,6 +67,12 @@ class ParquetTable:
             ]
             yield range(first, first + len(batch)), columns
             first += len(batch)
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    types = pa.types
+    tests = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary)
+    return any(is_kind(kind) for is_kind in tests)
 
 
 def _class_names(schema: pa.Schema) -> dict[str, list[str]]:

@@ -99,6 +99,14 @@ class FeatureSettings(StoredModel):
         return self.features, self.frames
 
     @property
+    def fft_type(self) -> Literal["float32", "float64"]:
+        """Type in which frames are transformed, float64 (as in librosa) if frequencies are in no mel band.
+
+        They may be far louder than those in the bands, which the rounding of float32 would then change.
+        """
+        return "float32" if self.f_min == 0 and self.f_max is None else "float64"
+
+    @property
     def segment_seconds(self) -> float:
         """Length of a segment in seconds."""
         return self.segment_samples / self.sample_rate

@@ -24,7 +24,6 @@ from featurize.dataset.output_folder import refuse_foreign_answers_folder
 from featurize.dataset_build.driver import FeaturizeProgress, explain_os_errors
 from featurize.dataset_build.finalize import library_versions
 from featurize.dataset_build.inference_features import supported_settings
-from featurize.display import one_line
 from featurize.errors import FeaturizeError
 from featurize.execution.folder_lock import only_run_in
 from featurize.execution.node_mounts import refuse_unseen
@@ -207,14 +206,15 @@ def _dataset(place: StoragePath, settings: FeatureSettings, run: StoragePath) ->
     if not any((place / name).is_file() for name in ("dataset.json", "tracks.parquet")):
         return None
     dataset = open_dataset(place)
-    ours, theirs = settings.model_dump(), dataset.info.settings.model_dump()
+    # Not `model_dump`, which has no settings with their default value.
+    ours, theirs = dict(settings), dict(dataset.info.settings)
     for each in (ours, theirs):
-        each.pop("max_seconds", None)  # it only rejects tracks, and may be set in a prediction
+        del each["max_seconds"]  # it only rejects tracks, and may be set in a prediction
     if ours != theirs:
         differences = ", ".join(
-            f"{one_line(key)} {theirs.get(key)!r} in the dataset, {ours.get(key)!r} in the model"
-            for key in sorted(ours.keys() | theirs.keys())
-            if ours.get(key) != theirs.get(key)
+            f"{key} {theirs[key]!r} in the dataset, {ours[key]!r} in the model"
+            for key in sorted(ours)
+            if ours[key] != theirs[key]
         )
         raise FeaturizeError(
             f"the features of {place} are not those that {run} was trained on: {differences}. Give the music "

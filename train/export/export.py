@@ -37,6 +37,7 @@ Float32 = NDArray[np.float32]
 TOLERANCE = 1e-4  # of logits and probabilities
 TOLERANCE_DB = 0.05  # of features
 TOLERANCE_SECONDS = 1e-9  # of starts: TensorFlow replaces a division by a constant by a product
+_PROBLEM_SHOWN = 300  # characters
 _ROW_GROUPS, _ROWS = 8, 64  # maximum numbers of row groups and rows of the dataset used for the comparison
 
 
@@ -117,15 +118,32 @@ def export(
     model = _load_in_float32(run, trust_code)
     track_mfcc = TrackMfcc(settings, reference.constants) if reference else None
     description = _describe(about, settings, model, form, takes_samples=reference is not None)
-    exportable = Exportable(_with_probabilities(model), description, track_mfcc)
+    exportable = Exportable(_with_probabilities(model, settings.kind), description, track_mfcc)
     rows = _example_rows(dataset)
     with _written_to(out) as path:
-        WRITERS[form].write(exportable, path)
-        checked = [_check_rows(model, form, path, rows)]
+        with _explained(form, out):
+            WRITERS[form].write(exportable, path)
+            found = WRITERS[form].outputs(path, exportable.input.name, rows)
+        checked = [_check_rows(model, found, rows)]
         if reference:
-            checked.append(_check_samples(model, path, reference))
+            checked.append(_check_samples(model, path, exportable.input.name, reference))
         _refuse_differences(form, out, checked)
     return checked
+
+
+@contextmanager
+def _explained(form: ExportFormat, out: Path) -> Iterator[None]:
+    """Turn an exception of a converter or runtime, about a layer that it does not know, into a TrainError."""
+    try:
+        yield
+    except (OSError, tf.errors.OpError, MemoryError):
+        raise
+    except Exception as error:
+        problem = one_line((str(error).splitlines() or [""])[0])[:_PROBLEM_SHOWN]
+        raise TrainError(
+            f"the model cannot be exported as {form}, which may lack one of its layers or operations: "
+            f"{type(error).__name__}: {problem}\n{out} was not written. Try another --format."
+        ) from error
 
 
 @contextmanager
@@ -171,11 +189,19 @@ def _compute_in_float32(layer: keras.layers.Layer) -> None:
         _compute_in_float32(inner)
 
 
-def _with_probabilities(model: keras.Sequential) -> keras.Model:
-    """Return the model with a softmax layer added and outputs named `logits` and `probabilities`."""
-    logits = model.outputs[0]
+def _with_probabilities(model: keras.Model, kind: str) -> keras.Model:
+    """Return the model with a softmax layer added, an input named `kind`, and outputs `logits`, `probabilities`.
+
+    The formats take the names from those of the layers, which a model of the user may have called otherwise. It is
+    then one layer of the export.
+    """
+    inputs, logits = model.inputs[0], model.outputs[0]
+    has_names = inputs.name == kind and logits._keras_history.operation.name == "logits"
+    if not has_names or any(layer.name == "probabilities" for layer in model.layers):
+        inputs = keras.Input(model.input_shape[1:], name=kind)
+        logits = keras.layers.Identity(name="logits")(model(inputs))
     probabilities = keras.layers.Softmax(name="probabilities")(logits)
-    return keras.Model(model.inputs[0], {"logits": logits, "probabilities": probabilities}, name=model.name)
+    return keras.Model(inputs, {"logits": logits, "probabilities": probabilities}, name=model.name)
 
 
 def _describe(
@@ -240,8 +266,7 @@ def _spread(count: int, wanted: int) -> NDArray[np.int64]:
     return np.linspace(0, count - 1, min(count, wanted)).round().astype(np.int64)
 
 
-def _check_rows(model: keras.Sequential, form: ExportFormat, path: Path, rows: Float32) -> Checked:
-    found = WRITERS[form].outputs(path, model.inputs[0].name, rows)
+def _check_rows(model: keras.Sequential, found: dict[str, Float32], rows: Float32) -> Checked:
     logits = np.asarray(model(rows, training=False))
     expected = {"logits": logits, "probabilities": softmax(logits)}
     return Checked(
@@ -250,10 +275,9 @@ def _check_rows(model: keras.Sequential, form: ExportFormat, path: Path, rows: F
     )
 
 
-def _check_samples(model: keras.Sequential, path: Path, reference: FeaturizerReference) -> Checked:
+def _check_samples(model: keras.Sequential, path: Path, name: str, reference: FeaturizerReference) -> Checked:
     found = samples_outputs(path, reference.samples)
     # The model gets the features of the export: their difference from the featurizer's has its own tolerance.
-    name = model.inputs[0].name
     logits = np.asarray(model(found[name], training=False))
     segments = softmax(logits)
     expected = {

@@ -22,14 +22,14 @@ class MfccConstants:
     """Constants of the featurizer that are not feature settings.
 
     Attributes:
-        window: float32 [n_fft], window of each frame.
+        window: [n_fft], window of each frame, which is transformed in its type, float32 or float64.
         mel: float32 [n_mels, 1 + n_fft / 2], mel filters.
         amin: Power floor of a mel band.
         peaks: Lowest and highest accepted peak of a track; full scale is 1.
         deltas: Filter of each derivative, float32 [frames, frames], from `delta_filters`.
     """
 
-    window: Float32
+    window: Float32 | NDArray[np.float64]
     mel: Float32
     amin: float
     peaks: tuple[float, float]
@@ -116,14 +116,15 @@ class TrackMfcc:
     def _segment(self, samples: tf.Tensor) -> tf.Tensor:
         """Return the features of one segment, float32 [features, frames], as librosa computes them."""
         n_fft = self._settings.n_fft
+        window = tf.constant(self._constants.window)
         spectrum = tf.signal.stft(
-            tf.pad(samples, [[n_fft // 2, n_fft // 2]]),
+            tf.pad(tf.cast(samples, window.dtype), [[n_fft // 2, n_fft // 2]]),
             frame_length=n_fft,
             frame_step=self._settings.hop_length,
             fft_length=n_fft,
-            window_fn=lambda length, dtype: tf.constant(self._constants.window, dtype),
+            window_fn=lambda length, dtype: window,
         )
-        power = tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum))
+        power = tf.cast(tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum)), tf.float32)
         mel = tf.matmul(power, tf.constant(self._constants.mel), transpose_b=True)
         decibels = 10 / math.log(10) * tf.math.log(tf.maximum(mel, self._constants.amin))
         decibels = tf.maximum(decibels, tf.reduce_max(decibels) - self._settings.top_db)

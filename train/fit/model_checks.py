@@ -82,6 +82,12 @@ def _layer_breaches(model: keras.Model, steps: int) -> list[str]:
     ]
     if (dtype := model.outputs[0].dtype) != "float32":
         problems.append(f"its logits are {dtype}, expected float32: give the last layer dtype='float32'")
+    last = getattr(model.outputs[0]._keras_history.operation, "activation", None)
+    if last in (keras.activations.sigmoid, keras.activations.hard_sigmoid):
+        problems.append(
+            f"its outputs have the activation {last.__name__}: leave it out, because the loss and predictions "
+            "apply the softmax to the logits"
+        )
     problems += [
         f"{variable.path} is {variable.dtype}, expected float32 weights"
         for variable in model.trainable_variables

@@ -42,7 +42,21 @@ def call_builder(
         _dtype_policy(precision),
         explained(code, f"{code.name.recorded} cannot build a model for {input_shape} and {classes} classes"),
     ):
-        return function(input_shape, classes, config.model_copy(deep=True))
+        return _without_structure(function(input_shape, classes, config.model_copy(deep=True)))
+
+
+def _without_structure(model: Any) -> Any:
+    """Return a graph with one input and one output, such as `keras.Model([x], {"y": y})`, without list or dict.
+
+    Calls of the model then take and return a tensor, as all that trains and exports it expects.
+    """
+    if not isinstance(model, keras.Model) or not type(model).__module__.startswith("keras."):
+        return model
+    if isinstance(model, keras.Sequential) or not (len(model.inputs or ()) == len(model.outputs or ()) == 1):
+        return model
+    if isinstance(model.input, keras.KerasTensor) and isinstance(model.output, keras.KerasTensor):
+        return model
+    return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
 
 
 def set_up(model: keras.Model, normalise_by: Statistics | None, synchronized: bool) -> keras.Model:

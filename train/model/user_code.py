@@ -56,7 +56,7 @@ def explained(code: ModelCode, what: str) -> Iterator[None]:
         yield
     except TrainError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == code.name.file]
         lines = "".join(
             f"\n  {one_line(frame.filename)}, line {frame.lineno}, in {frame.name}: {one_line(frame.line or '')}"

@@ -145,7 +145,10 @@ def test_a_damaged_row_is_computed_again_instead_of_copied(grown, tmp_path):
     (root / "music" / first).unlink()
     # Computed again, it would be a reject: this track is copied, because its rows are those that were written.
     (root / "music" / last).write_bytes(bytes((root / "music" / last).stat().st_size))
-    featurize(str(root / "music"), folder, CONFIG)
+    with logged("featurize") as messages:
+        featurize(str(root / "music"), folder, CONFIG)
+    [message] = [message for message in messages if "damaged" in message]
+    assert f"1 tracks in {folder} were damaged and are computed again: '{damaged}'. " in message
     dataset = open_dataset(folder)
     assert not [problems for _, problems in verify(dataset) if problems]
     assert dataset.info.rejects == []

@@ -123,14 +123,14 @@ def merge(plan: ShardPlan, folder: StoragePath) -> ShardRecord:
         DatasetError: Rows are missing or damaged.
         OSError: The shard cannot be written.
     """
-    rows, rejects = read_previous(plan, folder)
+    previous = read_previous(plan, folder)
     writer = ShardWriter(plan)
     for track in plan.tracks:
-        if copied := rows.get((track.id, track.size)):
+        if copied := previous.rows.get((track.id, track.size)):
             writer.add(track, copied.features, copied.starts)
             for message in copied.remarks:
                 writer.remark(track, message)
-        elif reject := rejects.get(track.id):
+        elif reject := previous.rejects.get(track.id):
             writer.reject(track, reject)
         else:
             raise DatasetError(
@@ -169,5 +169,9 @@ def _threads(plans: list[ShardPlan]) -> int:
 
 def _without_rows(plan: ShardPlan, folder: StoragePath) -> list[str]:
     """Return the ids of the tracks of a plan that have neither rows nor a reject."""
-    rows, rejects = read_previous(plan, folder)
-    return [track.id for track in plan.tracks if (track.id, track.size) not in rows and track.id not in rejects]
+    previous = read_previous(plan, folder)
+    return [
+        track.id
+        for track in plan.tracks
+        if (track.id, track.size) not in previous.rows and track.id not in previous.rejects
+    ]

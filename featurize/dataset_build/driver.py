@@ -20,7 +20,7 @@ from featurize.dataset.schema import DUPLICATES_SCHEMA, REJECTS_SCHEMA
 from featurize.dataset.shard_table import ShardRecord, read_to_open
 from featurize.dataset.tables import read_table
 from featurize.dataset_build.finalize import Summary, finish, summarize
-from featurize.dataset_build.previous_rows import RowSources
+from featurize.dataset_build.previous_rows import RowSources, describe_damaged
 from featurize.dataset_build.worker import ShardResult, write_features
 from featurize.errors import CollectionLostError, FeaturizeError, Reject
 from featurize.execution.folder_lock import only_run_in
@@ -165,6 +165,7 @@ def featurize(
             plans = _shard_plans(plan, missing, sources, retried)
             pool: RayTaskPool[PlanAttempts] = RayTaskPool(workers)
             done_now = rejected_now = 0
+            damaged: list[str] = []
 
             def report() -> None:
                 on_progress(FeaturizeProgress(done + done_now, total, done_now, rejected_now, pool.nodes))
@@ -176,7 +177,10 @@ def featurize(
                 made[result.name] = result.record
                 done_now += result.tracks
                 rejected_now += result.rejects
+                damaged += result.damaged
                 report()
+            if damaged:
+                _log.warning(describe_damaged(folder, sorted(damaged)))
         return finish(folder, plan, made)
 
 

@@ -16,9 +16,12 @@ from featurize.dataset.footer import parse_footer, read_footer
 from featurize.dataset.reader import UNREADABLE, in_threads
 from featurize.dataset.tables import refuse_other_schema
 from featurize.dataset_build.shard_writer import digest
+from featurize.display import one_line
 from featurize.errors import Reject
 from featurize.planning.shard_plan import ShardPlan
 from featurize.storage import StoragePath
+
+_TRACKS_SHOWN = 5
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,6 +37,21 @@ class CopiedTrack:
     features: NDArray[np.float32]
     starts: NDArray[np.float64]
     remarks: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class PreviousRows:
+    """What finished shards have of the tracks of a plan.
+
+    Attributes:
+        rows: Rows by id and file size, without those that differ from what was written.
+        rejects: Rejects by id, none if the plan has `retry_rejects`.
+        damaged: Ids of the tracks whose rows differ from what was written or cannot be read.
+    """
+
+    rows: dict[tuple[str, int], CopiedTrack]
+    rejects: dict[str, Reject]
+    damaged: list[str]
 
 
 class RowSources:
@@ -70,46 +88,57 @@ class RowSources:
         return tuple(self._names[owner] for owner in sorted(owners))
 
 
-def read_previous(
-    plan: ShardPlan, folder: StoragePath
-) -> tuple[dict[tuple[str, int], CopiedTrack], dict[str, Reject]]:
-    """Read what the shards `plan.previous` have of the tracks of a plan.
-
-    Returns:
-        Rows by id and file size, without those that differ from what was written; and rejects by id, none if the
-        plan has `retry_rejects`.
-    """
+def read_previous(plan: ShardPlan, folder: StoragePath) -> PreviousRows:
+    """Read what the shards `plan.previous` have of the tracks of a plan."""
     wanted = {(track.id, track.size) for track in plan.tracks}
     ids = {track.id for track in plan.tracks}
     rows: dict[tuple[str, int], CopiedTrack] = {}
     rejects: dict[str, Reject] = {}
+    differ: set[tuple[str, int]] = set()
     for name in plan.previous:
         path = folder / "shards" / name
         try:
             file = pq.ParquetFile(path.path, page_checksum_verification=True, **path.arrow)
             footer = parse_footer(file.metadata)
-            if footer.settings != plan.settings.model_dump():
-                continue
+        except UNREADABLE:
+            continue  # broken or missing: its tracks are computed again
+        if footer.settings != plan.settings.model_dump():
+            continue
+        written = {key: i for i, key in enumerate(zip(footer.tracks.track, footer.tracks.size, strict=True))}
+        try:
             form, segments = plan.settings.format, plan.settings.segments_per_track
             refuse_other_schema(file.schema_arrow, form.schema)
             table = file.read(["start", form.column], use_threads=False)
-            features = form.array(table[form.column]).reshape(len(footer.tracks.track), segments, *form.shape)
+            features = form.array(table[form.column]).reshape(len(written), segments, *form.shape)
             starts = table["start"].to_numpy().reshape(len(features), segments)
         except UNREADABLE:
-            continue  # broken or missing: its tracks are computed again
+            differ |= written.keys() & wanted
+            continue
         remarks: dict[str, list[str]] = {}
         for remark in footer.remarks:
             remarks.setdefault(remark.path, []).append(remark.message)
-        kept = zip(footer.tracks.track, footer.tracks.size, footer.tracks.digest, strict=True)
-        for i, (track, size, written) in enumerate(kept):
-            # Rows that a disk has damaged are computed again: a copy would get a new digest, and look whole.
-            if (track, size) in wanted and (track, size) not in rows and digest(features[i]) == written:
-                rows[track, size] = CopiedTrack(features[i], starts[i], tuple(remarks.get(track, ())))
+        for key, i in written.items():
+            if key not in wanted or key in rows:
+                continue
+            if digest(features[i]) == footer.tracks.digest[i]:
+                rows[key] = CopiedTrack(features[i], starts[i], tuple(remarks.get(key[0], ())))
+            else:  # a disk has damaged them; a copy would get a new digest, and look whole
+                differ.add(key)
         if not plan.retry_rejects:
             for reject in footer.rejects:
                 if reject.path in ids:
                     rejects.setdefault(reject.path, Reject(reject.stage, reject.reason, reject.message))
-    return rows, rejects
+    return PreviousRows(rows, rejects, sorted(track for track, _ in differ - rows.keys()))
+
+
+def describe_damaged(folder: StoragePath, tracks: Sequence[str]) -> str:
+    """Return the message about tracks whose rows in a dataset were damaged."""
+    shown = ", ".join(repr(one_line(track)) for track in tracks[:_TRACKS_SHOWN])
+    more = ", ..." if len(tracks) > _TRACKS_SHOWN else ""
+    return (
+        f"The stored rows of {len(tracks)} tracks in {folder} were damaged and are computed again: {shown}{more}. "
+        f"The disk may be failing. To compare all others with what was written: earmark verify {folder.quoted}"
+    )
 
 
 def _hashes(tracks: Sequence[str]) -> NDArray[np.int64]:

@@ -35,11 +35,13 @@ class ShardResult:
         name: Name of the shard.
         tracks: Number of its tracks, rejects included.
         record: What the last step needs to know about it, so that it need not read it.
+        damaged: Ids of the tracks that were computed again, because an earlier shard has damaged rows of them.
     """
 
     name: str
     tracks: int
     record: ShardRecord
+    damaged: Sequence[str] = ()
 
     @property
     def rejects(self) -> int:
@@ -72,7 +74,8 @@ def write_features(
         raise CollectionLostError(
             f"{folder} does not exist on {socket.gethostname()}. Mount it on every node, or use a URI."
         )
-    had_rows, had_rejects = read_previous(plan, folder)
+    previous = read_previous(plan, folder)
+    had_rows, had_rejects = previous.rows, previous.rejects
     writer = ShardWriter(plan)
     known = had_rejects.keys() | (excluded or {}).keys()
     computed = [track for track in plan.tracks if (track.id, track.size) not in had_rows and track.id not in known]
@@ -100,7 +103,7 @@ def write_features(
                 writer.add(track, *rows)
                 for message in remarks:
                     writer.remark(track, message)
-    return ShardResult(plan.name, len(plan.tracks), writer.finish(folder))
+    return ShardResult(plan.name, len(plan.tracks), writer.finish(folder), previous.damaged)
 
 
 def fetching_ahead(plan: ShardPlan, tracks: Sequence[Track]) -> FetchAhead:

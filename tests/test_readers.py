@@ -119,6 +119,25 @@ def test_a_flac_file_behind_two_tags_is_read():
     assert read(tags + encode_tune("FLAC", "PCM_16")) == (6, "")
 
 
+def test_a_tag_before_an_mp3_adds_nothing_to_its_length():
+    rng = np.random.default_rng(0)
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp3", options={"write_xing": "0", "id3v2_version": "0"}) as out:
+        encoder = out.add_stream("mp3", rate=44100, layout="mono", bit_rate=128_000)
+        planes = 0.2 * rng.standard_normal((1, 44100 * 12)).astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(planes, format="fltp", layout="mono")
+        frame.sample_rate = 44100
+        out.mux([*encoder.encode(frame), *encoder.encode(None)])
+    content = file.getvalue()
+    tags = id3_tag(id3_text_frame(b"APIC", rng.bytes(2_000_000)))
+    middle = feature_settings(FeaturizeConfig(excerpt_seconds=6, excerpt_position="middle"))
+    for how in (SETTINGS, middle):
+        expected, nothing = decode(BytesSource(content), how)
+        samples, remark = decode(BytesSource(tags + content), how)
+        np.testing.assert_array_equal(samples, expected)
+        assert (remark, nothing) == ("", "")
+
+
 @pytest.mark.parametrize(
     ("container", "subtype"),
     [("WAV", "PCM_16"), ("RF64", "PCM_16"), ("AIFF", "PCM_16"), ("CAF", "ALAC_16"), ("OGG", "VORBIS")],

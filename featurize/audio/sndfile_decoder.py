@@ -24,9 +24,9 @@ _CUT = re.compile(r"^ *(?:data|SSND|riff|Data Size) +: (\d+) \(should be (\d+)\)
 _CUT_RF64 = re.compile(r"Calculated frame count \d+ does not match value from 'ds64' chunk of (\d+)")
 _UNKNOWN_BYTES = 0x7FFF0000  # programs that write to a pipe say about this or more
 
-
 # Behind an ID3v2 tag libsndfile refuses some of these; of others it loses as many bytes as the tag has at the end.
-_BEHIND_TAGS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"OggS", b"caff")
+# Of an MP3 without a Xing header it estimates the length from the size, that of the tag included.
+_BEHIND_TAGS = re.compile(rb"RIFF|RIFX|RF64|FORM|OggS|caff|\xff[\xe0-\xff]")
 _MOST_TAGS = 16
 
 
@@ -149,7 +149,7 @@ def _tags_before(source: Source | BytesSource) -> int:
         source.seek(begin)
         header = source.read(10)
         if header[:3] != b"ID3" or len(header) < 10:
-            return begin if header[:4] in _BEHIND_TAGS else 0
+            return begin if _BEHIND_TAGS.match(header) else 0
         begin += 10 + sum((byte & 0x7F) << 7 * (3 - place) for place, byte in enumerate(header[6:]))
     return 0
 

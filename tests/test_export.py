@@ -181,6 +181,10 @@ def unnamed(input_shape, classes, config):
 def recurrent(input_shape, classes, config):
     layers = keras.Input(input_shape), keras.layers.GRU(4), keras.layers.Dense(classes)
     return keras.Sequential(layers)
+
+def loud(input_shape, classes, config):
+    many = keras.layers.Dense(classes, kernel_initializer=keras.initializers.RandomNormal(stddev=3.0))
+    return keras.Sequential([keras.Input(input_shape), keras.layers.Flatten(), many])
 """
 
 
@@ -206,6 +210,13 @@ def test_a_model_that_a_format_cannot_hold_is_refused_with_the_reason(features, 
     ):
         export(tmp_path / "run", "tflite", tmp_path / "model.tflite")
     assert not (tmp_path / "model.tflite").exists()
+
+
+def test_large_logits_may_differ_by_more_than_small_ones(features, tmp_path):
+    (tmp_path / "nets.py").write_text(NETWORKS)
+    trained(features, tmp_path / "run", model=f"{tmp_path}/nets.py:loud", epochs=1)
+    printed = export(tmp_path / "run", "tflite", tmp_path / "model.tflite")
+    assert differences(printed)["logits"] > TOLERANCE
 
 
 def test_the_command_prints_only_the_export_and_its_differences(export_run, tmp_path):

@@ -235,6 +235,11 @@ def test_a_run_that_cannot_have_a_card_is_refused_with_advice(run, features, tmp
     done = earmark_here("card", tmp_path)
     assert done.returncode == 1
     assert "holds no run" in done.stderr
+    done = earmark_here("card", run / "model.json", "--features", features)
+    assert f"holds no run: run.json is missing. Give the folder of the run: {run}" in done.stderr
+    done = earmark_here("card", run, "--features", features, "--out", tmp_path)
+    assert done.returncode == 2
+    assert f"is a folder. Give a file in it: --out {tmp_path}/README.md" in done.stderr
 
 
 def test_the_card_of_a_run_in_a_bucket(run, features, client, uri):

@@ -285,6 +285,8 @@ class Run:
 
     def _how_to_train(self) -> str:
         """Return what to type for a folder that was expected to hold a run."""
+        if self.folder.is_file() and (outer := self.folder.parent / "run.json").is_file():
+            return f"Give the folder of the run: {outer.parent}"
         if search := self.search():
             return (
                 f"It holds the trials of a search, each of them a run; the best: {self.folder / search.best_name}"

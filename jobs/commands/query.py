@@ -122,6 +122,7 @@ def card(
     with plain_errors(kept=""):
         from featurize.dataset.dataset import open_dataset
         from featurize.storage import StoragePath
+        from jobs.errors import ConfigError
         from train.report.model_card import write_model_card
         from train.run import Run
 
@@ -132,6 +133,8 @@ def card(
             echo(text, nl=False)
             return
         file = StoragePath.of(out)
+        if file.is_folder():
+            raise ConfigError(f"--out {file} is a folder. Give a file in it: --out {(file / 'README.md').quoted}")
         file.write(text.encode())
         echo(f"card      {file if file.scheme else one_line(out)}")
 

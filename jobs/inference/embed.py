@@ -151,6 +151,8 @@ def embed(
     settings = settings.model_copy(update=limits)
     files = list_files(targets)
     if not files:
+        if not targets:
+            raise FeaturizeError("expected audio files or folders, got none.")
         given = one_line(", ".join(map(uri_without_secrets, targets)))
         raise FeaturizeError(f"expected audio files in {given}, found none. Give files or folders.")
     started, order = time.monotonic(), _TrackOrder([file.id for file in files])

@@ -137,6 +137,8 @@ def predict(
     _refuse_collections(targets)
     files = list_files(targets)
     if not files:
+        if not targets:
+            raise FeaturizeError("expected audio files or folders, got none.")
         given = one_line(", ".join(map(uri_without_secrets, targets)))
         raise FeaturizeError(f"expected audio files in {given}, found none. Give files or folders.")
     started, order = time.monotonic(), {file.id: index for index, file in enumerate(files)}

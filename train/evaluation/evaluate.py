@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from featurize.dataset.dataset import Dataset
+from featurize.dataset.feature_settings import FeatureSettings
 from featurize.display import one_line
 from train.config import TrainConfig
 from train.errors import TrainError
@@ -80,7 +81,11 @@ def evaluate_run(run: Run, dataset: Dataset, trust_code: bool = False) -> Metric
 
 def _difference(model: ModelInfo, dataset: Dataset) -> str:
     """Return what differs between the dataset of a model and another one, as far as the run records it."""
-    here, there = dataset.info.settings.model_dump(), model.features
+    here = dict(dataset.info.settings)
+    # Stored are only those that are not the default.
+    fields = FeatureSettings.model_fields.items()
+    defaults = {name: field.default for name, field in fields if not field.is_required()}
+    there = {**defaults, **model.features}
     differences = [
         f"{one_line(key)} is {here.get(key)!r} in the dataset, {there.get(key)!r} in the model"
         for key in sorted(here.keys() | there.keys())

@@ -34,7 +34,7 @@ from train.run import Run
 
 Float32 = NDArray[np.float32]
 
-TOLERANCE = 1e-4  # of logits and probabilities
+TOLERANCE = 1e-4  # of logits and probabilities; a share of the largest logit, if that is above 1
 TOLERANCE_DB = 0.05  # of features
 TOLERANCE_SECONDS = 1e-9  # of starts: TensorFlow replaces a division by a constant by a product
 _PROBLEM_SHOWN = 300  # characters
@@ -271,7 +271,7 @@ def _check_rows(model: keras.Sequential, found: dict[str, Float32], rows: Float3
     expected = {"logits": logits, "probabilities": softmax(logits)}
     return Checked(
         f"{len(rows)} rows of the dataset",
-        [_difference(name, found[name], expected[name], TOLERANCE) for name in expected],
+        [_difference(name, found[name], expected[name], _tolerance(expected[name])) for name in expected],
     )
 
 
@@ -290,7 +290,7 @@ def _check_samples(model: keras.Sequential, path: Path, name: str, reference: Fe
         [
             _difference(name, found[name], reference.features, TOLERANCE_DB, "dB"),
             _difference("start", found["start"], reference.starts, TOLERANCE_SECONDS, "s"),
-            *(_difference(name, found[name], expected[name], TOLERANCE) for name in expected),
+            *(_difference(name, found[name], expected[name], _tolerance(expected[name])) for name in expected),
         ],
     )
 
@@ -301,6 +301,10 @@ def _difference(
     same_shape = found.shape == expected.shape
     largest = float(np.abs(found.astype(np.float64) - expected).max()) if same_shape else math.inf
     return Difference(name, largest, tolerance, unit)
+
+
+def _tolerance(expected: NDArray[Any]) -> float:
+    return TOLERANCE * max(1.0, float(np.abs(expected).max()))
 
 
 def _refuse_differences(form: ExportFormat, out: Path, checked: list[Checked]) -> None:

@@ -26,6 +26,7 @@ from featurize.config import FeaturizeConfig
 from featurize.dataset_build.worker import featurize_track
 from featurize.errors import Reject
 from featurize.planning.shard_plan import feature_settings
+from featurize.positioned_file import PositionedFile
 from featurize.storage import StoragePath
 from jobs.demo.synthesis import STYLES, Habits, compose
 
@@ -257,6 +258,30 @@ def test_features_are_always_finite(length, rate, channels, amplitude, kind, see
         mfcc = segment_features(samples, segment_starts(len(samples), SETTINGS), FILTERS, SETTINGS)
         assert mfcc.shape == (4, 40, 217)
         assert np.isfinite(mfcc).all()
+
+
+class _CountingFile(PositionedFile):
+    def __init__(self, content: bytes) -> None:
+        super().__init__(len(content))
+        self._content = content
+        self.read_bytes = 0
+
+    def readinto(self, buffer) -> int:
+        part = self._content[self._position : self._position + len(buffer)]
+        buffer[: len(part)] = part
+        self._position += len(part)
+        self.read_bytes += len(part)
+        return len(part)
+
+
+def test_the_beginning_of_a_long_file_is_read_once():
+    sound = 0.3 * np.random.default_rng(0).standard_normal((40 * 44100, 2))
+    file = _CountingFile(encode(sound, 44100, ".flac"))
+    size = 2 << 20
+    source = Source(io.BufferedReader(file, size))
+    samples, _ = decode(source, SETTINGS.model_copy(update={"excerpt_seconds": 6.0}))
+    assert len(samples) == 6 * SAMPLE_RATE
+    assert file.read_bytes == size < file.seek(0, io.SEEK_END)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux only")

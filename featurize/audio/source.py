@@ -23,36 +23,41 @@ class Source:
     """
 
     def __init__(self, file: Any) -> None:
-        """Wrap a seekable binary file."""
+        """Wrap a seekable binary file, at its beginning."""
         self._file = file
+        self._size = int(file.seek(0, io.SEEK_END))
+        self._position = 0
         self.error: OSError | None = None
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer and return the number of bytes read; 0 at the end and after an error."""
         try:
-            return int(self._file.readinto(buffer))
+            # Not in `seek`: decoders ask for the size by seeking to the end, and the buffer of a remote file would
+            # have to be read again.
+            if self._file.tell() != self._position:
+                self._file.seek(self._position)
+            read = int(self._file.readinto(buffer))
         except OSError as error:
             self.error = error
             return 0
+        self._position += read
+        return read
 
     def read(self, size: int = -1) -> bytes:
         """Return up to `size` bytes; none at the end and after an error."""
-        try:
-            return bytes(self._file.read(size))
-        except OSError as error:
-            self.error = error
-            return b""
+        buffer = bytearray(max(self._size - self._position, 0) if size < 0 else size)
+        return bytes(memoryview(buffer)[: self.readinto(buffer)])
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Seek, or stay at the current position if the target does not exist."""
-        try:
-            return int(self._file.seek(offset, whence))
-        except (OSError, ValueError):
-            return self.tell()  # not the requested position, so the decoder gives up
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        if start + offset >= 0:  # otherwise not the requested position, so the decoder gives up
+            self._position = start + offset
+        return self._position
 
     def tell(self) -> int:
         """Return the current position."""
-        return int(self._file.tell())
+        return self._position
 
 
 class BytesSource(io.BytesIO):

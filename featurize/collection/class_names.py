@@ -41,7 +41,7 @@ def log_doubtful_classes(counts: Mapping[str, int]) -> None:
     several = _several_labels(list(counts))
     if several:
         _log.warning(
-            "%d classes look like several labels in one (%s); each combination is a class of its own. Leave one "
+            "%d classes look like several labels in one (%s); each combination is a separate class. Leave one "
             "label in each cell, or name another column: --columns label=NAME.",
             len(several),
             _listed(several),

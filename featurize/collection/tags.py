@@ -20,7 +20,7 @@ _LONGEST = 300  # characters of an artist name; damaged tags hold megabytes
 _MOST_BYTES = 64 << 20  # read from one file; covers are up to 16 MB
 _BUFFER = 1 << 13  # bytes
 _SECONDS = 20.0  # for FFmpeg to open a file
-# Tags stand before the samples or, where FFmpeg knows to find them, behind: it need not decode any.
+# Tags stand before the samples or, where FFmpeg finds them, behind: it need not decode any.
 _NO_PROBING = {"probesize": str(1 << 15), "analyzeduration": "0", "fpsprobesize": "0"}
 # Exceptions of PyAV, by name: it is imported only in processes that need it.
 _REASONS = {

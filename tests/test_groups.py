@@ -189,8 +189,8 @@ def test_classes_of_several_labels_are_named(labels, several, tmp_path):
     touch(tmp_path, *(row["path"] for row in rows))
     messages = plan_of(write_table(tmp_path, rows, ".csv"), UNGROUPED).messages
     named = ", ".join(repr(name) for name in several)
-    expected = f"{len(several)} classes look like several labels in one ({named}); each combination is a class of "
-    assert messages == ([f"{expected}its own. {SEVERAL}"] if several else [])
+    expected = f"{len(several)} classes look like several labels in one ({named}); each combination is a separate "
+    assert messages == ([f"{expected}class. {SEVERAL}"] if several else [])
 
 
 def test_an_invisible_character_in_a_class_is_named(tmp_path):

@@ -19,7 +19,7 @@ _PARTS = tuple(_PURPOSES)
 def fold_remarks(
     groups: pa.Array,
     given: GivenFolds,
-    folds: NDArray[np.int64],
+    folds: NDArray[np.int32],
     layout: FoldLayout,
     previous: PreviousFolds | None,
 ) -> Iterator[str]:
@@ -31,7 +31,7 @@ def fold_remarks(
     Args:
         groups: Group of each track, string [tracks].
         given: Splits and folds that the collection gives.
-        folds: int64 [tracks], resolved folds.
+        folds: int32 [tracks], resolved folds.
         layout: What the folds are for.
         previous: Folds in the previous plan; None without one.
     """
@@ -73,7 +73,7 @@ def _divided(groups: pa.Array, places: NDArray[np.generic], where: str) -> Itera
     )
 
 
-def _parts(folds: NDArray[np.int64], layout: FoldLayout) -> NDArray[np.int8]:
+def _parts(folds: NDArray[np.int32], layout: FoldLayout) -> NDArray[np.int8]:
     """Return the part of the official split that each track is in, an index into _PARTS, int8 [tracks]."""
     parts = np.zeros(len(folds), np.int8)
     for part, number in layout.official.items():

@@ -17,6 +17,7 @@ from featurize.display import one_line
 from featurize.errors import FeaturizeError
 from featurize.planning.groups import Groups
 
+Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
 # tolerances of numpy.isclose, which scikit-learn uses to compare folds
@@ -54,17 +55,17 @@ class PreviousFolds:
     """Folds of the tracks in the previous plan.
 
     Attributes:
-        fold: int64 [tracks], -1 for new tracks, or if the groups came from another source.
+        fold: int32 [tracks], -1 for new tracks, or if the groups came from another source.
         layout: What the folds were for.
     """
 
-    fold: Int64
+    fold: Int32
     layout: FoldLayout
 
 
 def resolve_folds(
-    groups: Groups, labels: Int64, given: GivenFolds, previous: PreviousFolds | None
-) -> tuple[Int64, FoldLayout]:
+    groups: Groups, labels: Int32, given: GivenFolds, previous: PreviousFolds | None
+) -> tuple[Int32, FoldLayout]:
     """Return the fold of each track, and what the folds are for.
 
     The official validation and test splits are a fold each, whatever the groups of their tracks. In the training
@@ -74,28 +75,28 @@ def resolve_folds(
 
     Args:
         groups: Group of each track.
-        labels: int64 [tracks], class indices.
+        labels: int32 [tracks], class indices.
         given: Splits and folds that the collection gives.
         previous: Folds in the previous plan; None without one.
 
     Returns:
-        int64 [tracks], and the layout.
+        int32 [tracks], and the layout.
 
     Raises:
         FeaturizeError: There are too few groups or folds.
     """
     training = given.training
-    fold = np.where(training, given.fold.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False), -1)
+    fold = np.where(training, given.fold.fill_null(-1).to_numpy(), np.int32(-1))
     names, group = _numbered(groups.groups if training.all() else groups.groups.filter(pa.array(training)))
     is_given = bool((fold >= 0).any())
     numbers = _training_folds(given, fold[training], len(names), previous)
     if not (is_given or given.has_test) and len(names) < len(numbers):
         raise FeaturizeError(_too_few_groups(names.to_pylist(), len(numbers), groups.grouping))
-    before = np.full(len(group), -1)
+    before = np.full(len(group), -1, np.int32)
     if previous:
-        before = np.where(np.isin(previous.fold, previous.layout.training), previous.fold, -1)[training]
-    folds = np.full(len(fold), -1)
-    folds[training] = _deal(labels[training], group, fold[training], before, np.array(numbers))
+        before = np.where(np.isin(previous.fold, previous.layout.training), previous.fold, np.int32(-1))[training]
+    folds = np.full(len(fold), -1, np.int32)
+    folds[training] = _deal(labels[training], group, fold[training], before, np.array(numbers, np.int32))
     if is_given or given.has_test:
         numbers = np.unique(folds[training]).tolist()
     if len(numbers) < 2 and not given.has_test:
@@ -109,12 +110,12 @@ def resolve_folds(
     return folds, layout
 
 
-def _training_folds(given: GivenFolds, fold: Int64, groups: int, previous: PreviousFolds | None) -> list[int]:
+def _training_folds(given: GivenFolds, fold: Int32, groups: int, previous: PreviousFolds | None) -> list[int]:
     """Return the numbers of the folds that the training part may be in.
 
     Args:
         given: Splits and folds that the collection gives.
-        fold: int64 [tracks of the training part], given folds, -1 for none.
+        fold: int32 [tracks of the training part], given folds, -1 for none.
         groups: Number of groups in the training part.
         previous: Folds in the previous plan.
     """
@@ -142,15 +143,15 @@ def _layout(numbers: list[int], given: GivenFolds, previous: PreviousFolds | Non
     return FoldLayout(training=numbers, **official)
 
 
-def _deal(labels: Int64, group: Int64, given: Int64, previous: Int64, numbers: Int64) -> Int64:
-    """Return the fold of each track of the training part, int64 [tracks].
+def _deal(labels: Int32, group: Int32, given: Int32, previous: Int32, numbers: Int32) -> Int32:
+    """Return the fold of each track of the training part, int32 [tracks].
 
     Args:
-        labels: int64 [tracks], class indices.
-        group: int64 [tracks], group indices without gaps.
-        given: int64 [tracks], given folds, -1 for none.
-        previous: int64 [tracks], folds in the previous plan, -1 for none.
-        numbers: int64 [folds], numbers of the folds, ascending.
+        labels: int32 [tracks], class indices.
+        group: int32 [tracks], group indices without gaps.
+        given: int32 [tracks], given folds, -1 for none.
+        previous: int32 [tracks], folds in the previous plan, -1 for none.
+        numbers: int32 [folds], numbers of the folds, ascending.
     """
     if (given >= 0).all():
         return given
@@ -161,24 +162,24 @@ def _deal(labels: Int64, group: Int64, given: Int64, previous: Int64, numbers: I
     # Tracks of a group that are given another fold than the rest are a separate unit, so that their classes
     # count in that fold.
     if (own >= 0).any():
-        units, unit = np.unique(group * (count + 1) + own + 1, return_inverse=True)
+        units, unit = np.unique(group * np.int64(count + 1) + own + 1, return_inverse=True)
         owner, own_of_unit = np.divmod(units, count + 1)
         fixed = np.where(own_of_unit > 0, own_of_unit - 1, kept[owner])
     else:
         unit, fixed = group, kept
     present = np.bincount(labels) > 0
     without_gaps = (np.cumsum(present) - 1)[labels]
-    folds: Int64 = numbers[assign_folds(without_gaps, unit, fixed, count)[unit]]
+    folds: Int32 = numbers[assign_folds(without_gaps, unit, fixed, count)[unit]]
     return folds
 
 
-def _positions(folds: Int64, numbers: Int64) -> Int64:
+def _positions(folds: Int32, numbers: Int32) -> Int32:
     """Return the position of each fold in `numbers`, -1 if it is not there."""
-    positions = np.minimum(np.searchsorted(numbers, folds), len(numbers) - 1)
-    return np.where(numbers[positions] == folds, positions, -1)
+    positions = np.minimum(np.searchsorted(numbers, folds), len(numbers) - 1).astype(np.int32)
+    return np.where(numbers[positions] == folds, positions, np.int32(-1))
 
 
-def _majority(group: Int64, folds: Int64, count: int) -> Int64:
+def _majority(group: Int32, folds: Int32, count: int) -> Int64:
     """Return the fold with most tracks of each group, the first of equals, int64 [groups]; -1 if there is none."""
     votes = np.zeros((int(group.max()) + 1, count), np.int64)
     known = folds >= 0
@@ -186,7 +187,7 @@ def _majority(group: Int64, folds: Int64, count: int) -> Int64:
     return np.where(votes.any(axis=1), votes.argmax(axis=1), -1)
 
 
-def assign_folds(labels: Int64, groups: Int64, fixed: Int64, n_folds: int = FOLDS) -> Int64:
+def assign_folds(labels: Int32, groups: Int32, fixed: Int64, n_folds: int = FOLDS) -> Int64:
     """Assign groups to folds so that every fold has about the same class distribution.
 
     The algorithm is that of scikit-learn's `StratifiedGroupKFold`: groups, in descending order of the standard
@@ -196,8 +197,8 @@ def assign_folds(labels: Int64, groups: Int64, fixed: Int64, n_folds: int = FOLD
     evaluated.
 
     Args:
-        labels: int64 [tracks], class indices without gaps.
-        groups: int64 [tracks], group indices without gaps.
+        labels: int32 [tracks], class indices without gaps.
+        groups: int32 [tracks], group indices without gaps.
         fixed: int64 [groups], fold that a group keeps, -1 for groups to assign.
         n_folds: Number of folds.
 
@@ -206,7 +207,7 @@ def assign_folds(labels: Int64, groups: Int64, fixed: Int64, n_folds: int = FOLD
         not on the order of the tracks.
     """
     n_classes, n_groups = int(labels.max()) + 1, len(fixed)
-    pairs, counts = np.unique(groups * n_classes + labels, return_counts=True)
+    pairs, counts = np.unique(groups * np.int64(n_classes) + labels, return_counts=True)
     owner, label = np.divmod(pairs, n_classes)
     first = np.searchsorted(owner, np.arange(n_groups + 1))
     # Standard deviation of a group's class counts, zeros included.
@@ -270,14 +271,14 @@ def _spread(counts: list[int], total: float) -> float:
     return math.sqrt(sum((count - mean) ** 2 for count in counts) / len(counts)) / total
 
 
-def _numbered(groups: pa.Array) -> tuple[pa.Array, Int64]:
-    """Return the group names in alphabetical order, and the index of each track's group, int64 [tracks]."""
+def _numbered(groups: pa.Array) -> tuple[pa.Array, Int32]:
+    """Return the group names in alphabetical order, and the index of each track's group, int32 [tracks]."""
     if is_ascending(groups):  # as where each track is its own group
-        return groups, np.arange(len(groups))
+        return groups, np.arange(len(groups), dtype=np.int32)
     encoded = groups.dictionary_encode()
     by_name = pc.sort_indices(encoded.dictionary)
-    rank = np.empty(len(by_name), np.int64)
-    rank[by_name.to_numpy()] = np.arange(len(by_name))
+    rank = np.empty(len(by_name), np.int32)
+    rank[by_name.to_numpy()] = np.arange(len(by_name), dtype=np.int32)
     return encoded.dictionary.take(by_name), rank[encoded.indices.to_numpy()]
 
 

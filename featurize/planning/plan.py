@@ -30,6 +30,7 @@ from featurize.planning.shard_size import cut, resolve_tracks_per_shard
 from featurize.planning.small_shards import merge_small_shards
 from featurize.storage import StoragePath
 
+Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
 
@@ -129,7 +130,9 @@ def make_plan(
     given = GivenFolds(*(one_array(catalog.tracks[name]) for name in ("split", "fold")))
     kept = None
     if previous is not None and previous.grouping == groups.grouping:
-        previous_folds = np.where(previous_rows >= 0, previous.tracks["fold"].to_numpy()[previous_rows], -1)
+        previous_folds = np.where(
+            previous_rows >= 0, previous.tracks["fold"].to_numpy()[previous_rows], np.int32(-1)
+        )
         kept = PreviousFolds(previous_folds, previous.layout)
     folds, layout = resolve_folds(groups, labels, given, kept)
     remarks = tuple(fold_remarks(groups.groups, given, folds, layout, kept))
@@ -140,7 +143,7 @@ def make_plan(
     )
     order = np.lexsort((digests, indices, folds))
     numbers = Numbers.of(order, folds, indices, labels, sizes)
-    del digests, indices, folds, labels, previous_rows
+    del digests, indices, folds, labels, previous_rows, kept
     paths = one_array(catalog.tracks["path"])
     arranged = arrange(order, ids, paths, groups.groups, numbers, classes, settings)
     return Plan(
@@ -155,8 +158,8 @@ def make_plan(
     )
 
 
-def _resolve_classes(catalog: Catalog, previous: PreviousPlan | None) -> tuple[list[str], Int64]:
-    """Return the class names and the class index of each track, int64 [tracks].
+def _resolve_classes(catalog: Catalog, previous: PreviousPlan | None) -> tuple[list[str], Int32]:
+    """Return the class names and the class index of each track, int32 [tracks].
 
     Classes of the previous plan come first, in their order, so that they keep their indices unless one is removed.
     New classes follow in alphabetical order.
@@ -166,27 +169,27 @@ def _resolve_classes(catalog: Catalog, previous: PreviousPlan | None) -> tuple[l
     known = [label for label in previous.classes if label in present] if previous else []
     classes = known + sorted(present - set(known))
     index_of = {label: index for index, label in enumerate(classes)}
-    index = np.array([index_of.get(label, -1) for label in labels.dictionary.to_pylist()], np.int64)
+    index = np.array([index_of.get(label, -1) for label in labels.dictionary.to_pylist()], np.int32)
     return classes, index[labels.indices.to_numpy()]
 
 
 def _resolve_shard_indices(
-    folds: Int64,
+    folds: Int32,
     digests: NDArray[np.uint64],
     sizes: Int64,
     tracks_per_shard: int | Literal["auto"],
     settings: FeatureSettings,
     previous: PreviousPlan | None,
-    previous_rows: Int64,
-) -> Int64:
-    """Return the index of each track's shard in its fold, int64 [tracks].
+    previous_rows: Int32,
+) -> Int32:
+    """Return the index of each track's shard in its fold, int32 [tracks].
 
     Tracks of the previous plan keep their shard if settings and fold are unchanged. The other tracks of a fold are
     divided among new shards of nearly equal size. If there are new tracks beside kept ones, and more than half of
     the shards are less than half full, these are merged.
     """
     most = resolve_tracks_per_shard(tracks_per_shard, len(folds))
-    indices = np.full(len(folds), -1)
+    indices = np.full(len(folds), -1, np.int32)
     next_index = np.zeros(FOLD_NUMBERS, np.int64)
     if previous is not None and previous.settings == settings:
         previous_fold, previous_index = previous_places(previous)

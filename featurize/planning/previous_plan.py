@@ -89,14 +89,14 @@ def _refuse_inconsistent(tracks: pa.Table, about: _About) -> None:
         raise ValueError("it has a fold that is none of its folds")
 
 
-def rows_in_previous(ids: pa.Array, previous: PreviousPlan | None) -> NDArray[np.int64]:
-    """Return the row of each track in the previous plan, int64 [tracks]; -1 for new tracks."""
+def rows_in_previous(ids: pa.Array, previous: PreviousPlan | None) -> NDArray[np.int32]:
+    """Return the row of each track in the previous plan, int32 [tracks]; -1 for new tracks."""
     if previous is None:
-        return np.full(len(ids), -1)
+        return np.full(len(ids), -1, np.int32)
     known = one_array(previous.tracks["track"])
     if not (is_ascending(ids) and is_ascending(known)):
         return _indices(ids, known)
-    rows = np.empty(len(ids), np.int64)
+    rows = np.empty(len(ids), np.int32)
     for begin in range(0, len(ids), ROWS_AT_ONCE):
         part = ids.slice(begin, ROWS_AT_ONCE)
         first, stop = _position(known, part[0]), _position(known, part[-1]) + 1
@@ -117,9 +117,9 @@ def previous_places(previous: PreviousPlan) -> tuple[NDArray[np.int32], NDArray[
     return by_name[rows, 0], by_name[rows, 1]
 
 
-def _indices(ids: pa.Array, known: pa.Array) -> NDArray[np.int64]:
+def _indices(ids: pa.Array, known: pa.Array) -> NDArray[np.int32]:
     rows = pc.fill_null(pc.index_in(ids, value_set=known), -1)
-    return np.asarray(rows.to_numpy(zero_copy_only=False), np.int64)
+    return np.asarray(rows.to_numpy(zero_copy_only=False), np.int32)
 
 
 def _position(ids: pa.Array, track: pa.StringScalar) -> int:

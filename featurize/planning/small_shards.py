@@ -17,7 +17,7 @@ def merge_small_shards(
     sizes: Int64,
     tracks_per_shard: int | Literal["auto"],
     only_if_many: bool = False,
-) -> Int64:
+) -> NDArray[np.int32]:
     """Merge the shards of each fold that are less than half full; the others stay as they are.
 
     The small shards of a fold are taken in the order of their indices. Each is added to the small one before it,
@@ -32,7 +32,7 @@ def merge_small_shards(
         only_if_many: Whether to merge only if more than half of all shards are small.
 
     Returns:
-        The indices of the shards after merging, int64 [tracks].
+        The indices of the shards after merging, int32 [tracks].
     """
     most = resolve_tracks_per_shard(tracks_per_shard, len(folds))
     most_bytes = most * BYTES_PER_TRACK if tracks_per_shard == "auto" else None
@@ -47,7 +47,7 @@ def merge_small_shards(
         small &= 2 * held < most_bytes
     merged = keys % width
     if only_if_many and 2 * np.count_nonzero(small) <= len(keys):
-        return indices.astype(np.int64)
+        return indices.astype(np.int32)
     fold, first, in_tracks, in_bytes = -1, 0, 0, 0
     for i in np.flatnonzero(small).tolist():
         in_tracks, in_bytes = in_tracks + int(tracks[i]), in_bytes + int(held[i])
@@ -55,4 +55,4 @@ def merge_small_shards(
         if full or fold != keys[i] // width:
             fold, first, in_tracks, in_bytes = keys[i] // width, merged[i], int(tracks[i]), int(held[i])
         merged[i] = first
-    return np.asarray(merged[shard], np.int64)
+    return np.asarray(merged[shard], np.int32)

@@ -8,16 +8,19 @@ zeros. Prints the measurements and writes benchmarks/results/scale.json:
 
     plan_seconds         time from the call to the first requested shard: table, groups, folds, shards, names
     driver_ms_per_shard  CPU time of the driver per shard while shards are built and the dataset is finished
-    peak_megabytes       peak memory of the driver
+    peak_megabytes       peak memory of the driver until the dataset is finished, without mapped files, whose pages
+                         the system takes back when others need them (Linux)
+    peak_mapped_megabytes  the same with mapped files
     resume_seconds       time of the same call on the finished dataset
     grow_seconds         planning time after 0.1% of the tracks were added and as many removed
 """
 
 import argparse
 import json
+import math
 import multiprocessing
-import resource
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +46,7 @@ RESULTS = Path(__file__).parent / "results" / "scale.json"
 CLASSES = 20
 TRACKS_PER_ARTIST = 10
 ROWS_AT_ONCE = 1 << 20  # of the table that is written
+SECONDS_BETWEEN_SAMPLES = 0.05
 CONFIG = FeaturizeConfig(segments_per_track=1)
 
 
@@ -63,7 +67,8 @@ def main() -> None:
             if not planned:
                 planned.append((time.perf_counter(), time.process_time()))
 
-        summary = featurize(str(table), features, CONFIG, on_progress=on_progress, make_shard=write_zeros)
+        with PeakMemory() as peak:
+            summary = featurize(str(table), features, CONFIG, on_progress=on_progress, make_shard=write_zeros)
         ended, cpu_ended = time.perf_counter(), time.process_time()
         shards = sum(1 for _ in (features / "shards").rglob("*.parquet"))
         resumed = time.perf_counter()
@@ -83,12 +88,42 @@ def main() -> None:
         "driver_ms_per_shard": (cpu_ended - planned[0][1]) / shards * 1000,
         "resume_seconds": resumed,
         "grow_seconds": grown,
-        "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_megabytes": peak.megabytes["RssAnon"],
+        "peak_mapped_megabytes": peak.megabytes["VmRSS"],
     }
     for name, value in results.items():
         print(f"  {name:<24}{value:12,.2f}" if isinstance(value, float) else f"  {name:<24}{value:9,}")
     arguments.results.parent.mkdir(exist_ok=True)
     arguments.results.write_text(json.dumps(results, indent=2) + "\n")
+
+
+class PeakMemory:
+    """Peak memory of this process while the context is open, sampled.
+
+    Attributes:
+        megabytes: Peaks by the name that /proc/self/status gives them.
+    """
+
+    def __init__(self) -> None:
+        self.megabytes = {"RssAnon": math.nan, "VmRSS": math.nan}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def __enter__(self) -> "PeakMemory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        status = Path("/proc/self/status")
+        while status.exists() and not self._ended.wait(SECONDS_BETWEEN_SAMPLES):
+            for line in status.read_text().splitlines():
+                name, _, value = line.partition(":")
+                if name in self.megabytes:
+                    self.megabytes[name] = float(np.fmax(self.megabytes[name], int(value.split()[0]) / 1024))
 
 
 def run_in_subprocess(function: Callable[..., None], *arguments: object) -> None:

@@ -97,7 +97,7 @@ class FeaturizeConfig(BaseModel):
     )
     tracks_per_shard: TracksPerShard | Literal["auto"] = Field(
         "auto",
-        description="maximum number of tracks per Parquet file; auto: 64, beyond 100,000 tracks 128 and beyond a "
+        description="maximum number of tracks per Parquet file; auto: 64, beyond 20,000 tracks 128 and beyond a "
         "million 256, and fewer where files are very large (an interrupted run computes unfinished files again)",
     )
     track_timeout: float = Field(

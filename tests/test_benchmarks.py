@@ -80,6 +80,7 @@ SMALLEST = {
             "resume_seconds",
             "grow_seconds",
             "peak_megabytes",
+            "peak_mapped_megabytes",
         },
     ),
     "stream": (

@@ -15,8 +15,8 @@ LIMIT = 64 * MEBIBYTE  # of a track, on average
     ("setting", "tracks", "expected"),
     [
         ("auto", 1, 64),
-        ("auto", 100_000, 64),
-        ("auto", 100_001, 128),
+        ("auto", 20_000, 64),
+        ("auto", 20_001, 128),
         ("auto", 1_000_000, 128),
         ("auto", 1_000_001, 256),
         (64, 10_000_000, 64),

@@ -77,7 +77,7 @@ def train_without(
             dataset.info.settings.format,
             len(dataset.classes),
             settings.dropout,
-            normalize_by if settings.normalise else None,
+            normalize_by if settings.normalize else None,
         )
         optimizer = make_optimizer(settings, stream.steps_per_epoch)
         optimizer.build(model.trainable_variables)

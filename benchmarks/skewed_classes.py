@@ -131,7 +131,7 @@ def settings(name: str, seed: int, epochs: int | None) -> TrainConfig:
         changes["segments_per_epoch"] = None
     else:
         config = TrainConfig(
-            model="modulation", normalise=True, learning_rate=1e-3, batch_size=32, **SETTINGS[name]
+            model="modulation", normalize=True, learning_rate=1e-3, batch_size=32, **SETTINGS[name]
         )
     if epochs:
         changes |= {"epochs": epochs, "warmup_epochs": epochs / 10 if config.warmup_epochs else 0}

@@ -182,7 +182,7 @@ def export_run(features, logical_cpus, tmp_path_factory) -> Path:
     from support.training import trained
 
     folder = tmp_path_factory.mktemp("run")
-    trained(features, folder, normalise=True)
+    trained(features, folder, normalize=True)
     return folder
 
 
@@ -192,7 +192,7 @@ def conv3_run(features, logical_cpus, tmp_path_factory) -> Path:
     from support.training import trained
 
     folder = tmp_path_factory.mktemp("conv3")
-    trained(features, folder, model="conv3-norm", normalise=True)
+    trained(features, folder, model="conv3-norm", normalize=True)
     return folder
 
 

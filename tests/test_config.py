@@ -52,6 +52,14 @@ def test_what_earlier_runs_recorded_is_valid_and_is_resumed_with_the_defaults():
     assert TrainConfig(**recorded) == TrainConfig()
 
 
+def test_the_spelling_that_normalize_had_is_read_and_its_mistakes_are_reported():
+    assert load_config(None, ["train.normalise=true"]).train == TrainConfig(normalize=True)
+    with pytest.raises(ConfigError, match=r"train\.normalize: input should be a valid boolean"):
+        load_config(None, ["train.normalise=much"])
+    with pytest.raises(ConfigError, match=r"train\.normalise: unknown setting; did you mean train\.normalize"):
+        load_config(None, ["train.normalise=true", "train.normalize=true"])
+
+
 def test_every_included_config_is_valid_and_starts_with_its_command(request):
     files = [file for file in (request.config.rootpath / "configs").glob("*.yaml") if file.stem != "space"]
     assert {file.stem for file in files} >= {"published", "quick", "best"}

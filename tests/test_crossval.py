@@ -18,7 +18,7 @@ from train.folds import fold_roles
 from train.score_records import ClassScores, Metrics, ProbabilityScores, Split
 
 SETTINGS = ["--set", "train.model=modulation", "--set", "train.epochs=2", "--set", "train.batch_size=16"]
-SETTINGS += ["--set", "train.normalise=true", "--set", "train.learning_rate=1.0e-3"]
+SETTINGS += ["--set", "train.normalize=true", "--set", "train.learning_rate=1.0e-3"]
 
 
 @pytest.mark.matrix

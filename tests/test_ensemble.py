@@ -39,7 +39,7 @@ def build(input_shape, classes, config):
     x = keras.layers.Dropout(config.dropout)(x)
     return keras.Model(inputs, keras.layers.Dense(classes, dtype="float32")(x))
 """
-SETTINGS = {"ensemble": 2, "epochs": 2, "calibrate": True, "normalise": True, "average_epochs": 0.5}
+SETTINGS = {"ensemble": 2, "epochs": 2, "calibrate": True, "normalize": True, "average_epochs": 0.5}
 
 
 @pytest.fixture(scope="module")

@@ -102,7 +102,7 @@ def test_an_export_has_metadata_and_differs_from_the_model_within_tolerance(expo
     for key in ("classes", "features", "dataset", "epoch"):
         assert about[key] == model_info[key]
     assert about["format"] == form
-    assert about["normalisation"].startswith("inside")
+    assert about["normalization"].startswith("inside")
     assert list(about["signatures"]) == (["mfcc", "samples"] if form == "savedmodel" else ["mfcc"])
     assert f"exported  {folder / NAMES[form]} ({form}, " in printed[form]
     assert "checked   64 rows of the dataset: " in printed[form]
@@ -155,17 +155,17 @@ def test_a_model_of_mixed_precision_is_exported_in_float32(features, tmp_path):
     for form, name in NAMES.items():
         found = differences(export(tmp_path / "run", form, tmp_path / name))
         assert max(found["logits"], found["probabilities"]) <= TOLERANCE
-        assert metadata(tmp_path / name, form)["normalisation"].startswith("none")
+        assert metadata(tmp_path / name, form)["normalization"].startswith("none")
     exported = keras.models.load_model(tmp_path / "model.keras")
     assert {layer.dtype_policy.name for layer in exported.layers} == {"float32"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("model", "normalise"), [("conv2", False), ("conv3", False), ("conv3-norm", True), ("modulation", False)]
+    ("model", "normalize"), [("conv2", False), ("conv3", False), ("conv3-norm", True), ("modulation", False)]
 )
-def test_every_model_is_exported_in_every_format(model, normalise, features, tmp_path):
-    trained(features, tmp_path / "run", model=model, normalise=normalise)
+def test_every_model_is_exported_in_every_format(model, normalize, features, tmp_path):
+    trained(features, tmp_path / "run", model=model, normalize=normalize)
     for form, name in NAMES.items():
         found = differences(export(tmp_path / "run", form, tmp_path / name))
         assert max(found["logits"], found["probabilities"]) <= TOLERANCE
@@ -188,10 +188,10 @@ def loud(input_shape, classes, config):
 """
 
 
-@pytest.mark.parametrize("normalise", [False, True])
-def test_the_names_of_an_export_do_not_depend_on_those_of_the_layers(normalise, features, tmp_path):
+@pytest.mark.parametrize("normalize", [False, True])
+def test_the_names_of_an_export_do_not_depend_on_those_of_the_layers(normalize, features, tmp_path):
     (tmp_path / "nets.py").write_text(NETWORKS)
-    trained(features, tmp_path / "run", model=f"{tmp_path}/nets.py:unnamed", epochs=1, normalise=normalise)
+    trained(features, tmp_path / "run", model=f"{tmp_path}/nets.py:unnamed", epochs=1, normalize=normalize)
     for form, name in NAMES.items():
         export(tmp_path / "run", form, tmp_path / name)
     rows = all_rows(features)[:2]

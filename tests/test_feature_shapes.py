@@ -59,7 +59,7 @@ def log_mel(music, ray_here, tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(log_mel, logical_cpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    settings = {"model": "conv2", "normalise": True, "epochs": 1, "mask_frames": 30, "mask_coefficients": 40}
+    settings = {"model": "conv2", "normalize": True, "epochs": 1, "mask_frames": 30, "mask_coefficients": 40}
     trained(log_mel, folder, **settings)
     return Run(folder)
 

@@ -79,7 +79,7 @@ def test_what_fits_is_taken_and_the_rest_is_named(other, features, tmp_path, mon
     store_initial(begun, initial)
     with logged("train") as messages:
         taken = take_weights(begun, model(4), ["a", "b", "c", "d"], [])
-    assert [text for text in messages if "fit better with train.normalise=true" in text]
+    assert [text for text in messages if "fit better with train.normalize=true" in text]
     assert taken.taken == ["conv1"]
     assert taken.not_taken == {
         "dense1": "shapes 1104x500, 500 there, 12x500, 500 here",

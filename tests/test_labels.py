@@ -173,7 +173,7 @@ def test_changed_labels_are_found(tmp_path):
     features, folds, page = tmp_path / "features", tmp_path / "folds", tmp_path / "labels.html"
     settings = ["featurize.segments_per_track=4", "train.model=modulation", "train.epochs=8"]
     settings += ["train.learning_rate=1e-3"]
-    settings += ["train.normalise=true", "train.batch_size=32"]
+    settings += ["train.normalize=true", "train.batch_size=32"]
     arguments = [word for setting in settings for word in ("--set", setting)]
     for command in (
         ["featurize", tmp_path / "tracks.jsonl", "--out", features, *arguments[:2]],

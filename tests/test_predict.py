@@ -28,7 +28,7 @@ from train.run import Run
 @pytest.fixture(scope="module")
 def run(features, logical_cpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    trained(features, folder, model="modulation", normalise=True)
+    trained(features, folder, model="modulation", normalize=True)
     return folder
 
 

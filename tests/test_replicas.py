@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("logical_cpus")
 
 # Rounding grows from step to step where training is unstable. Without normalization and in some orders of the
 # segments, the losses of conv3 on one and two replicas are equal in the first steps and differ by 5% after fifty.
-CALM = {"dropout": 0.0, "normalise": True, "learning_rate": 1e-5}
+CALM = {"dropout": 0.0, "normalize": True, "learning_rate": 1e-5}
 
 
 def by_hand(*models):
@@ -53,7 +53,7 @@ def train_steps(features, replicas, steps, calls=(), elastic=None, **settings):
     statistics = training_statistics(dataset, config)
     with strategy.scope():
         model = build_model(
-            config.model, dataset.info.settings.format, 3, config.dropout, statistics if config.normalise else None
+            config.model, dataset.info.settings.format, 3, config.dropout, statistics if config.normalize else None
         )
         optimizer = make_optimizer(config, stream.steps_per_epoch)
         optimizer.build(model.trainable_variables)

@@ -21,7 +21,7 @@ from train.run import Run
 from train.summary_records import TuneSummary
 
 SPACE = "train.learning_rate: {loguniform: [1e-4, 3e-2]}\ntrain.dropout: [0, 0.2, 0.4]\n"
-SETTINGS = ["train.model=modulation", "train.epochs=2", "train.batch_size=16", "train.normalise=true"]
+SETTINGS = ["train.model=modulation", "train.epochs=2", "train.batch_size=16", "train.normalize=true"]
 OPTIONS = ["--samples", "8", *(word for setting in SETTINGS for word in ("--set", setting))]
 TRIALS = range(1, 9)
 

@@ -46,7 +46,7 @@ def build(input_shape, classes, config):
     x = keras.layers.GlobalAveragePooling1D(name="mean")(x)
     return keras.Model(inputs, keras.layers.Dense(classes, dtype="float32", name="logits")(x))
 """
-SETTINGS_OF_RUN = {"normalise": True, "model_settings": {"width": 12}, "mixup": 0.3}
+SETTINGS_OF_RUN = {"normalize": True, "model_settings": {"width": 12}, "mixup": 0.3}
 
 
 @pytest.fixture

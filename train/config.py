@@ -40,7 +40,7 @@ class TrainConfig(BaseModel):
         description="names of layers that keep the weights taken from the run of --from; batch normalization also "
         "keeps its statistics",
     )
-    normalise: bool = Field(
+    normalize: bool = Field(
         False,
         description="normalize each coefficient or mel band in the first layer of the model, by its mean and "
         "standard deviation in the training folds",
@@ -227,6 +227,14 @@ class TrainConfig(BaseModel):
     all_reduce: Annotated[Literal["auto", "nccl", "hierarchical"], MayChange()] = Field(
         "auto", description="algorithm that sums gradients over GPUs; auto: TensorFlow's choice, NCCL if available"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename(cls, values: Any) -> Any:
+        """Take the settings of earlier runs, one of which had another spelling."""
+        if isinstance(values, dict) and "normalise" in values and "normalize" not in values:
+            return {"normalize" if key == "normalise" else key: value for key, value in values.items()}
+        return values
 
     @model_validator(mode="after")
     def _check_folds_differ(self) -> "TrainConfig":

@@ -9,8 +9,8 @@ Int64 = NDArray[np.int64]
 
 SMALLEST = 64
 # Tracks of a collection up to which a shard has so many tracks. Ray starts 520 tasks a second, and a thousand
-# cores read 78,000 ten-second tracks in that time: 150 for each task. In a bucket, a worker waits for the first file of
-# each shard. Small collections have small shards, so that there are enough for all cores.
+# cores read 78,000 ten-second tracks in that time: 150 for each task. In a bucket, a worker waits for the first
+# file of each shard. Small collections have small shards, so that there are enough for all cores.
 _SIZES = ((20_000, SMALLEST), (1_000_000, 128))
 _LARGEST = 256
 # 64 MiB a track: an hour of 16-bit stereo takes 600 MiB, and five minutes 50.

@@ -24,7 +24,7 @@ QUICK = TrainConfig(
 )
 # All settings that use random numbers or depend on the step.
 EVERYTHING = {
-    "normalise": True,
+    "normalize": True,
     "schedule": "cosine",
     "warmup_epochs": 0.5,
     "weight_decay": 0.01,

@@ -242,7 +242,7 @@ def _describe(
         "format": form,
         "classes": about.classes,
         "features": about.features,
-        "normalisation": "inside: the first layer subtracts each feature's mean and divides by its deviation"
+        "normalization": "inside: the first layer subtracts each feature's mean and divides by its deviation"
         if has_input_normalization(model)
         else "none: the model takes the features as they are",
         "signatures": signatures,

@@ -159,7 +159,7 @@ def take_weights(run: Run, model: keras.Model, classes: list[str], frozen: list[
         _log.warning(
             f"The model of {one_line(info.initial.run)} was trained on other values: it has "
             f"{'a' if normalized else 'no'} first layer that normalizes the input. Its weights fit better with "
-            f"train.normalise={str(normalized).lower()} and another --out."
+            f"train.normalize={str(normalized).lower()} and another --out."
         )
     return result
 

@@ -143,16 +143,16 @@ def _build(
 ) -> keras.Model:
     """Return a new model of Earmark or of a user, in the scope of a strategy."""
     classes = len(dataset.classes)
-    normalise_by = statistics if config.normalise else None
+    normalize_by = statistics if config.normalize else None
     if code:
         own = call_builder(code, shape, classes, config, precision)
-        return set_up(own, normalise_by, synchronized=synchronized)
+        return set_up(own, normalize_by, synchronized=synchronized)
     model = build_model(
         config.model,
         dataset.info.settings.format,
         classes,
         config.dropout,
-        normalise_by,
+        normalize_by,
         precision,
         synchronized=synchronized,
     )

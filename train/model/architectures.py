@@ -45,7 +45,7 @@ def build_model(
     segment: SegmentFormat,
     classes: int,
     dropout: float,
-    normalise_by: Statistics | None = None,
+    normalize_by: Statistics | None = None,
     precision: str = "float32",
     synchronized: bool = True,
 ) -> keras.Sequential:
@@ -56,7 +56,7 @@ def build_model(
         segment: Name and shape of the input; the shape is one that `train.segment_size` accepts.
         classes: Number of classes.
         dropout: Fraction of activations dropped before the logits in training.
-        normalise_by: Statistics for a first layer that normalizes the input; None for no such layer.
+        normalize_by: Statistics for a first layer that normalizes the input; None for no such layer.
         precision: Keras dtype policy; the logits are always float32.
         synchronized: Whether batch normalization uses the batch of all replicas.
 
@@ -66,8 +66,8 @@ def build_model(
         can be loaded without Earmark.
     """
     layers: Layers = [keras.Input(segment.shape, name=segment.column)]
-    if normalise_by:
-        layers.append(input_normalization(normalise_by))
+    if normalize_by:
+        layers.append(input_normalization(normalize_by))
     layers += LAYERS[name](LayerFactory(segment.shape, dropout, precision, synchronized))
     layers.append(keras.layers.Dropout(dropout, dtype=precision, name="dropout"))
     layers.append(keras.layers.Dense(classes, dtype="float32", name="logits"))

@@ -59,20 +59,20 @@ def _without_structure(model: Any) -> Any:
     return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
 
 
-def set_up(model: keras.Model, normalise_by: Statistics | None, synchronized: bool) -> keras.Model:
+def set_up(model: keras.Model, normalize_by: Statistics | None, synchronized: bool) -> keras.Model:
     """Add the input normalization to a user's model, and let its batch normalization use all replicas.
 
     Args:
         model: Chain or graph of layers.
-        normalise_by: Statistics for a first layer that normalizes the input; None for no such layer.
+        normalize_by: Statistics for a first layer that normalizes the input; None for no such layer.
         synchronized: Whether batch normalization uses the batch of all replicas.
     """
     for layer in all_layers(model):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = synchronized
-    if normalise_by is None:
+    if normalize_by is None:
         return model
-    normalization = input_normalization(normalise_by)
+    normalization = input_normalization(normalize_by)
     inputs = keras.Input(model.input_shape[1:], name="segments")
     if isinstance(model, keras.Sequential):
         return keras.Sequential([inputs, normalization, *model.layers], name=model.name)

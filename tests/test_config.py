@@ -11,6 +11,7 @@ from support.command_line import earmark_here
 from jobs.config import JobConfig, load_config, to_yaml
 from jobs.errors import ConfigError
 from train.config import TrainConfig
+from train.records import RunInfo
 
 
 def test_defaults_are_valid_and_survive_the_round_trip(tmp_path):
@@ -50,6 +51,8 @@ def test_what_earlier_runs_recorded_is_valid_and_is_resumed_with_the_defaults():
     """Otherwise the run could not be resumed or evaluated: its run.json is validated and compared."""
     recorded = {"jit_compile": "auto", "all_reduce": "auto", "precision": "float32", "steps_per_call": "auto"}
     assert TrainConfig(**recorded) == TrainConfig()
+    run = RunInfo(dataset="0", features="features", train={"epochs": 1, "normalise": True})
+    assert run.train == {"epochs": 1, "normalize": True}
 
 
 def test_the_spelling_that_normalize_had_is_read_and_its_mistakes_are_reported():

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from train.interval import Interval
 from train.model_names import MODELS, ModelName, describe_models
-from train.setting_rules import refuse_combinations, refuse_elastic_workers
+from train.setting_rules import refuse_combinations, refuse_elastic_workers, with_present_names
 from train.setting_types import (
     BatchSize,
     CacheFolder,
@@ -231,10 +231,7 @@ class TrainConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _rename(cls, values: Any) -> Any:
-        """Take the settings of earlier runs, one of which had another spelling."""
-        if isinstance(values, dict) and "normalise" in values and "normalize" not in values:
-            return {"normalize" if key == "normalise" else key: value for key, value in values.items()}
-        return values
+        return with_present_names(values) if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _check_folds_differ(self) -> "TrainConfig":

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 
 from train.provenance import Device, Start
 from train.record_base import Classes, Count, Digest, Epoch, Figure, NotNegative, Record
+from train.setting_rules import with_present_names
 
 
 class TrainFigures(Record):
@@ -155,7 +156,8 @@ class RunInfo(Record):
 
     @field_validator("train")
     @classmethod
-    def _has_epochs(cls, train: dict[str, Any]) -> dict[str, Any]:
+    def _check_settings(cls, train: dict[str, Any]) -> dict[str, Any]:
+        train = with_present_names(train)
         epochs = train.get("epochs")
         if not isinstance(epochs, int):
             raise ValueError("epochs should be a number")

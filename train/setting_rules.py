@@ -1,6 +1,9 @@
-"""Which train settings exclude each other; the range of a single setting is declared with it in `train.config`."""
+"""Which train settings exclude each other, and earlier names of settings.
 
-from typing import TYPE_CHECKING
+The range of a single setting is declared with it in `train.config`.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from train.model_names import MODELS
 
@@ -8,6 +11,14 @@ if TYPE_CHECKING:
     from train.config import TrainConfig
 
 MOST_PROFILED = 200  # steps: a profile is held in memory, and takes some hundred kilobytes a step
+
+_EARLIER_NAMES = {"normalise": "normalize"}
+
+
+def with_present_names(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return `train` settings that an earlier version may have recorded, with the names that they have now."""
+    renamed = {old: new for old, new in _EARLIER_NAMES.items() if new not in settings}
+    return {renamed.get(name, name): value for name, value in settings.items()}
 
 
 def refuse_elastic_workers(config: "TrainConfig") -> None:

@@ -294,7 +294,7 @@ def test_what_a_killed_export_left_is_removed_by_the_next(export_run, tmp_path):
 
 def test_an_export_that_differs_from_the_model_is_removed(export_run, tmp_path, monkeypatch):
     """float32 rounds logits of millions to tenths, and each runtime adds in another order."""
-    monkeypatch.setattr("train.export.export.TOLERANCE", 1e-12)
+    monkeypatch.setattr("train.export.comparison.TOLERANCE", 1e-12)
     folder = tmp_path / "run"
     shutil.copytree(export_run, folder)
     model = keras.models.load_model(folder / "model.keras", compile=False)

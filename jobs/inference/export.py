@@ -25,7 +25,7 @@ from train.export.formats import ExportFormat
 from train.run import Run
 
 if TYPE_CHECKING:
-    from train.export.export import FeaturizerReference
+    from train.export.comparison import FeaturizerReference
 
 _MIN_SECONDS = 12.0  # length of the synthetic track
 
@@ -117,7 +117,7 @@ def _featurizer_reference(features: Mapping[str, Any]) -> "FeaturizerReference":
     from featurize.audio.mfcc import AMIN, Filters, delta_filters
     from featurize.dataset_build.inference_features import supported_settings
     from featurize.dataset_build.worker import featurize_track
-    from train.export.export import FeaturizerReference
+    from train.export.comparison import FeaturizerReference
     from train.export.tf_mfcc import MfccConstants
 
     settings = supported_settings(features)

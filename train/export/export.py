@@ -1,8 +1,6 @@
 """Export a trained model to another format, and keep the export only if its outputs equal the model's."""
 
-import dataclasses
 import errno
-import math
 import os
 import shutil
 import tempfile
@@ -12,71 +10,31 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from featurize.dataset.dataset import Dataset
 from featurize.dataset.feature_settings import FeatureSettings
-from featurize.dataset.reader import read_row_group
 from featurize.display import one_line
 from featurize.processes import is_abandoned, temporary_name
 from featurize.version import VERSION
 from train.errors import TrainError
 from train.evaluation.inference import load_model
-from train.evaluation.metrics import softmax
+from train.export.comparison import (
+    Checked,
+    FeaturizerReference,
+    check_rows,
+    check_samples,
+    example_rows,
+    refuse_differences,
+)
 from train.export.formats import ExportFormat
-from train.export.tf_mfcc import MfccConstants, TrackMfcc
-from train.export.writers import WRITERS, Exportable, samples_outputs
+from train.export.tf_mfcc import TrackMfcc
+from train.export.writers import WRITERS, Exportable
 from train.model.normalization import has_input_normalization
 from train.records import ModelInfo
 from train.run import Run
 
-Float32 = NDArray[np.float32]
-
-TOLERANCE = 1e-4  # of logits and probabilities; a share of the largest logit, if that is above 1
-TOLERANCE_DB = 0.05  # of features
-TOLERANCE_SECONDS = 1e-9  # of starts: TensorFlow replaces a division by a constant by a product
 _PROBLEM_SHOWN = 300  # characters
-_ROW_GROUPS, _ROWS = 8, 64  # maximum numbers of row groups and rows of the dataset used for the comparison
-
-
-@dataclasses.dataclass(frozen=True)
-class FeaturizerReference:
-    """Constants of the featurizer, and its output for one track.
-
-    Attributes:
-        constants: Constants of the featurizer.
-        samples: float32 [n], the track, mono, at the rate of the settings.
-        features: float32 [segments, features, frames], of the track, in dB.
-        starts: float64 [segments], start of each segment in seconds.
-    """
-
-    constants: MfccConstants
-    samples: Float32
-    features: Float32
-    starts: NDArray[np.float64]
-
-
-@dataclasses.dataclass(frozen=True)
-class Difference:
-    """The largest absolute difference between an output and its expected value."""
-
-    output: str
-    largest: float
-    tolerance: float
-    unit: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.largest:.1e}{self.unit and f' {self.unit}'} in {self.output}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Checked:
-    """The input on which an export was compared with the model, and the differences of the outputs."""
-
-    on: str
-    differences: list[Difference]
 
 
 def export(
@@ -119,15 +77,15 @@ def export(
     track_mfcc = TrackMfcc(settings, reference.constants) if reference else None
     description = _describe(about, settings, model, form, takes_samples=reference is not None)
     exportable = Exportable(_with_probabilities(model, settings.kind), description, track_mfcc)
-    rows = _example_rows(dataset)
+    rows = example_rows(dataset)
     with _written_to(out) as path:
         with _explained(form, out):
             WRITERS[form].write(exportable, path)
             found = WRITERS[form].outputs(path, exportable.input.name, rows)
-        checked = [_check_rows(model, found, rows)]
+        checked = [check_rows(model, found, rows)]
         if reference:
-            checked.append(_check_samples(model, path, exportable.input.name, reference))
-        _refuse_differences(form, out, checked)
+            checked.append(check_samples(model, path, exportable.input.name, reference))
+        refuse_differences(form, out, checked)
     return checked
 
 
@@ -249,74 +207,3 @@ def _describe(
         "dataset": about.dataset,
         "epoch": about.epoch,
     }
-
-
-def _example_rows(dataset: Dataset) -> Float32:
-    """Return at most 64 rows, spread evenly over a dataset, float32 [rows, features, frames]."""
-    groups = [(shard, i) for shard in dataset.shards for i in range(len(shard.row_groups))]
-    parts = []
-    for index in _spread(len(groups), _ROW_GROUPS):
-        rows, _ = read_row_group(*groups[index])
-        parts.append(rows[_spread(len(rows), math.ceil(_ROWS / min(len(groups), _ROW_GROUPS)))])
-    return np.concatenate(parts)[:_ROWS]
-
-
-def _spread(count: int, wanted: int) -> NDArray[np.int64]:
-    """Return at most `wanted` indices below `count`, evenly spread."""
-    return np.linspace(0, count - 1, min(count, wanted)).round().astype(np.int64)
-
-
-def _check_rows(model: keras.Sequential, found: dict[str, Float32], rows: Float32) -> Checked:
-    logits = np.asarray(model(rows, training=False))
-    expected = {"logits": logits, "probabilities": softmax(logits)}
-    return Checked(
-        f"{len(rows)} rows of the dataset",
-        [_difference(name, found[name], expected[name], _tolerance(expected[name])) for name in expected],
-    )
-
-
-def _check_samples(model: keras.Sequential, path: Path, name: str, reference: FeaturizerReference) -> Checked:
-    found = samples_outputs(path, reference.samples)
-    # The model gets the features of the export: their difference from the featurizer's has its own tolerance.
-    logits = np.asarray(model(found[name], training=False))
-    segments = softmax(logits)
-    expected = {
-        "segment_logits": logits,
-        "segment_probabilities": segments,
-        "probabilities": segments.mean(axis=0),
-    }
-    return Checked(
-        f"the samples of a track of {len(reference.features)} segments",
-        [
-            _difference(name, found[name], reference.features, TOLERANCE_DB, "dB"),
-            _difference("start", found["start"], reference.starts, TOLERANCE_SECONDS, "s"),
-            *(_difference(name, found[name], expected[name], _tolerance(expected[name])) for name in expected),
-        ],
-    )
-
-
-def _difference(
-    name: str, found: NDArray[Any], expected: NDArray[Any], tolerance: float, unit: str = ""
-) -> Difference:
-    same_shape = found.shape == expected.shape
-    largest = float(np.abs(found.astype(np.float64) - expected).max()) if same_shape else math.inf
-    return Difference(name, largest, tolerance, unit)
-
-
-def _tolerance(expected: NDArray[Any]) -> float:
-    return TOLERANCE * max(1.0, float(np.abs(expected).max()))
-
-
-def _refuse_differences(form: ExportFormat, out: Path, checked: list[Checked]) -> None:
-    differ = [
-        f"{difference} on {check.on}, expected at most {difference.tolerance:g}"
-        for check in checked
-        for difference in check.differences
-        if not difference.largest <= difference.tolerance  # `not <=` also rejects NaN
-    ]
-    if differ:
-        raise TrainError(
-            f"the outputs of the export as {form} differ from the model's:\n"
-            + "\n".join(f"  - {line}" for line in differ)
-            + f"\n{out} was not written. Try another --format."
-        )

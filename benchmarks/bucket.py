@@ -36,7 +36,7 @@ from benchmarks.bucket_stream import measure_stream
 from benchmarks.clips import add_options, chosen_clips
 from benchmarks.featurize import ratio, summary
 from benchmarks.waiting_bucket import requests, uri, waiting_bucket
-from featurize.audio.mfcc import Filters
+from featurize.audio.filters import Filters
 from featurize.config import FeaturizeConfig
 from featurize.dataset_build.worker import write_features
 from featurize.execution.tag_reading import read_tags

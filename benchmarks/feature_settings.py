@@ -28,7 +28,7 @@ import numpy as np
 
 from benchmarks.clips import add_options, chosen_clips
 from benchmarks.featurize import ratio, summary
-from featurize.audio.mfcc import Filters
+from featurize.audio.filters import Filters
 from featurize.config import FeaturizeConfig
 from featurize.dataset.feature_settings import FeatureSettings
 from featurize.dataset.reader import Shard

@@ -37,8 +37,9 @@ import numpy as np
 import soundfile
 
 from benchmarks.clips import add_options, chosen_clips
+from featurize.audio.filters import Filters
 from featurize.audio.load import load
-from featurize.audio.mfcc import Filters, segment_starts
+from featurize.audio.mfcc import segment_starts
 from featurize.config import FeaturizeConfig
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.reader import list_shards

@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from featurize.audio.mfcc import Filters
+from featurize.audio.filters import Filters
 from featurize.config import FeaturizeConfig
 from featurize.dataset_build.worker import write_features
 from featurize.planning.shard_plan import ShardPlan, Track, feature_settings

@@ -29,7 +29,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from featurize.audio.mfcc import Filters
+from featurize.audio.filters import Filters
 from featurize.collection.catalog import build_catalog
 from featurize.config import FeaturizeConfig
 from featurize.dataset_build.driver import FeaturizeProgress, featurize

@@ -221,7 +221,7 @@ def test_a_shell_word_is_read_back_by_a_shell(text, tmp_path):
 
 def test_a_rejected_file_of_a_dataset_is_explained_for_featurize(music, tmp_path):
     """The message is in the footer of the shard, from which rejects.parquet and the report read it."""
-    from featurize.audio.mfcc import Filters
+    from featurize.audio.filters import Filters
     from featurize.config import FeaturizeConfig
     from featurize.dataset.footer import read_rejects
     from featurize.dataset_build.worker import write_features

@@ -19,8 +19,9 @@ from support.default_features import SAMPLE_RATE, SEGMENT_SAMPLES
 from support.hostile_tags import many_compressed_id3
 from support.librosa_reference import TOLERANCE_DB, librosa_mfcc
 
+from featurize.audio.filters import Filters
 from featurize.audio.load import decode, load
-from featurize.audio.mfcc import Filters, segment_features, segment_starts
+from featurize.audio.mfcc import segment_features, segment_starts
 from featurize.audio.source import Source
 from featurize.config import FeaturizeConfig
 from featurize.dataset_build.worker import featurize_track

@@ -18,8 +18,8 @@ from support.default_features import SETTINGS
 from support.export import NAMES, TOLERANCE, TOLERANCE_DB, all_rows, differences, export, metadata, write_wav
 from support.training import trained
 
+from featurize.audio.filters import Filters
 from featurize.audio.load import load
-from featurize.audio.mfcc import Filters
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset_build.worker import featurize_track
 from featurize.errors import FeaturizeError

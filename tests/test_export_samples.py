@@ -10,8 +10,9 @@ import tensorflow as tf
 from support.default_features import SAMPLE_RATE, SEGMENT_SAMPLES, SETTINGS
 from support.export import TOLERANCE, TOLERANCE_DB, differences, export, write_wav
 
+from featurize.audio.filters import Filters
 from featurize.audio.load import LOUDEST_PEAK, SILENT_PEAK, load
-from featurize.audio.mfcc import AMIN, Filters, segment_features, segment_starts
+from featurize.audio.mfcc import AMIN, segment_features, segment_starts
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset_build.worker import featurize_track
 from featurize.storage import StoragePath

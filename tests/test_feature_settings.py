@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from support.librosa_reference import TOLERANCE_DB, librosa_features
 
-from featurize.audio.mfcc import Filters, delta_filters, segment_features, segment_starts
+from featurize.audio.filters import Filters
+from featurize.audio.mfcc import delta_filters, segment_features, segment_starts
 from featurize.config import FeaturizeConfig
 from featurize.dataset.feature_settings import FeatureSettings
 from featurize.mel_scale import band_edges, empty_bands

@@ -128,7 +128,7 @@ def test_only_these_modules_import_ray():
 @pytest.mark.parametrize(
     ("library", "modules"),
     [
-        ("librosa", {"featurize.audio.mfcc"}),
+        ("librosa", {"featurize.audio.filters"}),
         (
             "soundfile",
             {

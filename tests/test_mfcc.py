@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from support.default_features import HOP_LENGTH, SAMPLE_RATE, SEGMENT_SAMPLES, SETTINGS
 from support.librosa_reference import TOLERANCE_DB, librosa_mfcc
 
-from featurize.audio.mfcc import Filters, segment_features, segment_starts
+from featurize.audio.filters import Filters
+from featurize.audio.mfcc import segment_features, segment_starts
 
 N = 10 * SAMPLE_RATE
 
@@ -105,7 +106,7 @@ READ_ONLY = """
 mount --bind {0} {0} && mount -o remount,ro,bind {0} || exit 77
 exec env -u HOME -u NUMBA_CACHE_DIR {1} -c "
 import os; os.path.expanduser = lambda path: '{0}'
-from featurize.audio.mfcc import Filters
+from featurize.audio.filters import Filters
 from featurize.config import FeaturizeConfig
 from featurize.planning.shard_plan import feature_settings
 print(Filters.from_librosa(feature_settings(FeaturizeConfig())).window.shape)"

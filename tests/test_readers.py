@@ -32,8 +32,8 @@ from support.default_features import SAMPLE_RATE
 
 import featurize.audio.load
 from featurize.audio.av_decoder import AvDecoder
+from featurize.audio.filters import Filters
 from featurize.audio.load import decode
-from featurize.audio.mfcc import Filters
 from featurize.audio.source import BytesSource
 from featurize.collection.listing import AUDIO_SUFFIXES
 from featurize.config import FeaturizeConfig

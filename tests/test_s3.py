@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support.command_line import contents, earmark_here
 
-from featurize.audio.mfcc import Filters
+from featurize.audio.filters import Filters
 from featurize.collection.catalog import build_catalog
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.reader import list_shards, read_row_group

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from jobs.config import JobConfig, load_config
 from jobs.errors import ConfigError
-from jobs.tuning.space import Choice, Range, draw_trials, read_space
+from jobs.tuning.space import draw_trials, read_space
+from jobs.tuning.values import Choice, Range
 from train.config import TrainConfig
 
 

@@ -9,7 +9,7 @@ import pytest
 from support.command_line import contents, earmark
 from support.default_features import SETTINGS
 
-from featurize.audio.mfcc import Filters
+from featurize.audio.filters import Filters
 from featurize.execution.child_process import ChildProcess
 from featurize.execution.import_path import own_path
 from jobs.requirements import refuse_overwritten_package

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
-from featurize.audio.mfcc import Filters
+from featurize.audio.filters import Filters
 from featurize.collection.catalog import Catalog, build_catalog
 from featurize.config import FeaturizeConfig
 from featurize.dataset.feature_settings import FeatureSettings

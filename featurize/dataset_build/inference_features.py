@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from featurize.audio.mfcc import Filters
+from featurize.audio.filters import Filters
 from featurize.collection.listed_files import printable
 from featurize.collection.listing import list_audio, size_of
 from featurize.collection.location import locate

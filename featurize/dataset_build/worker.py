@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurize.audio.fetch_ahead import FetchAhead
+from featurize.audio.filters import Filters
 from featurize.audio.load import OnRemark, load
-from featurize.audio.mfcc import Filters, segment_features, segment_starts
+from featurize.audio.mfcc import segment_features, segment_starts
 from featurize.collection.location import is_outside
 from featurize.dataset.feature_settings import FeatureSettings
 from featurize.dataset.shard_table import ShardRecord

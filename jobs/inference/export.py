@@ -113,8 +113,9 @@ def _featurizer_reference(features: Mapping[str, Any]) -> "FeaturizerReference":
     Raises:
         FeaturizeError: The model's features are not those of this Earmark.
     """
+    from featurize.audio.filters import Filters
     from featurize.audio.load import LOUDEST_PEAK, SILENT_PEAK
-    from featurize.audio.mfcc import AMIN, Filters, delta_filters
+    from featurize.audio.mfcc import AMIN, delta_filters
     from featurize.dataset_build.inference_features import supported_settings
     from featurize.dataset_build.worker import featurize_track
     from train.export.comparison import FeaturizerReference

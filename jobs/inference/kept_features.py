@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
-from featurize.audio.mfcc import Filters
+from featurize.audio.filters import Filters
 from featurize.dataset.info import DEFAULT_LAYOUT
 from featurize.dataset.music_root import write_music
 from featurize.dataset.reader import list_shards

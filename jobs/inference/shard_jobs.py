@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from featurize.audio.mfcc import Filters
+from featurize.audio.filters import Filters
 from featurize.dataset.dataset import Dataset
 from featurize.dataset_build.inference_features import featurize_batch
 from featurize.execution.ray_pipeline import (

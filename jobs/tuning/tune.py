@@ -17,9 +17,10 @@ from jobs.errors import ConfigError
 from jobs.terminal.console import ConsoleReporter
 from jobs.terminal.signals import noted_signals
 from jobs.tuning.halving import rungs_of
-from jobs.tuning.space import Choice, Trial, Values, draw_trials, read_space
+from jobs.tuning.space import Trial, draw_trials, read_space
 from jobs.tuning.summary import summarize
 from jobs.tuning.trials import TrialRuns, refuse_other_trial, trial_folder
+from jobs.tuning.values import Choice, Values
 from train.config import TrainConfig
 from train.errors import TrainError
 from train.folds import resolve_folds

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 _RECORD = "mlflow.json"  # in the folder of the run: the id of its record
 _EXPERIMENT = "earmark"  # unless MLFLOW_EXPERIMENT_NAME names another one
-_MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # else its page shows a new one as GenAI
 _ARTIFACTS = ("report.html", "metrics.json", "config.yaml")
 _SECONDS_TO_END = 60.0  # for what is left to send after the command is finished
 _PER_REQUEST = 100  # parameters, the most that a server accepts
@@ -234,7 +233,7 @@ def _experiment(client: "MlflowClient") -> str:
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _EXPERIMENT)
     with contextlib.suppress(MlflowException):  # it exists, or another fold creates it at the same time
         if not client.get_experiment_by_name(name):
-            client.create_experiment(name, tags=_MODEL_TRAINING)
+            client.create_experiment(name)
     found = client.get_experiment_by_name(name)
     if not found:
         raise LookupError(f"the server has no experiment {name!r}, and creates none")
@@ -298,7 +297,7 @@ def _send_metrics(client: "MlflowClient", identity: str, run: Run, known: dict[s
             for part, scores in (("track", metrics.tracks), ("segment", metrics.segments))
             for key in ("accuracy", "macro_f1", "loss")
         }
-        final["test/epoch"] = float(metrics.epoch)
+        final["model_epoch"] = float(metrics.epoch)
     is_new = any(known.get(key) != value for key, value in final.items())
     if is_new:
         # The page draws bars instead of curves for metrics whose only step is 0.

@@ -286,7 +286,7 @@ def test_a_server_has_the_settings_the_epochs_the_scores_and_the_report(mlflow_s
     assert record.data.tags["train.epochs"] == "3"
     [*_, score] = client.get_metric_history(record.info.run_id, "test/track_accuracy")
     assert (score.step, record.data.metrics["test/track_accuracy"]) == (0, metrics.tracks.accuracy)
-    assert record.data.metrics["test/epoch"] == metrics.epoch
+    assert record.data.metrics["model_epoch"] == metrics.epoch
     refused = earmark(*command, "--set", "train.epochs=3", "--set", "train.learning_rate=1e-2")
     assert refused.returncode == 1
     again = client.get_run(record.info.run_id).info

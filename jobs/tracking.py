@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ _ARTIFACTS = ("report.html", "metrics.json", "config.yaml")
 _SECONDS_TO_END = 60.0  # for what is left to send after the command is finished
 _PER_REQUEST = 100  # parameters, the most that a server accepts
 _LONGEST_PARAMETER = 500  # characters, the most that older servers accept
+_NOT_BEGUN = "NOT BEGUN"  # in the place of a status: the record stays as it is
 # MLflow would retry for minutes, send statistics of its use, and print on standard output.
 _QUIET = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -74,6 +76,9 @@ def tracking_uri(track: str | None) -> str | None:
 def tracked(uri: str | None, out: StoragePath) -> Iterator[Callable[[], None]]:
     """Send a run to a tracking server until exit.
 
+    A command that fails before it has changed the run changes no record: other settings are refused, or another
+    process trains the run.
+
     Args:
         uri: Address of the server, from `tracking_uri`; None to send nothing.
         out: Folder of the run.
@@ -84,6 +89,7 @@ def tracked(uri: str | None, out: StoragePath) -> Iterator[Callable[[], None]]:
     if uri is None:
         yield lambda: None
         return
+    before = _start_of(out)
     sender = _Sender(uri, Run(out))
     status = "FAILED"
     try:
@@ -93,7 +99,14 @@ def tracked(uri: str | None, out: StoragePath) -> Iterator[Callable[[], None]]:
         status = "KILLED"
         raise
     finally:
-        sender.finish(status)
+        sender.finish(status if status == "FINISHED" or _start_of(out) != before else _NOT_BEGUN)
+
+
+def _start_of(out: StoragePath) -> bytes | None:
+    """Return run.json, which each start of a training changes; None without one."""
+    with contextlib.suppress(OSError):
+        return (out / "run.json").read()
+    return None
 
 
 class _Sender:
@@ -112,7 +125,11 @@ class _Sender:
         self._requests.put(None)
 
     def finish(self, status: str) -> None:
-        """Send what is new, and end the record with a status; wait for it a limited time."""
+        """Send what is new, and end the record with a status; wait for it a limited time.
+
+        Args:
+            status: Status as in `send`, or `_NOT_BEGUN` to send nothing.
+        """
         self._requests.put(status)
         self._thread.join(_SECONDS_TO_END)
         if self._thread.is_alive():
@@ -126,6 +143,8 @@ class _Sender:
             status = self._requests.get()
             while status is None and not self._requests.empty():  # one call for all requests so far
                 status = self._requests.get()
+            if status == _NOT_BEGUN:
+                return
             try:
                 if (self._run.folder / "run.json").is_file():
                     send(self._uri, self._run, status)
@@ -162,12 +181,14 @@ def send(uri: str, run: Run, status: str | None) -> None:
 
     client = MlflowClient(uri)
     record = _record_of(client, uri, run)
-    identity = record.info.run_id
-    _send_settings(client, identity, run, record.data.params)
-    _send_metrics(client, identity, run, record.data.metrics)
+    identity, recorded = record.info.run_id, record.info.status
+    if not status and recorded != "RUNNING":
+        client.update_run(identity, status="RUNNING")
+    _send_settings(client, identity, run, record.data)
+    is_new = _send_metrics(client, identity, run, record.data.metrics)
     if status == "FINISHED":
         _send_files(client, identity, run)
-    if status:
+    if status and (is_new or status != recorded):  # else the record keeps the time of its end
         client.set_terminated(identity, status)
 
 
@@ -181,21 +202,25 @@ def _record_of(client: "MlflowClient", uri: str, run: Run) -> Any:
         with contextlib.suppress(MlflowException):  # removed there, or the folder is a copy from elsewhere
             record = client.get_run(str(known.get("run")))
             if record.info.lifecycle_stage == "active":
-                if record.info.status != "RUNNING":
-                    client.update_run(record.info.run_id, status="RUNNING")
                 return record
     info = run.info()
     assert info  # the caller has seen run.json
     started = info.started
+    name = one_line(run.name)
+    runs, slash, _ = name.partition("/")
     tags = {
         "earmark.dataset": info.dataset,
         "earmark.version": started.versions.get("earmark") if started else None,
+        "earmark.runs": runs if slash else None,  # to group the folds of a cross-validation by
+        "mlflow.source.name": f"earmark {started.command[0]}" if started and started.command else "earmark",
+        "mlflow.source.type": "LOCAL",  # the page shows the commit of such a source
         "mlflow.source.git.commit": started.revision if started else None,
     }
     record = client.create_run(
         _experiment(client),
+        start_time=int(datetime.fromisoformat(started.date).timestamp() * 1000) if started else None,
         tags={key: value for key, value in tags.items() if value},
-        run_name=one_line(run.name),
+        run_name=name,
     )
     run.write(_RECORD, {"server": place, "run": record.info.run_id})  # at once, so that there is no second record
     return record
@@ -215,45 +240,69 @@ def _experiment(client: "MlflowClient") -> str:
     return str(found.experiment_id)
 
 
-def _send_settings(client: "MlflowClient", identity: str, run: Run, known: dict[str, str]) -> None:
-    """Send the settings that the server does not have; those that it has cannot be changed there."""
+def _send_settings(client: "MlflowClient", identity: str, run: Run, known: Any) -> None:
+    """Send the settings that the server does not have; one that has changed, such as train.epochs, as a tag.
+
+    Args:
+        client: Client of the server.
+        identity: Id of the record.
+        run: The run.
+        known: Data of the record. A parameter in it cannot be changed on the server.
+    """
     from mlflow.entities import Param
 
     info = run.info()
     assert info  # as in `_record_of`
-    settings = {"train": info.train, "featurize": run.featurize_settings()}
-    missing = [
-        Param(name, str(value)[:_LONGEST_PARAMETER])
-        for section, values in settings.items()
+    sections = {"train": info.train, "featurize": run.featurize_settings()}
+    settings = {
+        f"{section}.{key}": str(value)[:_LONGEST_PARAMETER]
+        for section, values in sections.items()
         for key, value in values.items()
-        if (name := f"{section}.{key}") not in known
-    ]
+    }
+    missing = [Param(name, value) for name, value in settings.items() if name not in known.params]
     for start in range(0, len(missing), _PER_REQUEST):
         client.log_batch(identity, params=missing[start : start + _PER_REQUEST])
+    for name, value in settings.items():
+        if known.tags.get(name, known.params.get(name, value)) != value:
+            client.set_tag(identity, name, value)
 
 
-def _send_metrics(client: "MlflowClient", identity: str, run: Run, known: dict[str, float]) -> None:
-    """Send the metrics of epochs that the server does not have, and those of the evaluation."""
+def _send_metrics(client: "MlflowClient", identity: str, run: Run, known: dict[str, float]) -> bool:
+    """Send the metrics of epochs that the server does not have, and those of the evaluation.
+
+    Returns:
+        Whether there were any.
+    """
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
     history = client.get_metric_history(identity, "train/loss") if "train/loss" in known else []
     recorded = max((metric.step for metric in history), default=0)
-    for entry in run.history()[recorded:]:
+    new = run.history()[recorded:]
+    for entry in new:
+        # The curve of `train.best_epoch_on_test` must not continue the scores of the finished model.
+        names = {part: "test_each_epoch" if part == "test" else part for part in entry.parts}
         values = {
-            f"{part}/{key}": value for part, of in entry.parts.items() for key, value in of.to_json().items()
+            f"{names[part]}/{key}": value
+            for part, of in entry.parts.items()
+            for key, value in of.to_json().items()
         }
         speed = ("learning_rate", "examples_per_second", "wait_fraction")
         values |= {key: getattr(entry, key) for key in speed}
         client.log_batch(identity, [Metric(key, float(value), now, entry.epoch) for key, value in values.items()])
+    final: dict[str, float] = {}
     if metrics := run.metrics():
         final = {
             f"test/{part}_{key}": float(getattr(scores, key))
             for part, scores in (("track", metrics.tracks), ("segment", metrics.segments))
             for key in ("accuracy", "macro_f1", "loss")
         }
-        if any(known.get(key) != value for key, value in final.items()):
-            client.log_batch(identity, [Metric(key, value, now, metrics.epoch) for key, value in final.items()])
+        final["model_epoch"] = float(metrics.epoch)
+    is_new = any(known.get(key) != value for key, value in final.items())
+    if is_new:
+        # The page draws bars instead of curves for metrics whose only step is 0.
+        client.log_batch(identity, [Metric(key, value, now, 0) for key, value in final.items()])
+    return bool(new) or is_new
 
 
 def _send_files(client: "MlflowClient", identity: str, run: Run) -> None:

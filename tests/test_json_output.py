@@ -1,7 +1,9 @@
 """`--json` prints one document with the documented keys and nothing else on standard output."""
 
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,27 @@ def test_evaluation_status_and_comparison_of_a_run(features, export_run, tmp_pat
     assert compared.keys() | compared["runs"][0].keys() <= documented("compare")
     assert compared["runs"][0]["scores"][0]["tracks"]["accuracy"] == metrics["tracks"]["accuracy"]
     assert (tmp_path / "page.html").is_file()
+
+
+def test_a_comparison_of_a_folder_whose_name_is_not_utf8_remarks_what_cannot_be_compared(quick_run, tmp_path):
+    folder = os.fsdecode(bytes(tmp_path) + b"/a\xffb")
+    shutil.copytree(quick_run, folder)
+    shutil.rmtree(os.path.join(folder, "predictions.parquet"))
+    compared = printed("compare", quick_run, folder, "--out", tmp_path / "page.html", "--json")
+    assert compared["runs"][1]["name"] == folder
+    assert compared["pairs"] == []
+    assert "not compared track by track" in compared["remarks"][-1]
+    page = (tmp_path / "page.html").read_text()
+    assert "/a\\xffb" in page
+    assert 'href="a%FFb/report.html"' in page
+
+
+@pytest.mark.parametrize("verb", ["status", "verify", "evaluate", "compare", "crossval"])
+def test_a_command_that_fails_prints_a_sentence_and_no_document(verb, tmp_path):
+    out = ["--out", tmp_path / "out"] if verb in ("compare", "crossval") else []
+    done = CliRunner().invoke(app, [verb, str(tmp_path / "missing"), *map(str, out), "--json"])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith("earmark: ")
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from contextlib import nullcontext
@@ -98,9 +99,20 @@ def test_the_record_ends_as_the_command_does(error, status, begun, monkeypatch):
     sent = []
     monkeypatch.setattr(jobs.tracking, "send", lambda uri, run, status: sent.append((uri, run.folder, status)))
     with pytest.raises(type(error)) if error else nullcontext(), tracked("http://a", begun):
+        (begun / "run.json").write(b'{"resumed": []}')
         if error:
             raise error
     assert sent == [("http://a", begun, status)]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_command_that_ends_before_it_begins_changes_no_record(error, begun, monkeypatch):
+    sent, threads = [], set(threading.enumerate())
+    monkeypatch.setattr(jobs.tracking, "send", lambda uri, run, status: sent.append(status))
+    with pytest.raises(error), tracked("http://a", begun):
+        raise error  # the run is another process's, or has other settings
+    assert sent == []
+    assert set(threading.enumerate()) <= threads
 
 
 class FlakyClient:
@@ -115,9 +127,15 @@ class FlakyClient:
     def get_experiment_by_name(self, name):
         return SimpleNamespace(experiment_id="1")
 
-    def create_run(self, experiment, tags, run_name):
-        info = SimpleNamespace(run_id=str(len(self.records)), lifecycle_stage="active", status="RUNNING")
-        data = SimpleNamespace(params={}, metrics={})
+    def create_run(self, experiment, start_time, tags, run_name):
+        info = SimpleNamespace(
+            run_id=str(len(self.records)),
+            lifecycle_stage="active",
+            status="RUNNING",
+            start_time=start_time,
+            ends=0,
+        )
+        data = SimpleNamespace(params={}, metrics={}, tags=dict(tags))
         self.records.append(SimpleNamespace(info=info, data=data, name=run_name))
         return self.records[-1]
 
@@ -130,8 +148,24 @@ class FlakyClient:
             raise ConnectionError
         self.records[int(identity)].data.params.update(params)
 
+    def set_tag(self, identity, key, value):
+        self.records[int(identity)].data.tags[key] = value
 
-def test_a_server_that_fails_after_the_beginning_gets_one_record_with_all_settings(tmp_path, monkeypatch):
+    def update_run(self, identity, status):
+        self.records[int(identity)].info.status = status
+
+    def log_artifact(self, identity, path):
+        pass
+
+    def set_terminated(self, identity, status):
+        info = self.records[int(identity)].info
+        info.status, info.ends = status, info.ends + 1
+
+
+@pytest.fixture
+def flaky_server(monkeypatch):
+    monkeypatch.setattr(FlakyClient, "records", [])
+    monkeypatch.setattr(FlakyClient, "failures", 1)
     modules = {
         "mlflow": {"MlflowClient": FlakyClient},
         "mlflow.entities": {"Param": lambda key, value: (key, value), "Metric": None},
@@ -141,10 +175,19 @@ def test_a_server_that_fails_after_the_beginning_gets_one_record_with_all_settin
         monkeypatch.setitem(sys.modules, name, SimpleNamespace(**content))
     for name in jobs.tracking._QUIET:
         monkeypatch.setenv(name, "")
-    run = Run(tmp_path / "folds" / "seed=1" / "fold=0")
-    settings = {"epochs": 3, **{f"s{number}": number for number in range(150)}}  # two requests
-    run.write("run.json", {"dataset": "d", "features": "f", "train": settings})
+
+
+def fold_with(folder, settings):
+    run = Run(folder / "folds" / "seed=1" / "fold=0")
+    started = {"date": "2026-11-27T00:00:01Z", "command": ["crossval", "features"], "versions": {}}
+    run.write("run.json", {"dataset": "d", "features": "f", "train": settings, "started": started})
     (run.folder / "config.yaml").write(b"featurize: {sample_rate: 22050}")
+    return run
+
+
+def test_a_server_that_fails_after_the_beginning_gets_one_record_with_all_settings(tmp_path, flaky_server):
+    settings = {"epochs": 3, **{f"s{number}": number for number in range(150)}}  # two requests
+    run = fold_with(tmp_path, settings)
     with pytest.raises(ConnectionError):
         jobs.tracking.send("http://a", run, None)
     for _ in range(2):
@@ -153,6 +196,28 @@ def test_a_server_that_fails_after_the_beginning_gets_one_record_with_all_settin
     assert record.name == "folds/seed=1/fold=0"
     expected = {f"train.{name}": str(value) for name, value in settings.items()}
     assert record.data.params == {**expected, "featurize.sample_rate": "22050"}
+    assert record.info.start_time == 1795737601000
+    assert record.data.tags == {
+        "earmark.dataset": "d",
+        "earmark.runs": "folds",
+        "mlflow.source.name": "earmark crossval",
+        "mlflow.source.type": "LOCAL",
+    }
+
+
+def test_a_finished_record_ends_again_only_if_something_is_new(tmp_path, flaky_server, monkeypatch):
+    monkeypatch.setattr(FlakyClient, "failures", 0)
+    run = fold_with(tmp_path, {"epochs": 1})
+    for _ in range(2):
+        jobs.tracking.send("http://a", run, "FINISHED")
+    [record] = FlakyClient.records
+    assert (record.info.status, record.info.ends) == ("FINISHED", 1)
+    fold_with(tmp_path, {"epochs": 3})  # continued
+    jobs.tracking.send("http://a", run, None)
+    assert record.info.status == "RUNNING"
+    jobs.tracking.send("http://a", run, "FINISHED")
+    assert (record.info.status, record.info.ends) == ("FINISHED", 2)
+    assert (record.data.params["train.epochs"], record.data.tags["train.epochs"]) == ("1", "3")
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +261,8 @@ def test_a_server_has_the_settings_the_epochs_the_scores_and_the_report(mlflow_s
     from mlflow import MlflowClient
 
     out = tmp_path / "genres"
-    command = ["train", features, "--out", out, *SET, "--track", f"mlflow:{mlflow_server}"]
+    selected = ["--set", "train.best_epoch_on_test=true"]  # its curve and the scores have other names
+    command = ["train", features, "--out", out, *SET, *selected, "--track", f"mlflow:{mlflow_server}"]
     for epochs in (1, 3):  # the second one continues the record
         done = earmark(*command, "--set", f"train.epochs={epochs}")
         assert done.returncode == 0, done.stderr
@@ -215,7 +281,16 @@ def test_a_server_has_the_settings_the_epochs_the_scores_and_the_report(mlflow_s
         (entry.epoch, entry.train.loss) for entry in Run(out).history()
     ]
     assert len(history) == 3
-    assert record.data.metrics["test/track_accuracy"] == metrics.tracks.accuracy
+    curve = client.get_metric_history(record.info.run_id, "test_each_epoch/track_accuracy")
+    assert sorted(point.step for point in curve) == [1, 2, 3]
+    assert record.data.tags["train.epochs"] == "3"
+    [*_, score] = client.get_metric_history(record.info.run_id, "test/track_accuracy")
+    assert (score.step, record.data.metrics["test/track_accuracy"]) == (0, metrics.tracks.accuracy)
+    assert record.data.metrics["model_epoch"] == metrics.epoch
+    refused = earmark(*command, "--set", "train.epochs=3", "--set", "train.learning_rate=1e-2")
+    assert refused.returncode == 1
+    again = client.get_run(record.info.run_id).info
+    assert (again.status, again.end_time) == ("FINISHED", record.info.end_time)
     assert {file.path for file in client.list_artifacts(record.info.run_id)} == {
         "config.yaml",
         "metrics.json",

@@ -98,7 +98,7 @@ def compare(
         remarks = [*remarks_on(entries), *unknown]
         page.write(render_comparison(entries, rows, pairs, remarks, page.parent).encode())
         if as_json:
-            echo_json({**comparison_record(entries, rows, pairs), "page": str(page)})
+            echo_json({**comparison_record(entries, rows, pairs, remarks), "page": str(page)})
             return
         ConsoleReporter().comparison([entry.name for entry in entries], rows)
         for remark in [*(pair.sentence for pair in pairs), *remarks]:

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from featurize.display import one_line
 from featurize.storage import StoragePath
 from featurize.version import VERSION
 from train.report.comparison import Entry, Row
@@ -46,6 +47,7 @@ def render_comparison(
         .get_template("compare.html.j2")
         .render(
             entries=entries,
+            names=[one_line(entry.name) for entry in entries],
             rows=rows,
             remarks=remarks,
             pairs=pairs,
@@ -62,7 +64,7 @@ def _reports(entry: Entry, folder: StoragePath) -> list[tuple[str, str]]:
     for run, metrics in zip(entry.runs, entry.metrics, strict=True):
         if run.report.local and folder.local and run.report.is_file():
             name = "report" if len(entry.runs) == 1 else f"fold {metrics.test_fold}"
-            links.append((name, quote(os.path.relpath(run.report.path, folder.path))))
+            links.append((name, quote(os.fsencode(os.path.relpath(run.report.path, folder.path)))))
     return links
 
 

@@ -3,17 +3,20 @@
 from collections.abc import Sequence
 from typing import Any
 
-from train.report.comparison import Entry, Row, remarks_on
+from train.report.comparison import Entry, Row
 from train.report.paired import Paired
 
 
-def comparison_record(entries: Sequence[Entry], rows: Sequence[Row], pairs: Sequence[Paired]) -> dict[str, Any]:
+def comparison_record(
+    entries: Sequence[Entry], rows: Sequence[Row], pairs: Sequence[Paired], remarks: Sequence[str]
+) -> dict[str, Any]:
     """Return the document of `earmark compare --json`.
 
     Args:
         entries: Entries from `train.report.comparison.read_entries`.
         rows: Rows from `train.report.comparison.table_of`.
         pairs: Paired comparisons from `train.report.paired.compare_with_first`.
+        remarks: Sentences on how to read the comparison, and why runs are not compared track by track.
 
     Returns:
         `runs`, for each entry its name, its settings, its number of parameters, and the scores of each of its
@@ -38,7 +41,7 @@ def comparison_record(entries: Sequence[Entry], rows: Sequence[Row], pairs: Sequ
         ],
         "rows": [{"label": row.label, "values": row.cells, "best": sorted(row.best)} for row in rows],
         "pairs": [_pair(pair) for pair in pairs],
-        "remarks": remarks_on(entries),
+        "remarks": list(remarks),
     }
 
 

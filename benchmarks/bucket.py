@@ -7,8 +7,8 @@ The server is on this machine and takes processor time from the worker, so compa
 wait as well. Prints a table of medians with their range over the rounds, which measure all places in turn, and
 writes benchmarks/results/bucket.json:
 
-    ratio_featurize_100ms   wall time a track with 100 ms before each answer / from the local disk, of a shard of 128
-                            tracks, the size in collections of more than 20,000 tracks
+    ratio_featurize_100ms   wall time a track with 100 ms before each answer / from the local disk, of a shard of
+                            128 tracks, the size in collections of more than 20,000 tracks
     ratio_featurize_30ms    the same with 30 ms
     requests_per_track      requests that the server counted, by kind
     tag_requests_per_track  GET requests of the tag pass, for ranges of 64 KiB; Arrow adds a HEAD for each file

@@ -62,18 +62,24 @@ def test_a_dataset_that_is_damaged_during_training_ends_it_with_a_sentence(accid
     assert "Traceback" not in message
 
 
-def test_a_dataset_that_is_damaged_before_its_evaluation_is_an_error(features, tmp_path):
+def test_an_evaluation_of_a_dataset_that_is_damaged_ends_with_a_sentence_and_keeps_the_earlier_one(
+    features, tmp_path
+):
     from support.training import trained
 
     folder, run = tmp_path / "features", tmp_path / "run"
     shutil.copytree(features, folder)
     trained(folder, run, epochs=1)
-    [shard, *_] = open_dataset(folder).in_folds({0})
+    assert earmark_here("evaluate", run).returncode == 0
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert {"report.html", "metrics.json", "part-00000-of-00001.parquet"} <= {path.name for path in before}
+    [*_, shard] = open_dataset(folder).in_folds({0})
     _damage(shard)
     done = earmark_here("evaluate", run)
     assert done.returncode == 1
     assert f"earmark: the shard {shard.path} cannot be read" in done.stderr
     assert "Traceback" not in done.stderr
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize("calls", [2, 5, 9], ids=["in an epoch", "in an evaluation", "in a later epoch"])

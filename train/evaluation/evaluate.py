@@ -29,8 +29,8 @@ _NAMES_SHOWN = 5
 def evaluate_run(run: Run, dataset: Dataset, trust_code: bool = False) -> Metrics:
     """Evaluate the model of a run on the test fold; write `predictions.parquet`, then `metrics.json`.
 
-    The report and earlier predictions are removed first, so that a run never has a report of older metrics. The
-    segments of the fold are read, predicted and written part by part.
+    The report and earlier predictions are removed when the first part of the new ones is complete, so that a run
+    never has a report of older metrics. The segments of the fold are read, predicted and written part by part.
 
     Args:
         run: Run folder.
@@ -58,7 +58,6 @@ def evaluate_run(run: Run, dataset: Dataset, trust_code: bool = False) -> Metric
         model = load_model(run, trust_code)
     test_fold = fold_roles(config, dataset.layout).held_out["test"]
     fold = held_out(dataset, config, test_fold)
-    run.report.remove()
     scores = fold.score(Predictor(strategy, model), PredictionWriter(run, fold).add)
     intervals, calibration = statistics_of(read_predictions(run), Groups(dataset), len(dataset.classes))
     metrics = Metrics(

@@ -31,13 +31,13 @@ class PredictionWriter:
     """Writes predictions part by part: no more than one part and one batch are in memory."""
 
     def __init__(self, run: Run, fold: "HeldOut") -> None:
-        """Remove earlier predictions of the run; nothing is written yet.
+        """Begin without a part; nothing is written or removed yet.
 
         Args:
-            run: The run.
+            run: The run. With the first part, its earlier predictions are removed, and its report of them.
             fold: The fold that is predicted.
         """
-        self._folder = run.folder / PREDICTIONS
+        self._folder, self._report = run.folder / PREDICTIONS, run.report
         self._fold = fold
         rows = fold.evaluated_rows()
         self._borders = cut(rows, min(_ROWS, _PROBABILITIES // len(fold.classes)))
@@ -45,10 +45,6 @@ class PredictionWriter:
         self._written = 0
         self._waiting: list[tuple[Float64, Int32]] = []
         self._rows_waiting = 0
-        if self._folder.is_file():
-            self._folder.remove()
-        else:
-            self._folder.remove_folder()
 
     def add(self, probabilities: Float64, labels: Int32) -> None:
         """Add predictions, in stored order, and write a part if it is complete.
@@ -70,8 +66,18 @@ class PredictionWriter:
         index, fold = self._written, self._fold
         segments = fold.segments(self._borders[index], self._borders[index + 1])
         part = Predictions(segments, probabilities, labels, fold.per_track, fold.classes)
+        if not index:
+            self._remove_earlier()
         (self._folder / _name(index, len(self._part_rows))).write(part.encode())
         self._written += 1
+
+    def _remove_earlier(self) -> None:
+        """Remove what an earlier evaluation wrote: not before, in case that a segment cannot be read."""
+        self._report.remove()
+        if self._folder.is_file():
+            self._folder.remove()
+        else:
+            self._folder.remove_folder()
 
 
 def cut(rows: Sequence[int], most: int) -> list[int]:

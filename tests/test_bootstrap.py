@@ -118,6 +118,13 @@ def test_a_class_without_examples_has_no_interval():
     assert found.f1[0] is not None
 
 
+def test_a_class_of_one_group_has_no_interval():
+    labels, groups = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 0, 1, 2])
+    found = score_intervals(Outcomes(labels, np.array([0, 0, 1, 1, 0]), groups, 2))
+    assert found.f1[0] is None
+    assert found.f1[1] is not None
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(2, 40), st.integers(2, 5), st.integers(0, 10_000))
 def test_an_interval_contains_the_score_and_does_not_depend_on_the_order(groups, classes, seed):

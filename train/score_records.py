@@ -60,7 +60,8 @@ class ScoreIntervals(Record):
         groups: Number of groups.
         accuracy: Interval of the accuracy.
         macro_f1: Interval of macro-F1.
-        f1: Interval of the F1 of each class, in the order of the classes; None for a class without rows.
+        f1: Interval of the F1 of each class, in the order of the classes; None for a class whose rows are of one
+            group, or that has none.
     """
 
     groups: Count

@@ -40,7 +40,7 @@ class ScoreIntervals:
         groups: Number of groups.
         accuracy: Interval of the accuracy.
         macro_f1: Interval of the mean F1 of the classes that have examples.
-        f1: Interval of the F1 of each class; None for a class without examples.
+        f1: Interval of the F1 of each class; None for a class whose examples are of one group, or that has none.
     """
 
     groups: int
@@ -115,11 +115,12 @@ def score_intervals(counts: GroupCounts) -> ScoreIntervals | None:
     observed = _f1_and_accuracy(counts.counts.sum(axis=0, keepdims=True).astype(np.float64))[0]
     level = _expanded_level(_effective_groups(counts.sizes))
     actual, predicted = (counts.counts[:, part * counts.classes :][:, : counts.classes] for part in (1, 2))
-    present = actual.sum(axis=0) > 0
+    # How much the F1 differs between groups of a class cannot be seen in one of them.
+    several = (actual > 0).sum(axis=0) > 1
     with_class = ((actual > 0) | (predicted > 0)).sum(axis=0)
     f1 = [
         _percentiles(drawn[:, 2 + index], float(observed[2 + index]), level, int(with_class[index]))
-        if present[index]
+        if several[index]
         else None
         for index in range(counts.classes)
     ]

@@ -198,3 +198,5 @@ def test_the_first_sentence_says_what_the_network_does_not_beat(folds):
     assert first(0.85, 86, differs).startswith("Accuracy of all tracks")
     differs = {"accuracy": Difference(0.04, Interval(-0.01, 0.07))}
     assert first(0.85, 84, differs).startswith("The network is not shown to be better than the SVM")
+    differs = {"accuracy": Difference(-0.04, Interval(-0.07, -0.01))}
+    assert first(0.85, 94, differs) == "The SVM, whose accuracy is 0.940, is better than the network."

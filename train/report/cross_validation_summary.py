@@ -32,12 +32,16 @@ def _verdict(summary: CrossValidationSummary, difference: Mapping[str, Differenc
     found = _interval(summary)
     low = found.accuracy[0] if found else _share(summary.confusion.tracks)
     svm = _share(summary.confusion.svm_tracks)
-    weaker = []
+    sentences, weaker = [], []
     if low <= most:
         weaker.append(f"predicting the most frequent class for every track, whose accuracy is {most:.3f}")
-    if difference["accuracy"].interval.low <= 0 if difference else low <= svm:
+    if difference and difference["accuracy"].interval.high < 0:
+        sentences.append(f"The SVM, whose accuracy is {svm:.3f}, is better than the network.")
+    elif difference["accuracy"].interval.low <= 0 if difference else low <= svm:
         weaker.append(f"the SVM, whose accuracy is {svm:.3f}")
-    return [f"The network is not shown to be better than {' or '.join(weaker)}."] if weaker else []
+    if weaker:
+        sentences.append(f"The network is not shown to be better than {' or '.join(weaker)}.")
+    return sentences
 
 
 def _accuracy(summary: CrossValidationSummary) -> str:

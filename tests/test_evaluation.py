@@ -184,6 +184,18 @@ class Counting:
         return score
 
 
+def test_a_report_of_an_earlier_model_is_refused(report_dataset, report_run, tmp_path):
+    from train.report.run_page import write_run_page
+
+    copied = Run(shutil.copytree(report_run, tmp_path / "run"))
+    with copied.model.local.open("ab") as file:
+        file.write(b"another model")
+    before = contents(tmp_path / "run")
+    with pytest.raises(TrainError, match=r"metrics\.json is of another model .* Type: earmark evaluate"):
+        write_run_page(copied, report_dataset)
+    assert contents(tmp_path / "run") == before
+
+
 def test_the_test_fold_is_left_alone_unless_its_best_epoch_is_asked_for(features, run, tmp_path):
     assert [*run.history()[0].parts] == ["train", "validation", "test"]
     messages, [record] = trained(features, tmp_path, **SMALL, validation_fold="none")

@@ -1,6 +1,7 @@
 """The report of a run, `report.html`: one self-contained HTML file."""
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -89,6 +90,11 @@ def write_run_page(run: Run, dataset: Dataset, clips: Mapping[str, Clip] | None 
         raise TrainError(
             f"{run.folder / 'history.json'} is missing or empty. Repeat its run or train command: it writes the "
             "file from the latest checkpoint."
+        )
+    if run.model.is_file() and hashlib.sha256(run.model.read()).hexdigest() != metrics.model_sha256:
+        raise TrainError(
+            f"{run.folder / 'metrics.json'} is of another model than {run.model}, which is not evaluated yet. "
+            f"Type: earmark evaluate {run.folder.quoted}"
         )
     predictions = _of_one_training(run, dataset, metrics)
     run.report.write(render(run, dataset, run.config(), metrics, predictions, clips or {}).encode())

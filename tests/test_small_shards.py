@@ -33,6 +33,15 @@ def _shards(folds, indices, sizes):
     return {place: (frozenset(rows), int(np.maximum(sizes[rows], 0).sum())) for place, rows in found.items()}
 
 
+def test_full_shards_stay_when_a_collection_grows_beyond_a_limit_of_auto():
+    """Of 20,500 tracks in shards of 63, and one more; from 20,001 on, a shard has up to 128."""
+    folds = np.append(np.repeat(np.arange(5), 4100), 0)
+    indices = np.append(np.tile(np.arange(4100) // 63, 5), 99)
+    sizes = np.full(len(folds), 1000)
+    assert np.array_equal(merge_small_shards(folds, indices, sizes, "auto", only_if_many=True), indices)
+    assert not np.array_equal(merge_small_shards(folds, indices, sizes, "auto"), indices)
+
+
 @given(SHARDS, SETTINGS)
 def test_merged_shards_are_whole_small_ones_of_one_fold_and_not_too_large(shards, setting):
     folds, indices, sizes = _columns(shards)

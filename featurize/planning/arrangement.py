@@ -37,7 +37,7 @@ class Numbers:
     @classmethod
     def of(cls, order: Int64, folds: Numeric, indices: Numeric, labels: Numeric, sizes: Int64) -> "Numbers":
         """Return columns in another order."""
-        fold, index, label = (column[order].astype(np.int32) for column in (folds, indices, labels))
+        fold, index, label = (column[order].astype(np.int32, copy=False) for column in (folds, indices, labels))
         return cls(fold, index, label, sizes[order])
 
 

@@ -163,12 +163,13 @@ def _deal(labels: Int32, group: Int32, given: Int32, previous: Int32, numbers: I
     # count in that fold.
     if (own >= 0).any():
         units, unit = np.unique(group * np.int64(count + 1) + own + 1, return_inverse=True)
+        unit = unit.astype(np.int32)
         owner, own_of_unit = np.divmod(units, count + 1)
         fixed = np.where(own_of_unit > 0, own_of_unit - 1, kept[owner])
     else:
         unit, fixed = group, kept
     present = np.bincount(labels) > 0
-    without_gaps = (np.cumsum(present) - 1)[labels]
+    without_gaps = (np.cumsum(present) - 1).astype(np.int32)[labels]
     folds: Int32 = numbers[assign_folds(without_gaps, unit, fixed, count)[unit]]
     return folds
 

@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from featurize.planning.shard_size import BYTES_PER_TRACK, resolve_tracks_per_shard
+from featurize.planning.shard_size import BYTES_PER_TRACK, SMALLEST, resolve_tracks_per_shard
 
 Int64 = NDArray[np.int64]
 Numeric = NDArray[np.int32] | NDArray[np.int64]
@@ -29,7 +29,8 @@ def merge_small_shards(
         indices: int [tracks], index of its shard in the fold.
         sizes: int64 [tracks], sizes of the files in bytes; negative for a missing file.
         tracks_per_shard: The setting. For `auto`, the size of a shard is limited in bytes as well.
-        only_if_many: Whether to merge only if more than half of all shards are small.
+        only_if_many: Whether to merge only if more than half of all shards are small; for `auto`, if so many have
+            less than half of the tracks that the shards of a small collection have.
 
     Returns:
         The indices of the shards after merging, int32 [tracks].
@@ -46,7 +47,9 @@ def merge_small_shards(
     if most_bytes is not None:
         small &= 2 * held < most_bytes
     merged = keys % width
-    if only_if_many and 2 * np.count_nonzero(small) <= len(keys):
+    # A collection that has grown beyond a limit of `auto` has full shards of the size before.
+    many = small & (2 * tracks < SMALLEST) if tracks_per_shard == "auto" else small
+    if only_if_many and 2 * np.count_nonzero(many) <= len(keys):
         return indices.astype(np.int32)
     fold, first, in_tracks, in_bytes = -1, 0, 0, 0
     for i in np.flatnonzero(small).tolist():

@@ -172,9 +172,9 @@ def run_fold(send: Callable[[object], None], features: StoragePath, fold: Fold) 
         EarmarkError: As `make_model` and `evaluate_model`.
         RuntimeError: Any other error.
     """
-    with sent_to_parent(send), tracked(fold.track, fold.folder) as after_epoch:
+    with sent_to_parent(send), tracked(fold.track, fold.folder) as observer:
         reporter = ProgressSender(send)
-        make_model(features, fold.folder, fold.config, reporter, command=fold.command, after_epoch=after_epoch)
+        make_model(features, fold.folder, fold.config, reporter, command=fold.command, observer=observer)
         return evaluate_model(fold.folder, features, trust_code=fold.config.train.is_users_model)
 
 

@@ -13,9 +13,8 @@ TensorFlow.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -28,13 +27,13 @@ from featurize.storage import StoragePath
 from jobs.config import JobConfig, featurized_with, to_yaml
 from jobs.errors import ConfigError, Interrupted
 from jobs.provenance import describe_start
+from jobs.reporters import NO_OBSERVER, FeaturizeReporter, RunObserver, TrainingReporter
 from jobs.terminal.console import ConsoleReporter
 from jobs.terminal.native_output import quiet_tensorflow
 from jobs.terminal.signals import noted_signals
 from train.segment_size import refuse_unfit
 
 if TYPE_CHECKING:
-    from featurize.dataset_build.driver import FeaturizeProgress
     from featurize.dataset_build.finalize import Summary
     from train.config import TrainConfig
     from train.records import EpochRecord
@@ -42,25 +41,6 @@ if TYPE_CHECKING:
 
 
 _log = logging.getLogger(__name__)
-
-
-class FeaturizeReporter(Protocol):
-    """Shows the progress of featurizing."""
-
-    def featurizing(self) -> AbstractContextManager[Callable[["FeaturizeProgress"], None]]:
-        """Return a context whose value is called with the progress."""
-
-    def rejects(self, summary: "Summary") -> None:
-        """Show how many tracks were rejected."""
-
-
-class TrainingReporter(Protocol):
-    """Shows the progress of training."""
-
-    def training(
-        self,
-    ) -> AbstractContextManager[tuple[Callable[[int, int], None], Callable[["EpochRecord", int], None]]]:
-        """Return a context whose value are functions of (finished steps, all steps) and (epoch, all epochs)."""
 
 
 def run(
@@ -74,7 +54,7 @@ def run(
     layout: str | None = None,
     columns: str | None = None,
     command: Sequence[str] | None = None,
-    after_epoch: Callable[[], None] = lambda: None,
+    observer: RunObserver = NO_OBSERVER,
 ) -> "Metrics":
     """Featurize a collection, train a model, and evaluate it.
 
@@ -89,7 +69,7 @@ def run(
         layout: Layout of the collection, as in `--layout`; None to recognize it.
         columns: Columns of a table by role, as in `--columns`.
         command: Arguments of `earmark`, for run.json; None if it is called from Python.
-        after_epoch: Called after each epoch.
+        observer: Told when the run has begun, and of each epoch.
 
     Returns:
         Metrics on the test set.
@@ -106,7 +86,7 @@ def run(
     if not Run(out).info():
         read_code(config.train.model)  # refuses a file that cannot be used
     make_features(music, features, config, workers, reporter, retry_rejects, allowed_buckets, layout, columns)
-    make_model(features, out, config, reporter, command=command, after_epoch=after_epoch)
+    make_model(features, out, config, reporter, command=command, observer=observer)
     return evaluate_model(out, None, trust_code=config.train.is_users_model)
 
 
@@ -177,7 +157,7 @@ def make_model(
     reporter: TrainingReporter,
     start: StoragePath | None = None,
     command: Sequence[str] | None = None,
-    after_epoch: Callable[[], None] = lambda: None,
+    observer: RunObserver = NO_OBSERVER,
 ) -> None:
     """Train a model on a dataset, from the latest checkpoint if there is one; a finished model is kept.
 
@@ -188,7 +168,7 @@ def make_model(
         reporter: Shows progress.
         start: Folder of the run whose weights a new run begins with; None for random weights.
         command: Arguments of `earmark`, for run.json; None if it is called from Python.
-        after_epoch: Called after each epoch.
+        observer: Told when the run has begun, and of each epoch.
 
     Raises:
         DatasetError: The dataset is incomplete.
@@ -223,14 +203,16 @@ def make_model(
 
             def end_epoch(record: "EpochRecord", epochs: int) -> None:
                 on_epoch(record, epochs)
-                after_epoch()
+                observer.epoch_ended()
 
             callbacks = Callbacks(on_step, end_epoch, stop)
             record = describe_start(command)
             trains_with = None
             if (on_cluster() or settled.needs_workers) and not is_complete(run, settled):
                 trains_with = _with_device(settled)  # before anything is recorded
-            if not begin(dataset, run, config.train, to_yaml(config), code, initial, record):
+            remains = begin(dataset, run, config.train, to_yaml(config), code, initial, record)
+            observer.began()
+            if not remains:
                 pass  # the model is finished
             elif trains_with:
                 with ray_workers(None):

@@ -13,7 +13,7 @@ import queue
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from featurize.place_uri import is_uri
 from featurize.storage import StoragePath
 from featurize.uri import uri_without_secrets, without_secrets
 from jobs.errors import ConfigError, Interrupted
+from jobs.reporters import NO_OBSERVER, RunObserver
 from train.run import Run
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ _ARTIFACTS = ("report.html", "metrics.json", "config.yaml")
 _SECONDS_TO_END = 60.0  # for what is left to send after the command is finished
 _PER_REQUEST = 100  # parameters, the most that a server accepts
 _LONGEST_PARAMETER = 500  # characters, the most that older servers accept
-_NOT_BEGUN = "NOT BEGUN"  # in the place of a status: the record stays as it is
+_NOT_BEGUN = "NOT BEGUN"  # instead of a status: the record stays as it is
 # MLflow would retry for minutes, send statistics of its use, and print on standard output.
 _QUIET = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -73,10 +74,10 @@ def tracking_uri(track: str | None) -> str | None:
 
 
 @contextmanager
-def tracked(uri: str | None, out: StoragePath) -> Iterator[Callable[[], None]]:
+def tracked(uri: str | None, out: StoragePath) -> Iterator[RunObserver]:
     """Send a run to a tracking server until exit.
 
-    A command that fails before it has changed the run changes no record: other settings are refused, or another
+    A command that ends before it has begun the run changes no record: other settings are refused, or another
     process trains the run.
 
     Args:
@@ -84,29 +85,21 @@ def tracked(uri: str | None, out: StoragePath) -> Iterator[Callable[[], None]]:
         out: Folder of the run.
 
     Yields:
-        A function to call after each epoch.
+        What must be told when the run has begun, and after each epoch.
     """
     if uri is None:
-        yield lambda: None
+        yield NO_OBSERVER
         return
-    before = _start_of(out)
     sender = _Sender(uri, Run(out))
     status = "FAILED"
     try:
-        yield sender.request
+        yield RunObserver(sender.begin, sender.request)
         status = "FINISHED"
     except (Interrupted, KeyboardInterrupt, SystemExit):
         status = "KILLED"
         raise
     finally:
-        sender.finish(status if status == "FINISHED" or _start_of(out) != before else _NOT_BEGUN)
-
-
-def _start_of(out: StoragePath) -> bytes | None:
-    """Return run.json, which each start of a training changes; None without one."""
-    with contextlib.suppress(OSError):
-        return (out / "run.json").read()
-    return None
+        sender.finish(status)
 
 
 class _Sender:
@@ -114,11 +107,16 @@ class _Sender:
 
     def __init__(self, uri: str, run: Run) -> None:
         self._uri, self._run = uri, run
+        self._begun = False
         self._given_up = False  # the thread logs nothing any more: the command has ended
         self._requests: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         # A daemon, so that a server that does not answer cannot keep the process.
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
+
+    def begin(self) -> None:
+        """Note that the run has begun: from now on, its record is this command's."""
+        self._begun = True
 
     def request(self) -> None:
         """Send what is new; returns at once."""
@@ -128,9 +126,9 @@ class _Sender:
         """Send what is new, and end the record with a status; wait for it a limited time.
 
         Args:
-            status: Status as in `send`, or `_NOT_BEGUN` to send nothing.
+            status: Status as in `send`.
         """
-        self._requests.put(status)
+        self._requests.put(status if self._begun else _NOT_BEGUN)
         self._thread.join(_SECONDS_TO_END)
         if self._thread.is_alive():
             self._warn(f"it has not taken everything within {_SECONDS_TO_END:.0f} s")
@@ -146,8 +144,7 @@ class _Sender:
             if status == _NOT_BEGUN:
                 return
             try:
-                if (self._run.folder / "run.json").is_file():
-                    send(self._uri, self._run, status)
+                send(self._uri, self._run, status)
                 failed = False
             except Exception as error:  # MLflow's, those of its HTTP library, and of files of the run
                 if not failed and not self._given_up:
@@ -156,7 +153,7 @@ class _Sender:
 
     def _warn(self, reason: str) -> None:
         _log.warning(
-            "The tracking server %s did not record %s: %s. The run is complete without it. The same command sends "
+            "The tracking server %s did not record %s: %s. The run does not depend on it. The same command sends "
             "again what is missing.",
             uri_without_secrets(self._uri),
             self._run.folder,
@@ -185,11 +182,14 @@ def send(uri: str, run: Run, status: str | None) -> None:
     if not status and recorded != "RUNNING":
         client.update_run(identity, status="RUNNING")
     _send_settings(client, identity, run, record.data)
-    is_new = _send_metrics(client, identity, run, record.data.metrics)
+    is_new = _send_epochs(client, identity, run, record.data.metrics)
+    ended = None  # now
     if status == "FINISHED":
+        is_new |= _send_scores(client, identity, run, record.data.metrics)
         _send_files(client, identity, run)
+        ended = int((run.folder / "metrics.json").modified() * 1000)  # maybe by an earlier command
     if status and (is_new or status != recorded):  # else the record keeps the time of its end
-        client.set_terminated(identity, status)
+        client.set_terminated(identity, status, ended)
 
 
 def _record_of(client: "MlflowClient", uri: str, run: Run) -> Any:
@@ -267,12 +267,8 @@ def _send_settings(client: "MlflowClient", identity: str, run: Run, known: Any) 
             client.set_tag(identity, name, value)
 
 
-def _send_metrics(client: "MlflowClient", identity: str, run: Run, known: dict[str, float]) -> bool:
-    """Send the metrics of epochs that the server does not have, and those of the evaluation.
-
-    Returns:
-        Whether there were any.
-    """
+def _send_epochs(client: "MlflowClient", identity: str, run: Run, known: dict[str, float]) -> bool:
+    """Send the metrics of epochs that the server does not have; return whether there were any."""
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
@@ -290,19 +286,27 @@ def _send_metrics(client: "MlflowClient", identity: str, run: Run, known: dict[s
         speed = ("learning_rate", "examples_per_second", "wait_fraction")
         values |= {key: getattr(entry, key) for key in speed}
         client.log_batch(identity, [Metric(key, float(value), now, entry.epoch) for key, value in values.items()])
-    final: dict[str, float] = {}
-    if metrics := run.metrics():
-        final = {
-            f"test/{part}_{key}": float(getattr(scores, key))
-            for part, scores in (("track", metrics.tracks), ("segment", metrics.segments))
-            for key in ("accuracy", "macro_f1", "loss")
-        }
-        final["model_epoch"] = float(metrics.epoch)
-    is_new = any(known.get(key) != value for key, value in final.items())
-    if is_new:
-        # The page draws bars instead of curves for metrics whose only step is 0.
-        client.log_batch(identity, [Metric(key, value, now, 0) for key, value in final.items()])
-    return bool(new) or is_new
+    return bool(new)
+
+
+def _send_scores(client: "MlflowClient", identity: str, run: Run, known: dict[str, float]) -> bool:
+    """Send the scores of a finished model, if the server has others; return whether it had."""
+    from mlflow.entities import Metric
+
+    metrics = run.metrics()
+    assert metrics  # the command that has finished has written them
+    final = {
+        f"test/{part}_{key}": float(getattr(scores, key))
+        for part, scores in (("track", metrics.tracks), ("segment", metrics.segments))
+        for key in ("accuracy", "macro_f1", "loss")
+    }
+    final["model_epoch"] = float(metrics.epoch)
+    if all(known.get(key) == value for key, value in final.items()):
+        return False
+    # The page draws bars instead of curves for metrics whose only step is 0.
+    now = int(time.time() * 1000)
+    client.log_batch(identity, [Metric(key, value, now, 0) for key, value in final.items()])
+    return True
 
 
 def _send_files(client: "MlflowClient", identity: str, run: Run) -> None:

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ import urllib.request
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import pytest
 from support.command_line import earmark, earmark_here
@@ -73,10 +74,11 @@ def test_a_server_that_fails_is_a_warning(begun, monkeypatch):
 
     monkeypatch.setattr(jobs.tracking, "send", fail)
     logging.getLogger("jobs").propagate = True
-    with logged("jobs") as messages, tracked("http://USER:SECRET@127.0.0.1:1", begun) as after_epoch:
-        after_epoch()
+    with logged("jobs") as messages, tracked("http://USER:SECRET@127.0.0.1:1", begun) as observer:
+        observer.began()
+        observer.epoch_ended()
         time.sleep(0.1)
-        after_epoch()
+        observer.epoch_ended()
     [message] = messages
     assert message.startswith(f"The tracking server http://127.0.0.1:1 did not record {begun}: ConnectionError: ")
     assert "SECRET" not in message
@@ -86,8 +88,8 @@ def test_a_server_that_never_answers_is_waited_for_a_limited_time(begun, monkeyp
     monkeypatch.setattr(jobs.tracking, "send", lambda uri, run, status: time.sleep(5))
     monkeypatch.setattr(jobs.tracking, "_SECONDS_TO_END", 0.2)
     start = time.monotonic()
-    with logged("jobs") as messages, tracked("http://127.0.0.1:1", begun):
-        pass
+    with logged("jobs") as messages, tracked("http://127.0.0.1:1", begun) as observer:
+        observer.began()
     assert time.monotonic() - start < 4
     assert "has not taken everything within" in messages[0]
 
@@ -98,8 +100,8 @@ def test_a_server_that_never_answers_is_waited_for_a_limited_time(begun, monkeyp
 def test_the_record_ends_as_the_command_does(error, status, begun, monkeypatch):
     sent = []
     monkeypatch.setattr(jobs.tracking, "send", lambda uri, run, status: sent.append((uri, run.folder, status)))
-    with pytest.raises(type(error)) if error else nullcontext(), tracked("http://a", begun):
-        (begun / "run.json").write(b'{"resumed": []}')
+    with pytest.raises(type(error)) if error else nullcontext(), tracked("http://a", begun) as observer:
+        observer.began()
         if error:
             raise error
     assert sent == [("http://a", begun, status)]
@@ -109,10 +111,24 @@ def test_the_record_ends_as_the_command_does(error, status, begun, monkeypatch):
 def test_a_command_that_ends_before_it_begins_changes_no_record(error, begun, monkeypatch):
     sent, threads = [], set(threading.enumerate())
     monkeypatch.setattr(jobs.tracking, "send", lambda uri, run, status: sent.append(status))
+
+    def refuse():
+        (begun / "run.json").write(b'{"resumed": []}')  # by another process, whose run it is
+        raise error
+
     with pytest.raises(error), tracked("http://a", begun):
-        raise error  # the run is another process's, or has other settings
+        refuse()
     assert sent == []
     assert set(threading.enumerate()) <= threads
+
+
+class Point(NamedTuple):
+    """A metric, as `mlflow.entities.Metric`."""
+
+    key: str
+    value: float
+    timestamp: int
+    step: int
 
 
 class FlakyClient:
@@ -135,7 +151,7 @@ class FlakyClient:
             start_time=start_time,
             ends=0,
         )
-        data = SimpleNamespace(params={}, metrics={}, tags=dict(tags))
+        data = SimpleNamespace(params={}, metrics={}, tags=dict(tags), points=[])
         self.records.append(SimpleNamespace(info=info, data=data, name=run_name))
         return self.records[-1]
 
@@ -146,7 +162,13 @@ class FlakyClient:
         if FlakyClient.failures:
             FlakyClient.failures -= 1
             raise ConnectionError
-        self.records[int(identity)].data.params.update(params)
+        data = self.records[int(identity)].data
+        data.params.update(params)
+        data.points += metrics
+        data.metrics.update({metric.key: metric.value for metric in metrics})
+
+    def get_metric_history(self, identity, key):
+        return [metric for metric in self.records[int(identity)].data.points if metric.key == key]
 
     def set_tag(self, identity, key, value):
         self.records[int(identity)].data.tags[key] = value
@@ -157,9 +179,9 @@ class FlakyClient:
     def log_artifact(self, identity, path):
         pass
 
-    def set_terminated(self, identity, status):
+    def set_terminated(self, identity, status, end_time):
         info = self.records[int(identity)].info
-        info.status, info.ends = status, info.ends + 1
+        info.status, info.ends, info.end_time = status, info.ends + 1, end_time
 
 
 @pytest.fixture
@@ -168,7 +190,7 @@ def flaky_server(monkeypatch):
     monkeypatch.setattr(FlakyClient, "failures", 1)
     modules = {
         "mlflow": {"MlflowClient": FlakyClient},
-        "mlflow.entities": {"Param": lambda key, value: (key, value), "Metric": None},
+        "mlflow.entities": {"Param": lambda key, value: (key, value), "Metric": Point},
         "mlflow.exceptions": {"MlflowException": LookupError},
     }
     for name, content in modules.items():
@@ -205,9 +227,33 @@ def test_a_server_that_fails_after_the_beginning_gets_one_record_with_all_settin
     }
 
 
-def test_a_finished_record_ends_again_only_if_something_is_new(tmp_path, flaky_server, monkeypatch):
+def test_scores_are_sent_when_the_command_has_finished(report_run, tmp_path, flaky_server, monkeypatch):
+    monkeypatch.setattr(FlakyClient, "failures", 0)
+    run = Run(StoragePath.of(shutil.copytree(report_run, tmp_path / "run")))
+    for status in (None, "KILLED"):  # the metrics may be those of an earlier model
+        jobs.tracking.send("http://a", run, status)
+    [record] = FlakyClient.records
+    losses = [point for point in record.data.points if point.key == "train/loss"]
+    assert [(point.step, point.value) for point in losses] == [(e.epoch, e.train.loss) for e in run.history()]
+    assert not any(key.startswith("test/") for key in record.data.metrics)
+    os.utime(tmp_path / "run" / "metrics.json", (1, 1_700_000_000))
+    for _ in range(2):
+        jobs.tracking.send("http://a", run, "FINISHED")
+    [score] = [point for point in record.data.points if point.key == "test/track_accuracy"]
+    assert (score.step, score.value) == (0, run.metrics().tracks.accuracy)
+    assert record.data.metrics["model_epoch"] == run.metrics().epoch
+    assert (record.info.ends, record.info.end_time) == (2, 1_700_000_000_000)  # KILLED, and FINISHED once
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    metrics["tracks"]["accuracy"] /= 2
+    (tmp_path / "run" / "metrics.json").write_text(json.dumps(metrics))
+    jobs.tracking.send("http://a", run, "FINISHED")
+    assert (record.data.metrics["test/track_accuracy"], record.info.ends) == (score.value / 2, 3)
+
+
+def test_a_finished_record_ends_again_only_if_it_went_on(report_run, tmp_path, flaky_server, monkeypatch):
     monkeypatch.setattr(FlakyClient, "failures", 0)
     run = fold_with(tmp_path, {"epochs": 1})
+    shutil.copy(report_run / "metrics.json", run.folder.local)
     for _ in range(2):
         jobs.tracking.send("http://a", run, "FINISHED")
     [record] = FlakyClient.records

@@ -53,7 +53,7 @@ def run(
 
         settings, path = load_config(config, overrides or []), StoragePath.of(out)
         buckets = allow_bucket or []
-        with tracked(tracking_uri(track), path) as after_epoch:
+        with tracked(tracking_uri(track), path) as observer:
             metrics = run_all(
                 music,
                 path,
@@ -65,7 +65,7 @@ def run(
                 layout,
                 columns,
                 recorded_command(context),
-                after_epoch,
+                observer,
             )
         echo(conclusion(path, metrics))
 
@@ -151,8 +151,8 @@ def train(
         reporter, dataset, path = ConsoleReporter(), StoragePath.of(features), StoragePath.of(out)
         settings = load_config(config, overrides or [])
         other = StoragePath.of(start) if start is not None else None
-        with tracked(tracking_uri(track), path) as after_epoch:
-            make_model(dataset, path, settings, reporter, other, recorded_command(context), after_epoch)
+        with tracked(tracking_uri(track), path) as observer:
+            make_model(dataset, path, settings, reporter, other, recorded_command(context), observer)
             metrics = evaluate_model(path, dataset, trust_code=settings.train.is_users_model)
         echo(conclusion(path, metrics))
 

@@ -191,7 +191,7 @@ def test_a_report_of_an_earlier_model_is_refused(report_dataset, report_run, tmp
     with copied.model.local.open("ab") as file:
         file.write(b"another model")
     before = contents(tmp_path / "run")
-    with pytest.raises(TrainError, match=r"metrics\.json is of another model .* Type: earmark evaluate"):
+    with pytest.raises(TrainError, match=r"has the metrics of another model .* Type: earmark evaluate"):
         write_run_page(copied, report_dataset)
     assert contents(tmp_path / "run") == before
 

@@ -1,4 +1,6 @@
-"""When training must not go on in the folder of a run, because the result would not be that of one run."""
+"""When training must not go on in the folder of a run, or its files do not fit together."""
+
+import hashlib
 
 from featurize.dataset.dataset import Dataset
 from featurize.display import one_line
@@ -7,6 +9,7 @@ from train.errors import TrainError
 from train.records import ModelInfo
 from train.run import ORDER, TRAIN_AGAIN, Run
 from train.run_folders import runs_inside
+from train.score_records import Metrics
 
 
 def refuse_other_settings(run: Run, dataset: Dataset, config: TrainConfig) -> None:
@@ -81,3 +84,24 @@ def refuse_runs_inside(run: Run) -> None:
             f"{run.folder} holds {inside}, so no other run is begun there. Give another --out, or "
             "continue them with the same crossval or tune command."
         )
+
+
+def metrics_of_model(run: Run) -> Metrics:
+    """Return the metrics of a run, which are those of its model, if the model is still there.
+
+    Raises:
+        TrainError: It is not evaluated, or a later model is not.
+    """
+    if not (metrics := run.metrics()):
+        raise TrainError(f"{run.folder} is not evaluated yet. Type: earmark evaluate {run.folder.quoted}")
+    if run.model.is_file() and metrics.model_sha256 != sha256_of_model(run):
+        raise TrainError(
+            f"{run.folder} has the metrics of another model than {run.model.name}, which is not evaluated yet. "
+            f"Type: earmark evaluate {run.folder.quoted}"
+        )
+    return metrics
+
+
+def sha256_of_model(run: Run) -> str:
+    """Return the SHA-256 of the model, in hexadecimal."""
+    return hashlib.sha256(run.model.read()).hexdigest()

@@ -1,7 +1,5 @@
 """Evaluation of a finished run on its test fold: predictions, metrics, and TensorBoard's final figures."""
 
-import hashlib
-
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -20,7 +18,7 @@ from train.folds import fold_roles
 from train.model.strategy import make_strategy
 from train.records import ModelInfo
 from train.run import Run
-from train.run_checks import refuse_other_model
+from train.run_checks import refuse_other_model, sha256_of_model
 from train.score_records import Metrics, Split, SplitPart
 
 _NAMES_SHOWN = 5
@@ -69,7 +67,7 @@ def evaluate_run(run: Run, dataset: Dataset, trust_code: bool = False) -> Metric
         tracks=scores.tracks,
         copies_left_out=scores.copies_left_out,
         split=describe_split(dataset, config),
-        model_sha256=_sha256(run),
+        model_sha256=sha256_of_model(run),
         intervals=intervals,
         calibration=calibration,
     )
@@ -107,7 +105,7 @@ def is_evaluated(run: Run) -> bool:
     """Return whether a run has both metrics and predictions of its current model."""
     metrics = run.metrics()
     files_exist = has_predictions(run) and run.model.is_file()
-    return bool(metrics and files_exist and metrics.model_sha256 == _sha256(run))
+    return bool(metrics and files_exist and metrics.model_sha256 == sha256_of_model(run))
 
 
 def describe_split(dataset: Dataset, config: TrainConfig) -> Split:
@@ -140,7 +138,3 @@ def _members(tracks: pa.Table, folds: frozenset[int]) -> tuple[int, set[str]]:
     """Return the number of tracks in some folds, and the names of their groups."""
     members = tracks.filter(pc.is_in(tracks["fold"], value_set=pa.array(sorted(folds), pa.int32())))
     return members.num_rows, set(members["group"].unique().to_pylist())
-
-
-def _sha256(run: Run) -> str:
-    return hashlib.sha256(run.model.read()).hexdigest()

@@ -14,6 +14,7 @@ from train.errors import TrainError
 from train.evaluation.cross_validation import run_folder
 from train.records import EpochRecord
 from train.run import Run
+from train.run_checks import metrics_of_model
 from train.score_records import IntervalsByPart, Metrics
 from train.summary_records import CrossValidationSummary, FoldFigures
 
@@ -156,15 +157,12 @@ def _read_entry(folder: str) -> Entry:
     metrics = []
     for run in runs:
         settings = _settings(run)
-        evaluated = run.metrics()
         if not run.history():
             raise TrainError(
                 f"{run.folder / 'history.json'} is missing or empty. Repeat its run or train command: it writes "
                 "the file from the latest checkpoint."
             )
-        if not evaluated:
-            raise TrainError(f"{run.folder} is not evaluated yet. Type: earmark evaluate {run.folder.quoted}")
-        metrics.append(evaluated)
+        metrics.append(metrics_of_model(run))
     if summary:
         settings = {key: value for key, value in settings.items() if key != "train.test_fold"}
         if settings["train.validation_fold"] != "none":

@@ -18,6 +18,7 @@ from train.report.cross_validation_summary import summarize_cross_validation
 from train.report.figures import Picture, Theme, draw
 from train.report.html import class_colors, environment, saved_on
 from train.run import Run
+from train.run_checks import metrics_of_model
 from train.score_records import Metrics
 from train.summary_records import CrossValidationSummary
 
@@ -104,9 +105,7 @@ _PARTS = (("tracks", "Accuracy of whole tracks"), ("segments", "Accuracy of segm
 
 
 def _read(run: Run, folder: StoragePath) -> FoldRun:
-    metrics = run.metrics()
-    if not metrics:
-        raise TrainError(f"{run.folder} is not evaluated yet. Type: earmark evaluate {run.folder.quoted}")
+    metrics = metrics_of_model(run)
     link = None
     if run.report.is_file():
         link = quote(os.path.relpath(run.report.path, folder.path))

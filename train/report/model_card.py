@@ -4,7 +4,6 @@ A card is published, so it has no paths, no names of tracks and no names of grou
 have given, are escaped.
 """
 
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -25,7 +24,7 @@ from train.report.html import counted
 from train.report.markdown import escape, fenced, markdown_table
 from train.report.summary import summarize_run
 from train.run import Run
-from train.run_checks import refuse_other_model
+from train.run_checks import metrics_of_model, refuse_other_model
 from train.score_records import Metrics
 
 _PATH = re.compile(r"(?:/|~|[A-Za-z]:[\\/]|\\\\|[A-Za-z][A-Za-z0-9+.-]*://)")
@@ -45,7 +44,7 @@ def write_model_card(run: Run, dataset: Dataset) -> str:
     Raises:
         TrainError: The run has no model, is not evaluated, or was trained on another dataset.
     """
-    model, info, metrics = run.trained(), run.info(), run.metrics()
+    model, info = run.trained(), run.info()
     if model.dataset != dataset.id:
         raise TrainError(
             f"{run.folder} was trained on the dataset {one_line(model.dataset)}, and {dataset.folder} is "
@@ -53,9 +52,7 @@ def write_model_card(run: Run, dataset: Dataset) -> str:
             "FEATURES"
         )
     refuse_other_model(run, model, dataset)
-    if not metrics or metrics.model_sha256 != hashlib.sha256(run.model.read()).hexdigest():
-        reason = "has the metrics of another model" if metrics else "is not evaluated yet"
-        raise TrainError(f"{run.folder} {reason}. Type: earmark evaluate {run.folder.quoted}")
+    metrics = metrics_of_model(run)
     assert info  # `trained` has read it
     return "\n".join(_front_matter(run, model, metrics)) + "\n".join(_body(run, model, info, metrics, dataset))
 

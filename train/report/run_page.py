@@ -1,7 +1,6 @@
 """The report of a run, `report.html`: one self-contained HTML file."""
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -24,6 +23,7 @@ from train.report.html import class_colors, environment, saved_on
 from train.report.reliability import draw_reliability
 from train.report.summary import summarize_run
 from train.run import Run
+from train.run_checks import metrics_of_model
 from train.score_records import Metrics
 
 _MAX_REJECTS = 200
@@ -83,18 +83,11 @@ def write_run_page(run: Run, dataset: Dataset, clips: Mapping[str, Clip] | None 
     Raises:
         TrainError: The run is not evaluated, or its predictions cannot be read.
     """
-    metrics = run.metrics()
-    if not metrics:
-        raise TrainError(f"{run.folder} is not evaluated yet. Type: earmark evaluate {run.folder.quoted}")
+    metrics = metrics_of_model(run)
     if not run.history():
         raise TrainError(
             f"{run.folder / 'history.json'} is missing or empty. Repeat its run or train command: it writes the "
             "file from the latest checkpoint."
-        )
-    if run.model.is_file() and hashlib.sha256(run.model.read()).hexdigest() != metrics.model_sha256:
-        raise TrainError(
-            f"{run.folder / 'metrics.json'} is of another model than {run.model}, which is not evaluated yet. "
-            f"Type: earmark evaluate {run.folder.quoted}"
         )
     predictions = _of_one_training(run, dataset, metrics)
     run.report.write(render(run, dataset, run.config(), metrics, predictions, clips or {}).encode())

@@ -16,6 +16,7 @@ from featurize.dataset.yaml_text import LARGEST_YAML, parse_yaml, read_yaml
 from featurize.storage import StoragePath, describe
 from jobs.errors import ConfigError
 from train.config import TrainConfig
+from train.setting_rules import with_present_names
 
 
 class JobConfig(BaseModel):
@@ -38,6 +39,8 @@ def load_config(file: Path | StoragePath | None, overrides: Sequence[str]) -> Jo
         ConfigError: The file cannot be read, or at least one setting is unknown or out of range.
     """
     settings = _read_yaml(file) if file else {}
+    if isinstance(train := settings.get("train"), dict):
+        settings["train"] = with_present_names(train)
     problems: list[str] = []
     for override in overrides:
         path, equals, text = override.partition("=")
@@ -52,7 +55,7 @@ def load_config(file: Path | StoragePath | None, overrides: Sequence[str]) -> Jo
             continue
         values = settings.setdefault(section, {})
         if isinstance(values, dict):
-            values[key] = value
+            values |= with_present_names({key: value}) if section == "train" else {key: value}
     return _validate(settings, problems, file)
 
 

@@ -55,12 +55,17 @@ def test_what_earlier_runs_recorded_is_valid_and_is_resumed_with_the_defaults():
     assert run.train == {"epochs": 1, "normalize": True}
 
 
-def test_the_spelling_that_normalize_had_is_read_and_its_mistakes_are_reported():
+def test_the_spelling_that_normalize_had_is_read_and_its_mistakes_are_reported(tmp_path):
     assert load_config(None, ["train.normalise=true"]).train == TrainConfig(normalize=True)
     with pytest.raises(ConfigError, match=r"train\.normalize: input should be a valid boolean"):
         load_config(None, ["train.normalise=much"])
+    file = tmp_path / "old.yaml"
+    file.write_text("train: {normalise: false}")
+    assert load_config(file, ["train.normalize=true"]).train.normalize
+    assert load_config(file, ["train.normalize=false", "train.normalise=true"]).train.normalize
+    file.write_text("train: {normalise: false, normalize: true}")
     with pytest.raises(ConfigError, match=r"train\.normalise: unknown setting; did you mean train\.normalize"):
-        load_config(None, ["train.normalise=true", "train.normalize=true"])
+        load_config(file, [])
 
 
 def test_every_included_config_is_valid_and_starts_with_its_command(request):

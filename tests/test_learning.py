@@ -120,7 +120,9 @@ def test_the_model_normalizes_by_the_statistics_of_the_training_folds(features):
     np.testing.assert_allclose(statistics.mean, mfcc.mean(axis=(0, 2)), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(statistics.deviation, mfcc.std(axis=(0, 2)), rtol=1e-4)
     model = build_model("modulation", FORMAT, 3, 0.4, statistics)
-    normalized = keras.Model(model.inputs[0], model.get_layer("normalize").output)(mfcc.astype(np.float32)).numpy()
+    normalized = keras.Model(model.inputs[0], model.get_layer("input_normalization").output)(
+        mfcc.astype(np.float32)
+    ).numpy()
     np.testing.assert_allclose(normalized.mean(axis=(0, 2)), 0, atol=1e-3)
     np.testing.assert_allclose(normalized.std(axis=(0, 2)), 1, atol=1e-3)
 

@@ -33,8 +33,6 @@ _PROBLEMS_SHOWN = 20
 # By what trials are compared; another value in each of them would compare different things.
 _COMPARED_BY = ("test_fold", "validation_fold", "select_by", "test_segments", "evaluate_every")
 _ON_TEST = ("best_epoch_on_test",)
-
-
 _Space = Mapping[str, Values]
 
 

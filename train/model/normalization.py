@@ -40,7 +40,7 @@ def training_statistics(dataset: Dataset, config: TrainConfig) -> Statistics:
 def input_normalization(statistics: Statistics) -> keras.layers.Layer:
     """Return a layer that subtracts each feature's mean and divides by its deviation."""
     variance = np.square(statistics.deviation)
-    return keras.layers.Normalization(axis=1, mean=statistics.mean, variance=variance, name="normalize")
+    return keras.layers.Normalization(axis=1, mean=statistics.mean, variance=variance, name="input_normalization")
 
 
 def has_input_normalization(model: keras.Sequential) -> bool:

@@ -172,7 +172,7 @@ def test_broken_svm_predictions_are_an_error(folds, tmp_path):
         SvmPredictions.read(folder)
 
 
-def test_the_first_sentence_says_what_the_network_does_not_beat(folds):
+def test_the_first_sentence_names_the_simpler_methods_that_may_be_better(folds):
     summary = Run(folds).cross_validation()
 
     def first(low, svm, difference=None):

@@ -1,4 +1,4 @@
-"""What one decoder makes of a file: mono samples at the rate of the settings, and how much of the file that is."""
+"""Mono samples that one decoder reads from a file, at the rate of the settings, and their share of the file."""
 
 import dataclasses
 from collections.abc import Callable
@@ -22,7 +22,7 @@ MUCH_SECONDS = 1.0  # what one reader must leave out before the other is asked
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """What one reader made of a file, or of an excerpt.
+    """Samples that one decoder has read from a file or an excerpt, and their length.
 
     Attributes:
         samples: float32 [samples], mono at `sample_rate`.

@@ -1,4 +1,4 @@
-"""What is not as expected of a track whose samples are used nevertheless; each remark is empty if all is well."""
+"""Remarks on tracks that are used although something is wrong with them; a remark is empty if nothing is."""
 
 from featurize.audio.reading import MUCH_SECONDS, Reading
 

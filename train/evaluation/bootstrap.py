@@ -115,7 +115,7 @@ def score_intervals(counts: GroupCounts) -> ScoreIntervals | None:
     observed = _f1_and_accuracy(counts.counts.sum(axis=0, keepdims=True).astype(np.float64))[0]
     level = _expanded_level(_effective_groups(counts.sizes))
     actual, predicted = (counts.counts[:, part * counts.classes :][:, : counts.classes] for part in (1, 2))
-    # How much the F1 differs between groups of a class cannot be seen in one of them.
+    # One group does not show how the F1 varies between groups.
     several = (actual > 0).sum(axis=0) > 1
     with_class = ((actual > 0) | (predicted > 0)).sum(axis=0)
     f1 = [

@@ -72,7 +72,7 @@ class PredictionWriter:
         self._written += 1
 
     def _remove_earlier(self) -> None:
-        """Remove what an earlier evaluation wrote: not before, in case that a segment cannot be read."""
+        """Remove what an earlier evaluation wrote; only now, because reading a segment may fail."""
         self._report.remove()
         if self._folder.is_file():
             self._folder.remove()

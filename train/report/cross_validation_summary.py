@@ -21,7 +21,7 @@ def summarize_cross_validation(
             `train.evaluation.svm_predictions.network_minus_svm`; None if they are not known.
 
     Returns:
-        Sentences of plain text; what the network is not shown to be better than comes first.
+        Sentences of plain text; a simpler method that is better, or may be, comes first.
     """
     return [*_verdict(summary, difference), _accuracy(summary), *_svm(summary, difference), _spread(summary)]
 

@@ -95,7 +95,7 @@ class ConsoleReporter:
 
             def on_progress(done: int, rejects: int) -> None:
                 if done < total:  # the caller logs the end
-                    show(done, total, f"{rejects} rejects" if rejects else "")
+                    show(done, total, f"{rejects} reject{'' if rejects == 1 else 's'}" if rejects else "")
 
             yield on_progress
 

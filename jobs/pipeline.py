@@ -145,7 +145,8 @@ def make_features(
     refuse_too_many_rejects(summary, config.featurize, folder)
     _log.info(
         f"Featurized: {summary.tracks - summary.rejected} tracks, {summary.segments} segments, "
-        f"{summary.rejected} reject{'' if summary.rejected == 1 else 's'}, {time.monotonic() - started:.1f} s. {folder}"
+        f"{summary.rejected} reject{'' if summary.rejected == 1 else 's'}, {time.monotonic() - started:.1f} s. "
+        f"{folder}"
     )
     return summary
 

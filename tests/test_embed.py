@@ -77,7 +77,9 @@ def test_a_layer_is_chosen_by_its_name(conv3_run):
     run, segments = Run(conv3_run), np.zeros((2, 3, 40, 217), np.float32)
     assert Embedder(run, "dense1").embed(segments).shape == (2, 3, 500)
     assert Embedder(run).embed(segments[:0]).shape == (0, 3, 100)
-    with pytest.raises(TrainError, match=r"no such layer\. It has input_normalization, image, conv1, .*, dropout, logits"):
+    with pytest.raises(
+        TrainError, match=r"no such layer\. It has input_normalization, image, conv1, .*, dropout, logits"
+    ):
         Embedder(run, "dense9")
     with pytest.raises(TrainError, match=r"conv1 has [\d,]+ values for each segment, expected at most 65,536"):
         Embedder(run, "conv1")

@@ -4,6 +4,7 @@ import contextlib
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ _PACKAGES = {
     "pyarrow": ("pyarrow",),
 }
 _GIT_SECONDS = 10.0
+REVISION = "revision.txt"  # of the code that a job has uploaded, which is no checkout
 
 
 def describe_start(command: Sequence[str] | None) -> Start:
@@ -54,10 +56,11 @@ def versions() -> dict[str, str]:
 def revision(folder: Path) -> str | None:
     """Return the commit of a checkout, with `-dirty` if tracked files differ from it; None if it is none.
 
-    A folder inside a checkout, such as an environment in someone's repository, is not one.
+    A folder inside a checkout, such as an environment in someone's repository, is not one. The working directory
+    of a job has the commit of the checkout that it was submitted from.
     """
     if not (folder / ".git").exists():
-        return None
+        return _submitted_revision(folder)
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     # Variables of a git hook would name another repository.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
@@ -68,6 +71,13 @@ def revision(folder: Path) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None  # there is no git, or it refuses the checkout of another user
     return done.stdout.strip() or None
+
+
+def _submitted_revision(folder: Path) -> str | None:
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        found = (folder / REVISION).read_text("ascii").strip()
+        return found if re.fullmatch(r"[0-9a-f]{40}(-dirty)?", found) else None
+    return None
 
 
 def _system() -> str:

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -11,8 +12,10 @@ from support.command_line import contents, earmark
 from support.nodes import Nodes, ended, nodes, submit, training_workers, wait_for
 from support.training import figures, final_state
 
+from featurize.execution.import_path import INSTALLATION
 from featurize.storage import StoragePath
 from jobs.demo.demo import compose_collection
+from jobs.provenance import revision
 from train.run import Run
 
 pytestmark = pytest.mark.slow
@@ -111,6 +114,7 @@ def test_nodes_are_killed_and_join_and_the_result_equals_the_local_run(cluster, 
     metrics = {k: v for k, v in Run(out).read("metrics.json").items() if k != "judged"}
     assert metrics == {k: v for k, v in Run(local).read("metrics.json").items() if k != "judged"}
     assert not (StoragePath.of(out) / "ray-train").is_folder()
+    assert Run(out).read("run.json")["started"].get("revision") == revision(Path(INSTALLATION))
     files = {name.split("/")[0] for name, _ in StoragePath.of(out).files()}
     assert {"config.yaml", "history.json", "model.keras", "report.html", "tensorboard"} <= files
 

@@ -19,6 +19,7 @@ from featurize.dataset.info import DatasetInfo
 from featurize.storage import StoragePath
 from jobs.commands.app import app
 from jobs.provenance import describe_start, revision, versions
+from jobs.remote.code_bundle import pack, revision_file
 from jobs.typed_command import command_words, recorded_command
 from train.errors import TrainError
 from train.provenance import Device, Start
@@ -116,6 +117,19 @@ def test_the_revision_is_that_of_a_checkout_and_not_of_a_folder_inside_one(tmp_p
     shutil.rmtree(tmp_path / ".git")
     (tmp_path / ".git").write_text("gitdir: nowhere")
     assert revision(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"), [("ab" * 20, "ab" * 20), ("ab" * 20 + "-dirty\n", "ab" * 20 + "-dirty"), ("é", None)]
+)
+def test_the_folder_of_a_job_has_the_revision_that_it_was_submitted_with(content, expected, tmp_path, monkeypatch):
+    (tmp_path / "revision.txt").write_text(content, "utf-8")
+    assert revision(tmp_path) == expected
+    if expected is not None:
+        monkeypatch.setattr("jobs.remote.code_bundle.INSTALLATION", str(tmp_path))
+        (tmp_path / "job").mkdir()
+        pack({}, "", revision_file(), tmp_path / "job")
+        assert revision(tmp_path / "job") == expected
 
 
 def test_a_recorded_command_has_neither_secrets_nor_the_home_folder(monkeypatch):

@@ -20,6 +20,7 @@ from featurize.storage import StoragePath
 from jobs.commands.app import app
 from jobs.config import load_config
 from jobs.errors import ConfigError
+from jobs.provenance import REVISION
 from jobs.remote.code_bundle import SETTINGS, code_files, pack, sizes
 from jobs.remote.remote_command import read_command
 from jobs.remote.shared_paths import _network_mounts, refuse_local_paths
@@ -165,7 +166,7 @@ def test_a_dry_run_lists_every_file_and_sends_nothing():
     assert done.returncode == 0, done.stderr
     *lines, last = done.stdout.splitlines()
     listed = {line.split()[1]: int(line.split()[0].replace(",", "")) for line in lines}
-    assert {name: size for name, size in listed.items() if name != SETTINGS} == {
+    assert {name: size for name, size in listed.items() if name not in (SETTINGS, REVISION)} == {
         name: path.stat().st_size for name, path in code_files().items()
     }
     assert last.startswith(

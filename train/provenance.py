@@ -45,8 +45,8 @@ class Start(Record):
         command: Arguments of `earmark`, without secrets, and with `~` for the home folder; None if it was not
             started from the command line, or in a resumption by the first command.
         versions: Versions by package; of `earmark` and `python`, too. On a cluster those of the driver.
-        revision: Commit of the checkout that Earmark ran from, with `-dirty` if files differed from it; None if it
-            was installed, or in a resumption by the first revision.
+        revision: Commit of the checkout that Earmark ran, or was submitted, from, with `-dirty` if files differed
+            from it; None if it was installed, or in a resumption by the first revision.
         host: The machine; on a cluster that of the driver. None in a resumption on such a machine as the first.
         device: The devices, the latest if the number of workers changed; None until training begins, or in a
             resumption on such devices as the first.

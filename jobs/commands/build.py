@@ -189,11 +189,11 @@ def submit(
 ) -> None:
     """Run a command on a Ray cluster: earmark submit -- run s3://BUCKET/music --out s3://BUCKET/run.
 
-    Only Earmark's code, the settings, the space of a search, and the files of models that these name are uploaded.
-    Music, dataset and results must be in a bucket or a folder that every node can access.
+    Only Earmark's code and its commit, the settings, the space of a search, and the files of models that these
+    name are uploaded. Music, dataset and results must be in a bucket or a folder that every node can access.
     """
     with plain_errors():
-        from jobs.remote.code_bundle import code_files, sizes
+        from jobs.remote.code_bundle import code_files, revision_file, sizes
         from jobs.remote.remote_command import read_command
         from jobs.remote.shared_paths import refuse_local_paths
         from jobs.remote.submit import follow, readable_id
@@ -202,8 +202,8 @@ def submit(
         group: Any = context.parent.command if context.parent else None
         remote = read_command(group.commands, command)
         refuse_local_paths(remote.paths, shared or [])
-        files = code_files()
-        uploads = sizes(files, remote.settings, remote.code)
+        files, code = code_files(), {**remote.code, **revision_file()}
+        uploads = sizes(files, remote.settings, code)
         total = f"{len(uploads)} files, {sum(uploads.values()):,} bytes"
         if dry_run:
             echo("\n".join(f"{size:>10,}  {name}" for name, size in sorted(uploads.items())))
@@ -216,7 +216,7 @@ def submit(
             remote.arguments,
             files,
             remote.settings,
-            remote.code,
+            code,
             remote.metadata,
         )
         echo(f"Submitted: {job.id} to {address} ({total})\n{job.commands()}", err=True)

@@ -1,6 +1,7 @@
 """The files that a job uploads to a cluster: Earmark's code, the settings of the job, and a user's model.
 
 Files are selected by an allowlist of packages and suffixes, so `.git`, data, `.env` or keys are never included.
+The commit of a checkout is uploaded as a file, so that run.json has it.
 The setting `train.model` may name one more file, and `earmark tune` sends its space.
 """
 
@@ -10,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from featurize.errors import FeaturizeError
+from featurize.execution.import_path import INSTALLATION
+from jobs.provenance import REVISION, revision
 
 PACKAGES = ("featurize", "train", "jobs", "earmark", "configs")
 SETTINGS = "settings.yaml"
@@ -32,13 +35,19 @@ def code_files() -> dict[str, Path]:
     return files
 
 
+def revision_file() -> dict[str, bytes]:
+    """Return the commit of the checkout that Earmark runs from, as a file by its path; none if installed."""
+    found = revision(Path(INSTALLATION))
+    return {} if found is None else {REVISION: found.encode("ascii")}
+
+
 def sizes(files: Mapping[str, Path], settings: str, code: Mapping[str, bytes]) -> dict[str, int]:
     """Return the size in bytes of each file to upload, including the settings.
 
     Args:
         files: Files by their path in the job's working directory, from `code_files`.
         settings: Settings of the job as YAML.
-        code: The file of a user's model, if the job trains one, by its path in the working directory.
+        code: Further files by their path in the job's working directory, such as that of a user's model.
 
     Raises:
         FeaturizeError: The total is larger than `_MAX_BYTES`; the message lists the largest files.
@@ -63,7 +72,7 @@ def pack(files: Mapping[str, Path], settings: str, code: Mapping[str, bytes], fo
     Args:
         files: Files by their path in the folder, from `code_files`.
         settings: Settings of the job as YAML.
-        code: The files of users' models, and the space of a search, by their paths in the folder.
+        code: The files of users' models, the space of a search, and the commit, by their paths in the folder.
         folder: Output folder.
     """
     for name, path in files.items():

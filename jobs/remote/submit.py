@@ -80,7 +80,7 @@ def submit(
         command: Command line to run there, as typed after `earmark`.
         files: Files to upload, from `jobs.remote.code_bundle.code_files`.
         settings: Settings as YAML, uploaded as `jobs.remote.code_bundle.SETTINGS`.
-        code: The file of a user's model, if the job trains one, by its path in the working directory.
+        code: Further files by their path in the job's working directory, such as that of a user's model.
         metadata: What the dashboard shows of the job, without secrets.
 
     Raises:

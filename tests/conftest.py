@@ -8,6 +8,7 @@ from pathlib import Path
 import boto3
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from support.audio import encode
 from support.s3 import keys_in_environment, moto_server
 
@@ -23,6 +24,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Ray reads these when it is imported, and some tests import it before `ray_here` starts it.
 os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+# No test asserts a time: on a busy machine any example may take seconds. Where the variable CI is set, hypothesis
+# tries the same examples each time, and this profile keeps that.
+settings.register_profile("busy", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 # Hundreds of child processes import Earmark; without bytecode each would compile it again, a fifth of a second.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

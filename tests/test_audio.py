@@ -125,7 +125,7 @@ def test_a_truncated_file_is_loaded_up_to_its_end():
     assert 5.5 < len(samples) / SAMPLE_RATE < 6.1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     start=st.sampled_from([encode(_piece(48000, 1), 48000, suffix)[:6000] for suffix in FORMATS] + [b""]),
     noise=st.binary(max_size=3000),
@@ -230,7 +230,7 @@ def test_pyav_reads_what_libsndfile_does_not(suffix, codec, rate, tmp_path):
     assert abs(len(samples) - len(expected)) < 0.2 * SAMPLE_RATE
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     length=st.integers(1, 2 * SEGMENT_SAMPLES),
     rate=st.sampled_from([1000, 8000, 11025, 22050, 44100, 48000, 96000, 192000]),

@@ -125,7 +125,7 @@ def test_a_class_of_one_group_has_no_interval():
     assert found.f1[1] is not None
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(2, 40), st.integers(2, 5), st.integers(0, 10_000))
 def test_an_interval_contains_the_score_and_does_not_depend_on_the_order(groups, classes, seed):
     random = np.random.default_rng(seed)

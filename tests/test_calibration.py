@@ -50,7 +50,7 @@ def test_a_known_temperature_is_found(temperature, per_track):
     assert fit_temperature(miscalibrated, labels, per_track) == pytest.approx(temperature, rel=0.08)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 30), st.integers(2, 6), st.integers(1, 3), st.integers(0, 1000))
 def test_any_predictions_have_a_finite_temperature(tracks, classes, per_track, seed):
     random = np.random.default_rng(seed)

@@ -4,7 +4,7 @@ import math
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from train.config import TrainConfig
@@ -37,7 +37,6 @@ def test_other_lengths_are_refused(value):
         TrainConfig(steps_per_call=value)
 
 
-@settings(deadline=None)  # a busy machine
 @given(
     computing=st.floats(1e-3, 1),
     ready=st.lists(st.floats(-5, 30), min_size=1, max_size=32),

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.command_line import earmark_here
 
@@ -22,7 +22,6 @@ def test_defaults_are_valid_and_survive_the_round_trip(tmp_path):
     assert load_config(file, []) == config
 
 
-@settings(deadline=None)  # a busy machine
 @given(
     epochs=st.integers(1, 10**6),
     rate=st.floats(1e-12, 1),

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 from support.command_line import contents
@@ -34,7 +34,6 @@ def run(features, logical_cpus, tmp_path_factory):
     return Run(folder)
 
 
-@settings(deadline=None)  # a busy machine
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=60))
 def test_scores_are_those_of_scikit_learn(pairs):
     labels, predicted = (np.array(column, np.int32) for column in zip(*pairs, strict=True))
@@ -47,7 +46,6 @@ def test_scores_are_those_of_scikit_learn(pairs):
     assert scores.confusion == confusion_matrix(labels, predicted, labels=range(5)).tolist()
 
 
-@settings(deadline=None)  # a busy machine
 @given(
     groups=st.lists(st.integers(1, 96), min_size=1, max_size=200),
     batch_size=st.integers(1, 400),
@@ -71,7 +69,6 @@ def test_every_row_is_in_one_batch_of_one_worker(groups, batch_size, workers):
         assert batches[one[-1]].lane < batches[other[0]].lane
 
 
-@settings(deadline=None)  # a busy machine
 @given(rows=st.lists(st.integers(0, 50), min_size=1, max_size=60).filter(any), most=st.integers(1, 200))
 def test_shards_are_cut_into_parts_of_which_none_is_empty(rows, most):
     borders = cut(rows, most)

@@ -71,7 +71,7 @@ def _signal(kind, length, rate, random):
     more=st.floats(0, 1.5),
     seed=st.integers(0, 100),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_combination_equals_librosa(config, kind, more, seed):
     length = int(config.segment_samples * (1 + more))
     samples = _signal(kind, length, config.sample_rate, np.random.default_rng(seed))

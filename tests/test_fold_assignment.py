@@ -17,7 +17,7 @@ def _codes(values):
     return np.unique(np.array(values, dtype=object).astype(str), return_inverse=True)[1]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(tracks=collections, order=st.randoms(use_true_random=False), share=st.floats(0, 1))
 def test_folds_do_not_depend_on_track_order_and_fixed_groups_keep_their_fold(tracks, order, share):
     labels, groups = _codes([a for a, _ in tracks]), _codes([b for _, b in tracks])
@@ -42,7 +42,7 @@ def test_folds_without_groups_have_every_class_evenly(counts):
         assert held.max() - held.min() <= 1 + count // 20
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tracks=collections.filter(lambda tracks: len({b for _, b in tracks}) >= FOLDS))
 def test_folds_are_as_even_as_those_of_scikit_learn(tracks):
     labels, groups = _codes([a for a, _ in tracks]), _codes([b for _, b in tracks])

@@ -48,7 +48,7 @@ tracks = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(rows=tracks, share=st.sampled_from([0, 0.3, 1]), with_split=st.booleans())
 def test_given_folds_and_splits_are_kept_and_other_groups_are_whole(rows, share, with_split):
     rows = [
@@ -75,7 +75,7 @@ def test_given_folds_and_splits_are_kept_and_other_groups_are_whole(rows, share,
     assert same_layout == layout
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(n_folds=st.integers(2, MAX_FOLDS), per_fold=st.integers(1, 6), n_classes=st.integers(1, 4))
 def test_any_number_of_folds_is_filled_evenly(n_folds, per_fold, n_classes):
     labels = np.tile(np.arange(n_classes), n_folds * per_fold)

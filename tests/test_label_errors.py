@@ -43,7 +43,7 @@ def test_a_model_that_knows_nothing_doubts_few_labels():
     assert not len(find_label_errors(same, labels).tracks)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 40), st.integers(2, 6), st.floats(0, 6), st.integers(0, 1000))
 def test_what_is_found_is_always_another_class_that_is_more_probable(tracks, classes, sharpness, seed):
     probabilities, labels, _, _ = noisy_labels(np.random.default_rng(seed), tracks, classes, 0.2, sharpness)

@@ -76,7 +76,7 @@ def test_a_track_in_which_nothing_moves_is_no_copy_of_another():
     assert not find_near_copies(courses(still))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 6), st.integers(1, 5), st.sampled_from([2, 13, 40, 128]), st.integers(2, 300))
 def test_any_shape_has_courses_of_length_one(tracks, segments, coefficients, frames):
     random = np.random.default_rng(0)

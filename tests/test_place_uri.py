@@ -4,7 +4,7 @@ import os
 
 import pyarrow.fs as pafs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from featurize.collection.location import parse_uri
@@ -19,7 +19,6 @@ NAMES = st.text(st.sampled_from(CHARACTERS), min_size=1).filter(lambda name: nam
 ANY = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1)
 
 
-@settings(deadline=None)  # machines of CI are busy
 @given(st.lists(NAMES | ANY, min_size=1, max_size=3))
 def test_a_place_in_a_bucket_is_read_back_from_its_text(parts):
     place = StoragePath(S3, "/".join(["bucket", *parts]), "s3", "region=us-east-1")
@@ -29,20 +28,17 @@ def test_a_place_in_a_bucket_is_read_back_from_its_text(parts):
     assert not set(str(place).partition("?")[0]) & set(" #&'\"$`\\;*()[]{}<>|!")
 
 
-@settings(deadline=None)  # machines of CI are busy
 @given(NAMES)
 def test_a_plainly_typed_name_without_question_marks_and_codes_is_itself(name):
     typed = StoragePath.of(f"s3://bucket/x{name.replace('?', '').replace('%', '')}{REGION}")
     assert typed.path == f"bucket/x{name.replace('?', '').replace('%', '')}"
 
 
-@settings(deadline=None)  # machines of CI are busy
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_an_encoded_name_is_decoded(name):
     assert decode(encode(name)) == name
 
 
-@settings(deadline=None)  # machines of CI are busy
 @given(
     st.text(st.characters(exclude_categories=["Cs", "Cc", "Cf", "Zl", "Zp"], exclude_characters="/\0"), min_size=1)
 )

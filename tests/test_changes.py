@@ -119,6 +119,44 @@ def test_retry_rejects_tries_rejected_tracks_again(collection, features, ray_her
     assert contents(folder) == contents(tmp_path / "fresh")
 
 
+@pytest.mark.parametrize("before", ["cut off", "missing"])
+def test_a_rejected_file_of_another_size_is_tried_again(before, collection, ray_here, tmp_path):
+    paths = sorted(str(path.relative_to(collection)) for path in collection.rglob("*.*"))
+    table = tmp_path / "tracks.parquet"
+    labels = [path.split("/")[0] for path in paths]
+    pq.write_table(pa.table({"path": [f"music/{path}" for path in paths], "label": labels}), table)
+    broken = collection / "bells" / "0-0.mp3"
+    whole = broken.read_bytes()
+    if before == "missing":
+        broken.unlink()
+    else:
+        broken.write_bytes(whole[:500])
+    config = CONFIG.model_copy(update={"group_by": "none"})
+    folder = tmp_path / "features"
+    assert featurize(str(table), folder, config).rejected == 1
+    broken.write_bytes(whole)
+    assert featurize(str(table), folder, config).rejected == 0
+    featurize(str(table), tmp_path / "fresh", config)
+    assert contents(folder) == contents(tmp_path / "fresh")
+
+
+def test_rejects_of_a_shard_that_loses_a_track_are_tried_again(collection, ray_here, tmp_path):
+    broken = collection / "bells" / "0-0.mp3"
+    whole = broken.read_bytes()
+    broken.write_bytes(bytes(len(whole)))
+    config = CONFIG.model_copy(update={"group_by": "none"})
+    folder = tmp_path / "features"
+    featurize(str(collection), folder, config)
+    shard_of = {track["track"]: track["shard"] for track in open_dataset(folder).tracks().to_pylist()}
+    other = next(
+        track for track in shard_of if shard_of[track] == shard_of["bells/0-0.mp3"] and "0-0" not in track
+    )
+    (collection / other).unlink()
+    broken.write_bytes(whole)
+    again = featurize(str(collection), folder, config, retry_rejects=True)
+    assert (again.tracks, again.rejected) == (29, 0)
+
+
 def test_duplicates_are_listed_and_not_evaluated_across_folds(collection, ray_here, tmp_path):
     from train.config import TrainConfig
     from train.evaluation.held_out import held_out

@@ -46,12 +46,22 @@ class RejectedTrack(StoredModel):
     Attributes:
         path: Track id. The key in JSON is `path`, as is the column of `rejects.parquet`.
         stage, reason, message: As in `Reject`.
+        size: File size in bytes, -1 if the file was missing: a file of another size is tried again. None, and no
+            key in JSON, in answers, and in shards of earlier versions.
     """
 
     path: str
     stage: str
     reason: str
     message: str
+    size: int | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        stored: dict[str, Any] = serialize(self)
+        if self.size is None:
+            del stored["size"]
+        return stored
 
 
 class TrackRemark(StoredModel):

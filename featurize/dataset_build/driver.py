@@ -162,7 +162,7 @@ def featurize(
             shard_bytes = plan.shard_bytes()
             missing.sort(key=lambda position: -shard_bytes[position])
             sources = RowSources(folder, finished - set(plan.names), plan.settings)
-            plans = _shard_plans(plan, missing, sources, retried)
+            plans = _shard_plans(plan, missing, sources, retried, retry_rejects)
             pool: RayTaskPool[PlanAttempts] = RayTaskPool(workers)
             done_now = rejected_now = 0
             damaged: list[str] = []
@@ -272,13 +272,15 @@ def _shards_with_rejects(folder: StoragePath, plan: Plan, finished: set[str]) ->
     return {name for name, rejects in zip(names, rejects_of_shards, strict=True) if rejects is None or rejects}
 
 
-def _shard_plans(plan: Plan, missing: list[int], sources: RowSources, retried: set[str]) -> Iterator[ShardPlan]:
+def _shard_plans(
+    plan: Plan, missing: list[int], sources: RowSources, retried: set[str], retry_rejects: bool
+) -> Iterator[ShardPlan]:
     """Yield the plans of the missing shards, each with the names of the shards that have rows of its tracks."""
     for position in missing:
         name = plan.names[position]
         first, stop = plan.bounds[position : position + 2]
         tracks = plan.tracks["track"].slice(first, stop - first).to_pylist()
-        yield plan.shard(position, (name,) if name in retried else sources.of(tracks), name in retried)
+        yield plan.shard(position, (name,) if name in retried else sources.of(tracks), retry_rejects)
 
 
 @contextmanager

@@ -45,7 +45,7 @@ class PreviousRows:
 
     Attributes:
         rows: Rows by id and file size, without those that differ from what was written.
-        rejects: Rejects by id, none if the plan has `retry_rejects`.
+        rejects: Rejects by id, of files whose size is still the same; none if the plan has `retry_rejects`.
         damaged: Ids of the tracks whose rows differ from what was written or cannot be read.
     """
 
@@ -91,7 +91,7 @@ class RowSources:
 def read_previous(plan: ShardPlan, folder: StoragePath) -> PreviousRows:
     """Read what the shards `plan.previous` have of the tracks of a plan."""
     wanted = {(track.id, track.size) for track in plan.tracks}
-    ids = {track.id for track in plan.tracks}
+    sizes = {track.id: track.size for track in plan.tracks}
     rows: dict[tuple[str, int], CopiedTrack] = {}
     rejects: dict[str, Reject] = {}
     differ: set[tuple[str, int]] = set()
@@ -126,7 +126,8 @@ def read_previous(plan: ShardPlan, folder: StoragePath) -> PreviousRows:
                 differ.add(key)
         if not plan.retry_rejects:
             for reject in footer.rejects:
-                if reject.path in ids:
+                # Earlier versions stored no size.
+                if reject.path in sizes and reject.size in (None, sizes[reject.path]):
                     rejects.setdefault(reject.path, Reject(reject.stage, reject.reason, reject.message))
     return PreviousRows(rows, rejects, sorted(track for track, _ in differ - rows.keys()))
 

@@ -80,7 +80,13 @@ class ShardWriter:
     def reject(self, track: Track, reject: Reject) -> None:
         """Add a rejected track."""
         self._rejects.append(
-            RejectedTrack(path=track.id, stage=reject.stage, reason=reject.reason, message=reject.message)
+            RejectedTrack(
+                path=track.id,
+                stage=reject.stage,
+                reason=reject.reason,
+                message=reject.message,
+                size=track.size,
+            )
         )
 
     def remark(self, track: Track, message: str) -> None:

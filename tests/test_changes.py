@@ -157,6 +157,26 @@ def test_rejects_of_a_shard_that_loses_a_track_are_tried_again(collection, ray_h
     assert (again.tracks, again.rejected) == (29, 0)
 
 
+def test_changed_groups_are_stored_also_if_no_track_changes_its_fold(collection, ray_here, tmp_path):
+    paths = sorted(str(path.relative_to(collection)) for path in collection.rglob("*.*"))
+    table = collection / "tracks.parquet"
+
+    def featurize_in_groups(groups):
+        columns = {"path": paths, "label": [path.split("/")[0] for path in paths], "group": groups}
+        pq.write_table(pa.table(columns), table)
+        featurize(str(table), tmp_path / "features", CONFIG)
+        dataset = open_dataset(tmp_path / "features")
+        counts = sum(count.groups for count in dataset.info.counts if count.fold == 0)
+        return {track["track"]: track for track in dataset.tracks().to_pylist()}, counts
+
+    before, _ = featurize_in_groups([f"artist {i}" for i in range(len(paths))])
+    zero = [path for path in paths if before[path]["fold"] == 0]
+    after, counts = featurize_in_groups(["one" if path in zero else before[path]["group"] for path in paths])
+    assert {path: track["fold"] for path, track in after.items()} == {p: t["fold"] for p, t in before.items()}
+    assert {after[path]["group"] for path in zero} == {"one"}
+    assert counts == len({after[path]["label"] for path in zero})
+
+
 def test_duplicates_are_listed_and_not_evaluated_across_folds(collection, ray_here, tmp_path):
     from train.config import TrainConfig
     from train.evaluation.held_out import held_out

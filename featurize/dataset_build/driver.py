@@ -9,6 +9,7 @@ from typing import Protocol
 
 from featurize.audio.filters import Filters
 from featurize.collection.catalog import Catalog, build_catalog
+from featurize.column_file import one_array
 from featurize.config import FeaturizeConfig
 from featurize.dataset.feature_settings import FeatureSettings
 from featurize.dataset.footer import read_rejects
@@ -34,7 +35,7 @@ from featurize.execution.table_reading import read_table_apart
 from featurize.execution.tag_reading import Tag
 from featurize.planning.groups import Groups, UnreadFiles, add_tags, count_unread, known_groups, unread_files
 from featurize.planning.plan import Plan, make_plan
-from featurize.planning.previous_plan import PreviousPlan, read_plan
+from featurize.planning.previous_plan import PreviousPlan, has_groups, read_plan
 from featurize.planning.recovered_plan import recover_plan
 from featurize.planning.shard_plan import ShardPlan, plan_id
 from featurize.storage import StoragePath, describe, refuse_undecodable
@@ -139,10 +140,13 @@ def featurize(
             plan = make_plan(catalog, config, previous, groups)
         for remark in plan.remarks:
             _log.warning(remark)
-        del catalog, groups, previous, tags  # memory of a million tracks; the plan has its own columns
+        # The names of shards tell nothing about groups.
+        ids = one_array(catalog.tracks["track"])
+        saved = previous and not lost and has_groups(previous, groups.grouping, ids, groups.groups)
+        del catalog, groups, previous, tags, ids  # memory of a million tracks; the plan has its own columns
         retried = _shards_with_rejects(folder, plan, finished) if retry_rejects else set()
         missing = [i for i, name in enumerate(plan.names) if name not in finished or name in retried]
-        if not (missing or lost) and (summary := _already_complete(folder, plan, finished)):
+        if saved and not missing and (summary := _already_complete(folder, plan, finished)):
             return summary
         # Until `finish` writes it again, readers must not take the folder for a complete dataset.
         (folder / "dataset.json").remove()

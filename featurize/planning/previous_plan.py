@@ -89,6 +89,12 @@ def _refuse_inconsistent(tracks: pa.Table, about: _About) -> None:
         raise ValueError("it has a fold that is none of its folds")
 
 
+def has_groups(previous: PreviousPlan, grouping: str, ids: pa.Array, groups: pa.Array) -> bool:
+    """Return whether a plan has these tracks in these groups, from the same source; ids are sorted, as in it."""
+    track, group = (one_array(previous.tracks[name]) for name in ("track", "group"))
+    return bool(previous.grouping == grouping and track.equals(ids) and group.equals(groups))
+
+
 def rows_in_previous(ids: pa.Array, previous: PreviousPlan | None) -> NDArray[np.int32]:
     """Return the row of each track in the previous plan, int32 [tracks]; -1 for new tracks."""
     if previous is None:

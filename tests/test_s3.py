@@ -3,6 +3,7 @@
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from support.command_line import contents, earmark_here
 
 from featurize.audio.filters import Filters
 from featurize.collection.catalog import build_catalog
+from featurize.collection.listing import size_of
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.reader import list_shards, read_row_group
 from featurize.dataset_build.worker import featurize_track
@@ -74,6 +76,29 @@ def test_a_table_in_a_bucket_lists_its_tracks_by_name_and_by_uri(client, uri, up
     assert all(
         tracks[name]["size"] == (music / name.removeprefix("s3://music/small/")).stat().st_size for name in tracks
     )
+    client.delete_object(Bucket="music", Key="small/t.csv")
+
+
+def test_files_of_a_bucket_that_no_listing_has_are_asked_for_side_by_side(
+    client, uri, uploaded, music, monkeypatch
+):
+    below = [f"s3://music/small/{path.relative_to(music)}" for path in sorted(music.glob("bells/*.*"))]
+    beside = [f"s3://music/elsewhere/{n} (1).mp3" for n in range(4)]
+    for path in beside:
+        client.put_object(Bucket="music", Key=path.removeprefix("s3://music/"), Body=b"four")
+    lines = [f"{path},{label}" for label, paths in (("bells", below), ("others", beside)) for path in paths]
+    client.put_object(Bucket="music", Key="small/t.csv", Body="\n".join(["path,label", *lines]).encode())
+    together = Barrier(len(beside), timeout=20)
+
+    def size_of_many(path):
+        together.wait()
+        return size_of(path)
+
+    monkeypatch.setattr("featurize.collection.sizes.size_of", size_of_many)
+    tracks = {row["track"]: row["size"] for row in build_catalog(uri("music/small/t.csv")).tracks.to_pylist()}
+    assert tracks == dict.fromkeys(beside, 4) | {
+        path: (music / path.removeprefix("s3://music/small/")).stat().st_size for path in below
+    }
     client.delete_object(Bucket="music", Key="small/t.csv")
 
 

@@ -42,6 +42,7 @@ def sizes_of(root: StoragePath, paths: pa.Array, listed: bool = True) -> tuple[I
     """
     known = dict(root.files()) if root.scheme and listed else {}
     sizes = np.empty(len(paths), np.int64)
+    unlisted: list[int] = []  # in the root's own bucket, but not below the root, or not there
     outside: defaultdict[str, list[int]] = defaultdict(list)
     is_local, root_path = not root.scheme, f"{root.path.rstrip('/')}/"
     absent = None  # the last folder that was found not to exist
@@ -56,17 +57,28 @@ def sizes_of(root: StoragePath, paths: pa.Array, listed: bool = True) -> tuple[I
         size = known.get(path)
         if size is None and is_outside(root, path):
             outside[parse_uri(path).store].append(row)
-            size = -1
-        sizes[row] = _size(root, path) if size is None else size
+            continue
+        if size is None and not is_local and "://" in path:  # in the root's own bucket
+            size = known.get(locate(root, path).path.removeprefix(root_path))
+        if size is None and not is_local:
+            unlisted.append(row)
+        else:
+            sizes[row] = _size(root, path) if size is None else size
     unreachable = {}
     with ThreadPoolExecutor(_READERS) as readers:
-        for store, rows in sorted(outside.items()):
-            if reason := _why_silent(root, paths[rows[0]].as_py()):
-                unreachable[store] = reason
-                continue
+
+        def ask(rows: list[int]) -> None:
             found = readers.map(lambda row: _size(root, paths[row].as_py()), rows)
             for row, size in zip(rows, found, strict=True):
                 sizes[row] = size
+
+        ask(unlisted)
+        for store, rows in sorted(outside.items()):
+            if reason := _why_silent(root, paths[rows[0]].as_py()):
+                unreachable[store] = reason
+                sizes[rows] = -1
+            else:
+                ask(rows)
     return sizes, unreachable
 
 

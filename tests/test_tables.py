@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import resource
 import socket
 import subprocess
@@ -18,13 +19,16 @@ from support.logs import logged
 
 from featurize.collection import sizes
 from featurize.collection.catalog import build_catalog
+from featurize.collection.layouts.readers import find_source
 from featurize.collection.location import locate
+from featurize.collection.manifest import TableRequest
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.footer import read_rejects
 from featurize.dataset.reader import list_shards
 from featurize.errors import FeaturizeError, Reject
 from featurize.execution.child_process import ChildProcess
 from featurize.execution.limits import limited
+from featurize.execution.table_reading import read_table_apart
 from featurize.storage import StoragePath
 from jobs.commands.app import app
 from jobs.config import load_config
@@ -45,6 +49,21 @@ own = int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
 largest = max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 print(json.dumps([table.column_names, table.num_rows, largest]))
 """
+
+
+def test_the_rows_of_a_table_do_not_pass_through_a_pipe(tmp_path, monkeypatch):
+    (tmp_path / "t.csv").write_bytes(rows_of([f"{n:0100}.wav" for n in range(2000)]))
+    sent = []
+
+    class Counted(ChildProcess):
+        def receive(self, timeout):
+            sent.append(super().receive(timeout))
+            return sent[-1]
+
+    monkeypatch.setattr("featurize.execution.table_reading.ChildProcess", Counted)
+    source = find_source(StoragePath.of(tmp_path / "t.csv"), None, False)
+    assert len(read_table_apart(source, TableRequest()).table) == 2010
+    assert [len(pickle.dumps(message.value)) < 10_000 for message in sent] == [True]
 
 
 def rows_of(extra: list[str], folder: str = "") -> bytes:

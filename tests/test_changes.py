@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import threading
 
 import numpy as np
 import pyarrow as pa
@@ -175,6 +176,23 @@ def test_changed_groups_are_stored_also_if_no_track_changes_its_fold(collection,
     assert {path: track["fold"] for path, track in after.items()} == {p: t["fold"] for p, t in before.items()}
     assert {after[path]["group"] for path in zero} == {"one"}
     assert counts == len({after[path]["label"] for path in zero})
+
+
+def test_stale_shards_are_removed_side_by_side(features, music, ray_here, monkeypatch, tmp_path):
+    folder = tmp_path / "features"
+    shutil.copytree(features, folder)
+    remove, two = StoragePath.remove, threading.Barrier(2, timeout=20)
+
+    def remove_shard(path):
+        if "/shards/fold=" in path.path:
+            two.wait()
+        remove(path)
+
+    monkeypatch.setattr(StoragePath, "remove", remove_shard)
+    before = _written(folder)
+    assert len(before) == 10
+    featurize(str(music), folder, CONFIG.model_copy(update={"n_mfcc": 13}))
+    assert not before.keys() & _written(folder).keys()
 
 
 def test_duplicates_are_listed_and_not_evaluated_across_folds(collection, ray_here, tmp_path):

@@ -1,5 +1,6 @@
 """Last step of featurizing: collect the footers of the shards and write `dataset.json`."""
 
+import collections
 import dataclasses
 import logging
 import platform
@@ -86,8 +87,9 @@ def finish(folder: StoragePath, plan: Plan, made: dict[str, ShardRecord]) -> Sum
         FeaturizeError: Shards are broken.
     """
     folder.remove_leftovers()
-    for stale in list_shards(folder) - set(plan.names):
-        (folder / "shards" / stale).remove()
+    # Side by side: in a bucket, each takes several requests, and other settings replace all shards.
+    stale = list_shards(folder) - set(plan.names)
+    collections.deque(in_threads(lambda name: (folder / "shards" / name).remove(), stale), maxlen=0)
     gathered = _gather(folder, plan, made)
     rejects = sorted(gathered.rejects, key=lambda reject: reject.path)
     rows = [reject.model_dump() for reject in rejects]

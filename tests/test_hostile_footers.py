@@ -31,6 +31,27 @@ TABLE = pa.table({"shard": ["a", None, "b"], "fold": [1, 2, None]})
 HISTOGRAM = "Definition level histogram size mismatch"
 
 
+COPIED = """
+import sys
+from pathlib import Path
+from featurize.dataset.reader import Shard
+from featurize.dataset.row_group_cache import RowGroupCache
+from featurize.dataset.row_group_reader import RowGroupReader
+from featurize.dataset.schema import SegmentFormat
+from featurize.errors import DatasetError
+from featurize.storage import StoragePath
+
+path = StoragePath.of(sys.argv[1])
+size, form = path.local.stat().st_size, SegmentFormat("mfcc", (40, 217))
+shard = Shard("table.parquet", path, 0, (3,), size=size, format=form)
+reader = RowGroupReader(RowGroupCache(Path(sys.argv[2]), 1 << 30, path.parent))
+try:
+    list(reader.read([(shard, 0)]))
+except DatasetError as error:
+    print(error)
+"""
+
+
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory) -> bytes:
     """A Parquet file with a column that holds nulls according to its statistics, and none according to its schema.
@@ -58,3 +79,11 @@ def test_verify_ends_with_a_sentence(name, hostile, features, tmp_path):
     assert path.name in done.stderr
     assert "earmark featurize MUSIC --out" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_shard_whose_rows_are_kept_on_this_machine_ends_with_a_sentence(hostile, tmp_path):
+    (tmp_path / "table.parquet").write_bytes(hostile)
+    command = [sys.executable, "-c", COPIED, tmp_path / "table.parquet", tmp_path / "cache"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"the shard {tmp_path / 'table.parquet'} cannot be read")

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featurize.dataset.reader import Shard
+from featurize.dataset.tables import refuse_other_schema
 from featurize.errors import DatasetError
 from featurize.io_errors import describe
 from featurize.storage import StoragePath
@@ -161,7 +162,7 @@ class RowGroupCache:
             if os.path.getsize(path) != shard.size:
                 raise ValueError
             marks = Path(_marks(path)).read_bytes()
-            ranges = _ranges(pq.read_metadata(path), os.path.getsize(path))
+            ranges = _ranges(pq.read_metadata(path), os.path.getsize(path), shard.format.schema)
         except (OSError, ValueError, pa.ArrowException):
             self._discard(shard.name)
             return None
@@ -183,7 +184,7 @@ class RowGroupCache:
         try:
             _write(path, tail, size - len(tail))
             _write(_marks(path), b"", 0)
-            ranges = _ranges(pq.read_metadata(path), size)
+            ranges = _ranges(pq.read_metadata(path), size, shard.format.schema)
         except (OSError, ValueError, pa.ArrowException) as error:
             if isinstance(error, OSError):
                 with self._lock:
@@ -224,12 +225,14 @@ def _open_original(shard: Shard) -> Any:
     return shard.path.filesystem.open_input_file(shard.path.path)
 
 
-def _ranges(metadata: pq.FileMetaData, size: int) -> list[tuple[int, int]]:
+def _ranges(metadata: pq.FileMetaData, size: int, schema: pa.Schema) -> list[tuple[int, int]]:
     """Return the first byte and the number of bytes of each row group of a file of `size` bytes.
 
     Raises:
-        ValueError: A row group is not in the file, or begins in no page.
+        ValueError: The file has another schema, or a row group is not in it, or begins in no page.
     """
+    # First, because the metadata of a column may end the process if a byte of its description is damaged.
+    refuse_other_schema(metadata.schema.to_arrow_schema(), schema)
     ranges = []
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)

@@ -1,5 +1,6 @@
 """Tags that were read before the driver died are not read again."""
 
+import dataclasses
 import multiprocessing
 import os
 import shutil
@@ -12,6 +13,7 @@ from featurize.collection.catalog import build_catalog
 from featurize.config import FeaturizeConfig
 from featurize.dataset_build import driver
 from featurize.dataset_build.driver import featurize, read_all_tags
+from featurize.errors import CollectionLostError
 from featurize.execution import kept_tags
 from featurize.execution.kept_tags import FOLDER, forget_tags
 from featurize.planning.groups import known_groups
@@ -104,3 +106,26 @@ def test_tags_that_cannot_be_read_are_read_again(read, tmp_path):
     read.clear()
     tags_of(tmp_path / "music", tmp_path / "out")
     assert read == ["bad.flac"]
+
+
+@pytest.mark.parametrize("lost", ["disk", "bucket"])
+def test_files_that_can_no_longer_be_reached_are_no_groups_of_their_own(
+    lost, music, server, tmp_path, monkeypatch
+):
+    root = shutil.copytree(music, tmp_path / "music")
+    build = driver.build_catalog
+
+    def build_and_lose(*arguments):
+        catalog = build(*arguments)
+        if lost == "bucket":
+            nowhere = StoragePath.of("s3://music/small?endpoint_override=http://127.0.0.1:9")
+            return dataclasses.replace(catalog, root=nowhere)
+        root.rename(tmp_path / "away")
+        return catalog
+
+    monkeypatch.setattr(driver, "build_catalog", build_and_lose)
+    with pytest.raises(
+        CollectionLostError, match=rf"can no longer be read .* Is its {lost} still .* same command"
+    ):
+        featurize(str(root), tmp_path / "features", FeaturizeConfig())
+    assert not (tmp_path / "features" / "tracks.parquet").exists()

@@ -12,6 +12,9 @@ class WindowedFile(PositionedFile):
 
     The first piece is the beginning of the file. A piece near the end is the end of the file, so that readers that
     step backwards from there need no other one.
+
+    Attributes:
+        error: Why the bucket did not answer; FFmpeg takes that for the end of the file.
     """
 
     def __init__(self, file: Any) -> None:
@@ -22,6 +25,7 @@ class WindowedFile(PositionedFile):
         """
         super().__init__(int(file.size()))
         self._file = file
+        self.error: OSError | None = None
         self._windows: list[tuple[int, bytes]] = []  # start and content, the latest first
 
     def readinto(self, buffer: Any) -> int:
@@ -49,7 +53,11 @@ class WindowedFile(PositionedFile):
             start = 0
         elif start >= self._size - _WINDOW_BYTES:
             start = self._size - _WINDOW_BYTES
-        content = self._file.read_at(_WINDOW_BYTES, max(start, 0))
+        try:
+            content = self._file.read_at(_WINDOW_BYTES, max(start, 0))
+        except OSError as error:
+            self.error = error
+            raise
         if self._position >= max(start, 0) + len(content):
             raise OSError("the file has become shorter")
         self._windows.insert(0, (max(start, 0), content))

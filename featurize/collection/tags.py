@@ -9,6 +9,7 @@ from featurize.collection.group_names import comparable
 from featurize.collection.id3 import decode_unlabeled, read_id3, read_id3v1
 from featurize.collection.tag_windows import WindowedFile
 from featurize.ffmpeg import open_container
+from featurize.io_errors import describe
 from featurize.storage import StoragePath
 
 # Keys of FFmpeg, best first. AIFF has an author; Matroska prefixes the target of a tag.
@@ -32,9 +33,15 @@ _REASONS = {
 
 @dataclasses.dataclass(frozen=True)
 class UnreadableTags:
-    """Why the tags of a file cannot be read, in a few words."""
+    """Why the tags of a file cannot be read.
+
+    Attributes:
+        reason: In a few words.
+        lost: Whether the bucket does not answer, or the folder of the file is gone: the disk may be unmounted.
+    """
 
     reason: str
+    lost: bool = False
 
 
 def read_tag(path: StoragePath, tag: str) -> str | UnreadableTags | None:
@@ -46,28 +53,43 @@ def read_tag(path: StoragePath, tag: str) -> str | UnreadableTags | None:
 
     Returns:
         None if it has no such tag. A file without tags is not rejected here: the decoder decides whether it is
-        audio. Whatever goes wrong concerns this file only, and is returned.
+        audio. Whatever goes wrong is returned.
     """
     try:
         with path.open() as raw:
-            limited = _LimitedFile(WindowedFile(raw) if path.scheme else raw)
-            buffered = io.BufferedReader(limited, _BUFFER)
-            values: list[str] = []
-            try:
-                values = (
-                    read_id3(buffered, tag)
-                    or read_ape(buffered, tag)
-                    or _read_with_ffmpeg(buffered, tag)
-                    or read_id3v1(buffered, tag)
-                )
-            except Exception:
-                if not limited.exhausted:
-                    raise
-            if limited.exhausted:
-                return UnreadableTags(f"more than {_MOST_BYTES >> 20} MiB")
-        return comparable("; ".join(value[:_LONGEST] for value in values))[:_LONGEST].strip() or None
+            if not path.scheme:
+                return _read_open(raw, tag)
+            windowed = WindowedFile(raw)
+            found = _read_open(windowed, tag)
+            return UnreadableTags(describe(windowed.error), lost=True) if windowed.error else found
     except FileNotFoundError:
-        return UnreadableTags("missing")
+        return UnreadableTags("missing", lost=not path.scheme and not path.parent.is_folder())
+    except OSError as error:
+        return UnreadableTags(
+            describe(error) if path.scheme else error.strerror or type(error).__name__,
+            lost=bool(path.scheme) or not path.parent.is_folder(),
+        )
+
+
+def _read_open(raw: Any, tag: str) -> str | UnreadableTags | None:
+    """Read one tag of an open file; arguments and result as in `read_tag`."""
+    limited = _LimitedFile(raw)
+    buffered = io.BufferedReader(limited, _BUFFER)
+    values: list[str] = []
+    try:
+        try:
+            values = (
+                read_id3(buffered, tag)
+                or read_ape(buffered, tag)
+                or _read_with_ffmpeg(buffered, tag)
+                or read_id3v1(buffered, tag)
+            )
+        except Exception:
+            if not limited.exhausted:
+                raise
+        if limited.exhausted:
+            return UnreadableTags(f"more than {_MOST_BYTES >> 20} MiB")
+        return comparable("; ".join(value[:_LONGEST] for value in values))[:_LONGEST].strip() or None
     except MemoryError:
         return UnreadableTags(MemoryError.__name__)
     except OSError as error:

@@ -214,10 +214,11 @@ def read_all_tags(folder: StoragePath, catalog: Catalog, groups: Groups, on_work
         _log.info("The tags of %d files were read by an earlier run.", len(kept))
     started: dict[int, UnreadFiles] = {}
 
-    def calls() -> Iterator[tuple[list[StoragePath | None], list[KeptTag | None], str]]:
+    def calls() -> Iterator[tuple[list[StoragePath | None], list[int], list[KeptTag | None], str]]:
         for index, files in enumerate(unread_files(catalog, groups, _TAGS_AT_ONCE)):
             started[index] = files
-            yield files.paths, [kept.get(key) for key in zip(files.tracks, files.sizes, strict=True)], tag
+            known = [kept.get(key) for key in zip(files.tracks, files.sizes, strict=True)]
+            yield files.paths, files.sizes, known, tag
 
     results = (
         run_all(read_new_tags, calls())

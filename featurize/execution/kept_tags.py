@@ -15,10 +15,12 @@ import pyarrow as pa
 from featurize.collection.tags import UnreadableTags
 from featurize.dataset.reader import UNREADABLE
 from featurize.dataset.tables import read_table, write_table
+from featurize.errors import CollectionLostError
 from featurize.execution.tag_reading import Tag, read_tags
 from featurize.storage import StoragePath
 
 FOLDER = "groups.parquet"
+_ATTEMPTS = 3  # to read a file that cannot be reached
 _SCHEMA = pa.schema(
     [
         pa.field("track", pa.string(), nullable=False),
@@ -44,26 +46,53 @@ class KeptTag(NamedTuple):
 
 
 def read_new_tags(
-    files: Sequence[StoragePath | None], kept: Sequence[KeptTag | None], tag: str
+    files: Sequence[StoragePath | None], sizes: Sequence[int], kept: Sequence[KeptTag | None], tag: str
 ) -> list[tuple[KeptTag, bool]]:
     """Read one tag of many files as `read_tags` does, except of files that have not changed since they were read.
 
     Args:
         files: The files; None for one that cannot be opened.
+        sizes: Sizes of the files in bytes, -1 for one that was missing when the collection was listed.
         kept: Tag of each file from an interrupted run; None without one.
         tag: Name of the tag.
 
     Returns:
         The tag of each file, and whether it was read now.
+
+    Raises:
+        CollectionLostError: A file that was there can no longer be reached. As a track without the tag it would be
+            its own group from now on, because the plan is kept.
     """
     times = [_modified(file) for file in files]
     is_kept = [had is not None and had.modified == time for had, time in zip(kept, times, strict=True)]
     unread = [None if keep else file for keep, file in zip(is_kept, files, strict=True)]
-    found = read_tags(unread, tag) if any(file is not None for file in unread) else [None] * len(files)
+    found = _read_all(unread, sizes, tag) if any(file is not None for file in unread) else [None] * len(files)
     return [
         (had, False) if keep and had is not None else (KeptTag(time, value), True)
         for had, keep, time, value in zip(kept, is_kept, times, found, strict=True)
     ]
+
+
+def _read_all(files: Sequence[StoragePath | None], sizes: Sequence[int], tag: str) -> list[Tag]:
+    found: list[Tag] = [None] * len(files)
+    waiting = list(range(len(files)))
+    for _ in range(_ATTEMPTS):
+        for index, value in zip(waiting, read_tags([files[index] for index in waiting], tag), strict=True):
+            found[index] = value
+        waiting = [index for index in waiting if _is_lost(found[index]) and sizes[index] >= 0]
+        if not waiting:
+            return found
+    file, value = files[waiting[0]], found[waiting[0]]
+    assert isinstance(value, UnreadableTags)
+    question = "its bucket still reachable" if file and file.scheme else "its disk still mounted"
+    raise CollectionLostError(
+        f"{file} was there when the collection was listed, and its tags can no longer be read ({value.reason}). "
+        f"Is {question}?"
+    )
+
+
+def _is_lost(tag: Tag) -> bool:
+    return isinstance(tag, UnreadableTags) and tag.lost
 
 
 def keep_tags(

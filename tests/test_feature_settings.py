@@ -188,6 +188,7 @@ def test_default_settings_are_stored_as_before():
     ("values", "same"),
     [
         ({"f_max": 11025}, {}),
+        ({"excerpt_position": "middle"}, {}),
         ({"segment_seconds": 110592 / 22050}, {}),
         ({"kind": "log_mel", "n_mfcc": 13}, {"kind": "log_mel"}),
         ({"segment_frames": 44}, {"segment_seconds": 43 * 512 / 22050}),

@@ -82,7 +82,7 @@ def feature_settings(config: FeaturizeConfig) -> FeatureSettings:
         segment_samples=config.segment_samples,
         segments_per_track=config.segments_per_track,
         excerpt_seconds=config.excerpt_seconds,
-        excerpt_position=config.excerpt_position,
+        excerpt_position="start" if config.excerpt_seconds is None else config.excerpt_position,
         max_seconds=config.max_seconds,
         channels=config.channels,
         kind=config.kind,

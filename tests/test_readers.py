@@ -169,6 +169,14 @@ def test_of_several_streams_the_default_one_is_read():
         assert abs(np.abs(samples).max() - level) < 0.02
 
 
+def test_a_stream_that_begins_in_mid_file_does_not_end_the_reading():
+    audio = encode_av(tone(44100, 12.0), 44100, "flv", "libmp3lame")
+    picture = b"\x12" + make_noise(500)
+    header = b"\x09" + len(picture).to_bytes(3, "big") + (12_000).to_bytes(3, "big") + bytes(4)
+    late = audio + header + picture + (len(header) + len(picture)).to_bytes(4, "big")
+    assert read(late) == read(audio) == (pytest.approx(12, abs=0.1), "")
+
+
 def test_the_documentation_lists_every_suffix():
     page = (Path(__file__).parent.parent / "docs" / "formats.md").read_text()
     lists = page[page.index("**Suffixes of music:**") : page.index("If a file has several")]

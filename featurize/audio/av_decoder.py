@@ -128,6 +128,10 @@ class AvDecoder:
                 return
             except self._av.ExitError as error:
                 raise _too_slow() from error
+            except IndexError:
+                # At the end, PyAV flushes all streams in their order, also those that began in mid-file, which it
+                # does not know. This stream is before them.
+                return
             except (self._av.FFmpegError, ValueError):
                 if not failed:
                     self._skip()

@@ -285,6 +285,19 @@ def test_hugging_face_metadata_in_each_folder_of_a_split(tmp_path):
     }
 
 
+def test_what_only_one_table_of_a_split_has(tmp_path):
+    touch(tmp_path, *HF, "validation/0.wav")
+    for split, more in (("train", {"artist": "x", "subset": "train"}), ("test", {})):
+        rows = [{"file_name": f"{n}.wav", "label": "ab"[n % 2], **more} for n in range(6)]
+        (tmp_path / split / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    _, tracks, messages = catalog_of(tmp_path)
+    assert [row["group"] for row in tracks.values()] == [None] * 6 + ["x"] * 6
+    assert [row["split"] for row in tracks.values()] == ["test"] * 6 + ["train"] * 6
+    assert "6 of 12 rows have no group and are each their own group." in messages
+    assert "Not all of the tables have a column of the split, so that it is not used." in messages
+    assert "Folders of splits without metadata are not used: 'validation'." in messages
+
+
 def test_folders_of_splits_with_folders_of_classes_in_a_folder_data(tmp_path):
     below = "data/"
     names = [f"{below}{split}/{label}/{n}.wav" for split in ("test", "train") for label in "ab" for n in range(3)]

@@ -54,7 +54,7 @@ def read(source: Source, given: Mapping[str, str]) -> RawRows:
             paths = pc.binary_join_element_wise(below, rows.columns["path"], "/")
             rows = rows.with_columns({"path": paths})
         parts.append(rows)
-    joined = join(parts)
+    joined = join(parts).with_columns({}, *_notes_on_others(source))
     if "split" in joined.columns or "split" in given:
         return joined
     folders = pc.replace_substring_regex(
@@ -64,6 +64,17 @@ def read(source: Source, given: Mapping[str, str]) -> RawRows:
     if splits.null_count or pc.any(wrong).as_py() or len(splits.unique()) < 2:
         return joined
     return joined.with_columns({"split": splits}, "The split is the folder of each file.")
+
+
+def _notes_on_others(source: Source) -> list[str]:
+    """Return a note on the folders of splits that have no metadata, if others have."""
+    read = {table.parent.path for table in source.tables}
+    above = source.tables[0].parent.parent
+    if source.folder.path in read:
+        return []
+    others = [name for name in FolderTree(above).folders() if is_split(name) and (above / name).path not in read]
+    named = ", ".join(repr(one_line(name)) for name in others)
+    return [f"Folders of splits without metadata are not used: {named}."] if others else []
 
 
 def _read_folders(source: Source, given: Mapping[str, str]) -> RawRows:

@@ -99,11 +99,24 @@ def read_roles(
 
 
 def join(parts: Sequence[RawRows]) -> RawRows:
-    """Return the rows of several tables with the same roles; lines are those of each table."""
-    roles = [role for role in parts[0].columns if all(role in part.columns for part in parts)]
-    columns = {role: pa.chunked_array([part.columns[role] for part in parts]).combine_chunks() for role in roles}
+    """Return the rows of several tables; lines are those of each table.
+
+    A table may lack the groups or folds of another one; its rows have none. A split that is not in all of them is
+    none, because rows without a split count as train.
+    """
+    found = dict.fromkeys(role for part in parts for role in part.columns)
+    partly = [role for role in found if not all(role in part.columns for part in parts)]
+    columns = {
+        role: pa.chunked_array(
+            [part.columns.get(role, pa.array([""] * len(part.lines), pa.string())) for part in parts]
+        ).combine_chunks()
+        for role in found
+        if role not in partly or role != "split"
+    }
     lines = pa.chunked_array([part.lines for part in parts]).combine_chunks()
     notes = tuple(note for part in parts for note in part.notes)
+    if "split" in partly:
+        notes += ("Not all of the tables have a column of the split, so that it is not used.",)
     return dataclasses.replace(parts[0], columns=columns, lines=lines, notes=notes)
 
 

@@ -1,5 +1,6 @@
 """The second reader: FFmpeg through PyAV, for what libsndfile refuses or stops in. It opens nothing else."""
 
+import io
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from featurize.audio.decoders import Block, Refused, refuse_out_of_range
+from featurize.audio.promised import promised_bytes
 from featurize.audio.source import BytesSource, Source
+from featurize.audio.trailing import later_sound_bytes, unread_bytes
 from featurize.errors import Reject
 from featurize.ffmpeg import open_container
 
@@ -22,7 +25,10 @@ _FAILED_READS = 16  # in succession; a container that cannot be read on reports 
 
 
 # Containers whose header gives the length; FFmpeg estimates that of others from their size or their last packets.
-_WITH_LENGTH = ("ape", "asf", "caf", "mov", "matroska", "tta", "wv")
+_WITH_LENGTH = ("ape", "asf", "caf", "flv", "mov", "matroska", "ogg", "tta", "wv")
+# Containers of sound only, whose packets follow each other; FFmpeg does not read a second file behind the first.
+_IN_ORDER = ("tta", "voc", "wv")
+_FLV, _NEAR = b"FLV\1", 64  # the header of a second FLV file, and how near it is behind the last packet
 _TAGGED_LENGTH = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 
@@ -43,6 +49,7 @@ class AvDecoder:
         self._resampler: Any = None
         self._resampled: object = None  # what the resampler converts: format, layout and rate
         self.packets = self.skipped = 0
+        self._source = source
         source.seek(0)
         try:
             self._container: Any = open_container(source, _PROBE_SECONDS)
@@ -69,6 +76,7 @@ class AvDecoder:
             if self.rate:
                 refuse_out_of_range(self.rate, codec.layout.nb_channels)
             self.frames = int(self._promised_seconds() * self.rate)
+            self._end = 0  # position in the file after the last packet
         except Refused:
             self.close()
             raise
@@ -95,6 +103,19 @@ class AvDecoder:
             raise self._mostly_damaged()
         if not self.packets:
             raise Refused(f"its {self._stream.codec_context.name} stream holds no samples")
+
+    def unread_bytes(self) -> int:
+        """Return the size of a second file or of further samples, see Decoder; where FFmpeg ends means nothing."""
+        self._source.seek(self._end)
+        if self._container.format.name in _IN_ORDER:
+            return unread_bytes(self._source)
+        if self._container.format.name == "flv":
+            return unread_bytes(self._source) if _FLV in self._source.read(_NEAR) else 0
+        return later_sound_bytes(self._source)
+
+    def missing_bytes(self) -> int:
+        """Return how many bytes less the file has than its header says."""
+        return max(promised_bytes(self._source) - self._source.seek(0, io.SEEK_END), 0)
 
     def _promised_seconds(self) -> float:
         """Return the length of the stream by the header of its container, 0 if that gives none."""
@@ -124,6 +145,8 @@ class AvDecoder:
             try:
                 for packet in self._container.demux(self._stream):
                     failed = 0
+                    if packet.size and packet.pos is not None:
+                        self._end = max(self._end, packet.pos + packet.size)
                     yield packet
                 return
             except self._av.ExitError as error:

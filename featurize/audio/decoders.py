@@ -59,6 +59,12 @@ class Decoder(Protocol):
             Reject: Stage `decode`: the library takes too long.
         """
 
+    def unread_bytes(self) -> int:
+        """Return the number of bytes behind the last sample that may be sound; called when `blocks` has ended."""
+
+    def missing_bytes(self) -> int:
+        """Return how many bytes less the file has than its header says; 0 if the header does not say it."""
+
     def close(self) -> None:
         """Close the file."""
 

@@ -11,7 +11,6 @@ from featurize.audio.decoders import Decoder
 from featurize.audio.mix import Mixer
 from featurize.audio.recording import Recording
 from featurize.audio.source import BytesSource, Source
-from featurize.audio.trailing import later_sound_bytes, unread_bytes
 from featurize.dataset.feature_settings import FeatureSettings
 from featurize.errors import Reject
 
@@ -34,6 +33,7 @@ class Reading:
         claimed: Length of the file by its header, in seconds; 0 if it gives none.
         exact: The same, if the header of an intact file is exact; 0 if it is not.
         unread: Bytes behind the last sample that may be sound.
+        missing: Bytes that the file has less than its header says.
         position: Position in the file after the last sample.
         size: Bytes of the file.
         skipped: Damaged packets that were passed over.
@@ -49,6 +49,7 @@ class Reading:
     claimed: float
     exact: float
     unread: int
+    missing: int
     position: int
     size: int
     skipped: int
@@ -59,8 +60,12 @@ class Reading:
         """Whether much more sound was promised by the header, or by the size of the file."""
         if self.full:
             return False
+        return self.claimed > self.seconds + MUCH_SECONDS or self.is_much(self.unread)
+
+    def is_much(self, size: int) -> bool:
+        """Return whether a number of bytes is more than a second of this file."""
         bytes_per_second = (self.size - self.unread) / self.seconds if self.seconds else 0
-        return self.claimed > self.seconds + MUCH_SECONDS or self.unread > MUCH_SECONDS * bytes_per_second
+        return size > MUCH_SECONDS * bytes_per_second
 
 
 def read_with(
@@ -103,9 +108,7 @@ def record(
                 full = True
                 break
         position = source.tell()
-        # FFmpeg reads a file in the order that its container prescribes: where it ends means nothing.
-        unread_by = unread_bytes if decoder.reader == "libsndfile" else later_sound_bytes
-        unread = 0 if full else unread_by(source)
+        unread, missing = (0, 0) if full else (decoder.unread_bytes(), decoder.missing_bytes())
         size = source.seek(0, 2)
         samples, seconds = recording.samples(), recording.seconds
         return Reading(
@@ -118,6 +121,7 @@ def record(
             claimed=decoder.frames / decoder.rate if decoder.rate else 0,
             exact=decoder.exact_frames / decoder.rate if decoder.rate else 0,
             unread=unread,
+            missing=missing,
             position=position,
             size=size,
             skipped=decoder.skipped,

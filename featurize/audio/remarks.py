@@ -27,9 +27,13 @@ def missing(reading: Reading) -> str:
 
 def cut(reading: Reading) -> str:
     """Describe what is missing of a track that FFmpeg read: the length in the header is exact to a second."""
-    if reading.full or not reading.seconds + MUCH_SECONDS < reading.claimed < _LONGEST_CLAIM:
+    if reading.full:
         return ""
-    return f"{reading.claimed - reading.seconds:.1f} of the {reading.claimed:.1f} s in the header are missing"
+    if reading.seconds + MUCH_SECONDS < reading.claimed < _LONGEST_CLAIM:
+        return f"{reading.claimed - reading.seconds:.1f} of the {reading.claimed:.1f} s in the header are missing"
+    if not reading.is_much(reading.missing):
+        return ""
+    return f"{reading.missing:,} of the {reading.size + reading.missing:,} bytes in the header are missing"
 
 
 def skipped(reading: Reading) -> str:
@@ -41,7 +45,7 @@ def skipped(reading: Reading) -> str:
 
 def later(reading: Reading) -> str:
     """Describe a second chunk of samples, or a second file, of which FFmpeg reads nothing."""
-    if not reading.unread:
+    if not reading.is_much(reading.unread):
         return ""
     return f"{reading.unread:,} of {reading.size:,} bytes are a second file or further samples, and were not read"
 

@@ -10,6 +10,7 @@ import soundfile
 from featurize.audio.decoders import Block, Refused, refuse_out_of_range
 from featurize.audio.ogg_chain import Link, next_link
 from featurize.audio.source import BytesSource, Source
+from featurize.audio.trailing import unread_bytes
 
 # Blocks are bounded in samples and in seconds, so that no allocation depends on what a header claims.
 _BLOCK_SAMPLES = 1 << 18
@@ -82,6 +83,14 @@ class SndfileDecoder:
                 yield from self._blocks_of_stream()
             except Refused:
                 return
+
+    def unread_bytes(self) -> int:
+        """Return the bytes behind the last sample that may be sound, see Decoder."""
+        return unread_bytes(self._source)
+
+    def missing_bytes(self) -> int:
+        """Return 0: `exact_frames` tells what is missing."""
+        return 0
 
     def _blocks_of_stream(self) -> Iterator[Block]:
         rate = self._file.samplerate

@@ -14,6 +14,7 @@ _MOST_CHUNKS = 10_000
 _FORMS = (b"WAVE", b"AIFF", b"AIFC")
 _FILES = (b"RIFF", b"RIFX", b"FORM")
 _SAMPLES = (b"data", b"SSND")
+_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")  # with which MP4 and QuickTime files begin
 _CHUNK_NAME = re.compile(rb"[ -~]{4}")
 
 
@@ -32,12 +33,14 @@ def unread_bytes(source: Source | BytesSource) -> int:
 
 
 def later_sound_bytes(source: Source | BytesSource) -> int:
-    """Return the size of a second file, or of further samples, behind the samples of a WAV or AIFF file.
+    """Return the size of a second file, or of further samples, behind the samples of a WAV, AIFF or MP4 file.
 
     FFmpeg reads neither, and libsndfile refuses such files.
     """
     begin = source.tell()
     end = source.seek(0, io.SEEK_END)
+    if _read(source, 4, 4) in _BOXES:
+        return end - _second_movie(source, end)
     names = list(_chunks(source, end)) if _read(source, 8, 4) in _FORMS else []
     first = next((position for position, name in names if name in _SAMPLES), end)
     later = (position for position, name in names if position > first and name in (*_SAMPLES, *_FILES))
@@ -89,6 +92,24 @@ def _chunks(source: Source | BytesSource, end: int) -> Iterator[tuple[int, bytes
         chunk += 8 + length + length % 2
         if chunk > end + 1:
             return
+
+
+def _second_movie(source: Source | BytesSource, end: int) -> int:
+    """Return where a second MP4 file begins behind the first one; the end if there is none."""
+    position, begin, movies = 0, 0, 0
+    for _ in range(_MOST_CHUNKS):
+        header = _read(source, position, 16)
+        name, length = header[4:8], int.from_bytes(header[:4], "big")
+        if name == b"ftyp":
+            begin = position
+        movies += name == b"moov"
+        if movies > 1:
+            return begin or position
+        length = int.from_bytes(header[8:], "big") if length == 1 else length
+        if not _CHUNK_NAME.match(name) or length < 8:  # 0: up to the end of the file
+            break
+        position += length
+    return end
 
 
 def _read(source: Source | BytesSource, position: int, size: int) -> bytes:

@@ -272,6 +272,10 @@ def test_the_classes_of_hugging_face_have_their_names(tmp_path):
     described = table.replace_schema_metadata({"huggingface": json.dumps(feature)})
     pq.write_table(described, tmp_path / "metadata.parquet")
     assert [row["label"] for row in catalog_of(tmp_path)[1].values()] == ["jazz", "rock"] * 6
+    unknown = table.set_column(1, "genre", [[0, 1, 2] * 4]).replace_schema_metadata(described.schema.metadata)
+    pq.write_table(unknown, tmp_path / "metadata.parquet")
+    with pytest.raises(FeaturizeError, match=r"the column genre has the class 2 in row 3, .* the classes 0 to 1"):
+        build_catalog(str(tmp_path))
 
 
 def test_hugging_face_metadata_in_each_folder_of_a_split(tmp_path):

@@ -4,6 +4,7 @@ import gzip
 import json
 import unicodedata
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -388,14 +389,56 @@ def test_the_delimiter_that_excel_declares_is_used(folder):
         ("t.csv", "jazz/0.wav,jazz\n", "its first line is a track. Add the names of the columns"),
         ("t.csv", 'path,label,"a"b\njazz/0.wav,jazz,c\n', "line 1: ',' expected after"),
         ("t.xlsx", "x", "is neither a folder nor a table"),
+        ("t.xlsx", "PK\3\4", r"is neither a folder .* It is an Excel workbook .*\. Save its sheet as CSV\.$"),
+        ("t.csv", "PK\3\4\0\0", "it is an Excel workbook or a ZIP archive. Save its sheet as CSV$"),
+        ("t.csv", "PAR1\0\0", "it is a Parquet file. Name it with the suffix .parquet"),
+        ("t.tsv", "\x1f\x8b", "it is compressed with gzip. Decompress it, or name it"),
+        ("t.feather", "ARROW1", "It is an Arrow or Feather file. Write it as Parquet"),
+        ("t.parquet", "path,label\n", "it is no Parquet file"),
+        ("t.json", "[{}]", "It is a JSON list. Write one object on each line"),
+        ("t.jsonl", "[\n{}]", "it is a JSON list. Write one object on each line"),
+        ("t.jsonl", "{},\n", "line 1, character 3: Extra data. Expected one JSON object on each line"),
+        ("t.jsonl", "7\n", "line 1 is not an object in braces. Expected one JSON object on each line"),
         ("t.csv.zip", "x", "is neither a folder nor a table"),
         ("t.csv.gz", "path,label\n", "Not a gzipped file"),
     ],
 )
 def test_a_file_that_is_no_table_is_refused_with_a_sentence(folder, name, content, expected):
-    (folder / name).write_text(content)
+    (folder / name).write_bytes(content.encode("latin-1"))
     with pytest.raises(FeaturizeError, match=expected):
         build_catalog(str(folder / name))
+
+
+def test_columns_of_lists_are_used_only_if_there_is_no_other_one(folder):
+    labels = [label_of(name) for name in FILES]
+    table = pa.table({"path": FILES, "genre": [[label] for label in labels], "style": labels})
+    pq.write_table(table, folder / "t.parquet")
+    tracks, messages = catalog_of(folder / "t.parquet")
+    assert {row["label"] for row in tracks.values()} == set(CLASSES)
+    assert messages == ["Table t.parquet: path=path, label=style (rather than genre); not used: genre."]
+    pq.write_table(table.drop_columns("style"), folder / "t.parquet")
+    with pytest.raises(FeaturizeError, match=r"the column genre .* list.* name another column, such as --columns"):
+        build_catalog(str(folder / "t.parquet"))
+
+
+def test_audio_in_a_table_is_refused_with_what_to_do(folder):
+    audio = [{"bytes": b"x", "path": name} for name in FILES]
+    pq.write_table(pa.table({"audio": audio, "label": [label_of(name) for name in FILES]}), folder / "t.parquet")
+    with pytest.raises(FeaturizeError, match=r"the column audio holds the audio itself.* Save it as files"):
+        build_catalog(str(folder / "t.parquet"))
+
+
+def test_dates_that_pandas_stores_as_times_are_dates(folder):
+    years = np.array([1980 + 10 * (label_of(name) == "punk") for name in FILES])
+    times = (years - 1970).astype("datetime64[Y]").astype("datetime64[ns]")
+    pq.write_table(pa.table({"path": FILES, "label": times}), folder / "t.parquet")
+    assert {row["label"] for row in catalog_of(folder / "t.parquet")[0].values()} == {"1980-01-01", "1990-01-01"}
+
+
+def test_a_byte_order_mark_before_a_name_is_no_part_of_it(folder):
+    table = write(folder / "t.csv", ("path", "\ufefflabel\u200b"), lambda name, _: (name, label_of(name)))
+    table.write_text(f"\ufeff\ufeff{table.read_text()}")
+    assert len(catalog_of(table)[0]) == 12
 
 
 def test_blank_lines_and_delimiters_at_the_end_are_no_damage(folder):

@@ -8,6 +8,7 @@ import dataclasses
 import logging
 import os
 from collections.abc import Callable, Collection
+from typing import NoReturn
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,6 +24,7 @@ from featurize.collection.layouts.readers import FOLDERS, find_source
 from featurize.collection.layouts.source import Source
 from featurize.collection.location import own_bucket, parse_allowed
 from featurize.collection.manifest import TableRequest, TrackRows, read_table
+from featurize.collection.table_content import SAMPLE_BYTES, other_kind
 from featurize.collection.table_file import TABLE_SUFFIXES, is_table_name
 from featurize.column_file import ColumnFile, is_ascending, one_array, parts, take
 from featurize.display import one_line
@@ -109,11 +111,7 @@ def build_catalog(
                 _refuse_columns(request, f"{place} is a folder of classes")
                 root, tracks = place, _labeled(list_class_folders(place, layout))
         elif place.is_file() or (place.local and os.path.exists(place.path)):
-            raise FeaturizeError(
-                f"{place} is neither a folder nor a table ({', '.join(sorted(TABLE_SUFFIXES))}; text may "
-                "be compressed as .gz). Give the folder whose subfolders are the classes, or a table of paths and "
-                "labels."
-            )
+            _refuse_file(place)
         else:
             explain_absence(place)
     except OSError as error:
@@ -130,6 +128,19 @@ def build_catalog(
     labels = pc.value_counts(tracks["label"]).to_pylist()
     log_doubtful_classes({label["values"]: label["counts"] for label in labels})
     return Catalog(root, tracks, unreachable)
+
+
+def _refuse_file(place: StoragePath) -> NoReturn:
+    kind = other_kind(place.read_at_most(SAMPLE_BYTES)) if place.is_file() else ""
+    advice = (
+        f"{kind[0].upper()}{kind[1:]}."
+        if kind
+        else "Give the folder whose subfolders are the classes, or a table of paths and labels."
+    )
+    raise FeaturizeError(
+        f"{place} is neither a folder nor a table ({', '.join(sorted(TABLE_SUFFIXES))}; text may be compressed as "
+        f".gz). {advice}"
+    )
 
 
 def stored_path(track: str, path: bytes | None) -> str:

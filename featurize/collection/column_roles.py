@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from featurize.collection.table_limits import TableError
 from featurize.display import one_line
@@ -40,6 +40,7 @@ USUAL_NAMES: Mapping[str, tuple[str, ...]] = {
 ROLES = tuple(USUAL_NAMES)
 # Roles whose columns are recognized by their values as well: FMA's `set.subset` is small, medium or large.
 BY_VALUE = ("split", "fold")
+_INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"  # byte order marks, and what is copied from web pages
 _NAMES_SHOWN, _CHARACTERS_SHOWN = 20, 80
 
 
@@ -75,12 +76,13 @@ def parse_columns(text: str | None) -> dict[str, str]:
     return columns
 
 
-def find_roles(names: Sequence[str], given: Mapping[str, str]) -> RoleColumns:
+def find_roles(names: Sequence[str], given: Mapping[str, str], without_text: Collection[str] = ()) -> RoleColumns:
     """Return which columns are for which role.
 
     Args:
         names: Names of the columns of a table.
         given: Names of columns by role, from `parse_columns`; they need not be spelled as in the table.
+        without_text: Names of columns of lists, objects or bytes, which are only chosen if there is no other one.
 
     Raises:
         FeaturizeError: A given column does not exist, or is there more than once.
@@ -115,7 +117,7 @@ def find_roles(names: Sequence[str], given: Mapping[str, str]) -> RoleColumns:
                 f"or name another column for {role}: --columns {role}=NAME"
             )
         if usual:
-            candidates[role] = tuple(usual)
+            candidates[role] = tuple(sorted(usual, key=lambda i: names[i] in without_text))
     return RoleColumns(candidates, frozenset(given))
 
 
@@ -152,4 +154,4 @@ def _shown(name: str) -> str:
 
 
 def _key(name: str) -> str:
-    return re.sub(r"[\s.\-]+", "_", name.strip().casefold())
+    return re.sub(r"[\s.\-]+", "_", name.strip(_INVISIBLE).strip().casefold())

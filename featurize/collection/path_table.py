@@ -33,7 +33,7 @@ def read_paths(source: Source, request: TableRequest) -> TrackRows:
             "Expected --columns path=NAME"
         )
     with open_table(source.tables[0]) as table:
-        candidates = find_roles(table.names, request.columns).candidates
+        candidates = find_roles(table.names, request.columns, table.without_text).candidates
         if "path" not in candidates:
             raise TableError(
                 f"no column is known to be the path; it has {shown_names(table.names)}. Name it: "

@@ -5,7 +5,6 @@ A small file can describe terabytes, so columns are read in batches and counted,
 
 import dataclasses
 import itertools
-import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,8 @@ from typing import Any, BinaryIO, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from featurize.collection.json_lines import json_row, json_text
+from featurize.collection.table_content import SAMPLE_BYTES, other_kind
 from featurize.collection.table_csv import CsvTable
 from featurize.collection.table_limits import (
     DIVIDE,
@@ -33,8 +34,10 @@ from featurize.storage import StoragePath, describe
 
 # The delimiter that files of a suffix usually have; other files of records have no delimiter.
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t"}
+_PARQUET = b"PAR1"
 _JSON = frozenset({".jsonl", ".ndjson"})
 TABLE_SUFFIXES = frozenset({*_DELIMITERS, *_JSON, ".parquet"})
+_MIDNIGHT = r" 00:00:00(\.0+)?$|\.0+$"  # pandas stores dates as the time at which they begin
 _TEXT_ROWS = 65536  # at a time
 _TEXT_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
 _PLAIN_TYPES = (
@@ -80,6 +83,7 @@ class TableFile:
     def __init__(self, path: StoragePath, file: BinaryIO) -> None:
         self.path = path
         kind = table_suffix(path.name)
+        _refuse_other_kinds(file, kind, path.suffix == ".gz")
         if kind == ".parquet":
             self._format: _Format = ParquetTable(file)
             self.remark = ""
@@ -181,6 +185,17 @@ def is_table_name(name: str) -> bool:
     return table_suffix(name) in TABLE_SUFFIXES
 
 
+def _refuse_other_kinds(file: BinaryIO, suffix: str, compressed: bool) -> None:
+    """Refuse a file that is of another kind than its suffix says."""
+    beginning = file.read(SAMPLE_BYTES)
+    file.seek(0)
+    if suffix == ".parquet" and not beginning.startswith(_PARQUET):
+        raise TableError(other_kind(beginning) or "it is no Parquet file, by its first bytes")
+    kind = "" if compressed or suffix == ".parquet" else other_kind(beginning)
+    if kind:
+        raise TableError(kind)
+
+
 class _Csv:
     """Text with delimiters."""
 
@@ -212,13 +227,13 @@ class _Json:
         names = [self.names[i] for i in indices]
         rows = self._rows()
         while batch := list(itertools.islice(rows, _TEXT_ROWS)):
-            cells = [[_json_text(row.get(name), name, line) for name in names] for line, row in batch]
+            cells = [[json_text(row.get(name), name, line) for name in names] for line, row in batch]
             yield [line for line, _ in batch], _columns(cells)
 
     def _rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
         for number, line in enumerate(self._text.lines(), start=1):
             if not line.isspace():
-                yield number, _json_row(line, number)
+                yield number, json_row(line, number)
 
 
 def _columns(rows: Sequence[Sequence[str | None]]) -> list[Any]:
@@ -239,6 +254,8 @@ def _as_text(column: Any, name: str) -> pa.Array:
         text = pc.cast(column, pa.string())
     except pa.ArrowException as error:
         raise not_plain(name, str(error)) from error
+    if pa.types.is_timestamp(kind):
+        text = pc.replace_substring_regex(text, _MIDNIGHT, "")
     return pc.utf8_trim_whitespace(pc.fill_null(text, ""))
 
 
@@ -249,36 +266,3 @@ def _refuse_long(values: pa.Array, name: str) -> None:
             f"a cell of the column {name} has {longest:,} bytes, expected at most {MOST_CELL_BYTES:,}. "
             "Leave out the row"
         )
-
-
-def _json_row(line: str, number: int) -> dict[str, Any]:
-    """Parse one line; numbers keep their text, so that a label 1980.10 is not 1980.1."""
-    try:
-        pairs = json.loads(
-            line, object_pairs_hook=_Pairs, parse_int=str, parse_float=str, parse_constant=lambda name: None
-        )
-    except (ValueError, RecursionError) as error:
-        raise TableError(f"line {number}: {error}") from error
-    if not isinstance(pairs, _Pairs):
-        raise TableError(f"line {number} is not an object in braces")
-    row: dict[str, Any] = {}
-    for name, value in pairs:
-        row[name.strip()] = _TWICE if name.strip() in row else value
-    return row
-
-
-class _Pairs(list[tuple[str, Any]]):
-    """Names and values of a JSON object."""
-
-
-_TWICE = object()  # the value of a name that an object has more than once
-
-
-def _json_text(value: Any, name: str, line: int) -> str | None:
-    if value is _TWICE:
-        raise TableError(f"line {line} has {name} more than once")
-    if isinstance(value, list):
-        raise not_plain(name, f"line {line} has {'an object' if isinstance(value, _Pairs) else 'a list'}")
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return None if value is None else str(value)

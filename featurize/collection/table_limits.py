@@ -16,4 +16,7 @@ class TableError(ValueError):
 
 def not_plain(name: str, found: str) -> TableError:
     """Return the error about a column that holds lists, objects or bytes."""
-    return TableError(f"the column {name} does not hold plain text or numbers: {found}")
+    return TableError(
+        f"the column {name} does not hold plain text or numbers: {found}. Write one text in each row, or "
+        "name another column, such as --columns label=NAME"
+    )

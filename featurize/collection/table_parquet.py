@@ -47,6 +47,11 @@ class ParquetTable:
         names = [self._stored[i] for i in indices]
         for index in indices:
             kind = self._schema.field(index).type
+            if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+                raise TableError(
+                    f"the column {self._stored[index]} holds the audio itself, which is not read. Save it as "
+                    "files, and write a table of their paths and labels"
+                )
             if pa.types.is_nested(kind):
                 raise not_plain(self._stored[index], f"its type is {kind}"[:300])
             if self._stored.count(self._stored[index]) > 1:
@@ -62,7 +67,7 @@ class ParquetTable:
             for name in names:
                 _refuse_other_encodings(name, batch[name], first)
             columns = [
-                _named(batch[name], self._classes[name]) if name in self._classes else batch[name]
+                _named(batch[name], name, self._classes[name], first) if name in self._classes else batch[name]
                 for name in names
             ]
             yield range(first, first + len(batch)), columns
@@ -89,8 +94,22 @@ def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
     return found
 
 
-def _named(indices: pa.Array, names: list[str]) -> pa.Array:
-    """Return the names of classes; null for a negative index, which stands for an unknown class."""
+def _named(indices: pa.Array, column: str, names: list[str], first: int) -> pa.Array:
+    """Return the names of classes; null for a negative index, which stands for an unknown class.
+
+    Args:
+        indices: Classes of some rows.
+        column: Name of the column.
+        names: Names of all classes.
+        first: Number of the first of these rows, from 1.
+    """
+    if len(outside := pc.indices_nonzero(pc.greater_equal(indices, len(names)))):
+        row = outside[0].as_py()
+        raise TableError(
+            f"the column {column} has the class {indices[row]} in row {first + row}, but the file names "
+            f"the classes 0 to {len(names) - 1}. Write their names into another column, and name it: --columns "
+            "label=NAME"
+        )
     return pa.array(names, pa.string()).take(pc.if_else(pc.less(indices, 0), None, indices))
 
 

@@ -63,7 +63,7 @@ def read_roles(
         FeaturizeError: A needed or given column does not exist.
         TableError: The table cannot be parsed.
     """
-    found = find_roles(table.names, given)
+    found = find_roles(table.names, given, table.without_text)
     if missing := [role for role in needed if role not in found.candidates]:
         if any(os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES for name in table.names):
             raise TableError(

@@ -532,3 +532,39 @@ def test_the_audio_may_be_in_a_folder_below_the_table_or_above_it(tmp_path, belo
     tracks, messages = catalog_of(table)
     assert list(tracks) == FILES
     assert messages[-1] == f"The audio is in {(tmp_path / 'music' / below).resolve()}."
+
+
+def test_names_without_folders_are_found_in_any_subfolder(tmp_path):
+    names = [f"{label}.{n:05}" for label in CLASSES for n in range(6)]
+    for name in names:
+        path = tmp_path / "genres_original" / name.split(".")[0] / f"{name}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    table = tmp_path / "features_30_sec.csv"
+    for suffix in ("", ".wav", ".au"):
+        rows = [f"{name}{suffix},{name.split('.')[0]}\n" for name in names]
+        table.write_text("filename,label\n" + "".join(rows))
+        tracks, messages = catalog_of(table)
+        assert list(tracks) == [f"genres_original/{name.split('.')[0]}/{name}.wav" for name in names]
+        assert messages[-1] == f"12 files were found by their names alone, in subfolders of {tmp_path}."
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    (copies / "jazz.00000.wav").write_bytes(b"x")
+    with logged("featurize") as messages:
+        sizes = build_catalog(str(table)).tracks["size"].to_pylist()
+    assert sizes.count(-1) == 1
+    assert any("1 of 12 files of the table do not exist; the first, 'jazz.00000.au'" in line for line in messages)
+
+
+def test_numbers_are_found_whose_leading_zeros_a_table_has_lost(tmp_path):
+    for n in range(12):
+        path = tmp_path / "audio" / f"{n:06}.mp3"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    table = tmp_path / "t.csv"
+    table.write_text("track,label\n" + "".join(f"{n},{CLASSES[n % 2]}\n" for n in range(12)))
+    tracks, messages = catalog_of(table)
+    assert list(tracks) == [f"{n:06}.mp3" for n in range(12)]
+    assert messages[-1] == (
+        "12 files were found under other names than in the table: with other leading zeros (12)."
+    )

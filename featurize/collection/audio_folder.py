@@ -2,13 +2,14 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from featurize.collection.bare_names import find_bare_names
 from featurize.collection.found_paths import FolderTree, find_missing, first_names
 from featurize.collection.layouts.source import Source
 from featurize.collection.sizes import sizes_of
@@ -47,7 +48,8 @@ def find_audio(source: Source, paths: pa.Array, beside: bool) -> AudioFiles:
     """Find the files of a table.
 
     If none is below the folder of the table, they are looked for in its subfolders, in the folder above it, and,
-    for published datasets, in the subfolders of that one. Then names are compared up to spelling (`find_missing`).
+    for published datasets, in the subfolders of that one. If they are not in one of these, and the table has names
+    of files only, these are looked for in all subfolders. Then names are compared up to spelling (`find_missing`).
 
     Args:
         source: Files of the table.
@@ -61,15 +63,25 @@ def find_audio(source: Source, paths: pa.Array, beside: bool) -> AudioFiles:
     root, notes = source.audio or source.folder, []
     sizes, unreachable = sizes_of(root, paths)
     missing = _missing(paths, sizes, unreachable)
-    if (
-        len(missing) == len(paths) > 0
-        and source.audio is None
-        and not find_missing(FolderTree(root), texts(paths), shorten=False)[0]
-        and (other := _other_folder(root, paths, beside))
-    ):
-        root = other
-        notes.append(f"The audio is in {root}.")
-        sizes, unreachable = sizes_of(root, paths)
+    if len(missing) == len(paths) > 0 and source.audio is None:
+        tree = FolderTree(root)
+        others = [] if find_missing(tree, texts(paths), shorten=False)[0] else _other_folders(root, paths, beside)
+        near = sum(other.files for other in others)
+        bare = {} if len(others) == 1 and near == len(paths) else find_bare_names(tree, texts(paths))
+        if len(bare) > near or (len(others) > 1 and len(bare) == near):
+            paths = _replaced(paths, bare)
+            sizes, unreachable = sizes_of(root, paths)
+            notes.append(f"{len(bare)} files were found by their names alone, in subfolders of {root}.")
+        elif len(others) == 1:
+            root = others[0].place
+            notes.append(f"The audio is in {root}.")
+            sizes, unreachable = sizes_of(root, paths)
+        elif others:
+            listed = ", ".join(f"{other.place} ({other.files})" for other in others[:_SHOWN])
+            raise FeaturizeError(
+                f"files of the table are in {len(others)} folders: {listed}. Move the table into the one that is "
+                "meant, or write the folder of each file into the table."
+            )
         missing = _missing(paths, sizes, unreachable)
     first = paths[int(missing[0])].as_py() if len(missing) else ""
     if len(missing):
@@ -82,11 +94,8 @@ def find_audio(source: Source, paths: pa.Array, beside: bool) -> AudioFiles:
         names, kinds = find_missing(FolderTree(root), _at(paths, missing), taken)
         if names:
             rows = missing[sorted(names)]
-            mask = np.zeros(len(paths), bool)
-            mask[rows] = True
-            corrected = pa.array([names[index] for index in sorted(names)], pa.string())
-            paths = pc.replace_with_mask(paths, pa.array(mask), corrected)
-            sizes[rows] = sizes_of(root, corrected, listed=False)[0]
+            paths = _replaced(paths, {int(missing[index]): name for index, name in names.items()})
+            sizes[rows] = sizes_of(root, paths.take(pa.array(rows)), listed=False)[0]
             described = "; ".join(f"{one_line(kind)} ({count})" for kind, count in list(kinds.items())[:_SHOWN])
             notes.append(f"{len(rows)} files were found under other names than in the table: {described}.")
             missing = _missing(paths, sizes, unreachable)
@@ -98,6 +107,14 @@ def find_audio(source: Source, paths: pa.Array, beside: bool) -> AudioFiles:
             f"looked for in {root}"
         )
     return AudioFiles(root, paths, pa.array(sizes), unreachable, tuple(notes), sentence)
+
+
+def _replaced(paths: pa.Array, by_row: Mapping[int, str]) -> pa.Array:
+    """Return paths with other ones in some rows."""
+    mask = np.zeros(len(paths), bool)
+    mask[list(by_row)] = True
+    others = pa.array([by_row[row] for row in sorted(by_row)], pa.string())
+    return pc.replace_with_mask(paths, pa.array(mask), others)
 
 
 def _at(paths: pa.Array, rows: Int64) -> Iterator[str]:
@@ -114,22 +131,24 @@ def _missing(paths: pa.Array, sizes: Int64, unreachable: dict[str, str]) -> Int6
     return np.flatnonzero((sizes < 0) & ~lost)
 
 
-def _other_folder(folder: StoragePath, paths: pa.Array, beside: bool) -> StoragePath | None:
-    """Return the folder near the table that has files of it, if there is one."""
+@dataclasses.dataclass(frozen=True)
+class _Other:
+    """A folder near the table, and how many files of it are there."""
+
+    place: StoragePath
+    files: int
+
+
+def _other_folders(folder: StoragePath, paths: pa.Array, beside: bool) -> list[_Other]:
+    """Return the folders near the table that have files of it."""
     above = folder.parent
     around = [folder / name for name in FolderTree(folder).folders()]
     if above.path.strip("/"):
         around += [above, *(above / name for name in FolderTree(above).folders() if beside)]
     wanted = first_names(texts(paths))
-    counts: dict[str, tuple[StoragePath, int]] = {}
+    others: dict[str, _Other] = {}
     for place in around:
         tree = FolderTree(place)
         if tree.has_any(wanted) and (found := len(find_missing(tree, texts(paths), shorten=False)[0])):
-            counts[os.path.realpath(place.path) if place.local else place.path] = (place, found)
-    if len(counts) > 1:
-        listed = ", ".join(f"{place} ({found})" for place, found in list(counts.values())[:_SHOWN])
-        raise FeaturizeError(
-            f"files of the table are in {len(counts)} folders: {listed}. Move the table into "
-            "the one that is meant."
-        )
-    return next((place for place, _ in counts.values()), None)
+            others[os.path.realpath(place.path) if place.local else place.path] = _Other(place, found)
+    return list(others.values())

@@ -8,18 +8,19 @@ logged.
 import os
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from urllib.parse import unquote
 
 import pyarrow.fs as pafs
 
-from featurize.collection.listing import AUDIO_SUFFIXES
+from featurize.collection.listing import AUDIO_SUFFIXES, is_system_name
 from featurize.collection.location import parse_file_uri
 from featurize.storage import StoragePath
 
 # MTG-Jamendo's smaller download is named `214.low.mp3` where the table has `214.mp3`.
 _SMALLER = ".low"
 _MOST_REMEMBERED = 50_000  # folders
+_MOST_DIGITS = 18
 _MOST_PARTS = 64  # of a path whose beginning may be left out
 
 
@@ -29,7 +30,7 @@ class FolderTree:
     def __init__(self, root: StoragePath) -> None:
         """Remember the folder; nothing is listed yet."""
         self._root = root
-        self._folders: dict[str, _Names] = {}
+        self._folders: dict[str, Names] = {}
         # Folder by the one above it and its name in a path. Emptied when it is full: most files of a large table
         # may be missing, and paths in the same folder mostly stand together.
         self._below: dict[tuple[str, str], str | None] = {}
@@ -69,13 +70,26 @@ class FolderTree:
         """Return the names of the folders directly below the root, without hidden ones."""
         return sorted(name for name in self._names("").folders if not name.startswith("."))
 
+    def files(self, most_folders: int) -> Iterator[str]:
+        """Yield the paths of all files below the root; none if there are more folders than a limit."""
+        waiting: list[str] = [""]
+        found: list[str] = []
+        for _ in range(most_folders):
+            if not waiting:
+                yield from found
+                return
+            below = waiting.pop()
+            files, folders = self._list(below)
+            found += [f"{below}/{name}".lstrip("/") for name in files if not is_system_name(name)]
+            waiting += [f"{below}/{name}".lstrip("/") for name in folders if not is_system_name(name)]
+
     def has_any(self, names: frozenset[str]) -> bool:
         """Return whether a file or folder directly below the root has one of the names of `first_names`."""
         return not names.isdisjoint(self._names("").keys())
 
-    def _names(self, below: str) -> "_Names":
+    def _names(self, below: str) -> "Names":
         if below not in self._folders:
-            self._folders[below] = _Names(*self._list(below))
+            self._folders[below] = Names(*self._list(below))
         return self._folders[below]
 
     def _list(self, below: str) -> tuple[list[str], list[str]]:
@@ -96,7 +110,7 @@ class FolderTree:
         return files, folders
 
 
-class _Names:
+class Names:
     """The names in one folder, by spelling."""
 
     def __init__(self, files: Sequence[str], folders: Sequence[str]) -> None:
@@ -108,14 +122,17 @@ class _Names:
         for name in folders:
             self._by_key[False, _key(name)].append(name)
         self._by_stem: defaultdict[str, list[str]] = defaultdict(list)
+        self._by_number: defaultdict[str, list[str]] = defaultdict(list)
         for name in files:
             stem, suffix = os.path.splitext(name)
             if suffix.lower() in AUDIO_SUFFIXES:
                 self._by_stem[_key(stem)].append(name)
+                if number := _number(stem):
+                    self._by_number[number].append(name)
 
     def keys(self) -> set[str]:
-        """Return all names up to spelling, and those of audio files without their suffixes as well."""
-        return {key for _, key in self._by_key} | set(self._by_stem)
+        """Return all names up to spelling; those of audio files also without their suffixes, and as numbers."""
+        return {key for _, key in self._by_key} | set(self._by_stem) | set(self._by_number)
 
     def match(self, name: str, is_file: bool) -> str | None:
         """Return the only file, or folder, with this name up to spelling, and for a file up to its suffix."""
@@ -127,6 +144,7 @@ class _Names:
             stems = [name, *([stem] if suffix.lower() in AUDIO_SUFFIXES else [])]
             found = next(filter(None, (self._by_stem.get(_key(text), []) for text in stems)), [])
             found = found or self._by_stem.get(_key(f"{stems[-1]}{_SMALLER}"), [])
+            found = found or self._by_number.get(_number(stems[-1]) or "", [])
         if not found and (decoded := unquote(name)) != name:
             return self.match(decoded, is_file)
         return found[0] if len(found) == 1 else None
@@ -184,12 +202,14 @@ def find_missing(
 def first_names(paths: Iterable[str]) -> frozenset[str]:
     """Return the first parts of relative paths, up to spelling, to compare with those of `FolderTree.folders`."""
     firsts = {parts[0] for path in paths if not _is_absolute(path) and (parts := _parts(path))}
-    return frozenset(_key(text) for name in firsts for text in (name, os.path.splitext(name)[0]))
+    stems = [(name, os.path.splitext(name)[0]) for name in firsts]
+    return frozenset(_key(text) for name, stem in stems for text in (name, stem, _number(stem) or stem))
 
 
 def _difference(path: str, found: str, lost: str) -> str:
     """Return in a few words how the path in a table differs from that of the file."""
-    differences = [f"without {'/' if path.startswith('/') else ''}{lost}"] if lost or _is_absolute(path) else []
+    beginning = ("/" if path.startswith("/") else "") + lost
+    differences = [f"without {beginning or 'the first slash'}"] if lost or _is_absolute(path) else []
     if "\\" in path:
         differences.append("with slashes instead of backslashes")
     whole = "/".join(_parts(path)).removeprefix(f"{lost}/" if lost else "")
@@ -200,6 +220,8 @@ def _difference(path: str, found: str, lost: str) -> str:
         differences.append("in other letter case")
     elif "%" in whole and _key(unquote(whole)) == _key(found):
         differences.append("without percent-encoding")
+    elif (number := _number(_stem(whole))) and number == _number(_stem(found)) and _stem(whole) != _stem(found):
+        differences.append("with other leading zeros")
     else:
         differences.append("with another suffix")
     return " and ".join(differences) or "without ./ and doubled slashes"
@@ -214,6 +236,15 @@ def _parts(path: str) -> list[str]:
 
 def _is_absolute(path: str) -> bool:
     return path.startswith(("/", "\\")) or parse_file_uri(path) is not None or path[1:3] in (":\\", ":/")
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(path.rpartition("/")[2])[0]
+
+
+def _number(stem: str) -> str | None:
+    """Return the name of a file as a number without leading zeros, which tables lose; None if it is no number."""
+    return str(int(stem)) if stem.isascii() and stem.isdecimal() and len(stem) <= _MOST_DIGITS else None
 
 
 def _key(name: str) -> str:

@@ -411,6 +411,17 @@ def test_a_folder_with_nothing_but_a_table_names_it(tmp_path):
         build_catalog(str(tmp_path))
 
 
+def test_a_folder_around_the_folders_of_classes_is_refused_with_the_one_to_give(tmp_path):
+    touch(tmp_path, *(f"genres_original/{label}/{n}.wav" for label in ("jazz", "punk") for n in range(5)))
+    with pytest.raises(FeaturizeError, match=f"folders in it, give {tmp_path}/genres_original\\.$"):
+        build_catalog(str(tmp_path))
+    (tmp_path / "metadata.csv").write_text("file_name,bpm\ngenres_original/jazz/0.wav,90\n")
+    with pytest.raises(
+        FeaturizeError, match="label=NAME; or, if the folders are the classes, add --layout folders"
+    ):
+        build_catalog(str(tmp_path))
+
+
 def test_columns_of_a_folder_of_classes_are_refused(tmp_path):
     touch(tmp_path, "jazz/1.wav")
     with pytest.raises(FeaturizeError, match="--columns is about a table"):

@@ -202,6 +202,17 @@ def test_an_unknown_split_refuses_the_table_with_the_lines(folder):
     assert len(catalog_of(table, columns="split=")[0]) == 12
 
 
+def test_a_split_of_folds_is_refused_with_the_option_for_folds(folder):
+    table = write(
+        folder / "t.csv",
+        ("path", "label", "split"),
+        lambda name, index: (name, label_of(name), f"fold{index % 3}"),
+    )
+    with pytest.raises(FeaturizeError, match="if these are folds, --columns split=,fold=NAME"):
+        build_catalog(str(table))
+    assert {row["fold"] for row in catalog_of(table, columns="split=,fold=split")[0].values()} == {0, 1, 2}
+
+
 def test_an_empty_split_is_said(folder):
     table = write(
         folder / "t.csv",
@@ -378,14 +389,44 @@ def test_a_damaged_row_is_refused_with_its_line(folder, line, expected):
 
 def test_the_delimiter_that_excel_declares_is_used(folder):
     table = write(folder / "t.csv", ("path", "label"), lambda name, _: (name, label_of(name)), ";")
-    table.write_text(f"sep=;\n{table.read_text()}")
-    assert len(catalog_of(table)[0]) == 12
+    content = table.read_text()
+    for declared in ("sep=;", '"sep=;"'):
+        table.write_text(f"{declared}\n{content}")
+        assert len(catalog_of(table)[0]) == 12
+
+
+def test_quotation_marks_may_follow_blanks(folder):
+    table = folder / "t.csv"
+    table.write_text('"path", "label", "title"\n' + "".join(f'"{n}", "{label_of(n)}", "a, b"\n' for n in FILES))
+    tracks, _ = catalog_of(table)
+    assert {row["label"] for row in tracks.values()} == set(CLASSES)
+
+
+def test_a_guessed_encoding_is_said_with_what_to_do(folder):
+    table = write(
+        folder / "t.csv", ("path", "label", "artist"), lambda name, _: (name, label_of(name), "Bj\xf6rk")
+    )
+    assert len(catalog_of(table)[1]) == 1
+    table.write_bytes(table.read_text().encode("cp1252"))
+    assert "The encoding of the table is a guess: if names are garbled, save it as UTF-8." in catalog_of(table)[1]
+
+
+def test_classes_that_are_too_small_because_of_their_spelling_are_said(folder):
+    table = write(
+        folder / "t.csv",
+        ("path", "label"),
+        lambda name, index: (name, (str.lower, str.upper)[index % 2](label_of(name))),
+    )
+    with logged("featurize") as messages, pytest.raises(FeaturizeError, match="expected at least 5 tracks"):
+        build_catalog(str(table))
+    assert any("differ only in case" in message for message in messages)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
         ("t.jsonl", "", "it has no columns"),
+        ("t.csv", "# by hand\npath,label\n", "Expected the names of the columns in the first line"),
         ("t.csv", "jazz/0.wav,jazz\n", "its first line is a track. Add the names of the columns"),
         ("t.csv", 'path,label,"a"b\njazz/0.wav,jazz,c\n', "line 1: ',' expected after"),
         ("t.xlsx", "x", "is neither a folder nor a table"),

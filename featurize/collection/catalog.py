@@ -8,13 +8,13 @@ import dataclasses
 import logging
 import os
 from collections.abc import Callable, Collection
-from typing import NoReturn
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
 from featurize.collection.audio_folder import find_audio
+from featurize.collection.catalog_advice import FOLDER_HINT, folder_hint, refuse_file, table_hint
 from featurize.collection.class_folders import LabeledFiles, list_class_folders
 from featurize.collection.class_names import log_doubtful_classes
 from featurize.collection.class_sizes import refuse_unusable_classes
@@ -24,10 +24,8 @@ from featurize.collection.layouts.readers import FOLDERS, find_source
 from featurize.collection.layouts.source import Source
 from featurize.collection.location import own_bucket, parse_allowed
 from featurize.collection.manifest import TableRequest, TrackRows, read_table
-from featurize.collection.table_content import SAMPLE_BYTES, other_kind
-from featurize.collection.table_file import TABLE_SUFFIXES, is_table_name
+from featurize.collection.table_file import is_table_name
 from featurize.column_file import ColumnFile, is_ascending, one_array, parts, take
-from featurize.display import one_line
 from featurize.errors import FeaturizeError
 from featurize.storage import StoragePath, describe
 
@@ -111,7 +109,7 @@ def build_catalog(
                 _refuse_columns(request, f"{place} is a folder of classes")
                 root, tracks = place, _labeled(list_class_folders(place, layout))
         elif place.is_file() or (place.local and os.path.exists(place.path)):
-            _refuse_file(place)
+            refuse_file(place)
         else:
             explain_absence(place)
     except OSError as error:
@@ -120,27 +118,19 @@ def build_catalog(
     refuse_repeated(tracks)
     if not to_train:
         if not len(tracks):
-            raise FeaturizeError(
-                f"expected class folders with audio files in {place}, found none.{_table_hint(place, source)}"
-            )
+            hint = table_hint(place) if source and source.layout == FOLDERS else ""
+            raise FeaturizeError(f"expected class folders with audio files in {place}, found none.{hint}")
         return Catalog(root, tracks, unreachable)
-    refuse_unusable_classes(tracks, place, _table_hint(place, source))
-    labels = pc.value_counts(tracks["label"]).to_pylist()
-    log_doubtful_classes({label["values"]: label["counts"] for label in labels})
+    labels = {label["values"]: label["counts"] for label in pc.value_counts(tracks["label"]).to_pylist()}
+    log_doubtful_classes(labels)
+    if source is None:
+        hint = FOLDER_HINT
+    elif source.layout == FOLDERS:
+        hint = f"{FOLDER_HINT}{folder_hint(place, tracks, len(labels))}{table_hint(place)}"
+    else:
+        hint = "In a table, each row is a track with its class."
+    refuse_unusable_classes(tracks, place, f" {hint}")
     return Catalog(root, tracks, unreachable)
-
-
-def _refuse_file(place: StoragePath) -> NoReturn:
-    kind = other_kind(place.read_at_most(SAMPLE_BYTES)) if place.is_file() else ""
-    advice = (
-        f"{kind[0].upper()}{kind[1:]}."
-        if kind
-        else "Give the folder whose subfolders are the classes, or a table of paths and labels."
-    )
-    raise FeaturizeError(
-        f"{place} is neither a folder nor a table ({', '.join(sorted(TABLE_SUFFIXES))}; text may be compressed as "
-        f".gz). {advice}"
-    )
 
 
 def stored_path(track: str, path: bytes | None) -> str:
@@ -224,18 +214,6 @@ def ids_and_paths(paths: pa.Array, root: StoragePath) -> tuple[pa.Array, pa.Arra
         ids.append(names)
         outside.append(pc.if_else(pc.equal(names, part), pa.scalar(None, pa.binary()), pc.cast(part, pa.binary())))
     return ids.finish(), outside.finish()
-
-
-def _table_hint(place: StoragePath, source: Source | None) -> str:
-    """Return the advice to give a table that is in a folder, if there is one."""
-    if source is None or source.layout != FOLDERS:
-        return ""
-    tables = sorted(name for name in place.names() if is_table_name(name) and not name.lower().endswith(".txt"))
-    return (
-        f" The folder holds {one_line(tables[0])}; to read it, give {place}/{one_line(tables[0])}."
-        if tables
-        else ""
-    )
 
 
 def _nothing_given(ids: pa.Array) -> list[pa.Array]:

@@ -30,8 +30,8 @@ def refuse_unusable_classes(tracks: pa.Table, place: StoragePath, hint: str = ""
     sizes = _count(labels)
     if len(sizes) < 2:
         raise FeaturizeError(
-            f"expected at least 2 classes in {place}, found {len(sizes)}{': ' + _shown(sizes) if sizes else ''}. "
-            f"In a folder, each class is a subfolder with its tracks.{hint}"
+            f"expected at least 2 classes in {place}, found {len(sizes)}{': ' + _shown(sizes) if sizes else ''}."
+            f"{hint}"
         )
     official = pc.is_in(tracks["split"], value_set=pa.array(["validation", "test"]))
     training = _count(labels.filter(pc.invert(official)))

@@ -109,9 +109,9 @@ def read_table(source: Source, request: TableRequest = TableRequest()) -> TrackR
     problem("an empty label", pc.equal(columns["label"], ""))
     if "split" in columns:
         splits, wrong = read_splits(columns["split"])
+        hint = _split_hint(columns["split"], wrong)
         problem(
-            f"a split that is none of {spelled_splits()}; if the column is no split, add --columns split= "
-            f"(found {_examples(columns['split'], wrong)})",
+            f"a split that is none of {spelled_splits()}; {hint} (found {_examples(columns['split'], wrong)})",
             wrong,
         )
         notes += _about_empty(splits, "split", "counts as train", "count as train")
@@ -153,6 +153,12 @@ def _repeated(paths: pa.Array) -> pa.Array:
 def _examples(texts: pa.Array, where: pa.Array) -> str:
     different = texts.filter(where).unique().to_pylist()
     return ", ".join(repr(one_line(text)[:_CHARACTERS_SHOWN]) for text in different[:_SHOWN])
+
+
+def _split_hint(texts: pa.Array, wrong: pa.Array) -> str:
+    _, no_fold = read_folds(texts.filter(wrong))
+    hint = "if the column is no split, add --columns split="
+    return hint if pc.any(no_fold).as_py() else f"{hint} or, if these are folds, --columns split=,fold=NAME"
 
 
 def _fold_hint(texts: pa.Array, wrong: pa.Array) -> str:

@@ -16,7 +16,7 @@ _SPELLINGS = {
 }
 _SPLIT_OF = {spelling: split for split, spellings in _SPELLINGS.items() for spelling in spellings}
 _NOTHING = frozenset({"", "nan", "none", "null", "n/a", "na", "-"})
-_FOLD = re.compile(r"(?:(?:cv|k)?[ _-]?(?:fold|split)[ _-]?)?(\d{1,4})(?:\.0*)?", re.IGNORECASE)
+_FOLD = re.compile(r"(?:(?:cv|k)?[ _-]?(?:fold|split)[ _-]?)?(\d{1,4})(?:[.,]0*)?", re.IGNORECASE)
 
 
 def read_splits(texts: pa.Array) -> tuple[pa.Array, pa.Array]:

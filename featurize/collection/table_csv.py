@@ -7,8 +7,9 @@ records longer than its blocks.
 import csv
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from featurize.collection.column_roles import roles_in
 from featurize.collection.table_limits import MOST_COLUMNS, MOST_LINE_CHARACTERS, TableError
@@ -17,7 +18,7 @@ from featurize.collection.table_text import TableText
 _DELIMITERS = {",": "','", ";": "';'", "\t": "tab", "|": "'|'"}
 _SAMPLE_LINES, _SAMPLE_CHARACTERS = 30, 1 << 20
 _LINES_SHOWN = 5
-_DECLARED = re.compile(r"sep=([,;\t|])")  # a first line that Excel writes
+_DECLARED = re.compile(r'"?sep=([,;\t|])"?')  # a first line that Excel writes
 SPREAD = "TAGS"  # a last column whose values are in as many columns as there are (MTG-Jamendo)
 
 
@@ -48,7 +49,7 @@ class CsvTable:
         self._delimiter = declared[1] if declared else _detect_delimiter(sample, usual)
         self.remark = "" if self._delimiter == usual else f"delimiter {_DELIMITERS[self._delimiter]}"
         with _long_fields():
-            first = list(itertools.islice(csv.reader(sample, delimiter=self._delimiter), 3))
+            first = list(itertools.islice(_records(sample, self._delimiter), 3))
         if not first or not any(first[0]):
             raise TableError("its first line is empty. Expected the names of columns")
         has_two_levels = _has_two_levels(first)
@@ -65,7 +66,7 @@ class CsvTable:
         width, line = len(self.names), 1
         ragged: list[tuple[int, int]] = []
         with _long_fields():
-            reader = csv.reader(self._text.lines(), delimiter=self._delimiter, strict=True)
+            reader = _records(self._text.lines(), self._delimiter, strict=True)
             try:
                 for _ in range(self._header_rows):
                     next(reader, None)
@@ -95,6 +96,11 @@ class CsvTable:
             )
 
 
+def _records(lines: Iterable[str], delimiter: str, strict: bool = False) -> Any:
+    """Return a parser of lines; quotation marks may follow blanks, as in `path, "label"`."""
+    return csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=strict)
+
+
 def _sample(text: TableText) -> list[str]:
     """Return the first lines."""
     lines, size = [], 0
@@ -111,7 +117,7 @@ def _detect_delimiter(sample: Sequence[str], usual: str) -> str:
     best, delimiter = (0, 0.0, 1), usual
     for candidate in (usual, *(other for other in _DELIMITERS if other != usual)):
         with _long_fields():
-            rows = [row for row in csv.reader(sample, delimiter=candidate) if row]
+            rows = [row for row in _records(sample, candidate) if row]
         if not rows or not 2 <= len(rows[0]) <= MOST_COLUMNS:
             continue
         width = len(rows[0])

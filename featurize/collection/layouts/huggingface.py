@@ -48,7 +48,12 @@ def read(source: Source, given: Mapping[str, str]) -> RawRows:
     for path in source.tables:
         with open_table(path) as table:
             usual = {"path": "file_name"} if "file_name" in table.names else {}
-            rows = read_roles(table, {**usual, **given}, what="Hugging Face's metadata")
+            rows = read_roles(
+                table,
+                {**usual, **given},
+                what="Hugging Face's metadata",
+                otherwise="; or, if the folders are the classes, add --layout folders",
+            )
         below = path.parent.path[len(source.folder.path) :].strip("/")
         if below:
             paths = pc.binary_join_element_wise(below, rows.columns["path"], "/")

@@ -49,7 +49,11 @@ class RawRows:
 
 
 def read_roles(
-    table: TableFile, given: Mapping[str, str], needed: tuple[str, ...] = ("path", "label"), what: str = "Table"
+    table: TableFile,
+    given: Mapping[str, str],
+    needed: tuple[str, ...] = ("path", "label"),
+    what: str = "Table",
+    otherwise: str = "",
 ) -> RawRows:
     """Read the columns of a table that have a role.
 
@@ -58,6 +62,7 @@ def read_roles(
         given: Names of columns by role, of `--columns` or of a layout.
         needed: Roles that must have a column.
         what: Kind of table, for the log.
+        otherwise: Advice to add if no column is known to be one that is needed.
 
     Raises:
         FeaturizeError: A needed or given column does not exist.
@@ -69,9 +74,15 @@ def read_roles(
             raise TableError(
                 "its first line is a track. Add the names of the columns as the first line, such as: path,label"
             )
+        found_names = f"no column is known to be the {' or the '.join(missing)}; it has {shown_names(table.names)}"
+        if len(table.names) < len(needed):
+            raise TableError(
+                f"{found_names}. Expected the names of the columns in the first line, with commas between "
+                "them, such as: path,label"
+            )
         raise TableError(
-            f"no column is known to be the {' or the '.join(missing)}; it has {shown_names(table.names)}. Name "
-            f"{'it' if len(missing) == 1 else 'them'}: --columns {','.join(f'{role}=NAME' for role in missing)}"
+            f"{found_names}. Name {'it' if len(missing) == 1 else 'them'}: --columns "
+            f"{','.join(f'{role}=NAME' for role in missing)}{otherwise}"
         )
     chosen = {role: columns[0] for role, columns in found.candidates.items() if role not in BY_VALUE}
     to_read = dict(chosen)
@@ -89,6 +100,8 @@ def read_roles(
     remark = f" ({table.remark})" if table.remark else ""
     note = f"{what} {table.path.name}: {describe_choice(table.names, chosen, found)}{remark}."
     notes = [note]
+    if "guessed" in table.remark:
+        notes.append("The encoding of the table is a guess: if names are garbled, save it as UTF-8.")
     if rival is not None and _divide_differently(columns["label"], read.columns["rival"]):
         named = (one_line(table.names[index]) for index in (chosen["label"], rival))
         notes.append(

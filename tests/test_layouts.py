@@ -7,6 +7,7 @@ import types
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from support.logs import logged
@@ -105,6 +106,31 @@ def test_fma_converted_to_another_format_and_with_other_columns(tmp_path):
     assert list(tracks) == [f"000/{n:06}.wav" for n in range(2, 14)]
     assert {(row["group"], row["split"]) for row in tracks.values()} == {("1", None)}
     assert "12 files were found under other names than in the table: with another suffix (12)." in messages
+
+
+@pytest.mark.parametrize("joined", ["{0}_{1}", "{0}.{1}", "('{0}', '{1}')"])
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_fma_with_the_levels_of_its_header_joined(tmp_path, joined, suffix):
+    root, ids = tmp_path / "fma", range(2, 14)
+    fma(root)
+    names = [joined.format(*name) for name in (("track", "genre_top"), ("artist", "id"), ("set", "split"))]
+    values = [(("Rock", "Hip-Hop")[n % 2], str(n // 2), ("training", "validation", "test")[n % 3]) for n in ids]
+    columns = {name: [row[i] for row in values] for i, name in enumerate(names)}
+    path = root / f"tracks.{suffix}"
+    if suffix == "csv":
+        pyarrow.csv.write_csv(pa.table({**columns, "track_id": ids}), path)
+    else:
+        pq.write_table(pa.table({**columns, "track_id": ids}), path)
+    assert catalog_of(path)[1] == catalog_of(root)[1]
+
+
+def test_a_table_of_fma_with_a_column_of_paths_is_an_ordinary_one(tmp_path):
+    touch(tmp_path, *(f"{n}.mp3" for n in range(12)))
+    rows = [f"{n},{n}.mp3,{('Rock', 'Pop')[n % 2]}\n" for n in range(12)]
+    (tmp_path / "t.csv").write_text("track_id,file,track_genre_top\n" + "".join(rows))
+    assert catalog_of(tmp_path / "t.csv")[2] == [
+        "Table t.csv: path=file, label=track_genre_top; not used: track_id."
+    ]
 
 
 # GTZAN

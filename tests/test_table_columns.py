@@ -609,3 +609,27 @@ def test_numbers_are_found_whose_leading_zeros_a_table_has_lost(tmp_path):
     assert messages[-1] == (
         "12 files were found under other names than in the table: with other leading zeros (12)."
     )
+
+
+def test_a_file_has_one_name_however_a_table_writes_it(folder):
+    spellings = (
+        lambda name: f"./{name}",
+        lambda name: f"../{folder.name}/{name}",
+        lambda name: f"{folder}/{name}",
+        lambda name: f"file://{folder}/{name}",
+        lambda name: f"file://localhost{folder}/{label_of(name)}/%2e/{name.split('/')[1]}",
+    )
+    for spelled in spellings:
+        table = write(
+            folder / "t.csv", ("path", "label"), lambda name, _, as_=spelled: (as_(name), label_of(name))
+        )
+        assert list(catalog_of(table)[0]) == FILES
+        table.write_text(f"{table.read_text()}jazz/0.wav,jazz\n")
+        with pytest.raises(FeaturizeError, match=r"1 tracks have the same name as another one: 'jazz/0\.wav'"):
+            build_catalog(str(table))
+
+
+def test_web_addresses_are_refused_with_what_to_do(folder):
+    table = write(folder / "t.csv", ("path", "label"), lambda name, _: (f"https://host/{name}", label_of(name)))
+    with pytest.raises(FeaturizeError, match="12 rows have a web address; download the files"):
+        build_catalog(str(table))

@@ -22,7 +22,7 @@ from featurize.collection.column_roles import parse_columns
 from featurize.collection.inventory import find_inventory
 from featurize.collection.layouts.readers import FOLDERS, find_source
 from featurize.collection.layouts.source import Source
-from featurize.collection.location import own_bucket, parse_allowed
+from featurize.collection.location import own_bucket, parse_allowed, parse_file_uri
 from featurize.collection.manifest import TableRequest, TrackRows, read_table
 from featurize.collection.table_file import is_table_name
 from featurize.column_file import ColumnFile, is_ascending, one_array, parts, take
@@ -223,12 +223,14 @@ def _nothing_given(ids: pa.Array) -> list[pa.Array]:
 
 def _below(path: str, root: StoragePath) -> str:
     """Return a track's path below the table's folder, or its whole path if it is outside."""
-    if "://" in path:
+    local = (parse_file_uri(path) or path) if root.local else path
+    if "://" in local:
         return path
-    whole = os.path.normpath(path)
-    if os.path.isabs(whole) and root.local and whole.startswith(f"{root.path}/"):
+    # One file has one name: `../music/a.wav` and `file:///home/you/music/a.wav` are `a.wav` in the folder music.
+    whole = os.path.normpath(os.path.join(root.path, local) if root.local else local)
+    if root.local and whole.startswith(f"{root.path}/"):
         return os.path.relpath(whole, root.path)
-    return whole
+    return path if "://" in path else os.path.normpath(path)
 
 
 def _sorted(tracks: pa.Table) -> pa.Table:

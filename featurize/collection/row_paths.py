@@ -8,6 +8,8 @@ import pyarrow.compute as pc
 from featurize.collection.location import UriOptionsError, parse_file_uri, parse_uri
 
 _BUCKETS_SHOWN = 10
+_WEB = ("http://", "https://", "ftp://")
+_DOWNLOAD = "a web address; download the files, and write their paths into the table"
 # A part that is empty, "." or "..": as in `is_safe_name`, for many rows at once.
 _UNSAFE = r"(^|/)\.{0,2}(/|$)"
 
@@ -49,7 +51,8 @@ def refused_rows(paths: pa.Array, own: str | None, allowed: frozenset[str]) -> d
         except UriOptionsError:
             problems["a URI with options or credentials, which a row must not set"].append(row)
         except ValueError:
-            problems["a URI that names no file in a bucket"].append(row)
+            is_web = text.lower().startswith(_WEB)
+            problems[_DOWNLOAD if is_web else "a URI that names no file in a bucket"].append(row)
         else:
             if file.store != own and not allowed & {file.store, file.bucket}:
                 buckets[file.store].append(row)

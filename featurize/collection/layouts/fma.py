@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from featurize.collection.column_roles import find_roles
 from featurize.collection.layouts.rows import RawRows, read_roles
 from featurize.collection.layouts.source import Source
 from featurize.collection.table_file import open_table
@@ -19,7 +20,7 @@ from featurize.storage import StoragePath
 
 EXPECTED = "fma_metadata/tracks.csv beside the audio, or in the folder of MUSIC"
 _HEADER_BYTES = 1 << 16
-_COLUMNS = {"label": "track.genre_top", "group": "artist.id", "split": "set.split"}
+_COLUMNS = {"label": "track_genre_top", "group": "artist_id", "split": "set_split"}  # by `_plain` names
 # Subsets that each of the four downloads contains.
 _SUBSETS = {
     "fma_small": ("small",),
@@ -48,8 +49,14 @@ def find(folder: StoragePath) -> Source | None:
 
 
 def has_header(names: Sequence[str]) -> bool:
-    """Return whether the names of columns are those of FMA's table of tracks."""
-    return names[0] == "track_id" and any(name.endswith(".genre_top") for name in names)
+    """Return whether the names of columns are those of FMA's table of tracks.
+
+    The levels of the header may have been joined: `track_genre_top`, `('track', 'genre_top')`. A table with a
+    column of paths is an ordinary one.
+    """
+    plain = [_plain(name) for name in names]
+    is_joined = "track_genre_top" in plain and "path" not in find_roles(names, {}).candidates
+    return "track_id" in plain and (is_joined or any(name.endswith(".genre_top") for name in names))
 
 
 def read(source: Source, given: Mapping[str, str]) -> RawRows:
@@ -57,20 +64,26 @@ def read(source: Source, given: Mapping[str, str]) -> RawRows:
     with open_table(source.tables[0]) as table:
         if not has_header(table.names):
             raise TableError("it does not have the three header rows of FMA's tracks.csv")
-        usual = {role: name for role, name in _COLUMNS.items() if name in table.names}
-        label = next(name for name in table.names if name.endswith(".genre_top"))
-        columns = {"label": label, **usual, "path": "track_id", "fold": "", **given}
+        by_name = {_plain(name): name for name in reversed(table.names)}
+        usual = {role: by_name[name] for role, name in _COLUMNS.items() if name in by_name}
+        label = next(name for plain, name in by_name.items() if plain.endswith("_genre_top"))
+        columns = {"label": label, **usual, "path": by_name["track_id"], "fold": "", **given}
         rows = read_roles(table, columns, what="FMA's table")
-        if columns["path"] == "track_id":
+        if columns["path"] == by_name["track_id"]:
             rows = rows.with_columns({"path": _paths(rows.columns["path"])})
-        if source.audio and source.audio.name in _SUBSETS and "set.subset" in table.names:
-            subset = table.read({"subset": table.names.index("set.subset")}).columns["subset"]
+        if source.audio and source.audio.name in _SUBSETS and "set_subset" in by_name:
+            subset = table.read({"subset": table.names.index(by_name["set_subset"])}).columns["subset"]
             wanted = _SUBSETS[source.audio.name]
             rows = rows.where(
                 pc.is_in(subset, value_set=pa.array(wanted)), _subset_note(source.audio.name, wanted)
             )
             return _labeled(rows)
     return _labeled(dataclasses.replace(rows, only_existing=True, audio_beside=True))
+
+
+def _plain(name: str) -> str:
+    """Return the name of a column with `_` between its levels, however they were joined."""
+    return re.sub(r"\W+", "_", name).strip("_")
 
 
 def _labeled(rows: RawRows) -> RawRows:

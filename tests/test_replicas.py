@@ -9,11 +9,12 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
-from support.training import EVERYTHING
+from support.training import EVERYTHING, trained
 
 from featurize.dataset.dataset import open_dataset
 from train.config import TrainConfig
 from train.errors import TrainError
+from train.run import Run
 
 pytestmark = pytest.mark.usefixtures("logical_cpus")
 
@@ -53,7 +54,12 @@ def train_steps(features, replicas, steps, calls=(), elastic=None, **settings):
     statistics = training_statistics(dataset, config)
     with strategy.scope():
         model = build_model(
-            config.model, dataset.info.settings.format, 3, config.dropout, statistics if config.normalize else None
+            config.model,
+            dataset.info.settings.format,
+            3,
+            config.dropout,
+            statistics if config.normalize else None,
+            config.precision,
         )
         optimizer = make_optimizer(config, stream.steps_per_epoch)
         optimizer.build(model.trainable_variables)
@@ -140,6 +146,16 @@ def test_two_replicas_give_the_result_of_one(features):
     losses, weights = differences(*(train_steps(features, replicas, 5, **settings) for replicas in (1, 2)))
     assert losses < 1e-5
     assert weights < 1e-4
+
+
+def test_gradients_that_overflow_on_one_replica_are_skipped_on_all(features, tmp_path):
+    """In float16, where the loss is scaled up until a gradient of some rows overflows."""
+    settings = {"precision": "mixed_float16", "epochs": 3}
+    for replicas in (1, 2):
+        trained(features, tmp_path / str(replicas), replicas=replicas, **settings)
+    one, two = (Run(tmp_path / name) for name in ("1", "2"))
+    losses = [[epoch.train.loss for epoch in run.history()] for run in (one, two)]
+    np.testing.assert_allclose(*losses, rtol=0.05)
 
 
 @pytest.mark.parametrize(

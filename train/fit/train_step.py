@@ -125,6 +125,18 @@ def _cross_entropy(labels: tf.Tensor, logits: tf.Tensor, step_config: StepConfig
     return losses * tf.gather(tf.constant(step_config.class_weights), labels)
 
 
+def _overflowing_together(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+    """Return the gradients of this replica; NaN if those of any replica are not finite.
+
+    LossScaleOptimizer looks at the gradients of one replica before those of all are added, and takes what it finds
+    for all: an overflow on another replica would reach the weights. Workers would not even make the same calls.
+    """
+    finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
+    context = tf.distribute.get_replica_context()
+    overflows = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.where(finite, 0.0, 1.0))
+    return [tf.where(overflows > 0, np.nan, gradient) for gradient in gradients]
+
+
 class StepResults(NamedTuple):
     """Results of the steps of one call.
 
@@ -172,8 +184,12 @@ def distributed_steps(
     if compiled:
         compute_gradients = tf.function(compute_gradients, jit_compile=True, autograph=False)
 
+    may_overflow = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+
     def on_replica(batch: ReplicaBatch) -> tuple[tf.Tensor, tf.Tensor]:
         loss, correct, gradients = compute_gradients(batch)
+        if may_overflow and strategy.num_replicas_in_sync > 1:
+            gradients = _overflowing_together(gradients)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         return loss, correct
 

@@ -31,6 +31,13 @@ def test_schedules():
     np.testing.assert_allclose(constant[20:], 0.01, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("steps_per_epoch", "warmup_epochs"), [(1, 9.7), (2, 9.9)])
+def test_a_warmup_of_nearly_all_epochs_leaves_a_step_after_it(steps_per_epoch, warmup_epochs):
+    """A collection that is smaller than a batch has one step per epoch."""
+    found = rates(steps_per_epoch, schedule="cosine", warmup_epochs=warmup_epochs)
+    np.testing.assert_allclose(found, [*np.linspace(0, 0.01, 10 * steps_per_epoch), 0], atol=1e-8)
+
+
 def test_weight_decay_applies_to_kernels_only():
     import keras
 

@@ -28,7 +28,9 @@ def learning_rate(
     """Return a constant learning rate, or a schedule: a linear warmup, then constant or cosine decay."""
     warmup = round(config.warmup_epochs * steps_per_epoch)
     if config.schedule == "cosine":
-        decay_steps = config.epochs * steps_per_epoch - warmup
+        steps = config.epochs * steps_per_epoch
+        warmup = min(warmup, steps - 1)  # with few steps per epoch, rounding could leave no step after it
+        decay_steps = steps - warmup
     elif warmup:
         decay_steps = None
     else:

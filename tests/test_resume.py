@@ -109,6 +109,18 @@ def test_curves_have_no_duplicate_points_after_resuming(features, uninterrupted,
         assert [point.step for point in accumulator.Tensors("loss")] == list(range(1, EPOCHS + 1))
 
 
+def test_a_loss_too_large_for_the_history_ends_training_as_one_that_is_not_finite_does(features, tmp_path):
+    from support.training import trained
+
+    with pytest.raises(
+        TrainError, match=r"the loss is \d\.\d+e\+\d\d in step \d+ .* --set train.learning_rate=0.1 "
+    ):
+        trained(features, tmp_path, model="conv3", learning_rate=1)
+    record = json.loads((tmp_path / "not-finite.json").read_text())
+    assert float(record["loss"]) > 1e9
+    assert record["bad"] == []
+
+
 def test_a_loss_that_is_not_finite_names_step_and_tracks_and_keeps_the_checkpoint(features, monkeypatch, tmp_path):
     """One track of the finished dataset is overwritten with infinity."""
     import shutil

@@ -10,7 +10,8 @@ from featurize.display import one_line
 
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Figure = Annotated[float, Field(ge=-1e9, le=1e9)]
+LARGEST_FIGURE = 1e9
+Figure = Annotated[float, Field(ge=-LARGEST_FIGURE, le=LARGEST_FIGURE)]
 NotNegative = Annotated[float, Field(ge=0)]
 Fold = Annotated[int, Field(ge=0, lt=FOLD_NUMBERS)]
 Epoch = Annotated[int, Field(ge=1, le=1_000_000)]

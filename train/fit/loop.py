@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from train.callbacks import Callbacks
 from train.config import TrainConfig
-from train.errors import Stopped, TrainError
+from train.errors import Stopped
 from train.evaluation.held_out import HeldOut, HeldOutScores
 from train.evaluation.predictor import Predictor
 from train.fit.background_writer import BackgroundWriter
 from train.fit.call_length import STEPS_BETWEEN_POINTS, CallLength, mean_over_workers
 from train.fit.checkpoints import Checkpoints
+from train.fit.divergence import diverged
 from train.fit.early_stopping import is_best, should_stop
 from train.fit.profiler import StepProfiler
 from train.fit.tensorboard import TensorBoardWriter
@@ -27,11 +28,10 @@ from train.fit.train_step import StepConfig, StepResults, distributed_steps
 from train.fit.weight_average import WeightAverage
 from train.input.distributed import DistributedBatches
 from train.input.timed_stream import TimedStream, seconds_waited
+from train.record_base import LARGEST_FIGURE
 from train.records import EpochRecord, TrainFigures
 from train.run import Run
 from train.run_checks import refuse_removed
-
-_TRACKS_NAMED = 10
 
 
 @dataclasses.dataclass
@@ -157,7 +157,7 @@ class Loop:
 
         Raises:
             Stopped: A callback requested a stop; a checkpoint was written.
-            TrainError: The loss is not finite, or a checkpoint cannot be written.
+            TrainError: The loss is not finite or too large, or a checkpoint cannot be written.
         """
         state, steps_per_epoch = self._state, self._stream.steps_per_epoch
         with (
@@ -200,13 +200,14 @@ class Loop:
         """Wait for the losses and the correct rows of the steps of a call, and add them to the epoch's sums.
 
         Raises:
-            TrainError: A loss is not finite.
+            TrainError: A loss is not finite, or larger than one that is recorded.
         """
         losses = results.losses.numpy()
-        finite = np.isfinite(losses)
-        if not finite.all():
-            index = int(np.argmin(finite))
-            raise self._not_finite(first_step + index, float(losses[index]))
+        usable = losses <= LARGEST_FIGURE  # False for NaN
+        if not usable.all():
+            index = int(np.argmin(usable))
+            step, loss = first_step + index, float(losses[index])
+            raise diverged(self._outputs.run, self._stream, self._config, step, loss)
         self._averages.loss = float(losses[-1])
         for loss in losses.tolist():  # one by one, so that the sum does not depend on the steps of a call
             self._state.loss_sum += loss
@@ -260,27 +261,6 @@ class Loop:
         self._outputs.checkpoints.save(self._state)
         self._saved_at = time.monotonic()
 
-    def _not_finite(self, step: int, loss: float) -> TrainError:
-        """Return the error for a loss that is not finite; write the tracks of its batch to `not-finite.json`."""
-        mfcc, _ = self._stream.batch(step)
-        tracks = np.array(self._stream.tracks(step))
-        bad = np.unique(tracks[~np.isfinite(mfcc).all(axis=(1, 2))]).tolist()
-        distinct = np.unique(tracks).tolist()
-        self._outputs.run.write(
-            "not-finite.json", {"step": step, "loss": str(loss), "tracks": distinct, "bad": bad}
-        )
-        advice = (
-            f"The features of {_abbreviate(bad)} are not finite: delete their shards and featurize again"
-            if bad
-            else "All its features are finite, so try --set train.learning_rate="
-            f"{self._config.learning_rate / 10:g} with another --out"
-        )
-        return TrainError(
-            f"the loss is {loss} in step {step + 1} (epoch {step // self._stream.steps_per_epoch + 1}). Its batch "
-            f"has segments of {_abbreviate(distinct)}; {self._outputs.run.folder / 'not-finite.json'} lists all. "
-            f"{advice}. The checkpoints are from before that step."
-        )
-
     def _write_step_scalars(self) -> None:
         """Write the averages of the latest steps to TensorBoard, once every STEPS_BETWEEN_POINTS steps."""
         if self._state.step % STEPS_BETWEEN_POINTS == 0:
@@ -298,9 +278,3 @@ class Loop:
             self._outputs.tensorboard.confusion(part, record.epoch, confusion, classes)
         self._outputs.tensorboard.histograms(record.epoch, self._learner.evaluated, self._outputs.example_segments)
         self._outputs.tensorboard.flush()
-
-
-def _abbreviate(names: list[str]) -> str:
-    """Join names with commas, at most _TRACKS_NAMED of them."""
-    more = f" and {len(names) - _TRACKS_NAMED} more" if len(names) > _TRACKS_NAMED else ""
-    return ", ".join(names[:_TRACKS_NAMED]) + more

@@ -180,16 +180,34 @@ def test_the_best_is_kept_beside_the_latest(run, tmp_path):
     run.take(3, 1)
     run.save()
     assert run.state() != best
-    run.checkpoints.restore_best()
+    run.checkpoints.restore_best(CheckpointName(6, 1))
     assert run.state() == best
     assert names(tmp_path / "best") == ["step-00000006-epochs-1"]
-    run.take(1)
+    for _ in range(2):
+        run.take(1)
+        run.save(best=True)
+    # The latest checkpoint, of step 9, does not know of those of the steps 10 and 11.
+    assert names(tmp_path / "best") == ["step-00000006-epochs-1", "step-00000011-epochs-2"]
+    run.save()
+    assert names(tmp_path / "best") == ["step-00000011-epochs-2"]
+
+
+def test_a_run_that_resumes_before_its_best_epoch_has_the_one_before(run, tmp_path):
+    """Killed after the best checkpoint of a later epoch, and before a latest one."""
     run.save(best=True)
-    assert names(tmp_path / "best") == ["step-00000010-epochs-2"]
-    # A run that resumes before its best epoch may save a best checkpoint of an earlier step.
-    run.progress.step, run.progress.history = 5, []
+    best = run.state()
+    run.take(3, 1)
     run.save(best=True)
-    assert names(tmp_path / "best") == ["step-00000005-epochs-0"]
+    other = Saved(tmp_path)
+    assert other.restore().step == 6
+    other.take(4, 1)  # another training, in which no later epoch is better
+    other.save()
+    other.checkpoints.restore_best(CheckpointName(6, 1))
+    assert other.state() == best
+    with pytest.raises(
+        TrainError, match=r"the checkpoint of the best epoch, .*step-00000009-epochs-2, is broken: it is"
+    ):
+        other.checkpoints.restore_best(CheckpointName(9, 2))
 
 
 def test_names_are_parsed_as_they_are_written():

@@ -9,6 +9,7 @@ from support.command_line import earmark_here
 from featurize.dataset.dataset import open_dataset
 from featurize.errors import DatasetError
 from featurize.storage import StoragePath
+from train.checkpoint_name import CheckpointName
 from train.errors import TrainError
 from train.run import Run
 
@@ -121,15 +122,16 @@ def test_two_workers_end_with_a_sentence_when_files_are_lost(lost, features, tmp
     assert "Traceback" not in errors
 
 
-def test_the_best_checkpoint_is_verified_before_it_becomes_the_model(features, tmp_path):
+def test_the_best_checkpoint_is_verified_before_it_becomes_the_model(features, monkeypatch, tmp_path):
     from support.training import trained
 
     run = tmp_path / "run"
-    trained(features, run, epochs=2, keep_checkpoints=1)
+    # A latest checkpoint that is a copy of the best one would be used instead.
+    monkeypatch.setattr("train.fit.early_stopping.rank", lambda entry, config: -entry.epoch)
+    settings = {"epochs": 2, "keep_checkpoints": 1}
+    trained(features, run, **settings)
     (run / "model.keras").unlink()
-    [saved] = (run / "checkpoints" / "best").iterdir()
-    # The latest checkpoint may be a copy of the best one, which would be used instead: give this one another name.
-    best = saved.rename(saved.with_name("step-00000001-epochs-1"))
+    [best] = (run / "checkpoints" / "best").iterdir()
     shutil.copytree(best, tmp_path / "whole")
     for broken in ("flipped", "truncated", "missing"):
         shutil.rmtree(best, ignore_errors=True)
@@ -147,7 +149,7 @@ def test_the_best_checkpoint_is_verified_before_it_becomes_the_model(features, t
         with pytest.raises(
             TrainError, match=r"the checkpoint of the best epoch, .*, is broken: .*remove .*checkpoints"
         ):
-            trained(features, run, epochs=2, keep_checkpoints=1)
+            trained(features, run, **settings)
         assert not (run / "model.keras").exists()
 
 
@@ -164,7 +166,7 @@ def test_a_copy_of_the_best_checkpoint_replaces_a_broken_one(tmp_path):
     content[-5] ^= 1
     data.write_bytes(content)
     saved.take(1)
-    saved.checkpoints.restore_best()
+    saved.checkpoints.restore_best(CheckpointName(4, 1))
     assert saved.state() == state
 
 

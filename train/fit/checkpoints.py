@@ -4,6 +4,9 @@
       step-00000320-epochs-7/       state.index and state.data-00000-of-00001 (TensorFlow's), progress.json
       best/step-00000160-epochs-4/  the state after the best epoch, if there is a validation fold
 
+The best checkpoint of which the latest one knows is kept until a later one is written: a run that is killed in
+between resumes before its new best epoch, and may find another one, with changed settings or on other devices.
+
 A snapshot is taken while training waits; a background thread writes it. progress.json is written last and removed
 first, so a folder that has one is complete, on a disk and in a bucket.
 Every tensor is read and its checksum verified before a checkpoint is restored; if the disk has damaged it, the
@@ -99,6 +102,15 @@ class Checkpoints:
         may_remove = self._write_to == self._folder
         if may_remove:
             _remove_unfinished(self._folder)
+        state = self._restore_intact(may_remove)
+        if may_remove:
+            best = self._folder / _BEST
+            here = CheckpointName(state.step, len(state.history))
+            _remove(*(best / str(name) for name in complete_checkpoints(best) if name > here))
+        return state
+
+    def _restore_intact(self, may_remove: bool) -> TrainState:
+        """Restore the latest intact checkpoint; see `restore_latest`."""
         for folder in reversed(_saved(self._folder)):
             try:
                 state = self._verify_and_restore(folder)
@@ -111,18 +123,21 @@ class Checkpoints:
             return state
         return TrainState()
 
-    def restore_best(self) -> None:
+    def restore_best(self, name: CheckpointName) -> None:
         """Restore the best checkpoint, after the writer has finished.
 
+        Args:
+            name: Its name. One of the latest checkpoints may have it, too.
+
         Raises:
-            TrainError: There is none, or it is broken, and none of the latest checkpoints is a copy of it.
+            TrainError: There is none of this name, or it is broken.
         """
         self._writer.finish()
-        best = self._folder / _BEST
-        saved = _saved(best)[-1:]
-        copies = [each for each in _saved(self._folder) if saved and _name(each) == _name(saved[0])]
+        best = self._folder / _BEST / str(name)
         problem = "it is missing"
-        for folder in [*saved, *copies]:
+        for folder in (best, self._folder / str(name)):
+            if not (folder / PROGRESS_FILE).is_file():
+                continue
             try:
                 self._verify_and_restore(folder)
             except _BROKEN as error:
@@ -130,8 +145,8 @@ class Checkpoints:
             else:
                 return
         raise TrainError(
-            f"the checkpoint of the best epoch, {saved[0] if saved else best}, is broken: {problem}. Later ones "
-            f"do not replace it. To train again from the start, remove {self._folder} and run the same command."
+            f"the checkpoint of the best epoch, {best}, is broken: {problem}. Later ones do not replace it. To "
+            f"train again from the start, remove {self._folder} and run the same command."
         )
 
     def _verify_and_restore(self, folder: StoragePath) -> TrainState:
@@ -153,23 +168,23 @@ class Checkpoints:
 
         def write() -> None:
             snapshot.write(folder)
-            _remove_if_possible(_saved(folder)[: -self._keep])
+            _remove_if_possible([*_saved(folder)[: -self._keep], *_superseded(folder)])
 
         self._writer.submit(write)
 
     def save_best(self, state: TrainState) -> None:
-        """Take a snapshot of the current state, to be written as the best checkpoint in place of the previous one.
+        """Take a snapshot of the current state, to be written as the best checkpoint.
+
+        The previous one is removed as soon as no checkpoint from before this one is the latest.
 
         Raises:
             TrainError: As `save`; the previous best is unchanged.
         """
-        best, snapshot = self._write_to / _BEST, self._snapshot(state)
+        folder, snapshot = self._write_to, self._snapshot(state)
 
         def write() -> None:
-            # Later ones are left by a run that was killed and resumed before its best epoch.
-            _remove(*_saved(best, since=snapshot.name.step))
-            snapshot.write(best)
-            _remove_if_possible(_saved(best)[:-1])
+            snapshot.write(folder / _BEST)
+            _remove_if_possible(_superseded(folder))
 
         self._writer.submit(write)
 
@@ -204,13 +219,17 @@ def _written(variables: tf.train.Checkpoint) -> Iterator[list[Path]]:
         yield sorted(Path(scratch).iterdir())
 
 
-def _saved(folder: StoragePath, since: int = 0) -> list[StoragePath]:
-    """Return the complete checkpoints in a folder, earliest first, without those before the step `since`."""
-    return [folder / str(name) for name in complete_checkpoints(folder) if name.step >= since]
+def _saved(folder: StoragePath) -> list[StoragePath]:
+    """Return the complete checkpoints in a folder, earliest first."""
+    return [folder / str(name) for name in complete_checkpoints(folder)]
 
 
-def _name(checkpoint: StoragePath) -> str:
-    return os.path.basename(checkpoint.path)
+def _superseded(folder: StoragePath) -> list[StoragePath]:
+    """Return the best checkpoints except the last one, and the one that was the best at the latest checkpoint."""
+    best = complete_checkpoints(folder / _BEST)
+    latest = complete_checkpoints(folder)[-1:]
+    needed = {*best[-1:], *[name for name in best if latest and name <= latest[0]][-1:]}
+    return [folder / _BEST / str(name) for name in best if name not in needed]
 
 
 def _remove_unfinished(folder: StoragePath) -> None:

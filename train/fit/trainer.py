@@ -4,11 +4,12 @@ import logging
 
 from featurize.dataset.dataset import Dataset
 from train.callbacks import Callbacks
+from train.checkpoint_name import CheckpointName
 from train.config import TrainConfig
 from train.evaluation.held_out import held_out
 from train.fit.begin import begin
 from train.fit.calibrate import calibrate
-from train.fit.early_stopping import is_trained
+from train.fit.early_stopping import best_epoch, is_trained
 from train.fit.initial_weights import (
     settle_initial,
 )
@@ -157,7 +158,8 @@ def _learn_model(
     if scratch:
         return
     if "validation" in held_out_folds:
-        restored.checkpoints.restore_best()
+        best = best_epoch(state.history, config)
+        restored.checkpoints.restore_best(CheckpointName(best * stream.steps_per_epoch, best))
     temperature = None
     if config.calibrate:
         temperature = calibrate(learner.evaluated, learner.strategy, held_out_folds["validation"])

@@ -30,6 +30,7 @@ from train.export.comparison import (
 from train.export.formats import ExportFormat
 from train.export.tf_mfcc import TrackMfcc
 from train.export.writers import WRITERS, Exportable
+from train.model.custom import all_layers
 from train.model.normalization import has_input_normalization
 from train.records import ModelInfo
 from train.run import Run
@@ -135,16 +136,11 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 def _load_in_float32(run: Run, trust_code: bool) -> keras.Model:
+    """Load the model, all of whose layers then compute in float32, those inside other layers too."""
     model = load_model(run, trust_code)
-    _compute_in_float32(model)
+    for layer in (model, *all_layers(model)):
+        layer.dtype_policy = keras.DTypePolicy("float32")
     return model
-
-
-def _compute_in_float32(layer: keras.layers.Layer) -> None:
-    """Set a layer and its inner layers to compute in float32; weights are always float32."""
-    layer.dtype_policy = keras.DTypePolicy("float32")
-    for inner in getattr(layer, "layers", []):
-        _compute_in_float32(inner)
 
 
 def _with_probabilities(model: keras.Model, kind: str) -> keras.Model:

@@ -33,6 +33,23 @@ def test_the_logits_are_divided_by_the_temperature(features, logical_cpus, tmp_p
     np.testing.assert_allclose(centered[1], centered[0] / temperature, atol=1e-3)
 
 
+def test_a_last_layer_that_scales_each_class_is_left_as_it_is(features, logical_cpus, tmp_path):
+    file = tmp_path / "nets.py"
+    file.write_text(
+        """
+import keras
+
+def build(input_shape, classes, config):
+    logits = keras.layers.Dense(classes)(keras.layers.Flatten()(inputs := keras.Input(input_shape)))
+    return keras.Model(inputs, keras.layers.Rescaling([1.0] * classes, name="scaled")(logits))
+"""
+    )
+    settings = {**SETTINGS, "model": f"{file}:build", "epochs": 1}
+    messages, _ = trained(features, tmp_path / "run", calibrate=True, **settings)
+    assert any("the last layer of the model, scaled, is no dense layer" in message for message in messages)
+    assert Run(tmp_path / "run").trained().temperature is None
+
+
 def test_calibration_needs_a_validation_fold_and_one_worker():
     with pytest.raises(ValueError, match="calibrate = true needs a validation_fold"):
         TrainConfig(calibrate=True)

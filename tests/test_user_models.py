@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from support.export import NAMES, TOLERANCE, differences, export
 from support.training import QUICK, figures, final_state, stop_when, trained
 
 from jobs.config import load_config, to_yaml
@@ -181,8 +182,12 @@ return keras.Model(inputs, L.Dense(classes, kernel_regularizer="l2")(x))
         "inner/hidden draws random numbers",
         "twice is a Lambda layer",
         "norm has momentum 0.99: after the 100 steps of this training, its statistics would still be 37%",
-        "kernel_regularizer, which training ignores",
+        "kernel_regularizer or an activity_regularizer, which training ignores",
     ),
+    """
+x = L.Dense(4, activity_regularizer="l2")(L.Flatten()(inputs := keras.Input(input_shape)))
+return keras.Model(inputs, L.Dense(classes)(x))
+""": ("activity_regularizer, which training ignores",),
     """
 dropout = L.Dropout(0.5, name="again")
 x = inputs = keras.Input(input_shape)
@@ -368,6 +373,29 @@ def test_a_job_gets_the_file(network, tmp_path):
     config = load_config(tmp_path / "job" / SETTINGS, [])
     assert config.train.model == f"{FOLDER}/my_networks.py:build"
     assert parse_function(config.train.model).recorded == "my_networks.py:build"
+
+
+def test_layers_inside_other_layers_are_exported_in_float32(features, tmp_path):
+    """After training in mixed precision, which TensorFlow Lite and ONNX Runtime do not know."""
+    file = tmp_path / "nets.py"
+    file.write_text(
+        """
+import keras
+
+def build(input_shape, classes, config):
+    inputs = keras.Input(input_shape)
+    x = keras.layers.Permute((2, 1))(inputs)
+    x = keras.layers.Conv1D(8, 5, strides=8)(x)
+    x = keras.layers.MultiHeadAttention(2, 4)(x, x)
+    x = keras.layers.GlobalAveragePooling1D()(x)
+    return keras.Model(inputs, keras.layers.Dense(classes, dtype="float32")(x))
+"""
+    )
+    run = tmp_path / "run"
+    trained(features, run, model=f"{file}:build", precision="mixed_bfloat16", normalize=True, epochs=1)
+    for form, name in NAMES.items():
+        found = differences(export(run, form, tmp_path / name))
+        assert max(found["logits"], found["probabilities"]) <= TOLERANCE
 
 
 def test_all_folds_of_a_cross_validation_have_the_same_file(network, tmp_path):

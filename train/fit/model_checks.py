@@ -43,6 +43,7 @@ def refuse_unsuitable(
     problems = _not_a_model(model, input_shape, classes) or [
         *_layer_breaches(model, steps),
         *_different_builds(model, again),
+        *_added_losses(model),
         *_breaches_in_use(model),
     ]
     if problems:
@@ -97,10 +98,6 @@ def _layer_breaches(model: keras.Model, steps: int) -> list[str]:
         problems += [f"{layer.name} {problem}" for problem in _breaches_of_layer(layer, steps)]
     if not isinstance(model, keras.Sequential):
         problems += _repeated_dropout(model)
-    if model.losses:
-        problems.append(
-            "a layer adds a loss, such as a kernel_regularizer, which training ignores: use train.weight_decay"
-        )
     return problems
 
 
@@ -150,6 +147,16 @@ def _different_builds(model: keras.Model, again: keras.Model) -> list[str]:
     return [
         "the function returns another model each time, although the random seed is the same: draw random numbers "
         "with a fixed seed, and depend on nothing else that changes"
+    ]
+
+
+def _added_losses(model: keras.Model) -> list[str]:
+    model(tf.zeros((1, *model.inputs[0].shape[1:])), training=False)  # losses of activities are there after a call
+    if not model.losses:
+        return []
+    return [
+        "a layer adds a loss, such as a kernel_regularizer or an activity_regularizer, which training ignores: "
+        "use train.weight_decay"
     ]
 
 

@@ -6,6 +6,7 @@
         CollectionLostError        files that were there can no longer be reached
         UnsafeNameError            a name that leads out of the folder that it is joined to
       train.errors.TrainError      training, evaluation, export or a report cannot start or continue
+        train.errors.NotFiniteError  a model whose training diverged
       jobs.errors.ConfigError      settings that cannot be used (exit status 2)
       jobs.errors.SubmitError      a cluster that cannot be reached, or rejects a job
       jobs.errors.Interrupted      a signal has ended the work (exit status 128 + signal)

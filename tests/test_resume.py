@@ -121,6 +121,16 @@ def test_a_loss_too_large_for_the_history_ends_training_as_one_that_is_not_finit
     assert record["bad"] == []
 
 
+def test_probabilities_that_are_not_finite_end_an_evaluation_in_training(features, tmp_path):
+    """In float16, after the last step of an epoch."""
+    from support.training import trained
+
+    settings = {"model": "conv3", "precision": "mixed_float16", "learning_rate": 1, "batch_size": 1024}
+    with pytest.raises(TrainError, match="probabilities that are not finite: its training diverged"):
+        trained(features, tmp_path, epochs=9, **settings)
+    assert json.loads((tmp_path / "not-finite.json").read_text())["bad"] == []
+
+
 def test_a_loss_that_is_not_finite_names_step_and_tracks_and_keeps_the_checkpoint(features, monkeypatch, tmp_path):
     """One track of the finished dataset is overwritten with infinity."""
     import shutil

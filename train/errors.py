@@ -7,6 +7,10 @@ class TrainError(EarmarkError):
     """Training, evaluation, a report or an export cannot start or continue."""
 
 
+class NotFiniteError(TrainError):
+    """A model computes probabilities that are not finite."""
+
+
 class Stopped(Exception):  # noqa: N818 - not an error: it was requested
     """Training was asked to stop, and a checkpoint holds everything up to here.
 

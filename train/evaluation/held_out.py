@@ -12,7 +12,7 @@ from featurize.dataset.dataset import Dataset
 from featurize.dataset.reader import Shard, read_segments, read_track_ids
 from featurize.dataset.row_group_reader import RowGroupReader
 from train.config import TrainConfig
-from train.errors import TrainError
+from train.errors import NotFiniteError, TrainError
 from train.evaluation.metrics import Float64, Int32
 from train.evaluation.predictor import Predictor
 from train.evaluation.totals import FoldTotals
@@ -80,10 +80,20 @@ class HeldOut:
             predictor: Predicts with the model.
             receive: Called with the probabilities, float64 [rows, classes], and the labels, int32 [rows], of the
                 evaluated segments, in stored order. With several workers, each receives its share.
+
+        Raises:
+            NotFiniteError: Probabilities of this worker's share are not finite.
         """
         totals = FoldTotals(len(self.classes), self.per_track, self.stream.batches.lanes)
         with contextlib.closing(predictor.predict(self.stream)) as batches:
             for place, probabilities, labels in batches:
+                if not np.isfinite(probabilities).all():
+                    raise NotFiniteError(
+                        "the model computes probabilities that are not finite: its training diverged, or the "
+                        "features are not finite, which earmark verify FEATURES tests. Train with a lower "
+                        "train.learning_rate, or with another train.precision if it is mixed_float16, and another "
+                        "--out."
+                    )
                 if self.track_mask is not None:
                     rows = self.track_mask[np.arange(place.start, place.stop) // self.per_track]
                     probabilities, labels = probabilities[rows], labels[rows]

@@ -1,9 +1,13 @@
-"""The error that ends training if the loss is not finite, or so large that nothing is learned any more."""
+"""What ends training if the loss is not finite, or so large that nothing is learned any more, and its record."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
 from train.config import TrainConfig
-from train.errors import TrainError
+from train.errors import NotFiniteError, TrainError
 from train.input.batches import SegmentStream
 from train.run import Run
 
@@ -24,7 +28,7 @@ def diverged(run: Run, stream: SegmentStream, config: TrainConfig, step: int, lo
     tracks = np.array(stream.tracks(step))
     bad = np.unique(tracks[~np.isfinite(mfcc).all(axis=(1, 2))]).tolist()
     distinct = np.unique(tracks).tolist()
-    run.write("not-finite.json", {"step": step, "loss": str(loss), "tracks": distinct, "bad": bad})
+    _write(run, step, loss, distinct, bad)
     advice = (
         f"The features of {_abbreviate(bad)} are not finite: delete their shards and featurize again"
         if bad
@@ -36,6 +40,25 @@ def diverged(run: Run, stream: SegmentStream, config: TrainConfig, step: int, lo
         f"segments of {_abbreviate(distinct)}; {run.folder / 'not-finite.json'} lists all. {advice}. The "
         "checkpoints are from before that step."
     )
+
+
+@contextmanager
+def recorded_divergence(run: Run, step: int) -> Iterator[None]:
+    """Return a context for an evaluation in training: if it raises a NotFiniteError, `not-finite.json` is written.
+
+    Args:
+        run: Output folder.
+        step: Last step before it.
+    """
+    try:
+        yield
+    except NotFiniteError:
+        _write(run, step, math.nan, [], [])
+        raise
+
+
+def _write(run: Run, step: int, loss: float, tracks: list[str], bad: list[str]) -> None:
+    run.write("not-finite.json", {"step": step, "loss": str(loss), "tracks": tracks, "bad": bad})
 
 
 def _abbreviate(names: list[str]) -> str:

@@ -19,7 +19,7 @@ from train.evaluation.predictor import Predictor
 from train.fit.background_writer import BackgroundWriter
 from train.fit.call_length import STEPS_BETWEEN_POINTS, CallLength, mean_over_workers
 from train.fit.checkpoints import Checkpoints
-from train.fit.divergence import diverged
+from train.fit.divergence import diverged, recorded_divergence
 from train.fit.early_stopping import is_best, should_stop
 from train.fit.profiler import StepProfiler
 from train.fit.tensorboard import TensorBoardWriter
@@ -49,11 +49,11 @@ class _StepAverages:
         self.seconds += seconds
         self.waited += waited
 
-    def scalars(self, batch_size: int) -> dict[str, float]:
-        """Return the values to write, by their tags."""
+    def scalars(self, batch_rows: float) -> dict[str, float]:
+        """Return the values to write, by their tags, if a batch has `batch_rows` rows on average."""
         return {
             "steps/loss": self.loss,
-            "steps/examples_per_second": self.steps * batch_size / self.seconds,
+            "steps/examples_per_second": self.steps * batch_rows / self.seconds,
             "input/wait_fraction": self.waited / self.seconds,
         }
 
@@ -219,7 +219,8 @@ class Loop:
         self._profiler.start_or_stop(state.step)
         epoch = len(state.history) + 1
         folds = self._held_out_folds if self._config.is_evaluated_after(epoch) else {}
-        scores = {part: fold.score(self._predictor) for part, fold in folds.items()}
+        with recorded_divergence(self._outputs.run, state.step - 1):
+            scores = {part: fold.score(self._predictor) for part, fold in folds.items()}
         record = EpochRecord(
             epoch=epoch,
             train=TrainFigures(loss=state.loss_sum / stream.steps_per_epoch, accuracy=state.correct / stream.rows),
@@ -264,7 +265,7 @@ class Loop:
     def _write_step_scalars(self) -> None:
         """Write the averages of the latest steps to TensorBoard, once every STEPS_BETWEEN_POINTS steps."""
         if self._state.step % STEPS_BETWEEN_POINTS == 0:
-            scalars = self._averages.scalars(self._config.batch_size)
+            scalars = self._averages.scalars(self._stream.rows / self._stream.steps_per_epoch)
             self._outputs.tensorboard.scalars("train", self._state.step, scalars)
             self._averages = _StepAverages()
 

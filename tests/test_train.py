@@ -282,3 +282,18 @@ def test_no_window_is_read_twice(features, monkeypatch):
     windows = stream._cache._sampler.lane_plan(0, 0).windows
     assert windows == 5
     assert len(read) in (epochs * windows, epochs * windows + 1)  # and perhaps the first of the epoch after
+
+
+def test_the_speed_by_steps_counts_the_segments_of_batches_that_are_not_full_or_larger(features, tmp_path):
+    """Four batches of 14 segments and one of 16; a batch larger than the collection is such a case, too."""
+    import tensorflow as tf
+    from support.training import trained
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trained(features, tmp_path, batch_size=14, epochs=10, evaluate_every=10)
+    [point] = (
+        EventAccumulator(str(tmp_path / "tensorboard" / "train")).Reload().Tensors("steps/examples_per_second")
+    )
+    seconds = sum(epoch.seconds for epoch in Run(tmp_path).history())
+    assert point.step == 50
+    assert float(tf.make_ndarray(point.tensor_proto)) == pytest.approx(10 * 72 / seconds, rel=1e-3)

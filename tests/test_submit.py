@@ -211,6 +211,19 @@ def test_paths_in_shared_folders_are_accepted(tmp_path):
     assert _network_mounts(table) == ["/mnt/with space", "/mnt/b"]
 
 
+def test_a_job_gets_absolute_paths_because_its_working_directory_is_another_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["predict", "../models/run", "music.csv", "--out", "answers/", "--columns", "path=x"]
+    command = read_command(typer.main.get_command(app).commands, words)
+    run, music, out = (
+        str(path) for path in (tmp_path.parent / "models/run", tmp_path / "music.csv", tmp_path / "answers")
+    )
+    assert command.arguments[:3] == ["predict", "--out", out]
+    assert command.arguments[-3:] == ["--", run, music]
+    assert command.paths == {"RUN": run, "MUSIC": music, "--out": out}
+    assert command.metadata == {"verb": "predict", "out": out, "dataset": music}
+
+
 def test_ids_are_readable_and_unique():
     ids = {readable_id("run", "s3://bucket/My Run/?endpoint_override=http://x") for _ in range(50)}
     assert len(ids) == 50

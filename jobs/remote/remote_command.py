@@ -1,6 +1,7 @@
 """A command line for a cluster, parsed here first so that mistakes are found before anything is sent."""
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def read_command(commands: Mapping[str, Any], words: Sequence[str]) -> RemoteCom
             f"a cluster runs {', '.join(_REMOTE_COMMANDS)}; found {name!r}", param_hint="COMMAND"
         )
     command = commands[name]
-    values = command.make_context(f"earmark {name}", list(rest)).params
+    values = _with_absolute_paths(command.make_context(f"earmark {name}", list(rest)).params)
     if name == "predict":
         if not values["out"]:
             raise typer.BadParameter(
@@ -101,6 +102,19 @@ def read_command(commands: Mapping[str, Any], words: Sequence[str]) -> RemoteCom
         values["space"] = SPACE
         code = {**code, SPACE: space, **of_space}
     return RemoteCommand(name, _rebuild(command, values), to_yaml(config), paths, out, code)
+
+
+def _with_absolute_paths(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of parameters with absolute paths: a job has another working directory."""
+
+    def absolute(value: Any) -> Any:
+        if isinstance(value, str):
+            return value if is_uri(value) else os.path.abspath(value)
+        return [absolute(each) for each in value]
+
+    return {
+        name: absolute(value) if value and name in _PATH_PARAMETERS else value for name, value in values.items()
+    }
 
 
 def _with_code(config: JobConfig) -> tuple[JobConfig, dict[str, bytes]]:

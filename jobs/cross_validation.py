@@ -79,10 +79,12 @@ def cross_validate(
     from train.model.code_file import keep_code
     from train.report.cross_validation_page import write_cross_validation_page
     from train.run import Run
+    from train.run_checks import refuse_other_runs
 
     refuse_freeze(config.train)
     dataset = open_dataset(features)
     refuse_foreign_run_folder(out)
+    refuse_other_runs(Run(out), "fold")
     configs = fold_configs(config.train, dataset.layout)
     for fold_config in configs:  # check all folds before the first is trained
         refuse_missing_classes(dataset, fold_config, cross_validation=True)
@@ -95,7 +97,7 @@ def cross_validate(
     folds = [
         Fold(
             len(configs) * order + place,
-            f"fold {place}" if seeds == 1 else f"fold {place} seed {seed}",
+            f"fold {number}" if seeds == 1 else f"fold {number} seed {seed}",
             run_folder(out, number, seed if order else None),
             config.model_copy(update={"train": fold.model_copy(update={"model": model, "seed": seed})}),
             command,

@@ -22,7 +22,7 @@ from jobs.terminal.status import progress_lines
 from train.config import TrainConfig
 from train.errors import TrainError
 from train.run import Run
-from train.run_checks import refuse_runs_inside
+from train.run_checks import refuse_other_runs, refuse_runs_inside
 
 
 def command_in(message: str, verb: str) -> list[str]:
@@ -137,6 +137,30 @@ def test_the_folder_of_unfinished_runs_is_not_taken_for_a_new_run(names, what, f
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
     Run(tmp_path).write("run.json", json.loads((first / "run.json").read_text()))
     refuse_runs_inside(Run(tmp_path))  # a run that an earlier version began there is continued
+
+
+@pytest.mark.parametrize("kind", ["fold", "trial"])
+@pytest.mark.parametrize(
+    ("there", "found"),
+    [
+        ("", "holds a run, so"),
+        ("fold=0", "holds the folds of a cross-validation, each of them a run: "),
+        ("trial=1", "holds the trials of a search, each of them a run: "),
+    ],
+)
+def test_folds_and_trials_are_not_begun_in_the_folder_of_another_run(there, found, kind, features, tmp_path):
+    Run(tmp_path / there if there else tmp_path).begin(open_dataset(features), TrainConfig(epochs=3))
+    before = sorted(tmp_path.rglob("*"))
+    if there.startswith(kind):
+        refuse_other_runs(Run(tmp_path), kind)  # they are continued
+        return
+    (tmp_path.parent / f"{tmp_path.name}.yaml").write_text("train.seed: [1, 2]")
+    arguments = {"fold": ["crossval"], "trial": ["tune", "--space", f"{tmp_path}.yaml"]}[kind]
+    done = CliRunner().invoke(app, [*arguments, str(features), "--out", str(tmp_path)])
+    assert done.exit_code == 1
+    assert f"{tmp_path} {found}" in done.stderr
+    assert done.stderr.endswith("Give another --out.\n")
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,7 @@ def test_an_external_test_set_is_evaluated_without_touching_the_run(run, music, 
     assert (metrics["tracks"]["count"], metrics["unmatched"]) == (3, {"polka": 1})
     assert "polka (1 track)" in (tmp_path / "results" / "report.html").read_text()
     assert contents(run) == before
+    assert "state     complete" in earmark("status", tmp_path / "results").stdout
     again = earmark("evaluate", run, "--on", tmp_path / "music", "--out", tmp_path / "results")
     assert again.stdout == done.stdout
     refused = earmark("evaluate", run, "--on", tmp_path / "music", "--out", run)

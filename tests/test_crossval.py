@@ -38,6 +38,7 @@ def test_every_fold_is_evaluated_once_and_finished_folds_are_kept(features, tmp_
     for fold in range(5):
         metrics = json.loads((tmp_path / f"fold={fold}" / "metrics.json").read_text())
         assert metrics["test_fold"] == fold
+        assert f"fold {fold} | Evaluated: fold {fold}. " in done.stderr
         assert metrics["split"]["groups_on_two_sides"] == []
     assert "SVM" in done.stderr
     assert f"{summary['mean']['tracks']['accuracy']:.3f}" in done.stderr

@@ -73,7 +73,7 @@ def test_stops_deaths_and_folds_at_a_time_leave_the_same_result(features, tmp_pa
     assert "5 of 5 folds trained" in done.stderr
 
     running = start(features, out)
-    assert "fold 2 | epoch 1/2" in read_until(running, "fold 2 | epoch 1/2")
+    assert "fold 1 | epoch 1/2" in read_until(running, "fold 1 | epoch 1/2")
     children = psutil.Process(running.pid).children(recursive=True)
     running.send_signal(signal.SIGTERM)
     rest = running.communicate(timeout=60)[1]
@@ -83,12 +83,12 @@ def test_stops_deaths_and_folds_at_a_time_leave_the_same_result(features, tmp_pa
     assert (out / "fold=1" / "checkpoints").is_dir()
 
     running = start(features, out)
-    assert "fold 3 | epoch 1/2" in read_until(running, "fold 3 | epoch 1/2")
+    assert "fold 2 | epoch 1/2" in read_until(running, "fold 2 | epoch 1/2")
     (child,) = psutil.Process(running.pid).children()
     child.kill()
     rest = running.communicate(timeout=60)[1]
     assert running.returncode == 1
-    assert "the process that trained fold 3 ended with signal 9" in rest
+    assert "the process that trained fold 2 ended with signal 9" in rest
 
     done = earmark("crossval", features, "--out", out, *SETTINGS)
     assert done.returncode == 0, done.stderr

@@ -4,8 +4,10 @@ import json
 
 import pytest
 from test_records import FILES
+from typer.testing import CliRunner
 
 from featurize.storage import StoragePath
+from jobs.commands.app import app
 from jobs.terminal.status import progress_lines, progress_record
 from train.run import Run
 
@@ -35,6 +37,18 @@ def test_a_cross_validation_that_gets_more_seeds_is_not_complete_until_its_end(t
     assert progress_record(folder)["cross_validation"]["complete"] is True
     Run(tmp_path).write("crossval.json", of_one_seed)  # fewer seeds again
     assert progress_record(folder)["cross_validation"]["complete"] is True
+
+
+@pytest.mark.parametrize("around", [["music"], [], [".DS_Store", "music"]])
+def test_the_folder_of_a_demo_shows_its_run(around, tmp_path):
+    begin(tmp_path / "run", "model.keras")
+    for name in around:
+        (tmp_path / name).mkdir()
+    done = CliRunner().invoke(app, ["status", str(tmp_path)])
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "saved     the model" in done.stdout
+    (tmp_path / "other").mkdir()
+    assert CliRunner().invoke(app, ["status", str(tmp_path)]).exit_code == 1
 
 
 @pytest.fixture

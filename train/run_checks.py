@@ -8,7 +8,7 @@ from train.config import TrainConfig
 from train.errors import TrainError
 from train.records import ModelInfo
 from train.run import ORDER, TRAIN_AGAIN, Run
-from train.run_folders import runs_inside
+from train.run_folders import RUNS_INSIDE, runs_inside
 from train.score_records import Metrics
 
 
@@ -83,6 +83,21 @@ def refuse_runs_inside(run: Run) -> None:
         raise TrainError(
             f"{run.folder} holds {inside}, so no other run is begun there. Give another --out, or "
             "continue them with the same crossval or tune command."
+        )
+
+
+def refuse_other_runs(run: Run, kind: str) -> None:
+    """Raise a TrainError if folds or trials would be begun in the folder of a run, or beside each other.
+
+    Args:
+        run: Run whose folder is to hold them.
+        kind: `fold` or `trial`.
+    """
+    if runs_inside(run.folder, [kind]):
+        return  # they are continued
+    if found := "a run" if run.info() else runs_inside(run.folder):
+        raise TrainError(
+            f"{run.folder} holds {found}, so {RUNS_INSIDE[kind]} are not begun there. Give another --out."
         )
 
 

@@ -1,6 +1,7 @@
 """The place of a run's folder: its name, the runs around it and inside of it, and the way to its dataset."""
 
 import re
+from collections.abc import Iterable
 
 from featurize.storage import StoragePath
 
@@ -10,6 +11,8 @@ MEMBERS = "members"  # folder of the runs of an ensemble's members
 _MEMBER = re.compile(r"0|[1-9][0-9]*")
 TO_ENSEMBLE = "../../"  # from the folder of a member
 _NAMES_SHOWN = 3
+# What a folder of runs holds, by the word before = in their names.
+RUNS_INSIDE = {"fold": "the folds of a cross-validation", "trial": "the trials of a search"}
 
 
 def run_name(folder: StoragePath) -> str:
@@ -26,14 +29,20 @@ def ensemble_of(folder: StoragePath) -> StoragePath | None:
     return outer if is_member and (outer / "run.json").is_file() else None
 
 
-def runs_inside(folder: StoragePath) -> str:
-    """Describe the runs of a cross-validation or a search that have begun in a folder; empty without any."""
-    for kind, what in (("fold", "the folds of a cross-validation"), ("trial", "the trials of a search")):
+def runs_inside(folder: StoragePath, kinds: Iterable[str] = RUNS_INSIDE) -> str:
+    """Describe the runs of a cross-validation or a search that have begun in a folder; empty without any.
+
+    Args:
+        folder: The folder.
+        kinds: Keys of `RUNS_INSIDE`.
+    """
+    for kind in kinds:
         found = [name for name in folder.names() if re.fullmatch(rf"{kind}=\d+", name)]
         names = sorted(found, key=lambda name: int(name.partition("=")[2]))
         if any((folder / name / "run.json").is_file() for name in names):
             shown = ", ".join(str(folder / name) for name in names[:_NAMES_SHOWN])
-            return f"{what}, each of them a run: {shown}{', ...' if len(names) > _NAMES_SHOWN else ''}"
+            more = ", ..." if len(names) > _NAMES_SHOWN else ""
+            return f"{RUNS_INSIDE[kind]}, each of them a run: {shown}{more}"
     return ""
 
 

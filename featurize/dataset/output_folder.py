@@ -17,6 +17,8 @@ _SYSTEM = frozenset({"lost+found", "System Volume Information", "desktop.ini", "
 _RUN = re.compile(r"(fold|seed|trial)=\d+")
 # Without crossval.json they are those of a cross-validation that was interrupted at its end.
 _OF_RUNS = ("features", "model_code", "svm_predictions.parquet", "crossval.html")
+_OF_DEMO = ("music", "run")
+_OF_EVALUATION = ("answers", "metrics.json", "report.html")
 _NAMES_SHOWN = 3
 _INFO_KEYS = frozenset({"format", "id", "settings"})  # of dataset.json
 
@@ -62,8 +64,7 @@ def refuse_foreign_evaluation_folder(folder: StoragePath) -> None:
     Raises:
         FeaturizeError: It does, or it is a file.
     """
-    names = ("answers", "metrics.json", "report.html")
-    _refuse(folder, lambda name: name in names, lambda folder: False, "no evaluation")
+    _refuse(folder, lambda name: name in _OF_EVALUATION, lambda folder: False, "no evaluation")
 
 
 def refuse_foreign_demo_folder(folder: StoragePath, styles: Sequence[str]) -> None:
@@ -76,8 +77,17 @@ def refuse_foreign_demo_folder(folder: StoragePath, styles: Sequence[str]) -> No
     Raises:
         FeaturizeError: It does, or it is a file.
     """
-    _refuse(folder, lambda name: name in ("music", "run"))
+    _refuse(folder, lambda name: name in _OF_DEMO)
     _refuse(folder / "music", lambda name: name in styles)
+
+
+def folder_of_progress(folder: StoragePath) -> StoragePath:
+    """Return the run in the folder of a demo, the answers in that of an evaluation; other folders themselves."""
+    names = {name for name in folder.names() if not name.startswith(".")}
+    for inner, others in (("run", _OF_DEMO), ("answers", _OF_EVALUATION)):
+        if inner in names and names.issubset(others):
+            return folder / inner
+    return folder
 
 
 def _refuse(

@@ -4,7 +4,7 @@ import dataclasses
 import re
 from typing import Any
 
-from featurize.dataset.output_folder import refuse_foreign_run_folder
+from featurize.dataset.output_folder import folder_of_progress, refuse_foreign_run_folder
 from featurize.dataset_build.verify import Status, read_status
 from featurize.display import one_line
 from featurize.errors import DatasetError, FeaturizeError
@@ -48,11 +48,13 @@ def read_progress(folder: StoragePath) -> Progress:
 
     Args:
         folder: Dataset folder, run folder, the folder of a cross-validation or a search, or a folder of answers. A
-            run folder may contain its dataset, as `earmark run` makes it.
+            run folder may contain its dataset, as `earmark run` makes it; the folder of a demo contains a run, and
+            that of an evaluation on an external test set answers.
 
     Raises:
         DatasetError: The folder has none of these, not even an unfinished one.
     """
+    folder = folder_of_progress(folder)
     if answers := read_answers_status(folder, _holder(folder)):
         return Progress(answers=answers)
     run, features = Run(folder), folder / "features"

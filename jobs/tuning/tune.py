@@ -28,6 +28,7 @@ from train.input.missing_classes import refuse_missing_classes
 from train.model.code_file import keep_code, read_code
 from train.model_names import parse_function
 from train.run import Run
+from train.run_checks import refuse_other_runs
 from train.segment_size import refuse_unfit
 from train.summary_records import TuneSummary
 
@@ -71,6 +72,7 @@ def tune(
     refuse_freeze(config.train)
     dataset = open_dataset(features)
     refuse_foreign_run_folder(out)
+    refuse_other_runs(Run(out), "trial")
     config = config.model_copy(update={"train": _compared_by_validation(config.train, dataset)})
     if (features_config := features / "config.yaml").is_file():  # best.yaml names the settings of this dataset
         config = config.model_copy(update={"featurize": featurized_with(features_config)})

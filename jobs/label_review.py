@@ -1,9 +1,10 @@
 """`earmark labels`: reads the predictions of a cross-validation and the features of its dataset."""
 
-from featurize.dataset.dataset import Dataset, open_dataset
+from featurize.dataset.dataset import Dataset
 from featurize.dataset.reader import in_threads
 from featurize.display import one_line
 from featurize.storage import StoragePath
+from jobs.moved_dataset import open_dataset_of
 from train.errors import TrainError
 from train.evaluation.label_review import (
     Outlier,
@@ -34,7 +35,7 @@ def review_labels(folds: StoragePath, features: StoragePath | None) -> tuple[Lab
     """
     runs = fold_runs(Run(folds))
     predicted = read_folds(runs)
-    dataset = open_dataset(features or runs[0].features())
+    dataset = open_dataset_of(runs[0], features)
     trained = runs[0].trained()
     if trained.dataset != dataset.id:
         raise TrainError(

@@ -26,6 +26,7 @@ from featurize.planning.shard_plan import feature_settings
 from featurize.storage import StoragePath
 from jobs.config import JobConfig, featurized_with, to_yaml
 from jobs.errors import ConfigError, Interrupted
+from jobs.moved_dataset import open_dataset_of
 from jobs.provenance import describe_start
 from jobs.reporters import NO_OBSERVER, FeaturizeReporter, RunObserver, TrainingReporter
 from jobs.terminal.console import ConsoleReporter
@@ -250,7 +251,7 @@ def evaluate_model(
     from train.run import Run
 
     finished = Run(out)
-    dataset = open_dataset(features or finished.features())
+    dataset = open_dataset_of(finished, features)
     with quiet_tensorflow():
         from train.evaluation.evaluate import evaluate_run, is_evaluated
         from train.report.run_page import write_run_page

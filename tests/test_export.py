@@ -255,8 +255,11 @@ def test_the_dataset_may_move_but_must_be_the_same(export_run, features, tmp_pat
     shutil.copytree(export_run, lost)
     begun = json.loads((export_run / "run.json").read_text())
     (lost / "run.json").write_text(json.dumps({**begun, "features": "/was/here"}))
-    with pytest.raises(TrainError, match=r"no longer at /was/here; .* --features FEATURES"):
+    with pytest.raises(TrainError, match=r"no longer at /was/here\. .* --features FEATURES"):
         export(lost, "keras", tmp_path / "model.keras")
+    for command in (["evaluate", lost], ["report", lost], ["card", lost]):
+        done = earmark_here(*command)
+        assert (done.returncode, "no longer at /was/here. Give its folder: --features" in done.stderr) == (1, True)
     assert "64 rows" in export(lost, "keras", tmp_path / "model.keras", StoragePath.of(features))
     other = tmp_path / "features"
     shutil.copytree(features, other)

@@ -41,10 +41,10 @@ def report(
     Nothing is trained or evaluated.
     """
     with plain_errors(kept=""):
-        from featurize.dataset.dataset import open_dataset
         from featurize.storage import StoragePath
         from jobs.audio_clips import clips_of
         from jobs.errors import ConfigError
+        from jobs.moved_dataset import open_dataset_of
         from jobs.terminal.log import show_log
         from train.report.cross_validation_page import PAGE, write_cross_validation_page
         from train.report.run_page import surest_mistakes, write_run_page
@@ -61,7 +61,7 @@ def report(
             write_cross_validation_page(finished)
             echo(f"page      {finished.folder / PAGE}")
             return
-        dataset = open_dataset(StoragePath.of(features) if features is not None else finished.features())
+        dataset = open_dataset_of(finished, StoragePath.of(features) if features is not None else None)
         clips = clips_of(surest_mistakes(finished, embed_audio), dataset) if embed_audio else {}
         write_run_page(finished, dataset, clips)
         if embed_audio:

@@ -120,14 +120,14 @@ def card(
     model.
     """
     with plain_errors(kept=""):
-        from featurize.dataset.dataset import open_dataset
         from featurize.storage import StoragePath
         from jobs.errors import ConfigError
+        from jobs.moved_dataset import open_dataset_of
         from train.report.model_card import write_model_card
         from train.run import Run
 
         trained = Run(StoragePath.of(run))
-        dataset = open_dataset(StoragePath.of(features) if features is not None else trained.features())
+        dataset = open_dataset_of(trained, StoragePath.of(features) if features is not None else None)
         text = write_model_card(trained, dataset)
         if out is None:
             echo(text, nl=False)

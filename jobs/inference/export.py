@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurize.dataset.dataset import Dataset, open_dataset
 from featurize.dataset.feature_settings import FeatureSettings
-from featurize.dataset.info import read_info
 from featurize.display import one_line
 from featurize.errors import FeaturizeError
 from featurize.io_errors import naming
 from featurize.place_uri import is_uri
 from featurize.storage import StoragePath
 from featurize.uri import uri_without_secrets
+from jobs.moved_dataset import open_dataset_of
 from jobs.terminal.native_output import quiet_libraries, quiet_tensorflow
 from train.errors import TrainError
 from train.export.formats import ExportFormat
@@ -53,7 +52,7 @@ def export_model(
     _refuse_missing_packages(form)
     path, trained = _free_path(out, form.suffix), Run(run)
     features_of_model = trained.trained().features
-    dataset = _open_dataset(trained, features)
+    dataset = open_dataset_of(trained, features)
     with quiet_tensorflow():
         import tensorflow as tf
 
@@ -94,17 +93,6 @@ def _free_path(out: str, suffix: str) -> Path:
     if path.exists():
         raise TrainError(f"--out {one_line(out)}: this path exists already. Remove it, or give another name.")
     return path
-
-
-def _open_dataset(run: Run, features: StoragePath | None) -> Dataset:
-    """Open the dataset whose rows are used to check an export."""
-    folder = features or run.features()
-    if not features and read_info(folder) is None:
-        raise TrainError(
-            f"the dataset that {run.folder} was trained on is no longer at {folder}; an export is checked on its "
-            "rows. Give its folder: --features FEATURES"
-        )
-    return open_dataset(folder)
 
 
 def _featurizer_reference(features: Mapping[str, Any]) -> "FeaturizerReference":

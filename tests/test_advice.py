@@ -266,5 +266,5 @@ def test_a_rejected_file_of_a_dataset_is_explained_for_featurize(music, tmp_path
 
 def test_json_of_another_program_is_not_ours(tmp_path):
     (tmp_path / "dataset.json").write_text(json.dumps({"name": "mine"}))
-    with pytest.raises(FeaturizeError, match=r"holds dataset.json and neither"):
+    with pytest.raises(FeaturizeError, match=r"holds dataset.json and no dataset"):
         refuse_foreign_dataset_folder(StoragePath.of(tmp_path))

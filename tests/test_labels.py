@@ -149,6 +149,10 @@ def test_a_folder_without_a_cross_validation_is_refused(tmp_path):
     assert re.search(
         r"no finished cross-validation: crossval\.json is missing\. Type: earmark crossval", done.stderr
     )
+    (tmp_path / "run.json").write_text("{}")  # crossval refuses the folder
+    (tmp_path / "model.keras").write_text("")
+    done = earmark_here("labels", tmp_path, "--out", tmp_path / "labels.html")
+    assert "earmark crossval FEATURES --out FOLDS, with a new FOLDS, then" in done.stderr
     assert not (tmp_path / "labels.html").exists()
 
 

@@ -1,6 +1,7 @@
 """An output folder that holds other people's files is refused before anything is written there."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from featurize.config import FeaturizeConfig
+from featurize.dataset.dataset import open_dataset
 from featurize.dataset.output_folder import (
     refuse_foreign_dataset_folder,
     refuse_foreign_demo_folder,
@@ -19,6 +21,8 @@ from featurize.storage import StoragePath
 from jobs.commands.app import app
 from jobs.demo.demo import run_demo
 from jobs.terminal.console import ConsoleReporter
+from train.config import TrainConfig
+from train.run import Run
 
 CHECKS = (
     refuse_foreign_dataset_folder,
@@ -41,7 +45,7 @@ def test_other_files_are_refused_and_named(check, name, tmp_path):
     fill(tmp_path, name)
     with pytest.raises(FeaturizeError) as error:
         check(StoragePath.of(tmp_path))
-    assert str(error.value).startswith(f"{tmp_path} holds {name.split('/')[0]} and neither a dataset nor a run of")
+    assert str(error.value).startswith(f"{tmp_path} holds {name.split('/')[0]} and no ")
     assert str(error.value).endswith(f"Give --out a new or an empty folder, such as {tmp_path}/earmark")
 
 
@@ -83,18 +87,37 @@ def test_a_dataset_or_run_of_earmark_may_have_other_files_beside_it(features, tm
     shutil.copytree(features, folder)
     fill(folder, "notes.txt")
     refuse_foreign_dataset_folder(StoragePath.of(folder))
-    refuse_foreign_run_folder(StoragePath.of(folder))
     shutil.rmtree(folder / "shards")  # the plan alone is enough
     refuse_foreign_dataset_folder(StoragePath.of(folder))
     fill(tmp_path / "run", "run.json", "notes.txt")
     refuse_foreign_run_folder(StoragePath.of(tmp_path / "run"))
 
 
+def test_a_dataset_and_a_run_do_not_overwrite_the_settings_of_each_other(features, music, tmp_path):
+    run, features = tmp_path / "run", shutil.copytree(features, tmp_path / "features")
+    Run(run).begin(open_dataset(features), TrainConfig())
+    (run / "config.yaml").write_text("its settings")
+    commands = (
+        ["featurize", music, "--out", run],
+        ["demo", "--out", run],
+        ["train", features, "--out", features],
+        ["crossval", features, "--out", features],
+    )
+    for command in commands:
+        done = CliRunner().invoke(app, [*map(str, command)])
+        assert done.exit_code == 1
+        assert re.search(rf"{command[-1]} holds .* and no (dataset|demo|run) of Earmark", done.stderr)
+    assert (run / "config.yaml").read_text() == "its settings"
+    assert not (features / "run.json").exists()
+    (features / "run.json").write_text("{}")  # begun by an earlier version
+    refuse_foreign_run_folder(StoragePath.of(features))
+
+
 def test_featurize_and_the_demo_write_nothing_beside_other_files(music, tmp_path):
     fill(tmp_path, "mine.tmp", "tracks.parquet")
-    with pytest.raises(FeaturizeError, match="neither a dataset nor a run"):
+    with pytest.raises(FeaturizeError, match=r"and no (dataset|demo) of Earmark"):
         featurize(str(music), tmp_path, FeaturizeConfig())
-    with pytest.raises(FeaturizeError, match="neither a dataset nor a run"):
+    with pytest.raises(FeaturizeError, match=r"and no (dataset|demo) of Earmark"):
         run_demo(tmp_path, 0, None, ConsoleReporter())
     assert sorted(os.listdir(tmp_path)) == ["mine.tmp", "tracks.parquet"]
 

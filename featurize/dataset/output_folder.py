@@ -24,7 +24,7 @@ _INFO_KEYS = frozenset({"format", "id", "settings"})  # of dataset.json
 
 
 def refuse_foreign_dataset_folder(folder: StoragePath) -> None:
-    """Refuse the output folder of a dataset if it holds other files and nothing of Earmark.
+    """Refuse the output folder of a dataset if it holds other files, maybe a run, and no dataset.
 
     Raises:
         FeaturizeError: It does, or it is a file.
@@ -35,18 +35,18 @@ def refuse_foreign_dataset_folder(folder: StoragePath) -> None:
             return all(path.rpartition("/")[2].startswith(".") for path, _ in (folder / name).files())
         return name in ("music.json", "groups.parquet")
 
-    _refuse(folder, is_ours)
+    _refuse(folder, is_ours, _holds_dataset, "no dataset")
 
 
 def refuse_foreign_run_folder(folder: StoragePath) -> None:
-    """Refuse the output folder of runs if it holds other files and nothing of Earmark.
+    """Refuse the output folder of runs if it holds other files, maybe a dataset, and no run.
 
     The dataset may be in its subfolder `features`, and the code of a user's model in `model_code`.
 
     Raises:
         FeaturizeError: It does, or it is a file.
     """
-    _refuse(folder, lambda name: name in _OF_RUNS or bool(_RUN.fullmatch(name)))
+    _refuse(folder, lambda name: name in _OF_RUNS or bool(_RUN.fullmatch(name)), _holds_run, "no run")
 
 
 def refuse_foreign_answers_folder(folder: StoragePath) -> None:
@@ -77,8 +77,8 @@ def refuse_foreign_demo_folder(folder: StoragePath, styles: Sequence[str]) -> No
     Raises:
         FeaturizeError: It does, or it is a file.
     """
-    _refuse(folder, lambda name: name in _OF_DEMO)
-    _refuse(folder / "music", lambda name: name in styles)
+    _refuse(folder, lambda name: name in _OF_DEMO, lambda folder: False, "no demo")
+    _refuse(folder / "music", lambda name: name in styles, lambda folder: False, "no demo")
 
 
 def folder_of_progress(folder: StoragePath) -> StoragePath:
@@ -93,15 +93,15 @@ def folder_of_progress(folder: StoragePath) -> StoragePath:
 def _refuse(
     folder: StoragePath,
     is_ours: Callable[[str], bool],
-    holds_ours: Callable[[StoragePath], bool] | None = None,
-    what: str = "neither a dataset nor a run",
+    holds_ours: Callable[[StoragePath], bool],
+    what: str,
 ) -> None:
     refuse_undecodable(folder)
     if folder.is_file():
         raise FeaturizeError(f"{folder} is a file. Give --out a folder, new or empty.")
     names = sorted(name for name in folder.names() if not name.startswith(".") and name not in _SYSTEM)
     foreign = [name for name in names if not is_ours(name)]
-    if not foreign or (holds_ours or _holds_ours)(folder):
+    if not foreign or holds_ours(folder):
         return
     shown = ", ".join(map(one_line, foreign[:_NAMES_SHOWN])) + (", ..." if len(foreign) > _NAMES_SHOWN else "")
     free = next(place for name in _free_names() if not (place := folder / name).names() and not place.is_file())
@@ -116,10 +116,12 @@ def _free_names() -> Iterator[str]:
     yield from (f"earmark-{number}" for number in itertools.count(2))
 
 
-def _holds_ours(folder: StoragePath) -> bool:
-    if any((folder / name).is_file() for name in ("run.json", "crossval.json", "tune.json")) or list_shards(
-        folder
-    ):
+def _holds_run(folder: StoragePath) -> bool:
+    return any((folder / name).is_file() for name in ("run.json", "crossval.json", "tune.json"))
+
+
+def _holds_dataset(folder: StoragePath) -> bool:
+    if list_shards(folder):
         return True
     try:
         if read_json(folder / "dataset.json").keys() >= _INFO_KEYS:

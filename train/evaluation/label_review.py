@@ -13,7 +13,9 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
 from featurize.dataset.dataset import Dataset
+from featurize.dataset.output_folder import refuse_foreign_run_folder
 from featurize.dataset.reader import in_threads
+from featurize.errors import EarmarkError
 from train.errors import TrainError
 from train.evaluation.cross_validation import run_folder
 from train.evaluation.label_errors import Float64, Int32, find_label_errors
@@ -21,6 +23,7 @@ from train.evaluation.metrics import pool_tracks
 from train.evaluation.near_copies import MOST_TRACKS, describe_tracks, families, find_near_copies
 from train.evaluation.prediction_parts import read_predictions
 from train.run import Run
+from train.run_checks import refuse_other_runs
 
 _NEIGHBORS = 5
 _FAR = 6.0  # robust standard deviations
@@ -107,9 +110,19 @@ def fold_runs(folder: Run) -> list[Run]:
     if summary is None:
         raise TrainError(
             f"{folder.folder} holds no finished cross-validation: crossval.json is missing. "
-            f"Type: earmark crossval FEATURES --out {folder.folder.quoted}"
+            f"{_how_to_cross_validate(folder)}"
         )
     return [Run(run_folder(folder.folder, fold.fold)) for fold in summary.folds]
+
+
+def _how_to_cross_validate(folder: Run) -> str:
+    """Return what to type for a folder that was expected to hold a cross-validation."""
+    try:
+        refuse_foreign_run_folder(folder.folder)
+        refuse_other_runs(folder, "fold")
+    except EarmarkError:
+        return "Type: earmark crossval FEATURES --out FOLDS, with a new FOLDS, then earmark labels FOLDS"
+    return f"Type: earmark crossval FEATURES --out {folder.folder.quoted}"
 
 
 def read_folds(runs: Sequence[Run]) -> Predicted:

@@ -133,6 +133,12 @@ def test_an_external_test_set_is_evaluated_without_touching_the_run(run, music, 
     assert "state     complete" in earmark("status", tmp_path / "results").stdout
     again = earmark("evaluate", run, "--on", tmp_path / "music", "--out", tmp_path / "results")
     assert again.stdout == done.stdout
+    (tmp_path / "music" / "bells").rename(tmp_path / "music" / "tango")
+    other = earmark("evaluate", run, "--on", tmp_path / "music", "--out", tmp_path / "other")
+    assert other.returncode == 1
+    assert "no class of the test set is one of the model: polka, tango there, " in other.stderr
+    assert not (tmp_path / "other").exists()  # nothing was predicted
+    (tmp_path / "music" / "tango").rename(tmp_path / "music" / "bells")
     refused = earmark("evaluate", run, "--on", tmp_path / "music", "--out", run)
     assert "and no evaluation of Earmark" in refused.stderr
     assert earmark("evaluate", run, "--on", tmp_path / "music").returncode == 2

@@ -12,6 +12,8 @@ from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import pyarrow.compute as pc
+
 from featurize.collection.catalog import build_catalog
 from featurize.collection.layouts.source import Source
 from featurize.collection.manifest import TableRequest, TrackRows
@@ -35,6 +37,7 @@ from jobs.inference.answer_plan import plan_dataset, plan_music
 from jobs.inference.kept_features import KeptFeatures
 from jobs.inference.predictor import model_digest
 from jobs.inference.shard_jobs import DatasetJob, MusicJob, model_actors, object_store_bytes
+from train.answers.external import refuse_other_classes
 from train.answers.folder import (
     FORMAT_VERSION,
     INFO,
@@ -124,13 +127,16 @@ def predict_into(
     if dataset:
         refuse_table_options(request, place)
         job = DatasetJob(dataset, plan_dataset(dataset, about))
-        columns = ["label", "fold"]
+        columns, labels = ["label", "fold"], dataset.classes
     else:
         settings = settings.model_copy(update=limits)
         found = _list(music, request)
         plan = plan_music(found, settings, about, int(tracks_per_shard) if tracks_per_shard else None)
         kept = KeptFeatures(folder / "features", plan) if request.keep_features else None
         job, columns = MusicJob(plan, timeout, kept), found.carried.column_names
+        labels = pc.unique(found.carried["label"]).to_pylist() if request.labeled else []
+    if request.labeled:
+        refuse_other_classes(labels, info.classes)
     about = {
         "model": about["model"],
         "classes": info.classes,

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import numpy as np
@@ -86,6 +86,15 @@ class _Totals:
         return ProbabilityScores(**dict(scores), loss=self.loss / scores.count)
 
 
+def refuse_other_classes(labels: Iterable[str], classes: Sequence[str]) -> None:
+    """Raise a TrainError if none of the labels of a test set is a class of the model."""
+    if not (there := set(labels)).intersection(classes):
+        raise TrainError(
+            f"no class of the test set is one of the model: {_shown(sorted(there))} there, {_shown(classes)} in "
+            "the model. Classes are matched by name: rename those of the test set."
+        )
+
+
 def score_answers(folder: StoragePath) -> tuple[ExternalMetrics, list[ConfidentError]]:
     """Score complete answers with a row for each segment and the actual class in the column LABEL.
 
@@ -126,11 +135,12 @@ def score_answers(folder: StoragePath) -> tuple[ExternalMetrics, list[ConfidentE
             errors.append(ConfidentError(doubt, kept_names[row], classes[numbers[row]], classes[predicted[row]]))
         errors = sorted(errors)[:_ERRORS_KEPT]
     unmatched = {label: count for label, count in sorted(given.items()) if label not in classes}
-    if not tracks.confusion.any():
+    if not given:
         raise TrainError(
-            f"no class of the test set is one of the model: {_shown(list(unmatched))} there, {_shown(classes)} in "
-            "the model. Classes are matched by name: rename those of the test set."
+            f"no track of the test set could be predicted; {folder / 'rejects.parquet'} lists the reasons. Fix "
+            "the files, then run the same command with --retry-rejects."
         )
+    refuse_other_classes(given, classes)
     metrics = ExternalMetrics(
         model_sha256=info.model,
         answers=info.id,

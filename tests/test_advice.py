@@ -264,6 +264,38 @@ def test_a_rejected_file_of_a_dataset_is_explained_for_featurize(music, tmp_path
     )
 
 
+@pytest.mark.parametrize(
+    ("option", "advice"),
+    [
+        (
+            ["--format", "csv"],
+            "with --out, the answers are Parquet. Leave --out out, and type: --format csv > FILE",
+        ),
+        (["--top", "1"], "with --out, the column probabilities has all classes."),
+        (["--min-confidence", "0.5"], "with --out, filter the column probability."),
+        (["--timeline"], "with --out, a row for each segment is --segments."),
+    ],
+)
+def test_options_of_printed_predictions_are_refused_for_a_folder_of_answers(option, advice, tmp_path):
+    out = tmp_path / "answers.csv"
+    done = CliRunner().invoke(app, ["predict", "run", "music", "--out", str(out), *option])
+    assert done.exit_code == 2
+    assert f"{option[0]}" in done.stderr
+    assert done.stderr.endswith(f"is printed; {advice}\n")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "command", [["embed", "run", "a.mp3"], ["labels", "folds"], ["compare", "run"], ["card", "run"]]
+)
+def test_a_folder_in_place_of_an_output_file_is_refused_before_any_work(command, tmp_path):
+    done = CliRunner().invoke(app, [*command, "--out", str(tmp_path)])
+    assert done.exit_code == 2
+    assert re.fullmatch(
+        rf"earmark: --out {tmp_path} is a folder\. Give a file in it: --out {tmp_path}/\S+\n", done.stderr
+    )
+
+
 def test_json_of_another_program_is_not_ours(tmp_path):
     (tmp_path / "dataset.json").write_text(json.dumps({"name": "mine"}))
     with pytest.raises(FeaturizeError, match=r"holds dataset.json and no dataset"):

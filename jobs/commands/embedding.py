@@ -42,11 +42,12 @@ def embed(
     """
     with plain_errors(kept=""):
         from featurize.storage import StoragePath
+        from jobs.commands.output_file import output_file
         from jobs.inference.embed import embed as embed_all
         from jobs.inference.predict import prediction_limits
         from jobs.terminal.console import ConsoleReporter
 
-        place, limits = StoragePath.of(out), prediction_limits(overrides or [])
+        place, limits = output_file(out, "embeddings.parquet"), prediction_limits(overrides or [])
         reporter = ConsoleReporter()
         count, what = embed_all(
             StoragePath.of(run), targets, place, layer, segments, workers, reporter, limits, trust_code

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from jobs.inference.batch_prediction import PredictionRequest
 
 _LABELS_SHOWN = 10
+_TOP = 3
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ def predict(
     segments: Annotated[
         bool, typer.Option("--segments", help="With --out: a row for each segment instead of each track.")
     ] = False,
-    top: Annotated[int, typer.Option(min=1, help="Number of genres per track, most probable first.")] = 3,
+    top: Annotated[int, typer.Option(min=1, help="Number of genres per track, most probable first.")] = _TOP,
     form: Annotated[
         Format,
         typer.Option("--format", help="Output format: a table to read, JSON for programs, CSV for spreadsheets."),
@@ -94,6 +95,13 @@ def predict(
 
             if min_confidence is not None:
                 raise ConfigError("--min-confidence is printed; with --out, filter the column probability.")
+            if form != Format.table:
+                raise ConfigError(
+                    f"--format {form} is printed; with --out, the answers are Parquet. Leave --out out, and type: "
+                    f"--format {form} > FILE"
+                )
+            if top != _TOP:
+                raise ConfigError("--top is printed; with --out, the column probabilities has all classes.")
             if timeline:
                 raise ConfigError("--timeline is printed; with --out, a row for each segment is --segments.")
             request = PredictionRequest(

@@ -85,14 +85,14 @@ def compare(
     Each run is also compared with the first, track by track: how their scores differ, and on which tracks.
     """
     with plain_errors(kept=""):
-        from featurize.storage import StoragePath
+        from jobs.commands.output_file import output_file
         from jobs.terminal.console import ConsoleReporter
         from train.report.comparison import read_entries, remarks_on, table_of
         from train.report.comparison_page import render_comparison
         from train.report.comparison_record import comparison_record
         from train.report.paired import compare_with_first
 
-        page, entries = StoragePath.of(out), read_entries(runs)
+        page, entries = output_file(out, "compare.html"), read_entries(runs)
         rows = table_of(entries)
         pairs, unknown = compare_with_first([entry.runs for entry in entries])
         remarks = [*remarks_on(entries), *unknown]
@@ -121,22 +121,20 @@ def card(
     """
     with plain_errors(kept=""):
         from featurize.storage import StoragePath
-        from jobs.errors import ConfigError
+        from jobs.commands.output_file import output_file
         from jobs.moved_dataset import open_dataset_of
         from train.report.model_card import write_model_card
         from train.run import Run
 
+        file = output_file(out, "README.md") if out is not None else None
         trained = Run(StoragePath.of(run))
         dataset = open_dataset_of(trained, StoragePath.of(features) if features is not None else None)
         text = write_model_card(trained, dataset)
-        if out is None:
+        if file is None:
             echo(text, nl=False)
             return
-        file = StoragePath.of(out)
-        if file.is_folder():
-            raise ConfigError(f"--out {file} is a folder. Give a file in it: --out {(file / 'README.md').quoted}")
         file.write(text.encode())
-        echo(f"card      {file if file.scheme else one_line(out)}")
+        echo(f"card      {file if file.scheme else one_line(str(out))}")
 
 
 def labels(
@@ -155,10 +153,11 @@ def labels(
     """
     with plain_errors(kept=""):
         from featurize.storage import StoragePath
+        from jobs.commands.output_file import output_file
         from jobs.label_review import describe_review, review_labels
         from train.report.labels_page import render_labels
 
-        page, moved = StoragePath.of(out), StoragePath.of(features) if features is not None else None
+        page, moved = output_file(out, "labels.html"), StoragePath.of(features) if features is not None else None
         review, dataset = review_labels(StoragePath.of(folds), moved)
         page.write(render_labels(review, dataset, page.parent, folds).encode())
         echo(describe_review(review))

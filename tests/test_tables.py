@@ -131,7 +131,8 @@ def test_all_rows_that_must_not_be_read_are_listed_together(table):
     with pytest.raises(FeaturizeError) as refused:
         build_catalog(table_path)
     assert str(refused.value).splitlines()[1:] == [
-        "  - 3 rows have a URI that names no file in a bucket: line 15, 16, 17",
+        "  - 1 rows have a web address; download the files, and write their paths into the table: line 15",
+        "  - 2 rows have a URI that names no file in a bucket: line 16, 17",
         "  - 2 rows have a file in s3://one; if you trust it, add --allow-bucket one: line 12, 13",
         "  - 1 rows have a file in gs://two; if you trust it, add --allow-bucket two: line 14",
     ]
@@ -141,11 +142,11 @@ def test_all_rows_that_must_not_be_read_are_listed_together(table):
 
 def test_a_local_table_names_local_files_anywhere(table, tmp_path):
     inside, outside = "jazz/../a b.wav", str(tmp_path.parent / "elsewhere.wav")
-    uri = f"file://{tmp_path}/c%20d.wav"
+    inside_uri, outside_uri = f"file://{tmp_path}/c%20d.wav", f"file://{tmp_path.parent}/e%20f.wav"
     (tmp_path / "c d.wav").write_bytes(b"x")
-    catalog = build_catalog(table(inside, outside, uri))
-    assert {"a b.wav", outside, uri} <= set(catalog.tracks["track"].to_pylist())
-    assert locate(catalog.root, uri).local == tmp_path / "c d.wav"
+    catalog = build_catalog(table(inside, outside, inside_uri, outside_uri))
+    assert {"a b.wav", outside, "c d.wav", outside_uri} <= set(catalog.tracks["track"].to_pylist())
+    assert locate(catalog.root, outside_uri).local == tmp_path.parent / "e f.wav"
 
 
 def test_a_table_in_a_bucket_names_no_local_file_and_leaves_neither_folder_nor_bucket(client, uri):

@@ -304,6 +304,34 @@ def test_the_classes_of_hugging_face_have_their_names(tmp_path):
         build_catalog(str(tmp_path))
 
 
+def test_audio_inside_of_parquet_files_is_saved_as_files_by_the_lines_of_the_page(tmp_path, monkeypatch):
+    """A dataset as Hugging Face offers it for download: two parts of a split, one of another."""
+    data = tmp_path / "dataset" / "data"
+    data.mkdir(parents=True)
+    feature = {"info": {"features": {"label": {"names": ["jazz", "rock"], "_type": "ClassLabel"}}}}
+    for part, name in enumerate(("train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001")):
+        audio = [{"bytes": bytes([65 + part, row]), "path": f"{row}.wav"} for row in range(6)]
+        table = pa.table({"audio": audio, "label": [0, 1] * 3, "artist": [f"{part}-{row}" for row in range(6)]})
+        pq.write_table(
+            table.replace_schema_metadata({"huggingface": json.dumps(feature)}), data / f"{name}.parquet"
+        )
+    with pytest.raises(FeaturizeError, match=rf"give {data}/test-00000-of-00001\.parquet"):
+        build_catalog(str(data.parent))
+    with pytest.raises(FeaturizeError, match="the column audio holds the audio itself, which is not read"):
+        build_catalog(str(data / "test-00000-of-00001.parquet"))
+    [lines] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(lines, {})
+    _, tracks, messages = catalog_of(tmp_path / "music")
+    assert len(tracks) == 18
+    row = tracks["train/train-00001-of-00002-000003.wav"]
+    assert (row["label"], row["group"], row["split"]) == ("rock", "1-3", "train")
+    assert (tmp_path / "music" / row["track"]).read_bytes() == b"B\x03"
+    assert messages[0].startswith(
+        "Hugging Face's metadata metadata.parquet: path=file_name, label=label, group=artist"
+    )
+
+
 def test_hugging_face_metadata_in_each_folder_of_a_split(tmp_path):
     touch(tmp_path, *(f"data/{name}" for name in HF))
     for split in ("train", "test"):

@@ -31,13 +31,12 @@ def refuse_file(place: StoragePath) -> NoReturn:
 
 
 def table_hint(place: StoragePath) -> str:
-    """Return the advice to give a table that is in a folder, if there is one."""
-    tables = sorted(name for name in place.names() if is_table_name(name) and not name.lower().endswith(".txt"))
-    return (
-        f" The folder holds {one_line(tables[0])}; to read it, give {place}/{one_line(tables[0])}."
-        if tables
-        else ""
-    )
+    """Return the advice to give a table that is in a folder, or in its folder `data`, if there is one."""
+    for folder, inside in ((place, ""), (place / "data", "data/")):  # Hugging Face has tables in `data`
+        names = sorted(name for name in folder.names() if is_table_name(name))
+        if names := [f"{inside}{name}" for name in names if not name.lower().endswith(".txt")]:
+            return f" The folder holds {one_line(names[0])}; to read it, give {place}/{one_line(names[0])}."
+    return ""
 
 
 def folder_hint(place: StoragePath, tracks: pa.Table, classes: int) -> str:

@@ -50,7 +50,7 @@ class ParquetTable:
             if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
                 raise TableError(
                     f"the column {self._stored[index]} holds the audio itself, which is not read. Save it as "
-                    "files, and write a table of their paths and labels"
+                    "files, and write a table of their paths and labels: docs/collections.md has the lines for it"
                 )
             if pa.types.is_nested(kind):
                 raise not_plain(self._stored[index], f"its type is {kind}"[:300])

@@ -597,6 +597,24 @@ def test_names_without_folders_are_found_in_any_subfolder(tmp_path):
     assert any("1 of 12 files of the table do not exist; the first, 'jazz.00000.au'" in line for line in messages)
 
 
+def test_names_without_suffixes_beside_the_table_are_those_of_its_folder(folder):
+    """Also if a subfolder has files of the same names."""
+    names = [f"{label}.{n}" for label in CLASSES for n in range(6)]
+    for name in names:
+        (folder / f"{name}.wav").write_bytes(b"x")
+    (folder / "backup").mkdir()
+    (folder / "backup" / "jazz.0.wav").write_bytes(b"x")
+    table = folder / "t.csv"
+    table.write_text("path,label\n" + "".join(f"{name},{name.split('.')[0]}\n" for name in names))
+    tracks, messages = catalog_of(table)
+    assert list(tracks) == [f"{name}.wav" for name in names]
+    assert messages[-1] == "12 files were found under other names than in the table: with another suffix (12)."
+    for n in range(5):
+        (folder / f"jazz.{n}.wav").rename(folder / "backup" / f"jazz.{n}.wav")
+    assert len(catalog_of(table)[0]) == 12
+    assert catalog_of(table)[1][-1] == f"12 files were found by their names alone, in {folder} and its subfolders."
+
+
 def test_numbers_are_found_whose_leading_zeros_a_table_has_lost(tmp_path):
     for n in range(12):
         path = tmp_path / "audio" / f"{n:06}.mp3"

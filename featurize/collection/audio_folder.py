@@ -65,13 +65,17 @@ def find_audio(source: Source, paths: pa.Array, beside: bool) -> AudioFiles:
     missing = _missing(paths, sizes, unreachable)
     if len(missing) == len(paths) > 0 and source.audio is None:
         tree = FolderTree(root)
-        others = [] if find_missing(tree, texts(paths), shorten=False)[0] else _other_folders(root, paths, beside)
-        near = sum(other.files for other in others)
-        bare = {} if len(others) == 1 and near == len(paths) else find_bare_names(tree, texts(paths))
+        here = len(find_missing(tree, texts(paths), shorten=False)[0])
+        others = [] if here else _other_folders(root, paths, beside)
+        near = here + sum(other.files for other in others)
+        bare = {} if near == len(paths) and len(others) < 2 else find_bare_names(tree, texts(paths))
         if len(bare) > near or (len(others) > 1 and len(bare) == near):
             paths = _replaced(paths, bare)
             sizes, unreachable = sizes_of(root, paths)
-            notes.append(f"{len(bare)} files were found by their names alone, in subfolders of {root}.")
+            where = f"subfolders of {root}"
+            if not all("/" in path for path in bare.values()):
+                where = f"{root} and its subfolders"
+            notes.append(f"{len(bare)} files were found by their names alone, in {where}.")
         elif len(others) == 1:
             root = others[0].place
             notes.append(f"The audio is in {root}.")

@@ -11,6 +11,7 @@ from support.command_line import contents, earmark_here
 
 from featurize.audio.filters import Filters
 from featurize.collection.catalog import build_catalog
+from featurize.collection.found_paths import FolderTree
 from featurize.collection.listing import size_of
 from featurize.dataset.dataset import open_dataset
 from featurize.dataset.reader import list_shards, read_row_group
@@ -87,6 +88,7 @@ def test_files_of_a_bucket_that_no_listing_has_are_asked_for_side_by_side(
     for path in beside:
         client.put_object(Bucket="music", Key=path.removeprefix("s3://music/"), Body=b"four")
     lines = [f"{path},{label}" for label, paths in (("bells", below), ("others", beside)) for path in paths]
+    lines.append("bells/none.mp3,bells")  # the listing tells that it is missing
     client.put_object(Bucket="music", Key="small/t.csv", Body="\n".join(["path,label", *lines]).encode())
     together = Barrier(len(beside), timeout=20)
 
@@ -96,10 +98,24 @@ def test_files_of_a_bucket_that_no_listing_has_are_asked_for_side_by_side(
 
     monkeypatch.setattr("featurize.collection.sizes.size_of", size_of_many)
     tracks = {row["track"]: row["size"] for row in build_catalog(uri("music/small/t.csv")).tracks.to_pylist()}
-    assert tracks == dict.fromkeys(beside, 4) | {
+    assert tracks == dict.fromkeys(beside, 4) | {"bells/none.mp3": -1} | {
         path: (music / path.removeprefix("s3://music/small/")).stat().st_size for path in below
     }
     client.delete_object(Bucket="music", Key="small/t.csv")
+
+
+def test_names_without_folders_are_found_in_the_listing_of_a_bucket(client, uri, monkeypatch):
+    names = [f"{label}.{n}.mp3" for label in ("jazz", "punk") for n in range(5)]
+    for name in names:
+        client.put_object(Bucket="music", Key=f"nested/{name[:4]}/{name[5]}/{name}", Body=b"x")
+    client.put_object(Bucket="music", Key=f"nested/.trash/{names[0]}", Body=b"x")
+    lines = ["path,label", *(f"{name},{name[:4]}" for name in names)]
+    client.put_object(Bucket="music", Key="nested/t.csv", Body="\n".join(lines).encode())
+    listed, list_folder = [], FolderTree._list
+    monkeypatch.setattr(FolderTree, "_list", lambda tree, below: listed.append(below) or list_folder(tree, below))
+    tracks = build_catalog(uri("music/nested/t.csv")).tracks["track"].to_pylist()
+    assert tracks == [f"{name[:4]}/{name[5]}/{name}" for name in names]
+    assert set(listed) == {""}  # no folder below
 
 
 def test_all_pages_of_a_bucket_are_listed(client, uri):

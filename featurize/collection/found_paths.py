@@ -15,6 +15,7 @@ import pyarrow.fs as pafs
 
 from featurize.collection.listing import AUDIO_SUFFIXES, is_system_name
 from featurize.collection.location import parse_file_uri
+from featurize.names import is_safe_name
 from featurize.storage import StoragePath
 
 # MTG-Jamendo's smaller download is named `214.low.mp3` where the table has `214.mp3`.
@@ -71,10 +72,15 @@ class FolderTree:
         return sorted(name for name in self._names("").folders if not name.startswith("."))
 
     def files(self, most_folders: int) -> Iterator[str]:
-        """Yield the paths of all files below the root; none if there are more folders than a limit."""
+        """Yield the paths of all files below the root; none if there are more folders than a limit, on a disk."""
+        if self._root.scheme:  # a request for a thousand files instead of one for each folder
+            for path, _ in self._root.files():
+                if is_safe_name(path) and not any(map(is_system_name, path.split("/"))):
+                    yield path
+            return
         waiting: list[str] = [""]
         found: list[str] = []
-        for _ in range(most_folders):
+        for _ in range(most_folders + 1):
             if not waiting:
                 yield from found
                 return

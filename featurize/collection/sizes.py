@@ -16,12 +16,14 @@ from featurize.collection.listing import size_of, size_of_local
 from featurize.collection.location import is_outside, locate, parse_uri
 from featurize.column_file import texts
 from featurize.errors import CollectionLostError, Reject
+from featurize.names import is_safe_name
 from featurize.storage import StoragePath, describe
 
 Int64 = NDArray[np.int64]
 Result = TypeVar("Result")
 
 _READERS = 16  # threads; each mostly waits for the network
+_ROWS_AT_ONCE = 10_000
 _SECONDS_TO_ANSWER = 30.0  # for the first request to a bucket
 
 
@@ -42,7 +44,7 @@ def sizes_of(root: StoragePath, paths: pa.Array, listed: bool = True) -> tuple[I
     """
     known = dict(root.files()) if root.scheme and listed else {}
     sizes = np.empty(len(paths), np.int64)
-    unlisted: list[int] = []  # in the root's own bucket, but not below the root, or not there
+    unlisted: list[int] = []  # in the root's own bucket, by URIs that are not in the listing
     outside: defaultdict[str, list[int]] = defaultdict(list)
     is_local, root_path = not root.scheme, f"{root.path.rstrip('/')}/"
     absent = None  # the last folder that was found not to exist
@@ -59,7 +61,10 @@ def sizes_of(root: StoragePath, paths: pa.Array, listed: bool = True) -> tuple[I
             outside[parse_uri(path).store].append(row)
             continue
         if size is None and not is_local and "://" in path:  # in the root's own bucket
-            size = known.get(locate(root, path).path.removeprefix(root_path))
+            below = locate(root, path).path
+            size = known.get(below[len(root_path) :]) if below.startswith(root_path) else None
+        elif size is None and not is_local and listed and is_safe_name(path):
+            size = -1  # the listing would have it
         if size is None and not is_local:
             unlisted.append(row)
         else:
@@ -68,9 +73,9 @@ def sizes_of(root: StoragePath, paths: pa.Array, listed: bool = True) -> tuple[I
     with ThreadPoolExecutor(_READERS) as readers:
 
         def ask(rows: list[int]) -> None:
-            found = readers.map(lambda row: _size(root, paths[row].as_py()), rows)
-            for row, size in zip(rows, found, strict=True):
-                sizes[row] = size
+            for begin in range(0, len(rows), _ROWS_AT_ONCE):
+                some = rows[begin : begin + _ROWS_AT_ONCE]
+                sizes[some] = list(readers.map(lambda row: _size(root, paths[row].as_py()), some))
 
         ask(unlisted)
         for store, rows in sorted(outside.items()):

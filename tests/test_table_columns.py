@@ -402,6 +402,18 @@ def test_quotation_marks_may_follow_blanks(folder):
     assert {row["label"] for row in tracks.values()} == set(CLASSES)
 
 
+@pytest.mark.parametrize("place", [0, 3, 40])
+def test_quotation_marks_after_blanks_may_be_a_part_of_a_value(place, folder):
+    rows = [f"{name}, {label_of(name)}, plain" for name in FILES] + [
+        f"jazz/{n}.wav, jazz, plain" for n in range(9, 50)
+    ]
+    rows[place] = rows[place].replace("plain", '"Weird Al" Yankovic')
+    table = folder / "t.csv"
+    table.write_text("\n".join(["path, label, artist", *rows]))
+    tracks, _ = catalog_of(table)
+    assert [row["group"] for row in tracks.values() if row["group"] != "plain"] == ['"Weird Al" Yankovic']
+
+
 def test_a_guessed_encoding_is_said_with_what_to_do(folder):
     table = write(
         folder / "t.csv", ("path", "label", "artist"), lambda name, _: (name, label_of(name), "Bj\xf6rk")

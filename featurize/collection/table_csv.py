@@ -49,7 +49,8 @@ class CsvTable:
         self._delimiter = declared[1] if declared else _detect_delimiter(sample, usual)
         self.remark = "" if self._delimiter == usual else f"delimiter {_DELIMITERS[self._delimiter]}"
         with _long_fields():
-            first = list(itertools.islice(_records(sample, self._delimiter), 3))
+            self._skips_blanks = _has_quotes_after_blanks(sample, self._delimiter)
+            first = list(itertools.islice(_records(sample, self._delimiter, self._skips_blanks), 3))
         if not first or not any(first[0]):
             raise TableError("its first line is empty. Expected the names of columns")
         has_two_levels = _has_two_levels(first)
@@ -66,7 +67,7 @@ class CsvTable:
         width, line = len(self.names), 1
         ragged: list[tuple[int, int]] = []
         with _long_fields():
-            reader = _records(self._text.lines(), self._delimiter, strict=True)
+            reader = _records(self._text.lines(), self._delimiter, self._skips_blanks, strict=True)
             try:
                 for _ in range(self._header_rows):
                     next(reader, None)
@@ -96,9 +97,30 @@ class CsvTable:
             )
 
 
-def _records(lines: Iterable[str], delimiter: str, strict: bool = False) -> Any:
-    """Return a parser of lines; quotation marks may follow blanks, as in `path, "label"`."""
-    return csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=strict)
+def _records(lines: Iterable[str], delimiter: str, skips_blanks: bool, strict: bool = False) -> Any:
+    """Return a parser of lines.
+
+    Args:
+        lines: Lines of the table.
+        delimiter: Its delimiter.
+        skips_blanks: Whether a quotation mark after blanks begins a value, see `_has_quotes_after_blanks`.
+        strict: Whether a wrong quotation mark is an error.
+    """
+    return csv.reader(lines, delimiter=delimiter, skipinitialspace=skips_blanks, strict=strict)
+
+
+def _has_quotes_after_blanks(sample: Sequence[str], delimiter: str) -> bool:
+    """Return whether quotation marks after blanks are around values: `path, "label"`, not `path, "Al" Green`."""
+    begin = re.compile(rf'(^|{re.escape(delimiter)}) +"')
+    if not any(begin.search(line) for line in sample):
+        return False
+    reader = _records(sample, delimiter, skips_blanks=True, strict=True)
+    try:
+        for _ in reader:
+            pass
+    except csv.Error:
+        return bool(reader.line_num == len(sample))  # a value may be longer than the sample
+    return True
 
 
 def _sample(text: TableText) -> list[str]:
@@ -117,7 +139,8 @@ def _detect_delimiter(sample: Sequence[str], usual: str) -> str:
     best, delimiter = (0, 0.0, 1), usual
     for candidate in (usual, *(other for other in _DELIMITERS if other != usual)):
         with _long_fields():
-            rows = [row for row in _records(sample, candidate) if row]
+            skips_blanks = _has_quotes_after_blanks(sample, candidate)
+            rows = [row for row in _records(sample, candidate, skips_blanks) if row]
         if not rows or not 2 <= len(rows[0]) <= MOST_COLUMNS:
             continue
         width = len(rows[0])

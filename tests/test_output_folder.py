@@ -111,6 +111,9 @@ def test_a_dataset_and_a_run_do_not_overwrite_the_settings_of_each_other(feature
     assert not (features / "run.json").exists()
     (features / "run.json").write_text("{}")  # begun by an earlier version
     refuse_foreign_run_folder(StoragePath.of(features))
+    (features / "fold=0").mkdir()
+    (features / "run.json").rename(features / "fold=0" / "run.json")  # and a cross-validation, not finished
+    refuse_foreign_run_folder(StoragePath.of(features))
 
 
 def test_featurize_and_the_demo_write_nothing_beside_other_files(music, tmp_path):

@@ -117,7 +117,8 @@ def _free_names() -> Iterator[str]:
 
 
 def _holds_run(folder: StoragePath) -> bool:
-    return any((folder / name).is_file() for name in ("run.json", "crossval.json", "tune.json"))
+    begun = (f"{name}/run.json" for name in folder.names() if _RUN.fullmatch(name))
+    return any((folder / name).is_file() for name in ("run.json", "crossval.json", "tune.json", *begun))
 
 
 def _holds_dataset(folder: StoragePath) -> bool:

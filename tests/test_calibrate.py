@@ -33,15 +33,16 @@ def test_the_logits_are_divided_by_the_temperature(features, logical_cpus, tmp_p
     np.testing.assert_allclose(centered[1], centered[0] / temperature, atol=1e-3)
 
 
-def test_a_last_layer_that_scales_each_class_is_left_as_it_is(features, logical_cpus, tmp_path):
+@pytest.mark.parametrize("settings_of_layer", ["[1.0] * classes", "1.0, [0.0] * classes"])
+def test_a_last_layer_that_scales_each_class_is_left_as_it_is(settings_of_layer, features, logical_cpus, tmp_path):
     file = tmp_path / "nets.py"
     file.write_text(
-        """
+        f"""
 import keras
 
 def build(input_shape, classes, config):
     logits = keras.layers.Dense(classes)(keras.layers.Flatten()(inputs := keras.Input(input_shape)))
-    return keras.Model(inputs, keras.layers.Rescaling([1.0] * classes, name="scaled")(logits))
+    return keras.Model(inputs, keras.layers.Rescaling({settings_of_layer}, name="scaled")(logits))
 """
     )
     settings = {**SETTINGS, "model": f"{file}:build", "epochs": 1}

@@ -33,7 +33,7 @@ def calibrate(model: keras.Model, strategy: tf.distribute.Strategy, validation: 
     last = model.layers[-1]
     is_output = model.outputs[0]._keras_history.operation is last  # `layers` leaves out operations of keras.ops
     is_dense = type(last) is keras.layers.Dense and last.activation is keras.activations.linear
-    is_rescaling = type(last) is keras.layers.Rescaling and isinstance(last.scale, float)
+    is_rescaling = type(last) is keras.layers.Rescaling and np.ndim(last.scale) == np.ndim(last.offset) == 0
     if not (is_output and (is_dense or is_rescaling)):
         _log.warning(
             f"train.calibrate: the last layer of the model, {last.name}, is no dense layer without activation, so "

@@ -88,8 +88,14 @@ class RowSources:
         return tuple(self._names[owner] for owner in sorted(owners))
 
 
-def read_previous(plan: ShardPlan, folder: StoragePath) -> PreviousRows:
-    """Read what the shards `plan.previous` have of the tracks of a plan."""
+def read_previous(plan: ShardPlan, folder: StoragePath, keep_unsized: bool = True) -> PreviousRows:
+    """Read what the shards `plan.previous` have of the tracks of a plan.
+
+    Args:
+        plan: The shard to be made.
+        folder: Dataset folder.
+        keep_unsized: Whether rejects without a size, of earlier versions, count as those of files of this size.
+    """
     wanted = {(track.id, track.size) for track in plan.tracks}
     sizes = {track.id: track.size for track in plan.tracks}
     rows: dict[tuple[str, int], CopiedTrack] = {}
@@ -126,8 +132,9 @@ def read_previous(plan: ShardPlan, folder: StoragePath) -> PreviousRows:
                 differ.add(key)
         if not plan.retry_rejects:
             for reject in footer.rejects:
-                # Earlier versions stored no size.
-                if reject.path in sizes and reject.size in (None, sizes[reject.path]):
+                if reject.path not in sizes:
+                    continue
+                if reject.size == sizes[reject.path] or (reject.size is None and keep_unsized):
                     rejects.setdefault(reject.path, Reject(reject.stage, reject.reason, reject.message))
     return PreviousRows(rows, rejects, sorted(track for track, _ in differ - rows.keys()))
 

@@ -75,7 +75,7 @@ def write_features(
         raise CollectionLostError(
             f"{folder} does not exist on {socket.gethostname()}. Mount it on every node, or use a URI."
         )
-    previous = read_previous(plan, folder)
+    previous = read_previous(plan, folder, keep_unsized=False)
     had_rows, had_rejects = previous.rows, previous.rejects
     writer = ShardWriter(plan)
     known = had_rejects.keys() | (excluded or {}).keys()

@@ -39,7 +39,7 @@ def test_a_cross_validation_that_gets_more_seeds_is_not_complete_until_its_end(t
     assert progress_record(folder)["cross_validation"]["complete"] is True
 
 
-@pytest.mark.parametrize("around", [["music"], [], [".DS_Store", "music"]])
+@pytest.mark.parametrize("around", [["music"], [], [".DS_Store", "desktop.ini", "music"]])
 def test_the_folder_of_a_demo_shows_its_run(around, tmp_path):
     begin(tmp_path / "run", "model.keras")
     for name in around:

@@ -83,7 +83,7 @@ def refuse_foreign_demo_folder(folder: StoragePath, styles: Sequence[str]) -> No
 
 def folder_of_progress(folder: StoragePath) -> StoragePath:
     """Return the run in the folder of a demo, the answers in that of an evaluation; other folders themselves."""
-    names = {name for name in folder.names() if not name.startswith(".")}
+    names = {name for name in folder.names() if not name.startswith(".") and name not in _SYSTEM}
     for inner, others in (("run", _OF_DEMO), ("answers", _OF_EVALUATION)):
         if inner in names and names.issubset(others):
             return folder / inner

@@ -66,9 +66,13 @@ def find_audio(source: Source, paths: pa.Array, beside: bool) -> AudioFiles:
     if len(missing) == len(paths) > 0 and source.audio is None:
         tree = FolderTree(root)
         here = len(find_missing(tree, texts(paths), shorten=False)[0])
-        others = [] if here else _other_folders(root, paths, beside)
+        bare = {} if here == len(paths) else find_bare_names(tree, texts(paths))
+        # Looking for each row in each folder takes long: not if all rows are in several subfolders.
+        scattered = len(bare) == len(paths) and len({path.rpartition("/")[0] for path in bare.values()}) > 1
+        others = [] if here or scattered else _other_folders(root, paths, beside)
         near = here + sum(other.files for other in others)
-        bare = {} if near == len(paths) and len(others) < 2 else find_bare_names(tree, texts(paths))
+        if len(others) == 1 and near == len(paths):
+            bare = {}
         if len(bare) > near or (len(others) > 1 and len(bare) == near):
             paths = _replaced(paths, bare)
             sizes, unreachable = sizes_of(root, paths)

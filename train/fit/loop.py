@@ -219,7 +219,7 @@ class Loop:
         self._profiler.start_or_stop(state.step)
         epoch = len(state.history) + 1
         folds = self._held_out_folds if self._config.is_evaluated_after(epoch) else {}
-        with recorded_divergence(self._outputs.run, state.step - 1):
+        with recorded_divergence(self._outputs.begun, state.step - 1):  # others' shares may be finite
             scores = {part: fold.score(self._predictor) for part, fold in folds.items()}
         record = EpochRecord(
             epoch=epoch,

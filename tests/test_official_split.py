@@ -213,7 +213,7 @@ def test_crossval_of_a_collection_with_a_split(dataset, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "the official test split (6 tracks) are left out" in done.stderr
-    assert "Fold 3 (3 of 3)" in done.stderr
+    assert "Fold 2 (3 of 3)" in done.stderr
     summary = json.loads((tmp_path / "crossval.json").read_text())
     assert [(fold["fold"], fold["count"]) for fold in summary["folds"]] == [(0, 6), (1, 6), (2, 6)]
     metrics = Run(tmp_path / "fold=1").metrics()
